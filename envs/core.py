@@ -1,0 +1,186 @@
+"""The MDP: problems, steps, states, transitions and the environment protocol.
+
+A reasoning problem is an MDP (S, A, P, R, gamma = 1) after Liu et al. 2025 (arXiv 2502.06703, section 2): a state
+is the problem with the steps so far, an action is the next step, the transition appends it.
+Everything here is frozen: any state can be branched at any time, and nothing needs a deep copy.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Finish = Literal["step", "answer", "length"]
+Status = Literal["running", "terminated", "truncated"]
+Split = Literal["train", "calibration", "test"]
+
+SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
+
+
+class UnreadableQuestion(ValueError):
+    """The environment cannot read a question; the message says what was given and what it can read."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem.
+
+    Args:
+        id: unique within the environment; seeds of samples are derived from it.
+        question: as a person would read it.
+        answer: the gold answer, or None when unknown. Search never looks at it; only `check` does.
+        meta: JSON-ready facts about the problem, e.g. ``{"level": 3}``.
+    """
+
+    id: str
+    question: str
+    answer: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step (an action), without the step delimiter that separates it from the next.
+
+    Args:
+        text: the step, never containing the environment's delimiter.
+        tokens: policy tokens it took to generate it, delimiter or end token included.
+        logprob: sum of the log-probabilities of those tokens at temperature 1, in nats.
+        finish: ``step`` (stopped at a delimiter), ``answer`` (the policy ended its solution) or ``length`` (cut).
+        observation: the environment's reply to the step, if it gives one (a tool's output).
+    """
+
+    text: str
+    tokens: int = 0
+    logprob: float = 0.0
+    finish: Finish = "step"
+    observation: str = ""
+
+
+@dataclass(frozen=True)
+class State:
+    """A problem and the steps taken so far; hashable, never mutated."""
+
+    problem: Problem
+    steps: tuple[Step, ...] = ()
+
+    def then(self, step: Step) -> State:
+        """Return the state one step further; this one is unchanged."""
+        return State(self.problem, (*self.steps, step))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts of the steps: what identifies a state to a model."""
+        return tuple(step.text for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What a step led to. Use the constructors `transition`, `termination` and `truncation`.
+
+    Args:
+        state: the state after the step.
+        reward: what the environment can honestly tell a solver now; never derived from the gold answer.
+        status: ``running``, ``terminated`` (an answer was given) or ``truncated`` (ended without an answer).
+    """
+
+    state: State
+    reward: float
+    status: Status
+
+
+def transition(state: State, reward: float = 0.0) -> Transition:
+    """The trajectory goes on."""
+    return Transition(state, reward, "running")
+
+
+def termination(state: State, reward: float = 0.0) -> Transition:
+    """The trajectory ended with an answer."""
+    return Transition(state, reward, "terminated")
+
+
+def truncation(state: State, reward: float = 0.0) -> Transition:
+    """The trajectory ended without an answer: it has no vote."""
+    return Transition(state, reward, "truncated")
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A domain of problems. All methods are pure: same arguments, same result, nothing mutated.
+
+    Attributes:
+        name: as in the registry.
+        delimiter: text that ends a step; a step never contains it.
+        max_steps: depth at which `step` truncates.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def delimiter(self) -> str: ...
+
+    @property
+    def max_steps(self) -> int: ...
+
+    def read(self, question: str) -> Problem:
+        """Make a problem of what a person typed; raises `UnreadableQuestion`."""
+        ...
+
+    def prompt(self, problem: Problem) -> str:
+        """The text a policy continues; the first step follows it directly."""
+        ...
+
+    def initial(self, problem: Problem) -> State:
+        """The state before the first step."""
+        ...
+
+    def step(self, state: State, step: Step) -> Transition:
+        """Append a step. Never raises on any text a model may write: what is not legal truncates."""
+        ...
+
+    def answer(self, state: State) -> str | None:
+        """The final answer a state holds, or None."""
+        ...
+
+    def check(self, problem: Problem, answer: str) -> bool:
+        """Whether the answer is right (False when the gold answer is unknown)."""
+        ...
+
+    def same(self, a: str, b: str) -> bool:
+        """Whether two answers are equivalent, for votes: reflexive and symmetric."""
+        ...
+
+    def problems(self, split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
+        """`n` distinct problems of a split; splits are disjoint, and the same arguments give the same problems."""
+        ...
+
+
+@runtime_checkable
+class Demonstrator(Protocol):
+    """An environment that can write worked solutions: what policies are trained on."""
+
+    def demonstrate(self, problem: Problem, rng: random.Random) -> tuple[str, ...]:
+        """The texts of the steps of one right solution, the answer step last."""
+        ...
+
+
+@runtime_checkable
+class StepChecker(Protocol):
+    """An environment that can tell exactly which step went wrong. Never used to supervise a verifier."""
+
+    def first_error(self, state: State) -> int | None:
+        """Index of the first wrong step, or None when every step so far is right."""
+        ...
+
+
+def render(environment: Environment, state: State) -> str:
+    """The text a model continues: the prompt, then each step (and its observation) closed by the delimiter."""
+    parts = [environment.prompt(state.problem)]
+    for step in state.steps:
+        parts += [step.text, environment.delimiter]
+        if step.observation:
+            parts += [step.observation, environment.delimiter]
+    return "".join(parts)
