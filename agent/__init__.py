@@ -1,0 +1,1 @@
+"""The decision and the search: strategies, engine, planner, solver, and the doors for people."""

@@ -37,7 +37,7 @@ MAX_DEPTH = 40
 
 @dataclass(frozen=True)
 class Level:
-    """How hard the problems of a level are: operations per problem, largest leaf, largest factor, share of equations."""
+    """How hard a level is: operations per problem, largest leaf, largest factor, operators, share of equations."""
 
     operations: tuple[int, int]
     leaf: int
@@ -137,7 +137,9 @@ class _Parser:
         try:
             if token == "-":
                 inner = self.factor()
-                return Number(-inner.value) if isinstance(inner, Number) else Operation("*", Number(Fraction(-1)), inner)
+                if isinstance(inner, Number):
+                    return Number(-inner.value)
+                return Operation("*", Number(Fraction(-1)), inner)
             if token == "+":
                 return self.factor()
             if token == "(":
@@ -285,12 +287,11 @@ def _group(kind: str, members: tuple[tuple[int, _Node], ...]) -> _Node:
             flat += [(inverse * inner, member) for inner, member in node.members]
         else:
             flat.append((inverse, node))
-    if len(flat) == 1 and isinstance(flat[0][1], Fraction):
-        inverse, value = flat[0]
-        if inverse == 1:
-            return value
-        if kind == "+":
-            return -value
+    match flat:
+        case [(1, Fraction() as only)]:
+            return only
+        case [(-1, Fraction() as only)] if kind == "+":
+            return -only
     return _Group(kind, tuple(flat))
 
 
@@ -558,8 +559,9 @@ def _solve_steps(sides: tuple[Expression, ...]) -> Iterator[str]:
     name = next(iter(unknowns(sides[0]) | unknowns(sides[1])))
     (a, b), (c, d) = linear(sides[0]), linear(sides[1])
     previous = write_sides(sides)
-    for a, b, c, d in ((a, b, c, d), (a - c, b, Fraction(0), d), (a - c, Fraction(0), Fraction(0), d - b)):
-        line = f"{_write_linear(a, b, name)} = {_write_linear(c, d, name)}"
+    nothing = Fraction(0)
+    for e, f, g, h in ((a, b, c, d), (a - c, b, nothing, d), (a - c, nothing, nothing, d - b)):
+        line = f"{_write_linear(e, f, name)} = {_write_linear(g, h, name)}"
         if line != previous:
             yield line
             previous = line
@@ -612,7 +614,7 @@ def _generate_tree(operations: int, bounds: Level, rng: random.Random) -> tuple[
                 return None
             other = Fraction(rng.choice(divisors))
         swap = operator == "*" and rng.random() < 0.5
-        pair = (Number(other), left) if swap else (left, Number(other))
+        pair: tuple[Expression, Expression] = (Number(other), left) if swap else (left, Number(other))
         result = _apply(operator, value, other)
     else:
         first = rng.randint(0, operations - 1) if rng.random() < 0.4 else operations - 1

@@ -24,9 +24,7 @@ class Usage:
     flops: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prefilled + other.prefilled, self.generated + other.generated, self.flops + other.flops
-        )
+        return Usage(self.prefilled + other.prefilled, self.generated + other.generated, self.flops + other.flops)
 
 
 @dataclass(frozen=True)

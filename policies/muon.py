@@ -17,7 +17,7 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315
 def orthogonalize(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
     """The nearest semi-orthogonal matrix, roughly: singular values end between 0.7 and 1.2 (Newton-Schulz)."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide / (wide.norm() + 1e-7)
+    x: torch.Tensor = wide / (wide.norm() + 1e-7)
     for _ in range(iterations):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)

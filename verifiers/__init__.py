@@ -1,0 +1,1 @@
+"""Who judges a step: the contract of verifiers, the ones that ship, voting, and their training."""
