@@ -1,9 +1,10 @@
 """Training of small policies from scratch on an environment's worked solutions (``stepwell train policy``).
 
-Works for any environment that is a `Demonstrator`. Numbers start with Fourier features as embeddings (FoNE, Zhou et
-al. 2025, arXiv 2502.09741): a number is known by its phases at periods 2 to 1000, so that addition is a rotation
-and little data is needed to learn it. Matrices are trained with Muon, the rest with AdamW. A run is checkpointed and
-resumes; it records the tokens it has seen, which FLOPs-matched comparisons need.
+Works for any environment that is a `Demonstrator`. Number tokens start as their digits (one-hot units, tens and
+hundreds, and slow waves for size; in the spirit of FoNE, Zhou et al. 2025, arXiv 2502.09741), so that what is learnt
+of one number serves its neighbours; a curriculum of environment options brings easy problems first. Matrices are
+trained with Muon, the rest with AdamW. A run is checkpointed and resumes; it records the tokens it has seen, which
+FLOPs-matched comparisons need.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from envs.core import Demonstrator, Environment, Problem, Split
+from envs.core import Demonstrator, Environment, Problem
 from policies.muon import Muon
 from policies.tokenizer import FIRST_NUMBER, NUMBERS, build_tokenizer
-
-_PERIODS = (10, 1000, 100, 2, 5, 20, 50, 200, 500, 25, 4, 250)
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,14 @@ class Architecture:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A stage of a curriculum: until this fraction of the tokens, problems come from the environment so configured."""
+
+    until: float
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class PolicyRecipe:
     """What ``configs/train-policy-*.yaml`` may say.
 
@@ -53,7 +60,7 @@ class PolicyRecipe:
         batch_tokens: tokens per optimiser step, padding included.
         muon_lr: peak learning rate of the matrices (Muon).
         adam_lr: peak learning rate of embeddings and norms (AdamW).
-        fourier: start number embeddings with Fourier features.
+        curriculum: stages of environment options; each holds until its fraction of the tokens has been seen.
         seed: of the weights and the data.
     """
 
@@ -61,14 +68,18 @@ class PolicyRecipe:
     environment: str = "arithmetic"
     architecture: Architecture = field(default_factory=Architecture)
     tokens: int = 10_000_000
-    batch_tokens: int = 8192
+    batch_tokens: int = 2048
     muon_lr: float = 0.02
-    adam_lr: float = 0.004
-    fourier: bool = True
+    adam_lr: float = 0.002
+    curriculum: tuple[Stage, ...] = ()
     seed: int = 0
 
+    def options(self, fraction: float) -> Mapping[str, Any]:
+        """The environment's options at a fraction of the run; after the last stage, none."""
+        return next((stage.options for stage in self.curriculum if fraction < stage.until), {})
 
-def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast, fourier: bool) -> LlamaForCausalLM:
+
+def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """An untrained model; the torch seed decides its weights."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -86,25 +97,28 @@ def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast, 
         eos_token_id=tokenizer.eos_token_id,
     )
     model = LlamaForCausalLM(config)
-    if fourier:
-        with torch.no_grad():
-            weight = model.get_input_embeddings().weight
-            weight[FIRST_NUMBER : FIRST_NUMBER + NUMBERS] = _fourier_features(architecture.hidden_size)
+    with torch.no_grad():
+        weight = model.get_input_embeddings().weight
+        weight[FIRST_NUMBER : FIRST_NUMBER + NUMBERS] = _number_features(architecture.hidden_size)
     return model
 
 
-def _fourier_features(width: int) -> torch.Tensor:
-    """(1000, width): cosine and sine of each number at each period, on top of a little noise; rows of norm ~0.6."""
-    numbers = torch.arange(NUMBERS, dtype=torch.float32)[:, None]
-    periods = torch.tensor(_PERIODS[: max(1, min(len(_PERIODS), width * 3 // 8))])
-    angles = 2 * math.pi * numbers / periods
-    waves = torch.stack([angles.cos(), angles.sin()], -1).flatten(1)
-    features = torch.randn(NUMBERS, width) * (0.15 / math.sqrt(width))
-    features[:, : waves.shape[1]] += waves * (0.6 / math.sqrt(waves.shape[1] / 2))
+def _number_features(width: int) -> torch.Tensor:
+    """(1000, width): one-hot units, tens and hundreds plus slow waves, over a little noise; rows of norm ~0.6."""
+    numbers = torch.arange(NUMBERS)
+    digits = [torch.eye(10)[numbers // place % 10] for place in (1, 10, 100)]
+    angles = 2 * math.pi * numbers[:, None] / torch.tensor([1000.0, 100.0])
+    waves = torch.stack([angles.cos(), angles.sin()], -1).flatten(1) * 0.5
+    known = torch.cat([*digits, waves], 1)[:, :width]
+    features = torch.randn(NUMBERS, width) * (0.1 / math.sqrt(width))
+    features[:, : known.shape[1]] += known * 0.33
     return features
 
 
 # ------------------------------------------------------------------------------------------------------------ data
+
+
+CHUNK = 2000
 
 
 @dataclass(frozen=True)
@@ -116,17 +130,26 @@ class Example:
 
 
 def examples(
-    environment: Environment, tokenizer: PreTrainedTokenizerFast, split: Split, seed: int, skip: int = 0
+    environment: Callable[[], Environment],
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    skip: int = 0,
 ) -> Iterator[Example]:
-    """Worked solutions without end, in chunks of problems drawn with consecutive seeds."""
-    assert isinstance(environment, Demonstrator)
-    chunk = 2000
-    for part in range(skip // chunk, 1 << 30):
+    """Worked solutions of the train split without end, in chunks of problems drawn with consecutive seeds.
+
+    Args:
+        environment: asked anew for each chunk, so that a curriculum can change it.
+        tokenizer: of the policy.
+        seed: of the data.
+        skip: examples already seen (a resumed run goes on with the next chunk).
+    """
+    for part in range(-(-skip // CHUNK), 1 << 30):
+        source = environment()
+        assert isinstance(source, Demonstrator)
         rng = random.Random(f"demonstrate/{seed}/{part}")
-        problems = environment.problems(split, chunk, seed=(seed << 20) + part + 1)
-        prompts = [environment.prompt(problem) for problem in problems]
-        delimiter = environment.delimiter
-        solutions = [delimiter.join(environment.demonstrate(problem, rng)) for problem in problems]
+        problems = source.problems("train", CHUNK, seed=(seed << 20) + part + 1)
+        solutions = [source.delimiter.join(source.demonstrate(problem, rng)) for problem in problems]
+        prompts = [source.prompt(problem) for problem in problems]
         prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
         solution_ids = tokenizer(solutions, add_special_tokens=False)["input_ids"]
         for before, after in zip(prompt_ids, solution_ids, strict=True):
@@ -137,7 +160,7 @@ def examples(
 def batches(stream: Iterator[Example], batch_tokens: int, rng: random.Random) -> Iterator[list[Example]]:
     """Batches of examples of like length (little padding), in random order within a pool."""
     while True:
-        pool = sorted((next(stream) for _ in range(4000)), key=lambda example: len(example.ids))
+        pool = sorted((next(stream) for _ in range(CHUNK)), key=lambda example: len(example.ids))
         made: list[list[Example]] = [[]]
         for example in pool:
             if (len(made[-1]) + 1) * len(example.ids) > batch_tokens and made[-1]:
@@ -206,12 +229,19 @@ class Optimizers:
 
 def train_policy(
     recipe: PolicyRecipe,
-    environment: Environment,
+    load: Callable[..., Environment],
     folder: Path,
     device: str = "cpu",
     checkpoint_seconds: float = 120.0,
 ) -> Path:
     """Train a policy and save it under `folder`; an interrupted run goes on from its last checkpoint.
+
+    Args:
+        recipe: what to train.
+        load: makes the environment, given options by keyword (the curriculum's).
+        folder: where the policy and, meanwhile, its checkpoint go.
+        device: as torch names it.
+        checkpoint_seconds: time between checkpoints.
 
     Returns:
         The folder, holding config.json, model.safetensors (float16), tokenizer.json and training.json
@@ -220,12 +250,13 @@ def train_policy(
     Raises:
         TypeError: when the environment cannot write worked solutions.
     """
+    environment = load()
     if not isinstance(environment, Demonstrator):
         raise TypeError(f"environment {environment.name!r} has no `demonstrate` method to learn from")
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     tokenizer = build_tokenizer(_corpus(environment))
-    model = build_model(recipe.architecture, tokenizer, recipe.fourier).to(device)
+    model = build_model(recipe.architecture, tokenizer).to(device)
     model.train()
     optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
     record: dict[str, Any] = {"recipe": asdict(recipe), "parameters": model.num_parameters()}
@@ -235,7 +266,9 @@ def train_policy(
         progress = _resume(checkpoint, model, optimizers)
         logger.info("going on from {:,} tokens", progress["tokens"])
     rng = random.Random(f"batches/{recipe.seed}/{progress['examples']}")
-    stream = examples(environment, tokenizer, "train", recipe.seed, skip=progress["examples"])
+    stream = examples(
+        lambda: load(**recipe.options(progress["tokens"] / recipe.tokens)), tokenizer, recipe.seed, progress["examples"]
+    )
     last_saved, started, recent = time.monotonic(), time.monotonic() - progress["seconds"], 0.0
     for batch in batches(stream, recipe.batch_tokens, rng):
         if progress["tokens"] >= recipe.tokens:
