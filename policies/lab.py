@@ -1,0 +1,392 @@
+"""The embedded policy: any small Llama-architecture checkpoint, run by our own decoder, on a CPU by default.
+
+Requests stream: samples join and leave between decode steps, each in a row of one cache, so nothing waits for the
+slowest sibling. A sample is a pure function of (state, seed, temperature): its uniform numbers are a hash of (seed,
+index of the token), and the decoder's rows do not depend on each other (`envs.llama`).
+
+What a state needs is its prompt run through the model once. Siblings share it, and what a sample wrote in its row is
+kept when it ends (`envs.llama.Prefixes`), so that going on from a child runs nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from envs.core import Environment, Finish, State, Step
+from envs.llama import ROWS, Cache, Ids, Llama, Prefix, Prefixes, Tokens, UnsupportedModel
+from policies.core import Propose, Proposed, Usage
+
+_PREFILL = 4096  # most tokens of one prefill pass, padding included
+_BURST = 16  # most decode steps of one poll, so that a caller can interrupt
+
+
+@dataclass
+class _Job:
+    """A request in progress."""
+
+    ticket: int
+    request: Propose
+    samples: list[list[tuple[Step, ...]]]
+    missing: int
+    usage: Usage = Usage()
+
+
+@dataclass
+class _Sample:
+    """One sample in progress; `ids` are those of `state`, `made` counts the steps that it added to it."""
+
+    job: _Job
+    place: tuple[int, int]
+    seed: int
+    state: State
+    ids: Ids
+    drawn: int = 0
+    made: int = 0
+    prefix: Prefix | None = None
+
+
+class LabPolicy:
+    """A causal checkpoint as a `Policy`.
+
+    Args:
+        folder: config.json, model.safetensors, tokenizer.json (the transformers layout); its name names the policy.
+        environment: whose problems it continues; ends steps and trajectories.
+        device: ``cpu``, ``cuda``, or None for a GPU where there is one.
+        rows: most samples in progress at once; more wait their turn.
+        step_tokens: a step that is longer is cut (finish ``length``).
+        memory: bytes of keys and values kept for reuse. Beyond it the least recently used are dropped, whichever
+            search they belong to: samples stay the same, only what is prefilled again is charged again.
+
+    Raises:
+        UnsupportedModel: when the folder does not hold a Llama-architecture causal model.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        environment: Environment,
+        *,
+        device: str | None = None,
+        rows: int = 256,
+        step_tokens: int = 48,
+        memory: int = 256 << 20,
+    ) -> None:
+        folder = Path(folder)
+        self.model = Llama(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if not self.model.config.causal:
+            raise UnsupportedModel(f"{folder} holds a verifier (token classification), not a policy")
+        self.tokens = Tokens(folder, self.model.config.begin)
+        self.environment = environment
+        self.rows = rows
+        self.step_tokens = step_tokens
+        self.name = folder.resolve().name
+        self.parameters = self.model.parameters
+        self._prefixes = Prefixes(memory)
+        self._queue: deque[_Sample] = deque()
+        self._jobs: dict[int, _Job] = {}
+        self._done: list[_Job] = []
+        self._active: list[_Sample] = []  # sample i is in row i
+        self._cache = Cache(self.model)
+        self._scratch = Cache(self.model)
+        vocabulary = range(self.model.config.vocabulary)
+        ends = {token for token in vocabulary if environment.delimiter[-1] in self.tokens.decode([token])}
+        # tokens after which a step may have ended: for these rows alone is text decoded
+        self._stops: NDArray[np.bool_] = np.isin(vocabulary, list(ends | self.model.config.end))
+        self._new: NDArray[np.int64] = np.zeros((rows, step_tokens), np.int64)  # tokens of the current step
+        self._logprobs: NDArray[np.float64] = np.zeros(rows)  # of the current step
+        self._last: NDArray[np.int64] = np.zeros(rows, np.int64)  # the token to run next
+        self._length: NDArray[np.int64] = np.zeros(rows, np.int64)  # positions in the cache
+        self._count: NDArray[np.int64] = np.zeros(rows, np.int64)  # tokens of the current step
+        self._drawn: NDArray[np.int64] = np.zeros(rows, np.int64)  # tokens of the sample
+        self._seeds: NDArray[np.uint64] = np.zeros(rows, np.uint64)
+        self._temperatures: NDArray[np.float32] = np.zeros(rows, np.float32)
+
+    # ------------------------------------------------------------------------------------------------ the contract
+
+    def submit(self, ticket: int, request: Propose) -> None:
+        """Queue a request.
+
+        Raises:
+            ValueError: when a state leaves no room in the model's context, the request is malformed (one tuple of
+                seeds per state, temperature >= 0, max_steps None or >= 1), or the ticket is in use.
+        """
+        if ticket in self._jobs:
+            raise ValueError(f"ticket {ticket} is in use")
+        if len(request.seeds) != len(request.states):
+            raise ValueError(f"{len(request.seeds)} tuples of seeds for {len(request.states)} states; one each")
+        if not request.temperature >= 0 or (request.max_steps is not None and request.max_steps < 1):
+            given = f"temperature {request.temperature}, max_steps {request.max_steps}"
+            raise ValueError(f"{given}; allowed: temperature >= 0, max_steps None or >= 1")
+        ids = [self._ids(state) for state in request.states]
+        for state, tokens in zip(request.states, ids, strict=True):
+            if not 0 < len(tokens) < self.model.config.context:
+                raise ValueError(
+                    f"problem {state.problem.id!r} with {len(state.steps)} steps takes {len(tokens)} tokens; "
+                    f"policy {self.name!r} reads 1 to {self.model.config.context - 1}"
+                )
+        job = _Job(ticket, request, [[() for _ in seeds] for seeds in request.seeds], sum(map(len, request.seeds)))
+        self._jobs[ticket] = job
+        if not job.missing:
+            self._done.append(job)
+        for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
+            for j, seed in enumerate(request.seeds[i]):
+                self._queue.append(_Sample(job, (i, j), seed, state, tokens))
+
+    @torch.inference_mode()
+    def poll(self) -> Sequence[tuple[int, Proposed]]:
+        """Decode until a request is complete, at most `_BURST` steps; return what is complete."""
+        for _ in range(_BURST):
+            if self._done or not (self._active or self._queue):
+                break
+            self._admit()
+            self._decode()
+        done, self._done = self._done, []
+        for job in done:
+            del self._jobs[job.ticket]
+        return [(job.ticket, Proposed(tuple(map(tuple, job.samples)), job.usage)) for job in done]
+
+    def cancel(self, scope: str) -> None:
+        """Drop the requests of a search and the keys and values kept for it."""
+        self._queue = deque(sample for sample in self._queue if sample.job.request.scope != scope)
+        for row in reversed(range(len(self._active))):
+            if self._active[row].job.request.scope == scope:
+                self._leave(row)
+        self._done = [job for job in self._done if job.request.scope != scope]
+        self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}
+        self._prefixes.drop(scope)
+
+    def close(self) -> None:
+        """Drop everything, the cache's memory included; the policy may be used again."""
+        for scope in {job.request.scope for job in self._jobs.values()}:
+            self.cancel(scope)
+        self._prefixes = Prefixes(self._prefixes.limit)
+        self._cache, self._scratch = Cache(self.model), Cache(self.model)
+
+    # -------------------------------------------------------------------------------------------------- admission
+
+    def _ids(self, state: State) -> Ids:
+        return tuple(token for part in self.tokens.parts(self.environment, state) for token in part)
+
+    def _find(self, scope: str, state: State) -> Prefix | None:
+        """The longest kept prefix of a state: up to the last token of it, or of a state on the way to it."""
+        parts = self.tokens.parts(self.environment, state)
+        ids = tuple(token for part in parts for token in part)
+        for part in reversed(parts):
+            found = self._prefixes.find(scope, ids[:-1])
+            if found is not None:
+                return found
+            ids = ids[: len(ids) - len(part)]
+        return None
+
+    def _admit(self) -> None:
+        """Give queued samples the free rows, after running what their states still lack."""
+        free = self.rows - len(self._active)
+        if not free or not self._queue:
+            return
+        chosen = [self._queue.popleft() for _ in range(min(free, len(self._queue)))]
+        groups: dict[tuple[str, Ids], list[_Sample]] = {}
+        for sample in chosen:
+            groups.setdefault((sample.job.request.scope, sample.ids), []).append(sample)
+        lacking = []
+        for (scope, ids), samples in groups.items():
+            prefix = self._find(scope, samples[0].state) if len(ids) > 1 else None
+            for sample in samples:
+                sample.prefix = prefix
+            if len(prefix.ids if prefix else ()) < len(ids) - 1:
+                lacking.append(samples)
+        lacking.sort(key=lambda samples: _lack(samples[0]))
+        while lacking:
+            batch = [lacking.pop()]  # the longest first: the others of the batch are padded to it
+            most = max(1, _PREFILL // _lack(batch[0][0]))
+            batch += [lacking.pop() for _ in range(min(most - 1, len(lacking)))]
+            self._prefill(batch)
+        for samples in groups.values():
+            first = len(self._active)
+            for sample in samples:
+                self._join(sample)
+            if samples[0].prefix is not None:
+                samples[0].prefix.load(self._cache, range(first, first + len(samples)))
+
+    def _prefill(self, batch: Sequence[list[_Sample]]) -> None:
+        """Run what the states of groups of siblings lack, all but their last token, and keep it."""
+        new = -(-max(_lack(samples[0]) for samples in batch) // ROWS) * ROWS
+        starts = [len(samples[0].prefix.ids) if samples[0].prefix else 0 for samples in batch]
+        end = max(starts) + new
+        self._scratch.reserve(len(batch), end)
+        ids = np.zeros((len(batch), new), np.int64)
+        for row, (samples, start) in enumerate(zip(batch, starts, strict=True)):
+            tail = samples[0].ids[start:-1]
+            ids[row, : len(tail)] = tail
+            if samples[0].prefix is not None:
+                samples[0].prefix.load(self._scratch, [row])
+        self.model.run(self._scratch, self._tensor(ids), self._tensor(np.array(starts)), end)
+        for row, (samples, start) in enumerate(zip(batch, starts, strict=True)):
+            sample = samples[0]
+            ran = len(sample.ids) - 1
+            data = self._scratch.data[:, row, :, start:ran].clone()
+            prefix = self._prefixes.add(sample.job.request.scope, sample.ids[:-1], sample.prefix, data)
+            self._charge(sample.job, prefilled=ran - start)
+            for each in samples:
+                each.prefix = prefix
+
+    def _join(self, sample: _Sample) -> None:
+        row = len(self._active)
+        self._active.append(sample)
+        self._last[row] = sample.ids[-1]
+        self._length[row] = len(sample.ids) - 1
+        self._count[row] = 0
+        self._drawn[row] = sample.drawn
+        self._logprobs[row] = 0.0
+        self._seeds[row] = sample.seed & 0xFFFFFFFFFFFFFFFF
+        self._temperatures[row] = sample.job.request.temperature
+        self._cache.reserve(row + 1, len(sample.ids) + 1)
+
+    def _leave(self, row: int) -> None:
+        """Take a sample out; the last row moves into its place."""
+        last = len(self._active) - 1
+        if row != last:
+            self._active[row] = self._active[last]
+            for values in (self._last, self._length, self._count, self._drawn, self._seeds):
+                values[row] = values[last]
+            self._new[row, : self._count[row]] = self._new[last, : self._count[row]]
+            self._logprobs[row] = self._logprobs[last]
+            self._temperatures[row] = self._temperatures[last]
+            self._cache.move(last, row, int(self._length[row]))
+        self._active.pop()
+
+    # --------------------------------------------------------------------------------------------------- decoding
+
+    def _decode(self) -> None:
+        """One token for every active sample."""
+        count = len(self._active)
+        rows = max(count, ROWS)
+        if count < rows:  # rows that pad the batch write at position 0 of cache rows that nobody has
+            self._last[count:rows] = 0
+            self._length[count:rows] = 0
+        end = int(self._length[:count].max()) + 1
+        self._cache.reserve(rows, end)
+        ids, start = self._tensor(self._last[:rows, None]), self._tensor(self._length[:rows])
+        logits = self.model.logits(self.model.run(self._cache, ids, start, end)[:, 0])[:count]
+        uniforms = uniform(self._seeds[:count], self._drawn[:count])
+        tokens, logprobs = draw(logits, uniforms, self._temperatures[:count])
+        self._new[np.arange(count), self._count[:count]] = tokens
+        self._last[:count] = tokens
+        self._logprobs[:count] += logprobs
+        self._length[:count] += 1
+        self._count[:count] += 1
+        self._drawn[:count] += 1
+        full = (self._count[:count] >= self.step_tokens) | (self._length[:count] >= self.model.config.context)
+        for row in np.flatnonzero(self._stops[tokens] | full)[::-1]:
+            self._end_step(int(row), bool(full[row]))
+
+    def _end_step(self, row: int, full: bool) -> None:
+        """A step of a row ended, perhaps: record it; the sample goes on, is queued again or leaves."""
+        new: Ids = tuple(self._new[row, : self._count[row]].tolist())
+        text, delimiter, _ = self.tokens.decode(new).partition(self.environment.delimiter)
+        length, context = int(self._length[row]), self.model.config.context
+        finish: Finish
+        if delimiter and length < context:
+            finish = "step"
+        elif new[-1] in self.model.config.end:
+            finish = "answer"
+        elif full:
+            finish = "length"
+        else:
+            return
+        sample = self._active[row]
+        after = self.environment.step(sample.state, Step(text, len(new), float(self._logprobs[row]), finish))
+        sample.state, sample.drawn, sample.made = after.state, int(self._drawn[row]), sample.made + 1
+        sample.ids = self._ids(after.state)
+        # false when the text of the state reads as other tokens than were sampled, or an observation came
+        whole = len(sample.ids) == length + 1 and sample.ids[-len(new) :] == new
+        running = after.status == "running"
+        if running and sample.made != sample.job.request.max_steps and len(sample.ids) < context:
+            if whole:
+                self._count[row], self._logprobs[row] = 0, 0.0
+            else:  # go on from what the state reads as
+                self._leave(row)
+                self._queue.appendleft(sample)
+            return
+        if running and whole:
+            self._keep(sample, row, length)
+        self._leave(row)
+        self._finish(sample)
+
+    def _keep(self, sample: _Sample, row: int, length: int) -> None:
+        """Keep what a row holds of its sample's state, for those who go on from it."""
+        before = sample.prefix if sample.prefix is not None and sample.prefix.kept else None
+        start = len(before.ids) if before else 0
+        data = self._cache.data[:, row, :, start:length].clone()
+        self._prefixes.add(sample.job.request.scope, sample.ids[:-1], before, data)
+
+    def _finish(self, sample: _Sample) -> None:
+        job, (i, j) = sample.job, sample.place
+        job.samples[i][j] = sample.state.steps[-sample.made :]
+        self._charge(job, generated=sample.drawn)
+        job.missing -= 1
+        if not job.missing:
+            self._done.append(job)
+
+    def _charge(self, job: _Job, prefilled: int = 0, generated: int = 0) -> None:
+        # a sample of n tokens runs n: the last of its prompt and all but the last of its own
+        job.usage += Usage(prefilled, generated, 2.0 * self.parameters * (prefilled + generated))
+
+    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.model.device)
+
+
+def _lack(sample: _Sample) -> int:
+    """Tokens to run before a sample can start: all but the last, less what is kept."""
+    return len(sample.ids) - 1 - (len(sample.prefix.ids) if sample.prefix else 0)
+
+
+def uniform(seeds: NDArray[np.uint64], index: NDArray[np.int64]) -> NDArray[np.float32]:
+    """One number in [0, 1) per (seed, index), by hashing (splitmix64, Steele et al. 2014): 24 random bits each."""
+    with np.errstate(over="ignore"):
+        x = _mix(seeds) + (index.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        return ((_mix(x) >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def draw(
+    logits: torch.Tensor, uniforms: NDArray[np.float32], temperatures: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Draw one token per row by the inverse of its cumulative distribution; temperature 0 takes the likeliest.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+        uniforms: (rows,) in [0, 1).
+        temperatures: (rows,).
+
+    Returns:
+        Tokens and their log-probabilities at temperature 1, (rows,) each.
+    """
+    logprobs = torch.log_softmax(logits, -1)
+    greedy = temperatures == 0
+    if greedy.all():
+        tokens = logits.argmax(-1)
+    else:
+        if (temperatures[~greedy] == 1).all():
+            weights = logprobs.exp()
+        else:
+            scale = torch.from_numpy(np.where(greedy, 1, temperatures)[:, None]).to(logits.device)
+            weights = torch.softmax(logits / scale, -1)
+        summed = weights.cumsum(-1)
+        at = torch.from_numpy(uniforms[:, None]).to(logits.device) * summed[:, -1:]
+        tokens = torch.searchsorted(summed, at, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+        if greedy.any():
+            tokens = torch.where(torch.from_numpy(greedy).to(logits.device), logits.argmax(-1), tokens)
+    chosen = logprobs.gather(-1, tokens[:, None])[:, 0]
+    return tokens.cpu().numpy(), chosen.cpu().numpy()
