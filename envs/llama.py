@@ -42,7 +42,7 @@ class UnsupportedModel(ValueError):
 
 
 @dataclass(frozen=True)
-class LlamaConfig:
+class ModelConfig:
     """What config.json says about a model; sizes are counts of units.
 
     Args:
@@ -67,7 +67,7 @@ class LlamaConfig:
     causal: bool
 
     @classmethod
-    def read(cls, folder: Path) -> LlamaConfig:
+    def read(cls, folder: Path) -> ModelConfig:
         """Read ``folder/config.json``; raises `UnsupportedModel` for what the decoder cannot run."""
         try:
             raw: dict[str, Any] = json.loads((folder / "config.json").read_text())
@@ -121,11 +121,11 @@ class Llama:
         device: where it runs.
 
     Raises:
-        UnsupportedModel: see `LlamaConfig.read`.
+        UnsupportedModel: see `ModelConfig.read`.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        self.config = config = LlamaConfig.read(folder)
+        self.config = config = ModelConfig.read(folder)
         try:
             raw = load_file(folder / "model.safetensors", device=device)
         except FileNotFoundError:

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from envs.core import Demonstrator, Environment, Problem
-from policies.muon import Muon
+from envs.optim import Optimizers
 from policies.tokenizer import FIRST_NUMBER, NUMBERS, build_tokenizer
 
 
@@ -184,47 +184,6 @@ def loss_of(model: LlamaForCausalLM, batch: Sequence[Example], device: torch.dev
 
 
 # -------------------------------------------------------------------------------------------------------- training
-
-
-class Optimizers:
-    """Muon for the matrices, AdamW for everything else, one schedule; its state saves as safetensors."""
-
-    def __init__(self, model: torch.nn.Module, muon_lr: float, adam_lr: float) -> None:
-        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and ".layers." in name]
-        chosen = {id(p) for p in matrices}
-        others = [p for p in model.parameters() if id(p) not in chosen]
-        self.parts: list[torch.optim.Optimizer] = []
-        if matrices:
-            self.parts.append(Muon(matrices, lr=muon_lr))
-        self.parts.append(torch.optim.AdamW(others, lr=adam_lr, betas=(0.9, 0.95), weight_decay=0.0))
-        self.peaks = [part.param_groups[0]["lr"] for part in self.parts]
-
-    def step(self, fraction: float) -> None:
-        """One update at `fraction` of the run: 2 % linear warm-up, then cosine down to 2 % of the peak."""
-        scale = min(1.0, (fraction + 1e-4) / 0.02) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, fraction))))
-        for part, peak in zip(self.parts, self.peaks, strict=True):
-            part.param_groups[0]["lr"] = peak * scale
-            part.step()
-            part.zero_grad(set_to_none=True)
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Every tensor of the optimisers' state under a flat name."""
-        return {
-            f"{i}.{index}.{name}": torch.as_tensor(value).clone().contiguous()
-            for i, part in enumerate(self.parts)
-            for index, values in part.state_dict()["state"].items()
-            for name, value in values.items()
-        }
-
-    def load(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Undo `state`."""
-        for i, part in enumerate(self.parts):
-            whole = part.state_dict()
-            for key, value in tensors.items():
-                which, index, name = key.split(".", 2)
-                if int(which) == i:
-                    whole["state"].setdefault(int(index), {})[name] = value
-            part.load_state_dict(whole)
 
 
 def train_policy(

@@ -1,0 +1,517 @@
+"""Training of process reward models from final answers alone (``stepwell train prm``).
+
+The papers' way (Math-Shepherd, Wang et al. 2023, section 3; Snell et al. 2024, appendix D): sample solutions from a
+policy, roll out completions from every prefix of them, label the prefix with the fraction that ends right, and train a
+token classifier on these soft labels at the tokens that close the steps. No step checker has a part in the labels; it
+only serves the report. Works for any environment and for any policy that keeps the contract.
+
+Sampling is the long part: its results are appended to a file as they come, and a run that was killed goes on from
+there. So does training, from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from loguru import logger
+from torch.nn.functional import log_softmax
+from transformers import LlamaConfig, LlamaForTokenClassification, PreTrainedTokenizerFast
+
+from envs.core import Environment, Problem, Split, State, Step, StepChecker
+from envs.llama import Ids, ModelConfig, Tokens
+from envs.optim import Optimizers, load_checkpoint, save_checkpoint
+
+# The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
+# them with. No policy is imported; the caller hands one in.
+from policies.core import Policy, Propose, Proposed, Usage
+from verifiers.core import Score
+from verifiers.lab import LabVerifier, lay_out
+from verifiers.metrics import agreement, auroc, best_threshold, ece
+
+
+@dataclass(frozen=True)
+class PrmRecipe:
+    """What ``configs/train-prm-*.yaml`` may say.
+
+    Args:
+        name: of the verifier, and of its folder.
+        environment: name in the registry.
+        policy: whose samples it learns from (name or folder).
+        backbone: the causal model whose weights it starts from (name of a policy or folder).
+        problems: of the train split.
+        held_out: problems of the calibration split, for the report.
+        solutions: sampled for each problem.
+        rollouts: completions sampled from each distinct unfinished prefix of the solutions.
+        temperature: of solutions and rollouts.
+        epochs: passes over the data.
+        batch_tokens: tokens per optimiser step, padding included.
+        muon_lr: peak learning rate of the matrices (Muon).
+        adam_lr: peak learning rate of embeddings, norms and the head (AdamW).
+        seed: of samples and training.
+    """
+
+    name: str
+    environment: str = "arithmetic"
+    policy: str = "arithmetic-m"
+    backbone: str = "arithmetic-m"
+    problems: int = 2000
+    held_out: int = 200
+    solutions: int = 8
+    rollouts: int = 8
+    temperature: float = 1.0
+    epochs: int = 2
+    batch_tokens: int = 2048
+    muon_lr: float = 0.01
+    adam_lr: float = 0.002
+    seed: int = 0
+
+
+# ------------------------------------------------------------------------------------------------------------ data
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One distinct sampled solution of a problem and what became of its prefixes.
+
+    Args:
+        problem: its id.
+        texts: of the steps.
+        right: for each step, how many of the completions through the prefix that ends with it ended right.
+        total: for each step, how many completions there were (1 at the end of the solution).
+        count: how often the solution was sampled.
+    """
+
+    problem: str
+    texts: tuple[str, ...]
+    right: tuple[int, ...]
+    total: tuple[int, ...]
+    count: int
+
+    @property
+    def labels(self) -> list[float]:
+        """The soft label of each step."""
+        return [right / total for right, total in zip(self.right, self.total, strict=True)]
+
+
+def label_steps(
+    environment: Environment,
+    problem: Problem,
+    solutions: Sequence[State],
+    rollouts: Mapping[tuple[str, ...], Sequence[State]],
+) -> list[Solution]:
+    """Label every step of the distinct solutions of a problem.
+
+    The completions through a prefix are the sampled solutions that pass through it and the rollouts from it. Those
+    from longer prefixes pass through it too, but would weigh by how many steps happened to follow.
+
+    Args:
+        environment: checks the final answers.
+        problem: the problem.
+        solutions: complete trajectories from the start.
+        rollouts: complete trajectories from each unfinished prefix, by the texts of its steps.
+    """
+
+    def is_right(state: State) -> bool:
+        answer = environment.answer(state)
+        return answer is not None and environment.check(problem, answer)
+
+    counts: dict[tuple[str, ...], int] = {}
+    tally: dict[tuple[str, ...], list[int]] = {}
+    for state in solutions:
+        counts[state.texts] = counts.get(state.texts, 0) + 1
+        for end in range(1, len(state.steps) + 1):
+            entry = tally.setdefault(state.texts[:end], [0, 0])
+            entry[0] += is_right(state)
+            entry[1] += 1
+    for prefix, states in rollouts.items():
+        tally[prefix][0] += sum(map(is_right, states))
+        tally[prefix][1] += len(states)
+    made = []
+    for texts, count in counts.items():
+        entries = [tally[texts[:end]] for end in range(1, len(texts) + 1)]
+        right, total = tuple(entry[0] for entry in entries), tuple(entry[1] for entry in entries)
+        made.append(Solution(problem.id, texts, right, total, count))
+    return made
+
+
+class SampleFile:
+    """Labelled solutions in a JSONL file: a header with what they depend on, then a line per problem.
+
+    Args:
+        path: of the file, made if need be.
+        header: JSON; a file that was written with another one is refused.
+
+    Raises:
+        ValueError: the file holds samples of something else.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        self.path = path
+        self.solutions: dict[str, list[Solution]] = {}
+        self.generated = 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text() if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]  # a line that a kill cut short is dropped
+        lines = [json.loads(line) for line in whole.splitlines()]
+        if lines and lines[0] != header:
+            raise ValueError(f"{path} holds samples for {lines[0]}, not for {header}; choose another file")
+        if whole != text:
+            path.write_text(whole)
+        if not lines:
+            path.write_text(json.dumps(header) + "\n")
+        for line in lines[1:]:
+            self._take(line)
+
+    def _take(self, line: dict[str, Any]) -> None:
+        self.generated += line["generated"]
+        self.solutions[line["problem"]] = [
+            Solution(line["problem"], tuple(each["texts"]), tuple(each["right"]), tuple(each["total"]), each["count"])
+            for each in line["solutions"]
+        ]
+
+    def append(self, problem: str, solutions: Sequence[Solution], generated: int) -> None:
+        """Add a problem; on return it is on the disk."""
+        rows = [{key: value for key, value in asdict(each).items() if key != "problem"} for each in solutions]
+        line = {"problem": problem, "generated": generated, "solutions": rows}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._take(json.loads(json.dumps(line)))
+
+
+@dataclass
+class _Open:
+    """A problem being sampled."""
+
+    problem: Problem
+    solutions: list[State]
+    prefixes: list[State]
+    usage: Usage
+
+
+def collect(
+    recipe: PrmRecipe,
+    environment: Environment,
+    policy: Policy,
+    problems: Sequence[Problem],
+    file: SampleFile,
+    concurrency: int = 32,
+) -> None:
+    """Sample and label what a file still lacks of some problems, many at a time, each line durable once written."""
+    waiting = iter([problem for problem in problems if problem.id not in file.solutions])
+    running: dict[int, _Open] = {}
+    ticket, started, first = 0, time.monotonic(), len(file.solutions)
+    while True:
+        while len(running) < concurrency and (problem := next(waiting, None)) is not None:
+            root = environment.initial(problem)
+            seeds = _seeds(recipe, root, recipe.solutions, "solution")
+            policy.submit(ticket, Propose((root,), (seeds,), recipe.temperature, None, problem.id))
+            running[ticket] = _Open(problem, [], [], Usage())
+            ticket += 1
+        if not running:
+            return
+        for replied, reply in policy.poll():
+            job = running.pop(replied)
+            job.usage += reply.usage
+            if not job.solutions:
+                job.solutions = _trajectories([environment.initial(job.problem)], reply)[0]
+                job.prefixes = _unfinished(environment, job.solutions)
+                if job.prefixes:
+                    seeds_of = tuple(_seeds(recipe, state, recipe.rollouts, "rollout") for state in job.prefixes)
+                    request = Propose(tuple(job.prefixes), seeds_of, recipe.temperature, None, job.problem.id)
+                    policy.submit(ticket, request)
+                    running[ticket] = job
+                    ticket += 1
+                    continue
+                ends: list[list[State]] = []
+            else:
+                ends = _trajectories(job.prefixes, reply)
+            policy.cancel(job.problem.id)
+            rollouts = {state.texts: found for state, found in zip(job.prefixes, ends, strict=True)}
+            labelled = label_steps(environment, job.problem, job.solutions, rollouts)
+            file.append(job.problem.id, labelled, job.usage.generated)
+            done = len(file.solutions)
+            if done % 100 == 0:
+                rate = (done - first) / (time.monotonic() - started)
+                logger.info("{} problems sampled, {:.1f} a second", done, rate)
+
+
+def _trajectories(states: Sequence[State], reply: Proposed) -> list[list[State]]:
+    return [
+        [State(state.problem, (*state.steps, *steps)) for steps in samples]
+        for state, samples in zip(states, reply.samples, strict=True)
+    ]
+
+
+def _unfinished(environment: Environment, solutions: Sequence[State]) -> list[State]:
+    """The distinct prefixes, of at least one step, that have not ended, in order of appearance."""
+    found: dict[tuple[str, ...], State] = {}
+    for solution in solutions:
+        state = environment.initial(solution.problem)
+        for step in solution.steps:
+            after = environment.step(state, step)
+            state = after.state
+            if after.status == "running":
+                found.setdefault(state.texts, state)
+    return list(found.values())
+
+
+def _seeds(recipe: PrmRecipe, state: State, n: int, purpose: str) -> tuple[int, ...]:
+    key = json.dumps([recipe.seed, purpose, state.problem.id, state.texts])
+    return tuple(int.from_bytes(hashlib.sha256(f"{key}/{index}".encode()).digest()[:8], "big") for index in range(n))
+
+
+# -------------------------------------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of a solution, the positions that close its steps, and what the score there should be."""
+
+    ids: Ids
+    positions: tuple[int, ...]
+    targets: tuple[float, ...]
+    weight: float
+
+
+def example(tokens: Tokens, environment: Environment, problem: Problem, solution: Solution) -> Example:
+    """Read a solution exactly as `LabVerifier` will; steps without text are not learnt from."""
+    layout = lay_out(tokens, environment, replay(environment, problem, solution))
+    targets: dict[int, float] = {}
+    for origin, target in zip(layout.origin, solution.labels, strict=True):
+        if origin:
+            targets.setdefault(origin, target)
+    return Example(layout.keys[-1], layout.closing, tuple(targets.values()), float(solution.count))
+
+
+def replay(environment: Environment, problem: Problem, solution: Solution) -> State:
+    """The state at the end of a solution, its observations made anew."""
+    state = environment.initial(problem)
+    for text in solution.texts:
+        state = environment.step(state, Step(text)).state
+    return state
+
+
+def batches(examples: Sequence[Example], batch_tokens: int, seed: str) -> list[list[int]]:
+    """Indices of examples of like length, at most `batch_tokens` with padding, the batches in random order."""
+    rng = random.Random(seed)
+    order = sorted(range(len(examples)), key=lambda index: (len(examples[index].ids), rng.random()))
+    made: list[list[int]] = [[]]
+    for index in order:
+        if made[-1] and (len(made[-1]) + 1) * len(examples[index].ids) > batch_tokens:
+            made.append([])
+        made[-1].append(index)
+    rng.shuffle(made)
+    return made
+
+
+def loss_of(model: LlamaForTokenClassification, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
+    """Cross-entropy with soft labels at the closing tokens, weighted by how often a solution was sampled."""
+    longest = max(len(each.ids) for each in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)  # right padding needs no mask under causal attention
+    for row, each in enumerate(batch):
+        ids[row, : len(each.ids)] = torch.tensor(each.ids)
+    rows = torch.tensor([row for row, each in enumerate(batch) for _ in each.positions])
+    columns = torch.tensor([position for each in batch for position in each.positions])
+    targets = torch.tensor([target for each in batch for target in each.targets], device=device)
+    weights = torch.tensor([each.weight for each in batch for _ in each.positions], device=device)
+    hidden = model.model(ids.to(device), use_cache=False).last_hidden_state[rows.to(device), columns.to(device)]
+    logs = log_softmax(model.score(hidden).float(), -1)
+    losses = -(targets * logs[:, 1] + (1 - targets) * logs[:, 0])
+    return (losses * weights).sum() / weights.sum()
+
+
+def train_prm(
+    recipe: PrmRecipe,
+    environment: Environment,
+    policy: Policy,
+    backbone: Path,
+    folder: Path,
+    samples: Path,
+    device: str = "cpu",
+    checkpoint_seconds: float = 120.0,
+) -> Path:
+    """Sample, train, report; an interrupted run goes on from where it was.
+
+    Args:
+        recipe: what to train.
+        environment: its train split is learnt from, its calibration split reported on.
+        policy: the recipe's policy, loaded.
+        backbone: the folder of the recipe's backbone.
+        folder: where the verifier and, meanwhile, its checkpoint go.
+        samples: folder of the sampled solutions, which other recipes with the same sampling may share.
+        device: as torch names it.
+        checkpoint_seconds: time between checkpoints.
+
+    Returns:
+        The folder, holding config.json, model.safetensors (float16), tokenizer.json and training.json (the recipe,
+        counts of what was sampled and seen, the loss as it fell, and the report of `report`).
+    """
+    files: dict[Split, SampleFile] = {}
+    problems: dict[Split, dict[str, Problem]] = {}
+    sizes: tuple[tuple[Split, int], ...] = (("train", recipe.problems), ("calibration", recipe.held_out))
+    for split, n in sizes:
+        keys = ("environment", "policy", "solutions", "rollouts", "temperature", "seed")
+        header = {"split": split} | {key: value for key, value in asdict(recipe).items() if key in keys}
+        files[split] = SampleFile(samples / f"{split}.jsonl", header)
+        chosen = environment.problems(split, n, recipe.seed)
+        problems[split] = {problem.id: problem for problem in chosen}
+        collect(recipe, environment, policy, chosen, files[split])
+    learnt = [each for id in problems["train"] for each in files["train"].solutions[id]]
+    record = {"recipe": asdict(recipe)} | _fit(
+        recipe, environment, backbone, folder, problems["train"], learnt, device, checkpoint_seconds
+    )
+    held = [each for id in problems["calibration"] for each in files["calibration"].solutions[id]]
+    verifier = LabVerifier(folder, environment, device=device)
+    record["sampled_tokens"] = files["train"].generated
+    record["report"] = report(verifier, environment, problems, learnt[:2000], held)
+    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+    logger.info("report: {}", record["report"])
+    return folder
+
+
+def _fit(
+    recipe: PrmRecipe,
+    environment: Environment,
+    backbone: Path,
+    folder: Path,
+    problems: dict[str, Problem],
+    solutions: Sequence[Solution],
+    device: str,
+    checkpoint_seconds: float,
+) -> dict[str, Any]:
+    """Train on labelled solutions and save the model; returns the counts for the record."""
+    torch.manual_seed(recipe.seed)
+    config = LlamaConfig.from_pretrained(backbone, local_files_only=True, num_labels=2)
+    config.classifier_dropout = 0.0  # the class would take 0.1 if it were not said
+    model = LlamaForTokenClassification.from_pretrained(
+        backbone, config=config, dtype=torch.float32, local_files_only=True
+    ).to(device)
+    model.train()
+    tokens = Tokens(backbone, ModelConfig.read(backbone).begin)
+    examples = [example(tokens, environment, problems[each.problem], each) for each in solutions]
+    examples = [each for each in examples if each.positions and len(each.ids) <= model.config.max_position_embeddings]
+    plan = [
+        batch
+        for epoch in range(recipe.epochs)
+        for batch in batches(examples, recipe.batch_tokens, f"{recipe.seed}/{epoch}")
+    ]
+    optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
+    progress: dict[str, Any] = {"steps": 0, "tokens": 0, "seconds": 0.0, "recent": 0.0, "losses": []}
+    checkpoint = folder / "checkpoint" / "state.safetensors"
+    if checkpoint.exists():
+        progress = load_checkpoint(checkpoint, model, optimizers)
+        logger.info("going on from step {} of {}", progress["steps"], len(plan))
+    last_saved, started = time.monotonic(), time.monotonic() - progress["seconds"]
+    for batch in plan[progress["steps"] :]:
+        chosen = [examples[index] for index in batch]
+        loss = loss_of(model, chosen, torch.device(device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizers.step(progress["steps"] / len(plan))
+        progress["steps"] += 1
+        progress["tokens"] += sum(len(each.ids) for each in chosen)
+        progress["seconds"] = round(time.monotonic() - started, 1)
+        progress["recent"] += max(0.02, 1 / progress["steps"]) * (loss.item() - progress["recent"])
+        if progress["steps"] % 50 == 0 or progress["steps"] == len(plan):
+            progress["losses"].append([progress["tokens"], round(progress["recent"], 4)])
+            logger.info("step {} of {}, loss {:.4f}", progress["steps"], len(plan), progress["recent"])
+        if time.monotonic() - last_saved > checkpoint_seconds:
+            save_checkpoint(checkpoint, model, optimizers, progress)
+            last_saved = time.monotonic()
+    parameters = model.num_parameters()
+    model.eval()
+    model.to("cpu", torch.float16).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(backbone, local_files_only=True).save_pretrained(folder)
+    if checkpoint.exists():
+        checkpoint.unlink()
+        checkpoint.parent.rmdir()
+    del progress["recent"]
+    steps = {"solutions": len(solutions), "labelled_steps": sum(len(each.positions) for each in examples)}
+    return {"parameters": parameters} | steps | progress
+
+
+# ---------------------------------------------------------------------------------------------------------- report
+
+
+def report(
+    verifier: LabVerifier,
+    environment: Environment,
+    problems: dict[Split, dict[str, Problem]],
+    train: Sequence[Solution],
+    held_out: Sequence[Solution],
+) -> dict[str, Any]:
+    """Say how good a verifier is on held-out solutions.
+
+    Returns:
+        ``auroc``: of "can this prefix still end right" (did any completion), over distinct unfinished prefixes;
+        ``auroc_all``: finished ones included; ``ece``: 15 bins, over all distinct prefixes, against the soft labels;
+        for environments that check steps, ``auroc_exact`` (no wrong step in an unfinished prefix) and
+        ``first_error``: share of distinct solutions whose first step under ``threshold`` (chosen on the train split)
+        is the first wrong one, with the share among wrong solutions as ``first_error_wrong``.
+    """
+    states = [replay(environment, problems["calibration"][each.problem], each) for each in held_out]
+    scored = score_all(verifier, states)
+    distinct: dict[tuple[str, tuple[str, ...]], tuple[float, float, bool, bool]] = {}
+    checker: StepChecker | None = environment if isinstance(environment, StepChecker) else None
+    errors = [checker.first_error(state) if checker else None for state in states]
+    for solution, scores, error in zip(held_out, scored, errors, strict=True):
+        for k, (score, soft) in enumerate(zip(scores, solution.labels, strict=True)):
+            key = (solution.problem, solution.texts[: k + 1])
+            exact = error is None or error > k
+            unfinished = k + 1 < len(solution.texts)
+            distinct.setdefault(key, (score, soft, exact, unfinished))
+    every = list(distinct.values())
+    going = [entry for entry in every if entry[3]]
+    found: dict[str, Any] = {
+        "solutions": len(held_out),
+        "prefixes": len(every),
+        "unfinished_prefixes": len(going),
+        "auroc": _round(auroc([entry[0] for entry in going], [entry[1] > 0 for entry in going])),
+        "auroc_all": _round(auroc([entry[0] for entry in every], [entry[1] > 0 for entry in every])),
+        "ece": _round(ece([entry[0] for entry in every], [entry[1] for entry in every])),
+    }
+    if checker is not None:
+        learnt = [replay(environment, problems["train"][each.problem], each) for each in train]
+        threshold = best_threshold(score_all(verifier, learnt), [checker.first_error(state) for state in learnt])
+        wrong = [index for index, error in enumerate(errors) if error is not None]
+        found |= {
+            "auroc_exact": _round(auroc([entry[0] for entry in going], [entry[2] for entry in going])),
+            "threshold": threshold,
+            "first_error": _round(agreement(scored, errors, threshold)),
+            "first_error_wrong": _round(
+                agreement([scored[index] for index in wrong], [errors[index] for index in wrong], threshold)
+            ),
+        }
+    return found
+
+
+def score_all(verifier: LabVerifier, states: Sequence[State], batch: int = 256) -> list[tuple[float, ...]]:
+    """The scores of the steps of each state; NaN counts as 0, as in a search."""
+    return [scores for part in _chunks(states, batch) for scores in _score(verifier, part)]
+
+
+def _score(verifier: LabVerifier, states: Sequence[State]) -> tuple[tuple[float, ...], ...]:
+    verifier.submit(0, Score(tuple(states), "report"))
+    ((_, reply),) = verifier.poll()
+    verifier.cancel("report")
+    return tuple(tuple(0.0 if math.isnan(score) else score for score in scores) for scores in reply.scores)
+
+
+def _chunks(states: Sequence[State], size: int) -> Iterator[Sequence[State]]:
+    return (states[start : start + size] for start in range(0, len(states), size))
+
+
+def _round(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)  # JSON has no NaN
