@@ -1,1 +1,56 @@
-"""What a problem is: the MDP, the environments that ship, their registry and conformance kit."""
+"""Stepwell: what a problem is. The MDP, the environments that ship, their registry and their conformance kit."""
+
+import runpy
+from pathlib import Path
+
+runpy.run_path(
+    str(Path(__file__).parents[1] / "envs" / "shadow.py")
+)  # if a package of ours is not ours, say so plainly
+
+from envs.arithmetic import Arithmetic
+from envs.checks import NonConforming, check_environment
+from envs.core import (
+    SPLITS,
+    Demonstrator,
+    Environment,
+    Finish,
+    Problem,
+    Split,
+    State,
+    Status,
+    Step,
+    StepChecker,
+    Transition,
+    UnreadableQuestion,
+    render,
+    termination,
+    transition,
+    truncation,
+)
+from envs.registry import Listed, UnusableEnvironment, list_environments, load_environment
+
+__all__ = [
+    "SPLITS",
+    "Arithmetic",
+    "Demonstrator",
+    "Environment",
+    "Finish",
+    "Listed",
+    "NonConforming",
+    "Problem",
+    "Split",
+    "State",
+    "Status",
+    "Step",
+    "StepChecker",
+    "Transition",
+    "UnreadableQuestion",
+    "UnusableEnvironment",
+    "check_environment",
+    "list_environments",
+    "load_environment",
+    "render",
+    "termination",
+    "transition",
+    "truncation",
+]

@@ -31,7 +31,7 @@ ANSWER_MARK = "#### "
 LARGEST = 999  # numbers up to here are single tokens of the lab's models; generated problems never exceed it
 MAX_QUESTION = 400  # characters
 MAX_LINE = 120
-MAX_DIGITS = 12
+MAX_DIGITS = 40  # of a number in a question, a line or an answer
 MAX_DEPTH = 40
 
 
@@ -343,7 +343,8 @@ def _read_operation(line: str) -> tuple[str, Fraction, Fraction, Fraction] | Non
 def _read_number(text: str) -> Fraction | None:
     """A whole number, a decimal or a fraction, with thousands separators allowed; None if it is not one."""
     text = text.strip().replace("−", "-").replace(",", "")
-    if re.fullmatch(r"[-+]?\s*\d{1,12}(?:\.\d{1,12}|\s*/\s*\d{1,12})?", text, flags=re.ASCII) is None:
+    digits = rf"\d{{1,{MAX_DIGITS}}}"
+    if re.fullmatch(rf"[-+]?\s*{digits}(?:\.{digits}|\s*/\s*{digits})?", text, flags=re.ASCII) is None:
         return None
     try:
         return Fraction(re.sub(r"\s+", "", text))
@@ -355,7 +356,8 @@ def _read_number(text: str) -> Fraction | None:
 
 # How people and reasoning-gym word a question; what is left after these is the expression or the equation.
 _LEAD = re.compile(
-    r"^(?:(?:please\s+)?(?:calculate|compute|evaluate|simplify|work\s+out|solve|what\s+is|what's|what\s+does)"
+    r"^(?:(?:please\s+)?(?:calculate|compute|evaluate|simplify|work\s+out|solve"
+    r"|what\s+is|what's|what\s+does|how\s+much\s+is)"
     r"(?:\s+the\s+(?:value|result)\s+of)?(?:\s+the\s+following(?:\s+\w+){0,2})?"
     r"|state\s+the\s+final\s+answer\s+to\s+the\s+following\s+arithmetic\s+problem"
     r"|(?:find|determine)\s+the\s+value\s+of(?:\s+[a-zA-Z]\s+(?:in\s+the\s+equation|that\s+satisfies))?"
@@ -408,6 +410,8 @@ class Arithmetic:
         try:
             sides = parse_sides(_strip_words(question))
             value = solve(sides)
+            if _read_number(str(value)) is None:
+                raise ValueError(f"its answer has more than {MAX_DIGITS} digits")
         except (ValueError, RecursionError) as error:
             raise UnreadableQuestion(f"cannot read {question!r}: {error}; {_READABLE}") from None
         return self._problem(sides, value, {})
@@ -467,6 +471,8 @@ class Arithmetic:
         names = unknowns(sides[0]) | unknowns(sides[-1])
         for index, step in enumerate(state.steps):
             line = step.text.strip()
+            if len(line) > MAX_LINE:
+                return index
             if line.startswith(ANSWER_MARK.strip()):
                 if _read_number(line.removeprefix(ANSWER_MARK.strip())) != value:
                     return index

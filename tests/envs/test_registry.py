@@ -1,0 +1,150 @@
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+
+from envs import Arithmetic, UnusableEnvironment, list_environments, load_environment
+from envs.registry import BUILT_IN, ENTRY_POINTS
+
+SOURCE = '''
+"""Environments for the tests of the registry."""
+from __future__ import annotations
+from dataclasses import dataclass
+from envs import Arithmetic, Environment
+
+
+@dataclass
+class Small(Arithmetic):
+    """Sums for beginners."""
+
+    largest: int = 9
+'''
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small_env.py"
+    path.write_text(SOURCE)
+    return path
+
+
+@pytest.fixture
+def plugged(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed distribution that adds one name that works and three that do not."""
+    info = tmp_path / "plugins-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins\nVersion: 1.0\n")
+    (tmp_path / "raising_env.py").write_text("raise RuntimeError('no board found')\n")
+    lines = [
+        "small = small_env:Small",
+        "gone = nowhere_env:Gone",
+        "raising = raising_env:X",
+        "arithmetic = small_env:Small",
+    ]
+    (info / "entry_points.txt").write_text("\n".join([f"[{ENTRY_POINTS}]", *lines]) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+def test_built_in_by_name_with_options() -> None:
+    environment = load_environment("arithmetic", levels=(1, 2))
+    assert isinstance(environment, Arithmetic)
+    assert environment.levels == (1, 2)
+
+
+def test_by_module_and_class() -> None:
+    assert isinstance(load_environment("envs.arithmetic:Arithmetic"), Arithmetic)
+
+
+def test_from_a_file(file: Path) -> None:
+    only, named = load_environment(str(file), largest=5), load_environment(f"{file}:Small")
+    assert type(only) is type(named)  # the file was run once
+    assert vars(only) == {"largest": 5}
+    file.write_text(SOURCE.replace("largest: int = 9", "largest: int = 10"))
+    assert vars(load_environment(str(file))) == {"largest": 10}  # an edited file is run again
+
+
+def test_from_an_installed_distribution(plugged: None) -> None:
+    assert type(load_environment("small")).__name__ == "Small"
+    assert type(load_environment("arithmetic")) is Arithmetic  # a plug-in never replaces a built-in name
+
+
+def test_the_list_says_what_failed_and_why(plugged: None) -> None:
+    listed = {(entry.name, entry.source): entry for entry in list_environments()}
+    assert (
+        listed["arithmetic", "built in"].summary
+        == "Expressions and linear equations. Conforms to `Environment`, `Demonstrator` and `StepChecker`."
+    )
+    assert listed["small", "plugins"].summary == "Sums for beginners."
+    assert listed["small", "plugins"].failure is None
+    assert "No module named 'nowhere_env'" in (listed["gone", "plugins"].failure or "")
+    assert "no board found" in (listed["raising", "plugins"].failure or "")
+    assert listed["arithmetic", "plugins"].failure == "the name is taken by: built in"
+
+
+def test_every_built_in_environment_loads_without_options() -> None:
+    for name in BUILT_IN:
+        assert load_environment(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("arithmetics", "'arithmetics' is not known; did you mean 'arithmetic'?"),
+        ("zzz", "Allowed: arithmetic"),
+        ("envs.nothing:Arithmetic", "No module named 'envs.nothing'"),
+        ("envs.arithmetic:Arithmetics", "there is no 'Arithmetics' in it; did you mean 'Arithmetic'?"),
+        ("envs.arithmetic:ANSWER_MARK", "is a str; a class or a function is wanted"),
+        ("envs.core:State", "missing a required argument: 'problem'"),
+        ("fractions:Fraction", "made a Fraction, which is no environment: it lacks name, delimiter"),
+        ("builtins:dict", "'builtins:dict' cannot be called"),
+        ("no/such/file.py", "there is no file 'no/such/file.py'"),
+        ("", "environment '' is not known"),
+    ],
+)
+def test_what_cannot_be_loaded_says_why(spec: str, message: str) -> None:
+    with pytest.raises(UnusableEnvironment, match=re.escape(message)):
+        load_environment(spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 3}, "has no option 'level'; did you mean 'levels'? (allowed: levels)"),
+        ({"zzz": 3}, "has no option 'zzz' (allowed: levels)"),
+        ({"levels": (7,)}, "cannot be made with levels=(7,): ValueError: levels [7] given; allowed"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(UnusableEnvironment, match=re.escape(message)):
+        load_environment("arithmetic", **options)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = = 1", "failed to load: SyntaxError"),
+        ("import nowhere_module", "No module named 'nowhere_module'"),
+        ("x = 1", "holds no environment"),
+        (SOURCE + "class Other(Small): ...\n", "holds 2 environments; say which: "),
+        (
+            "class Half:\n    def read(self): ...\n    def step(self): ...\n",
+            "Half lacks prompt, initial, answer, check",
+        ),
+    ],
+)
+def test_files_that_do_not_do(tmp_path: Path, source: str, message: str) -> None:
+    path = tmp_path / "bad_env.py"
+    path.write_text(source)
+    with pytest.raises(UnusableEnvironment, match=re.escape(message)):
+        load_environment(str(path))
+
+
+def test_a_mistyped_path_names_the_nearest_file(file: Path) -> None:
+    with pytest.raises(UnusableEnvironment, match=r"did you mean '.*small_env.py'"):
+        load_environment(str(file.with_name("smal_env.py")))
+
+
+def test_a_name_of_two_plugins_is_not_lost(plugged: None) -> None:
+    names = [point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    assert sorted(entry.name for entry in list_environments()) == sorted([*names, *BUILT_IN])
