@@ -3,6 +3,5 @@
 import runpy
 from pathlib import Path
 
-runpy.run_path(
-    str(Path(__file__).parents[1] / "envs" / "shadow.py")
-)  # if a package of ours is not ours, say so plainly
+# If one of our packages is not ours, say so plainly.
+runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))

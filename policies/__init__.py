@@ -3,10 +3,10 @@
 import runpy
 from pathlib import Path
 
-runpy.run_path(
-    str(Path(__file__).parents[1] / "envs" / "shadow.py")
-)  # if a package of ours is not ours, say so plainly
+# If one of our packages is not ours, say so plainly.
+runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
 
 from policies.core import Policy, Propose, Proposed, Usage
+from policies.registry import load_policy, policy_names
 
-__all__ = ["Policy", "Propose", "Proposed", "Usage"]
+__all__ = ["Policy", "Propose", "Proposed", "Usage", "load_policy", "policy_names"]

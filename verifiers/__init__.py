@@ -3,10 +3,11 @@
 import runpy
 from pathlib import Path
 
-runpy.run_path(
-    str(Path(__file__).parents[1] / "envs" / "shadow.py")
-)  # if a package of ours is not ours, say so plainly
+# If one of our packages is not ours, say so plainly.
+runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
 
 from verifiers.core import Score, Scored, Verifier
+from verifiers.registry import load_verifier, verifier_names
+from verifiers.symbolic import SymbolicVerifier
 
-__all__ = ["Score", "Scored", "Verifier"]
+__all__ = ["Score", "Scored", "SymbolicVerifier", "Verifier", "load_verifier", "verifier_names"]

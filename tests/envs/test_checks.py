@@ -261,7 +261,7 @@ def test_every_broken_rule_is_listed_with_the_input_and_what_came_back() -> None
         "The gold answer passes: check('zyx', 'xyz') gave False.",
         "A question read back has the same answer: read('zyx') has 'xyz'.",
         "A demonstration ends right: demonstrate('zyx') ends in 'xyz', not 'xyz'.",
-        "`step` never raises: step('a' after (), '\\ud800') raised UnicodeEncodeError: ",
+        "`step` never raises: step('zyx' after (), '\\ud800') raised UnicodeEncodeError: ",
     )
     for line, start in zip(caught.value.broken, expected, strict=True):
         assert line.startswith(start)
