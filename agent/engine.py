@@ -1,0 +1,218 @@
+"""The engine: the only place that waits. It drives many searches at once over one policy and one verifier.
+
+Each search is a generator with at most one request out. Requests of all searches are in the services' hands together,
+so that they share batches, and a search goes on as soon as its own reply is there: no rounds, nothing waits for the
+slowest. Every reply is charged to its search's meter, and a search that meets a limit ends with what it has.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loguru import logger
+
+from agent.budget import Budget, Meter
+from agent.graph import SearchGraph
+from agent.search import Search
+from envs.core import Environment, Problem
+from policies.core import Policy, Propose, Proposed
+from verifiers.core import Scored, Verifier
+from verifiers.voting import Vote
+
+_VERIFIER_BATCH = 64  # states; fewer wait while the policy has work, so that the verifier's batches are worth it
+
+
+@dataclass(frozen=True)
+class Task:
+    """One search to run.
+
+    Args:
+        problem: what to solve.
+        search: a strategy's `search` method, or any function from a graph to a search.
+        budget: its limits.
+        seed: of its samples.
+        vote: how its answer is chosen.
+        info: facts to keep in ``graph.info``.
+        on_change: called after each reply, for live displays; it must not change the graph.
+    """
+
+    problem: Problem
+    search: Callable[[SearchGraph], Search[None]]
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+    vote: Vote = field(default_factory=Vote)
+    info: dict[str, Any] = field(default_factory=dict)
+    on_change: Callable[[SearchGraph], None] | None = None
+
+
+class _Running:
+    """A search under way."""
+
+    def __init__(self, task: Task, graph: SearchGraph) -> None:
+        self.task = task
+        self.graph = graph
+        self.steps = task.search(graph)
+        self.meter = Meter()
+        self.started = time.monotonic()
+
+
+class Engine:
+    """Runs searches over a policy and a verifier, which it does not close.
+
+    Args:
+        environment: of the problems.
+        policy: proposes steps.
+        verifier: scores them; None will do for strategies that never ask (greedy, majority).
+    """
+
+    def __init__(self, environment: Environment, policy: Policy, verifier: Verifier | None = None) -> None:
+        self.environment = environment
+        self.policy = policy
+        self.verifier = verifier
+        self._stopping = threading.Event()
+        self._tickets = 0
+        self._warned = False
+
+    def stop(self) -> None:
+        """End all searches cleanly, from any thread; `run` yields each with what it has."""
+        self._stopping.set()
+
+    def run(self, tasks: Iterable[Task], concurrency: int = 64) -> Iterator[SearchGraph]:
+        """Run searches, at most `concurrency` at once, and yield each graph when its search is over.
+
+        ``graph.info`` then holds ``answer``, ``confidence``, ``node`` (the chosen trajectory), ``spent``, ``stopped``
+        and, when something raised, ``error``; the other searches go on.
+        """
+        self._stopping.clear()
+        waiting_tasks = iter(tasks)
+        asked: dict[int, _Running] = {}  # by ticket
+        proposing: set[int] = set()
+        scoring: dict[int, int] = {}  # ticket: states
+        done: list[SearchGraph] = []
+
+        def go_on(search: _Running, reply: Proposed | Scored | None) -> None:
+            try:
+                if reply is not None:
+                    search.meter.charge(reply)
+                    self._warn_of_unscored(search)
+                request = search.steps.send(reply) if reply is not None else next(search.steps)
+                search.meter.seconds = time.monotonic() - search.started
+                if search.task.on_change is not None:
+                    search.task.on_change(search.graph)
+                if (reason := search.meter.exceeded(search.task.budget, search.graph)) is not None:
+                    done.append(self._end(search, reason))
+                    return
+                self._tickets += 1
+                if isinstance(request, Propose):
+                    self.policy.submit(self._tickets, request)
+                    proposing.add(self._tickets)
+                elif self.verifier is None:
+                    raise ValueError("the strategy asks for scores, but there is no verifier")
+                else:
+                    self.verifier.submit(self._tickets, request)
+                    scoring[self._tickets] = len(request.states)
+                asked[self._tickets] = search
+            except StopIteration:
+                done.append(self._end(search, "finished"))
+            except Exception as error:
+                done.append(self._end(search, "error", error))
+
+        def end_asked(ticket: int, reason: str, error: Exception | None = None) -> None:
+            proposing.discard(ticket)
+            scoring.pop(ticket, None)
+            done.append(self._end(asked.pop(ticket), reason, error))
+
+        def poll(service: Policy | Verifier, tickets: set[int] | dict[int, int]) -> bool:
+            try:
+                replies: Sequence[tuple[int, Proposed | Scored]] = service.poll()
+            except Exception as error:  # a service that breaks spoils the searches that wait for it, no others
+                for ticket in list(tickets):
+                    end_asked(ticket, "error", error)
+                return True
+            for ticket, reply in replies:
+                if ticket not in asked:
+                    continue
+                search = asked.pop(ticket)
+                proposing.discard(ticket)
+                scoring.pop(ticket, None)
+                go_on(search, reply)
+            return bool(replies)
+
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(asked) < concurrency and not self._stopping.is_set():
+                    task = next(waiting_tasks, None)
+                    if task is None:
+                        exhausted = True
+                    else:
+                        go_on(self._start(task), None)
+                yield from done
+                done.clear()
+                if self._stopping.is_set():
+                    for ticket in list(asked):
+                        end_asked(ticket, "stopped")
+                    yield from done
+                    return
+                if not asked:
+                    if exhausted:
+                        return
+                    continue
+                answered = poll(self.policy, proposing) if proposing else False
+                if scoring and self.verifier is not None:
+                    enough = sum(scoring.values()) >= _VERIFIER_BATCH
+                    if enough or not answered:
+                        poll(self.verifier, scoring)
+                for ticket, search in list(asked.items()):
+                    search.meter.seconds = time.monotonic() - search.started
+                    seconds = search.task.budget.seconds
+                    if seconds is not None and search.meter.seconds >= seconds:
+                        end_asked(ticket, f"{seconds:g} seconds are over")
+        finally:
+            for search in asked.values():  # the caller left the loop
+                search.steps.close()
+                self._release(search)
+
+    def _start(self, task: Task) -> _Running:
+        self._tickets += 1
+        graph = SearchGraph(self.environment, task.problem, task.seed, scope=str(self._tickets))
+        graph.info |= {
+            "policy": self.policy.name,
+            "policy_parameters": self.policy.parameters,
+            "verifier": None if self.verifier is None else self.verifier.name,
+            **task.info,
+        }
+        return _Running(task, graph)
+
+    def _end(self, search: _Running, reason: str, error: Exception | None = None) -> SearchGraph:
+        search.steps.close()
+        self._release(search)
+        graph, meter = search.graph, search.meter
+        meter.seconds = time.monotonic() - search.started
+        groups = graph.tally(search.task.vote)
+        total = sum(group.weight for group in groups)
+        graph.info |= {
+            "answer": groups[0].answer if groups else None,
+            "node": groups[0].best.node if groups else None,
+            "confidence": round(groups[0].weight / total, 4) if total else 0.0,
+            "spent": meter.to_json(graph),
+            "stopped": reason,
+        }
+        if error is not None:
+            graph.info["error"] = f"{type(error).__name__}: {error}"
+            logger.warning("{}: {}", graph.problem.id, graph.info["error"])
+        return graph
+
+    def _release(self, search: _Running) -> None:
+        self.policy.cancel(search.graph.scope)
+        if self.verifier is not None:
+            self.verifier.cancel(search.graph.scope)
+
+    def _warn_of_unscored(self, search: _Running) -> None:
+        if search.meter.unscored and not self._warned:
+            self._warned = True
+            logger.warning("the verifier failed on a step of {}; such steps count as 0", search.graph.problem.id)

@@ -1,0 +1,332 @@
+"""One search, kept as a networkx graph: every state reached, every score, every cost.
+
+Nodes are integers in order of creation; the root is 0. The graph is a tree, and a search never removes from it.
+
+=============  =====================================================================================================
+node attribute meaning
+=============  =====================================================================================================
+text           the step that led here; empty at the root
+finish         ``step``, ``answer`` or ``length``: how the step ended
+observation    the environment's reply to the step, if any
+depth          steps from the root
+status         ``running``, ``terminated`` (has an answer) or ``truncated`` (ended without one)
+answer         the answer of a terminated node, else None
+tokens         policy tokens generated for it, over all identical samples
+length         policy tokens of one such sample
+logprob        log-probability of the step at temperature 1, in nats
+count          identical samples merged here, rollouts not counted; votes weigh by it
+drawn          samples drawn from here so far; seeds go on from it
+score          the verifier's score of the step, in [0, 1], or None
+unscored       whether the verifier failed on the step (NaN): its score is then 0
+value          what the strategy thinks of the node (beam: its rank value; MCTS: PRM value), or None
+visits, total  MCTS statistics: visits and the sum of backed-up values
+pruned         dropped by the strategy; does not vote
+=============  =====================================================================================================
+
+Edges carry ``action`` (the step's text), ``prior`` (the child's share of its parent's samples, as MCTS sees it, or None) and
+``count``. ``SearchGraph.info`` carries the rest: names of the parts, the plan, what was spent, why it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import insort
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+
+from envs.core import Environment, Problem, State, Status, Step
+from verifiers.voting import Candidate, Group, Vote, tally
+
+FORMAT = "stepwell-graph/1"
+
+
+class SearchGraph:
+    """The graph of one search on one problem.
+
+    Args:
+        environment: decides what each step leads to.
+        problem: what is being solved.
+        seed: every sample's seed derives from it, the problem's id and the sample's place.
+        scope: names the search to policies and verifiers while it runs; not saved.
+
+    Attributes:
+        graph: the networkx graph described above; for reading.
+        info: JSON-ready facts about the search.
+    """
+
+    root = 0
+
+    def __init__(self, environment: Environment, problem: Problem, seed: int = 0, scope: str = "") -> None:
+        self.environment = environment
+        self.problem = problem
+        self.seed = seed
+        self.scope = scope
+        self.info: dict[str, Any] = {"environment": environment.name}
+        self.graph: nx.DiGraph[int] = nx.DiGraph()
+        self._states: list[State] = []
+        self._parents: list[int] = []
+        self._paths: list[int] = []  # policy tokens on the path of one sample
+        self._index: dict[tuple[int, str, str], int] = {}
+        self._finished: list[int] = []
+        self._generated = 0
+        self._deepest = (0, 0)  # depth and path tokens of the deepest running node
+        self._new(-1, environment.initial(problem), Step(""), "running", None)
+
+    # -------------------------------------------------------------------------------------------------- structure
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SearchGraph) and self.to_json() == other.to_json()
+
+    __hash__ = object.__hash__
+
+    def __getitem__(self, node: int) -> dict[str, Any]:
+        """The attributes of a node."""
+        attributes: dict[str, Any] = self.graph.nodes[node]
+        return attributes
+
+    def state(self, node: int) -> State:
+        """The state at a node."""
+        return self._states[node]
+
+    def parent(self, node: int) -> int | None:
+        """The node before, or None at the root."""
+        return None if node == self.root else self._parents[node]
+
+    def children(self, node: int) -> list[int]:
+        """The nodes after, in order of creation."""
+        return list(self.graph.successors(node))
+
+    def path(self, node: int) -> list[int]:
+        """Nodes from the root to a node, both included."""
+        found = [node]
+        while found[-1] != self.root:
+            found.append(self._parents[found[-1]])
+        return found[::-1]
+
+    def status(self, node: int) -> Status:
+        """``running``, ``terminated`` or ``truncated``."""
+        status: Status = self.graph.nodes[node]["status"]
+        return status
+
+    def count(self, node: int) -> int:
+        """Identical samples merged in a node, rollouts not counted."""
+        count: int = self.graph.nodes[node]["count"]
+        return count
+
+    def add(self, parent: int, steps: Sequence[Step], rollout: bool = False) -> int:
+        """Add the steps of one sample under a node and return the last node; identical siblings are one node.
+
+        Steps after the end of a trajectory, as the environment sees it, are not added.
+        """
+        at = parent
+        for step in steps:
+            if self.status(at) != "running":
+                break
+            key = (at, step.text, step.finish)
+            node = self._index.get(key, -1)
+            if node < 0:
+                after = self.environment.step(self._states[at], step)
+                answer = self.environment.answer(after.state) if after.status == "terminated" else None
+                status: Status = "truncated" if after.status == "terminated" and answer is None else after.status
+                node = self._new(at, after.state, step, status, answer)
+                self._index[key] = node
+            attributes = self.graph.nodes[node]
+            attributes["tokens"] += step.tokens
+            self._generated += step.tokens
+            if not rollout:
+                if not attributes["count"] and attributes["status"] == "terminated":
+                    insort(self._finished, node)
+                attributes["count"] += 1
+                self.graph.edges[at, node]["count"] += 1
+            at = node
+        return at
+
+    def _new(self, parent: int, state: State, step: Step, status: Status, answer: str | None) -> int:
+        node = len(self._states)
+        depth = len(state.steps)
+        path = step.tokens + (self._paths[parent] if parent >= 0 else 0)
+        self._states.append(state)
+        self._parents.append(parent)
+        self._paths.append(path)
+        self.graph.add_node(
+            node,
+            text=step.text,
+            finish=step.finish,
+            observation=state.steps[-1].observation if state.steps else "",
+            depth=depth,
+            status=status,
+            answer=answer,
+            tokens=0,
+            length=step.tokens,
+            logprob=step.logprob,
+            count=0,
+            drawn=0,
+            score=None,
+            unscored=False,
+            value=None,
+            visits=0,
+            total=0.0,
+            pruned=False,
+        )
+        if parent >= 0:
+            self.graph.add_edge(parent, node, action=step.text, prior=None, count=0)
+        if status == "running" and depth > self._deepest[0]:
+            self._deepest = (depth, path)
+        return node
+
+    # ----------------------------------------------------------------------------------------- scores and answers
+
+    def scores(self, node: int) -> tuple[float, ...]:
+        """The scores of the steps up to a node; () when one of them has none."""
+        found = []
+        while node != self.root:
+            score = self.graph.nodes[node]["score"]
+            if score is None:
+                return ()
+            found.append(score)
+            node = self._parents[node]
+        return tuple(reversed(found))
+
+    def set_scores(self, node: int, scores: Sequence[float]) -> None:
+        """Write one score per step on the path to a node. A step keeps the first score it got.
+
+        A missing score or NaN counts as 0 and is marked as unscored; what lies outside [0, 1] is clamped.
+        """
+        path = self.path(node)[1:]
+        for at, score in zip(path, [*scores, *[math.nan] * len(path)], strict=False):
+            attributes = self.graph.nodes[at]
+            if attributes["score"] is None:
+                attributes["unscored"] = math.isnan(score)
+                attributes["score"] = 0.0 if math.isnan(score) else min(max(float(score), 0.0), 1.0)
+
+    def finished(self) -> list[int]:
+        """Terminated nodes that vote, in order of creation: rollouts and pruned ones do not."""
+        return [node for node in self._finished if not self.graph.nodes[node]["pruned"]]
+
+    def candidates(self) -> list[Candidate]:
+        """What votes."""
+        return [Candidate(self[n]["answer"], self.scores(n), self[n]["count"], n) for n in self.finished()]
+
+    def tally(self, vote: Vote) -> list[Group]:
+        """The answers, heaviest first."""
+        return tally(self.candidates(), vote, self.environment.same)
+
+    def correct(self) -> bool | None:
+        """Whether the answer in ``info["answer"]`` is right; None when the problem has no gold answer."""
+        if self.problem.answer is None:
+            return None
+        answer = self.info.get("answer")
+        return answer is not None and self.environment.check(self.problem, answer)
+
+    # ------------------------------------------------------------------------------------------------------- cost
+
+    @property
+    def generated(self) -> int:
+        """Policy tokens generated for the graph."""
+        return self._generated
+
+    def samples(self) -> float:
+        """What was spent, in sample-equivalents: one is one complete solution's worth of policy tokens.
+
+        The tokens of a solution are the mean over the finished trajectories, weighted by count, or the tokens of the
+        deepest unfinished one if that is more (so that a few early endings do not make the others look dear).
+        """
+        if not self._generated:
+            return 0.0
+        weights = [(self._paths[node], self.graph.nodes[node]["count"]) for node in self._finished]
+        total = sum(count for _, count in weights)
+        mean = sum(path * count for path, count in weights) / total if total else 0.0
+        return self._generated / max(mean, self._deepest[1], 1)
+
+    # ------------------------------------------------------------------------------------------------------- files
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the scope, ready for JSON."""
+        problem = self.problem
+        return {
+            "format": FORMAT,
+            "problem": {
+                "id": problem.id,
+                "question": problem.question,
+                "answer": problem.answer,
+                "meta": dict(problem.meta),
+            },
+            "seed": self.seed,
+            "info": self.info,
+            "nodes": [{"id": node} | attributes for node, attributes in self.graph.nodes(data=True)],
+            "edges": [{"from": a, "to": b} | attributes for a, b, attributes in self.graph.edges(data=True)],
+        }
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any], environment: Environment) -> SearchGraph:
+        """Undo `to_json`; raises ValueError when the text is not a graph of this environment."""
+        if raw.get("format") != FORMAT:
+            raise ValueError(f"format {raw.get('format')!r} given; this version reads {FORMAT!r}")
+        if raw["info"].get("environment") != environment.name:
+            given = raw["info"].get("environment")
+            raise ValueError(f"a graph of environment {given!r} cannot be loaded with {environment.name!r}")
+        made = cls(environment, Problem(**raw["problem"]), raw["seed"])
+        made.info = raw["info"]
+        parents = {edge["to"]: edge["from"] for edge in raw["edges"]}
+        for each in raw["nodes"]:
+            attributes = {name: value for name, value in each.items() if name != "id"}
+            node = each["id"]
+            if node != cls.root:
+                step = Step(
+                    attributes["text"],
+                    attributes["length"],
+                    attributes["logprob"],
+                    attributes["finish"],
+                    attributes["observation"],
+                )
+                parent = parents[node]
+                made._new(parent, made._states[parent].then(step), step, attributes["status"], attributes["answer"])
+                made._index[parent, step.text, step.finish] = node
+            made.graph.nodes[node].update(attributes)
+            made._generated += attributes["tokens"]
+            if attributes["status"] == "terminated" and attributes["count"]:
+                made._finished.append(node)
+        for edge in raw["edges"]:
+            made.graph.edges[edge["from"], edge["to"]].update(prior=edge["prior"], count=edge["count"])
+        return made
+
+    def save(self, path: Path) -> None:
+        """Write JSON, or GraphML when the path ends in .graphml."""
+        if path.suffix == ".graphml":
+            self.export_graphml(path)
+        else:
+            path.write_text(json.dumps(self.to_json(), allow_nan=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path, environment: Environment) -> SearchGraph:
+        """Read what `save` wrote; raises ValueError naming the file when it is not that."""
+        try:
+            return cls.from_json(json.loads(path.read_text()), environment)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is not a saved search: {error}") from None
+
+    def export_graphml(self, path: Path) -> None:
+        """Write GraphML for other tools; attributes that are None are left out, ``info`` becomes a JSON text."""
+        plain: nx.DiGraph[int] = nx.DiGraph(info=json.dumps(self.info), question=self.problem.question)
+        for node, attributes in self.graph.nodes(data=True):
+            plain.add_node(node, **{name: _xml_safe(value) for name, value in attributes.items() if value is not None})
+        for a, b, attributes in self.graph.edges(data=True):
+            plain.add_edge(a, b, **{name: _xml_safe(value) for name, value in attributes.items() if value is not None})
+        nx.write_graphml(plain, path)
+
+
+def _xml_safe(value: Any) -> Any:
+    """Control characters, which XML cannot hold, as escapes."""
+    if not isinstance(value, str):
+        return value
+    return "".join(
+        c if c in "\t\n" or " " <= c < "\ud800" or "\ue000" <= c <= "\ufffd" or c > "\uffff" else repr(c)[1:-1]
+        for c in value
+    )

@@ -1,0 +1,75 @@
+"""How a strategy talks to the world: it is a generator that yields requests and is sent the replies (sans-IO).
+
+A strategy holds no model, no batching, no clock and no budget. It says ``yield from propose(...)`` and
+``yield from score(...)``, and writes what it learns into the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from typing import TypeVar
+
+from agent.graph import SearchGraph
+from policies.core import Propose, Proposed
+from verifiers.core import Score, Scored
+from verifiers.voting import Aggregate, aggregate
+
+Request = Propose | Score
+T = TypeVar("T")
+Search = Generator[Request, Proposed | Scored, T]
+
+
+def sample_seed(graph: SearchGraph, node: int, index: int) -> int:
+    """The seed of sample `index` at a node: 64 bits of a hash of the run's seed, the problem, the steps and the index."""
+    texts = "\x1f".join(graph.state(node).texts)
+    text = f"{graph.seed}\x1e{graph.problem.id}\x1e{texts}\x1e{index}"
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def propose(
+    graph: SearchGraph,
+    nodes: Sequence[int],
+    n: int | Sequence[int],
+    temperature: float = 1.0,
+    max_steps: int | None = 1,
+    rollout: bool = False,
+) -> Search[list[list[int]]]:
+    """Sample continuations and add them to the graph.
+
+    Args:
+        graph: of this search.
+        nodes: running nodes to go on from.
+        n: samples for each node, or for each its own number.
+        temperature: 0 is greedy.
+        max_steps: steps per sample; None goes on to the end.
+        rollout: the samples only look ahead; they do not vote.
+
+    Returns:
+        For each node, for each sample, the last node of the sample; identical samples share a node.
+    """
+    counts = [n] * len(nodes) if isinstance(n, int) else list(n)
+    seeds = []
+    for node, count in zip(nodes, counts, strict=True):
+        drawn = graph[node]["drawn"]
+        seeds.append(tuple(sample_seed(graph, node, drawn + index) for index in range(count)))
+        graph[node]["drawn"] = drawn + count
+    reply = yield Propose(tuple(graph.state(node) for node in nodes), tuple(seeds), temperature, max_steps, graph.scope)
+    if not isinstance(reply, Proposed):
+        raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
+    return [
+        [graph.add(node, steps, rollout) for steps in samples]
+        for node, samples in zip(nodes, reply.samples, strict=True)
+    ]
+
+
+def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> Search[list[float]]:
+    """The aggregated step scores of nodes, asking the verifier only for those that have none yet."""
+    lacking = [node for node in dict.fromkeys(nodes) if node != graph.root and not graph.scores(node)]
+    if lacking:
+        reply = yield Score(tuple(graph.state(node) for node in lacking), graph.scope)
+        if not isinstance(reply, Scored):
+            raise TypeError(f"a Score request was answered with {type(reply).__name__}")
+        for node, scores in zip(lacking, reply.scores, strict=True):
+            graph.set_scores(node, scores)
+    return [aggregate(graph.scores(node), how) for node in nodes]

@@ -1,0 +1,45 @@
+"""The strategies: one file each, a frozen dataclass of knobs whose method `search` is the algorithm."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, Self
+
+from agent.graph import SearchGraph
+from agent.search import Search
+from agent.strategies.beam import Beam
+from agent.strategies.best_of_n import BestOfN, Greedy, Majority
+from agent.strategies.dvts import Dvts
+from agent.strategies.lookahead import Lookahead
+from agent.strategies.mcts import Mcts
+from verifiers.voting import Vote
+
+
+class Strategy(Protocol):
+    """A way to spend a budget on one problem."""
+
+    @property
+    def vote(self) -> Vote:
+        """How the answer is chosen of what the search finished."""
+        ...
+
+    def search(self, graph: SearchGraph) -> Search[None]:
+        """Fill the graph."""
+        ...
+
+    @classmethod
+    def sized(cls, n: int, **knobs: Any) -> Self:
+        """The strategy whose natural cost is n sample-equivalents, other knobs as given."""
+        ...
+
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    "greedy": Greedy,
+    "majority": Majority,
+    "best-of-n": BestOfN,
+    "beam": Beam,
+    "dvts": Dvts,
+    "lookahead": Lookahead,
+    "mcts": Mcts,
+}
+
+__all__ = ["STRATEGIES", "Beam", "BestOfN", "Dvts", "Greedy", "Lookahead", "Majority", "Mcts", "Strategy"]

@@ -1,0 +1,87 @@
+"""Beam search over steps (Snell et al. 2024, arXiv 2408.03314, section 5.2, "BFS-V").
+
+With N = `width` and M = `branch`: sample N first steps; keep the N / M with the best scores; sample M next steps from
+each; repeat until all kept beams are finished. Finished beams compete with unfinished ones and hold their place while
+they are among the best. Each round draws N steps less M for every place that a finished beam holds, so N buys N
+complete solutions' worth of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Self
+
+from agent.graph import SearchGraph
+from agent.search import Request, Search, propose, score
+from policies.core import Proposed
+from verifiers.core import Scored
+from verifiers.voting import Aggregate, Vote
+
+Values = Generator[Request, Proposed | Scored, list[float]]
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Keep the best `width` / `branch` prefixes, sample `branch` next steps from each.
+
+    Args:
+        width: N, candidates per round.
+        branch: M, samples per kept prefix.
+        temperature: of the samples.
+        vote: over all finished trajectories; its aggregation is also what candidates are ranked by.
+    """
+
+    width: int = 16
+    branch: int = 4
+    temperature: float = 1.0
+    vote: Vote = field(default_factory=Vote)
+
+    @classmethod
+    def sized(cls, n: int, **knobs: Any) -> Self:
+        """A beam of width n."""
+        return cls(width=n, **knobs)
+
+    def search(self, graph: SearchGraph) -> Search[None]:
+        """Expand, evaluate by the verifier, select."""
+        yield from beam_search(graph, self.width, self.branch, self.temperature, self.vote.aggregate, lookahead=0)
+
+
+def beam_search(
+    graph: SearchGraph, width: int, branch: int, temperature: float, how: Aggregate, lookahead: int
+) -> Search[None]:
+    """Beam search whose candidates are valued after `lookahead` greedy steps (0: as they stand)."""
+    places = max(1, width // branch)
+    beam = [graph.root]
+    held: list[int] = []
+    while beam:
+        counts = share(width if beam == [graph.root] else max(len(beam), width - branch * len(held)), len(beam))
+        drawn = yield from propose(graph, beam, counts, temperature)
+        candidates = [node for node in dict.fromkeys(chain.from_iterable(drawn)) if graph.status(node) != "truncated"]
+        values = yield from look(graph, candidates, how, lookahead)
+        for node, value in zip(candidates, values, strict=True):
+            graph[node]["value"] = value
+        ranked = sorted({*candidates, *held}, key=lambda node: (-graph[node]["value"], node))
+        for node in ranked[places:]:
+            graph[node]["pruned"] = graph.status(node) == "running"
+        held = [node for node in ranked[:places] if graph.status(node) == "terminated"]
+        beam = [node for node in ranked[:places] if graph.status(node) == "running"]
+
+
+def look(graph: SearchGraph, nodes: Sequence[int], how: Aggregate, steps: int) -> Values:
+    """The values of nodes: the verifier's at the end of a greedy rollout of up to `steps` steps."""
+    ends = list(nodes)
+    running = [i for i, node in enumerate(nodes) if graph.status(node) == "running"]
+    if steps and running:
+        rollouts = yield from propose(graph, [nodes[i] for i in running], 1, 0.0, steps, rollout=True)
+        for i, (end,) in zip(running, rollouts, strict=True):
+            ends[i] = end
+    yield from score(graph, [*nodes, *ends], how)
+    return (yield from score(graph, ends, how))
+
+
+def share(total: int, parts: int) -> list[int]:
+    """`total` in `parts` whole shares as even as can be, the larger ones first."""
+    least, more = divmod(total, parts)
+    return [least + (i < more) for i in range(parts)]

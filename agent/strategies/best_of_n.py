@@ -1,0 +1,75 @@
+"""Best-of-N and its two plain relatives, greedy decoding and majority voting.
+
+Snell et al. 2024 (arXiv 2408.03314), section 5.1: N complete answers, sampled independently; one is chosen by score
+(PRM-Max) or by the sum of scores of equal answers (Best-of-N weighted, here PRM-Vote). There is no selection and no
+expansion of partial solutions: whole trajectories are evaluated once, at their end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from agent.graph import SearchGraph
+from agent.search import Search, propose, score
+from verifiers.voting import Vote
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """N independent complete samples, scored at the end. N buys N samples.
+
+    Args:
+        n: samples.
+        temperature: of the samples.
+        vote: how the answer is chosen; with ``majority`` the verifier is never asked.
+    """
+
+    n: int = 16
+    temperature: float = 1.0
+    vote: Vote = field(default_factory=Vote)
+
+    @classmethod
+    def sized(cls, n: int, **knobs: Any) -> Self:
+        """Best of n."""
+        return cls(n=n, **knobs)
+
+    def search(self, graph: SearchGraph) -> Search[None]:
+        """Sample, then score."""
+        (ends,) = yield from propose(graph, [graph.root], self.n, self.temperature, max_steps=None)
+        if self.vote.rule != "majority":
+            yield from score(graph, [node for node in ends if graph.status(node) == "terminated"])
+
+
+@dataclass(frozen=True)
+class Majority:
+    """Self-consistency: N independent samples, the commonest answer; no verifier. N buys N samples."""
+
+    n: int = 16
+    temperature: float = 1.0
+    vote: Vote = field(default_factory=lambda: Vote("majority"))
+
+    @classmethod
+    def sized(cls, n: int, **knobs: Any) -> Self:
+        """Majority of n."""
+        return cls(n=n, **knobs)
+
+    def search(self, graph: SearchGraph) -> Search[None]:
+        """Sample."""
+        yield from BestOfN(self.n, self.temperature, Vote("majority")).search(graph)
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """One sample at temperature 0, whatever the budget; no verifier."""
+
+    vote: Vote = field(default_factory=lambda: Vote("majority"))
+
+    @classmethod
+    def sized(cls, n: int, **knobs: Any) -> Self:
+        """Greedy decoding has no size."""
+        return cls(**knobs)
+
+    def search(self, graph: SearchGraph) -> Search[None]:
+        """Decode."""
+        yield from BestOfN(1, 0.0, Vote("majority")).search(graph)

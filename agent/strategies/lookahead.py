@@ -1,0 +1,44 @@
+"""Lookahead search (Snell et al. 2024, arXiv 2408.03314, section 5.2).
+
+Beam search in which a candidate step is valued by the verifier at the end of a rollout of up to k further steps at
+temperature 0, ended early when the solution ends; beam search is k = 0. A round draws `width` candidates and up to k
+steps for each, so a budget of N buys a width of N / (k + 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from agent.graph import SearchGraph
+from agent.search import Search
+from agent.strategies.beam import beam_search
+from verifiers.voting import Vote
+
+
+@dataclass(frozen=True)
+class Lookahead:
+    """Beam search with candidates valued after `k` greedy steps; rollouts do not vote.
+
+    Args:
+        width: candidates per round; the cost is `width` x (k + 1) samples.
+        branch: samples per kept prefix.
+        k: greedy steps per candidate.
+        temperature: of the candidates.
+        vote: over all finished trajectories; its aggregation is also what candidates are ranked by.
+    """
+
+    width: int = 8
+    branch: int = 4
+    k: int = 1
+    temperature: float = 1.0
+    vote: Vote = field(default_factory=Vote)
+
+    @classmethod
+    def sized(cls, n: int, **knobs: Any) -> Self:
+        """A width of n / (k + 1), at least 1."""
+        return cls(width=max(1, round(n / (knobs.get("k", cls.k) + 1))), **knobs)
+
+    def search(self, graph: SearchGraph) -> Search[None]:
+        """Expand, evaluate at the end of a greedy rollout, select."""
+        yield from beam_search(graph, self.width, self.branch, self.temperature, self.vote.aggregate, self.k)

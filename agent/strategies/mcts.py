@@ -1,0 +1,108 @@
+r"""Monte-Carlo tree search over steps with PUCT selection (Silver et al. 2017; for language models, Feng et al. 2023).
+
+Selection goes from the root to a node without children by the largest
+
+    Q(s, a) + c * P(a) * sqrt(sum_b N(b)) / (1 + N(a)),      Q(s, a) = (V(a) + W(a)) / (1 + N(a))
+
+over the children that can still lead somewhere new: P is a child's share of the samples drawn at its parent, V the
+verifier's value of its step (one virtual visit), N its visits, W the sum of the values backed up through it. Expansion draws
+`branch` steps and the verifier values each; the best child is played out by the policy to the end; the verifier's value
+of that *finished* trajectory is backed up to the root. Finished trajectories vote, those of the play-outs included.
+Simulations go on until `n` sample-equivalents are spent or the whole tree is explored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from agent.graph import SearchGraph
+from agent.search import Search, propose, score
+from verifiers.voting import Vote
+
+
+@dataclass(frozen=True)
+class Mcts:
+    """Select by PUCT, expand, play out, back up.
+
+    Args:
+        n: budget in sample-equivalents.
+        branch: steps sampled at an expansion.
+        c: weight of exploration.
+        temperature: of all samples.
+        vote: over all finished trajectories; its aggregation is also what values are.
+    """
+
+    n: int = 16
+    branch: int = 4
+    c: float = 1.0
+    temperature: float = 1.0
+    vote: Vote = field(default_factory=Vote)
+
+    @classmethod
+    def sized(cls, n: int, **knobs: Any) -> Self:
+        """As many simulations as n sample-equivalents pay for."""
+        return cls(n=n, **knobs)
+
+    def search(self, graph: SearchGraph) -> Search[None]:
+        """Simulate until the budget is spent."""
+        how = self.vote.aggregate
+        expanded: set[int] = set()
+        exhausted: set[int] = set()
+        branch = min(self.branch, self.n)
+        while graph.samples() < self.n:
+            node = self.select(graph, expanded, exhausted)
+            if node is None:
+                return
+            (drawn,) = yield from propose(graph, [node], branch, self.temperature)
+            expanded.add(node)
+            children = list(dict.fromkeys([*graph.children(node), *drawn]))
+            for child, value in zip(children, (yield from score(graph, children, how)), strict=True):
+                graph[child]["value"] = value
+                graph.graph.edges[node, child]["prior"] = graph.count(child) / max(1, graph[node]["drawn"])
+            running = [child for child in children if graph.status(child) == "running"]
+            ends = [child for child in children if graph.status(child) != "running"]
+            if running:
+                best = min(running, key=lambda child: (-graph[child]["value"], child))
+                ((end,),) = yield from propose(graph, [best], 1, self.temperature, max_steps=None)
+                yield from score(graph, [end], how)
+                ends.append(end)
+            for end in ends:
+                exhausted.add(end)
+                (value,) = yield from score(graph, [end], how)
+                self.back_up(graph, end, value if graph.status(end) == "terminated" else 0.0)
+            self.close(graph, node, expanded, exhausted)
+
+    def select(self, graph: SearchGraph, expanded: set[int], exhausted: set[int]) -> int | None:
+        """The node to expand next, or None when everything is explored."""
+        node = graph.root
+        if node in exhausted:
+            return None
+        while node in expanded:
+            ranked = [
+                (-self.puct(graph, node, child), child) for child in graph.children(node) if child not in exhausted
+            ]
+            node = min(ranked)[1]
+        return node
+
+    def puct(self, graph: SearchGraph, parent: int, child: int) -> float:
+        """The formula above for a child of a node."""
+        attributes = graph[child]
+        visits: int = attributes["visits"]
+        prior: float = graph.graph.edges[parent, child]["prior"]
+        total = sum(graph[sibling]["visits"] for sibling in graph.children(parent))
+        q: float = (attributes["value"] + attributes["total"]) / (1 + visits)
+        return q + self.c * prior * math.sqrt(total) / (1 + visits)
+
+    def back_up(self, graph: SearchGraph, end: int, value: float) -> None:
+        """Count a visit of `value` at every node from an end to the root."""
+        for node in graph.path(end):
+            graph[node]["visits"] += 1
+            graph[node]["total"] += value
+
+    def close(self, graph: SearchGraph, node: int | None, expanded: set[int], exhausted: set[int]) -> None:
+        """Mark a node and those above it as exhausted where all children are."""
+        while node is not None and node in expanded and all(child in exhausted for child in graph.children(node)):
+            exhausted.add(node)
+            node = graph.parent(node)
