@@ -48,7 +48,7 @@ class Sample:
 
 
 def fit_logistic(features: Float, labels: Float, ridge: float = 1e-2, rounds: int = 50) -> Float:
-    """Coefficients (k,) of a logistic regression of soft labels (n,) in [0, 1] on features (n, k), by Newton's method."""
+    """Coefficients (k,) of a logistic regression of labels (n,) in [0, 1] on features (n, k), by Newton's method."""
     coefficients = np.zeros(features.shape[1])
     for _ in range(rounds):
         p = 1 / (1 + np.exp(-np.clip(features @ coefficients, -30, 30)))
@@ -99,7 +99,9 @@ def calibrate(
     """Fit a calibration; problems must have gold answers and come from the calibration split.
 
     Args:
-        environment, policy, verifier: the triple that the calibration belongs to.
+        environment: of the problems; with the next two, what the calibration belongs to.
+        policy: draws the samples.
+        verifier: scores them.
         problems: of the calibration split.
         samples: complete samples per problem that give its pass@1.
         budgets: in samples; each gets its own choice of strategy.

@@ -21,7 +21,7 @@ Search = Generator[Request, Proposed | Scored, T]
 
 
 def sample_seed(graph: SearchGraph, node: int, index: int) -> int:
-    """The seed of sample `index` at a node: 64 bits of a hash of the run's seed, the problem, the steps and the index."""
+    """The seed of sample `index` at a node: 64 bits of a hash of the run's seed, problem, steps and index."""
     texts = "\x1f".join(graph.state(node).texts)
     text = f"{graph.seed}\x1e{graph.problem.id}\x1e{texts}\x1e{index}"
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

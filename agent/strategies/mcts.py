@@ -5,9 +5,9 @@ Selection goes from the root to a node without children by the largest
     Q(s, a) + c * P(a) * sqrt(sum_b N(b)) / (1 + N(a)),      Q(s, a) = (V(a) + W(a)) / (1 + N(a))
 
 over the children that can still lead somewhere new: P is a child's share of the samples drawn at its parent, V the
-verifier's value of its step (one virtual visit), N its visits, W the sum of the values backed up through it. Expansion draws
-`branch` steps and the verifier values each; the best child is played out by the policy to the end; the verifier's value
-of that *finished* trajectory is backed up to the root. Finished trajectories vote, those of the play-outs included.
+verifier's value of its step (one virtual visit), N its visits, W the sum of the values backed up through it. Expansion
+draws `branch` steps and the verifier values each; the best child is played out by the policy to the end; the verifier's
+value of that *finished* trajectory is backed up to the root. Finished trajectories vote, those of play-outs included.
 Simulations go on until `n` sample-equivalents are spent or the whole tree is explored.
 """
 
