@@ -24,7 +24,7 @@ pruned         dropped by the strategy; does not vote
 =============  =====================================================================================================
 
 Edges carry ``action`` (the step's text), ``prior`` (the child's share of its parent's samples, as MCTS sees it, or
-None) and ``count``. ``SearchGraph.info`` carries the rest: names of the parts, the plan, what was spent, why it stopped.
+None) and ``count``. ``SearchGraph.info`` carries the rest: names of the parts, the plan, the costs, why it stopped.
 """
 
 from __future__ import annotations
