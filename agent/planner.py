@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -23,6 +24,8 @@ from verifiers.voting import Group, Vote, aggregate
 Difficulty = Literal["easy", "medium", "hard"]
 EASY, HARD = 0.5, 0.1  # pass@1 thresholds of Liu et al. 2025, section 3.2
 _CLIP = 1e-3
+# the working tree's configs, then those inside an installed package
+PLANS = (Path(__file__).parents[1] / "configs" / "plans", Path(__file__).parent / "_configs" / "plans")
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,24 @@ def plan_name(environment: str, policy: str, verifier: str) -> str:
     return f"{environment}--{policy}--{verifier}.json".replace("/", "_")
 
 
+def find_calibration(graph: SearchGraph) -> Calibration:
+    """The shipped calibration for the parts that a graph names, or one that holds nothing but the papers' rules."""
+    return _find(graph.info["environment"], graph.info.get("policy", ""), graph.info.get("verifier") or "")
+
+
+@lru_cache(maxsize=64)
+def _find(environment: str, policy: str, verifier: str) -> Calibration:
+    for folder in PLANS:
+        path = folder / plan_name(environment, policy, verifier)
+        if path.exists():
+            found = Calibration.load(path)
+            if (found.environment, found.policy, found.verifier) != (environment, policy, verifier):
+                whose = f"{found.policy}, {found.verifier} on {found.environment}"
+                raise ValueError(f"{path} was fitted for {whose}; not for {policy}, {verifier} on {environment}")
+            return found
+    return Calibration(policy, verifier, environment)
+
+
 def papers_rule(difficulty: Difficulty, parameters: int) -> tuple[Choice, str]:
     """Liu et al. 2025, section 4: by difficulty and policy size. Unknown sizes (0) count as small."""
     billions = parameters / 1e9
@@ -159,7 +180,7 @@ class Planner:
         confident: stop at this estimated probability that the leading answer is right.
         temperature: of every sample.
         vote: over all finished trajectories, the probe's included.
-        calibration: what was fitted for this policy and verifier; empty means the papers' rules.
+        calibration: what was fitted for this policy and verifier; by default what `find_calibration` finds for them.
     """
 
     n: int = 16
@@ -167,7 +188,7 @@ class Planner:
     confident: float = 0.98
     temperature: float = 1.0
     vote: Vote = field(default_factory=Vote)
-    calibration: Calibration = field(default_factory=lambda: Calibration("", "", ""))
+    calibration: Calibration | None = None
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
@@ -176,11 +197,12 @@ class Planner:
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Fill the graph; the plan and its reasons are in ``graph.info["plan"]``."""
+        calibration = self.calibration or find_calibration(graph)
         size = min(self.n, 8, max(1, round(self.n * self.probe)))
         (drawn,) = yield from propose(graph, [graph.root], size, self.temperature, max_steps=None)
         yield from score(graph, sorted(set(drawn)))
         probe = self.look(graph, size)
-        estimate = self.calibration.estimate(probe)
+        estimate = calibration.estimate(probe)
         difficulty: Difficulty = "easy" if estimate >= EASY else "medium" if estimate >= HARD else "hard"
         reasons = [
             f"{size} of {self.n} samples probed: {probe.agreement:.0%} agree on the leading answer, "
@@ -198,30 +220,32 @@ class Planner:
         }
         graph.info["plan"] = plan
         left = self.n - size
-        if (why := self.settled(graph, probe, left)) is not None:
+        if (why := self.settled(graph, calibration, probe, left)) is not None:
             reasons.append(why)
             return
-        choice, why = self.calibration.choose(difficulty, self.n, graph.info.get("policy_parameters", 0))
+        choice, why = calibration.choose(difficulty, self.n, graph.info.get("policy_parameters", 0))
         reasons.append(f"{choice.strategy} for the other {left}: {why}")
         plan |= {"strategy": choice.strategy, "knobs": dict(choice.knobs)}
         if choice.strategy == "best-of-n":
-            yield from self.sample_in_rounds(graph, size, left, reasons)
+            yield from self.sample_in_rounds(graph, calibration, size, left, reasons)
         else:
             strategy: Strategy = STRATEGIES[choice.strategy].sized(left, temperature=self.temperature, **choice.knobs)
             yield from strategy.search(graph)
 
-    def sample_in_rounds(self, graph: SearchGraph, drawn: int, left: int, reasons: list[str]) -> Search[None]:
+    def sample_in_rounds(
+        self, graph: SearchGraph, calibration: Calibration, drawn: int, left: int, reasons: list[str]
+    ) -> Search[None]:
         """Best-of-N in rounds that double what was drawn, ending as soon as the answer is settled."""
         while left > 0:
             count = min(left, drawn)
             (nodes,) = yield from propose(graph, [graph.root], count, self.temperature, max_steps=None)
             yield from score(graph, sorted(set(nodes)))
             drawn, left = drawn + count, left - count
-            if left and (why := self.settled(graph, self.look(graph, drawn), left)) is not None:
+            if left and (why := self.settled(graph, calibration, self.look(graph, drawn), left)) is not None:
                 reasons.append(f"stopped after {drawn} samples: {why}")
                 return
 
-    def settled(self, graph: SearchGraph, probe: Probe, left: int) -> str | None:
+    def settled(self, graph: SearchGraph, calibration: Calibration, probe: Probe, left: int) -> str | None:
         """Why nothing more needs to be spent, or None."""
         if left <= 0:
             return "the probe was the whole budget"
@@ -230,7 +254,7 @@ class Planner:
             lead = groups[0].weight - (groups[1].weight if len(groups) > 1 else 0.0)
             if lead > left:  # a vote weighs at most 1
                 return f"the leading answer is ahead by more than the {left} votes still to come"
-        confidence = self.calibration.confidence_in(probe)
+        confidence = calibration.confidence_in(probe)
         if groups and confidence >= self.confident:
             return f"the leading answer is right with an estimated probability of {confidence:.3f}"
         return None
@@ -260,3 +284,7 @@ def _logit(p: float) -> float:
 def _logistic(coefficients: Sequence[float], features: Sequence[float]) -> float:
     z = sum(c * x for c, x in zip(coefficients, features, strict=True))
     return 1 / (1 + math.exp(-max(-50.0, min(50.0, z))))
+
+
+METHODS: dict[str, type[Strategy]] = {"auto": Planner, **STRATEGIES}
+"""All that ``--strategy`` takes: the planner and what it plans with."""
