@@ -261,6 +261,7 @@ class Tokens:
         self.encode = lru_cache(maxsize=1 << 16)(self._encode)
 
     def _encode(self, text: str) -> Ids:
+        text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text: it becomes "?"
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -62,7 +62,8 @@ class LabPolicy:
         rows: most samples in progress at once; more wait their turn.
         step_tokens: a step that is longer is cut (finish ``length``).
         memory: bytes of keys and values kept for reuse. Beyond it the least recently used are dropped, whichever
-            search they belong to: samples stay the same, only what is prefilled again is charged again.
+            search they belong to: what must be prefilled again is charged again, and the last bit of its numbers may
+            differ from what decoding had written.
 
     Raises:
         UnsupportedModel: when the folder does not hold a Llama-architecture causal model.
@@ -99,6 +100,7 @@ class LabPolicy:
         ends = {token for token in vocabulary if environment.delimiter[-1] in self.tokens.decode([token])}
         # tokens after which a step may have ended: for these rows alone is text decoded
         self._stops: NDArray[np.bool_] = np.isin(vocabulary, list(ends | self.model.config.end))
+        rows = max(rows, ROWS)  # passes are padded to that
         self._new: NDArray[np.int64] = np.zeros((rows, step_tokens), np.int64)  # tokens of the current step
         self._logprobs: NDArray[np.float64] = np.zeros(rows)  # of the current step
         self._last: NDArray[np.int64] = np.zeros(rows, np.int64)  # the token to run next
@@ -152,6 +154,7 @@ class LabPolicy:
             del self._jobs[job.ticket]
         return [(job.ticket, Proposed(tuple(map(tuple, job.samples)), job.usage)) for job in done]
 
+    @torch.inference_mode()
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search and the keys and values kept for it."""
         self._queue = deque(sample for sample in self._queue if sample.job.request.scope != scope)
