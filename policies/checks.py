@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import get_args
 
 from envs.checks import NonConforming
-from envs.core import Environment, Finish, Problem, State, Step
+from envs.core import Environment, Finish, Problem, State
 from policies.core import Policy, Propose, Proposed
 
 Rule = Callable[[bool, str], None]

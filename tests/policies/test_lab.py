@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from envs.core import Environment, Problem, State, Step, transition
 from envs.llama import UnsupportedModel
-from policies.checks import ask
+from policies.checks import ask, check_policy
 from policies.core import Policy, Propose, Proposed
 from policies.lab import LabPolicy, draw, uniform
 
@@ -32,9 +32,10 @@ def texts(reply: Proposed) -> list[list[tuple[str, ...]]]:
     return [[tuple(step.text for step in steps) for steps in samples] for samples in reply.samples]
 
 
-def test_it_is_a_policy(policy: LabPolicy) -> None:
+def test_it_is_a_policy_and_conforms(policy: LabPolicy, chatter: Any) -> None:
     assert isinstance(policy, Policy)
     assert policy.poll() == []
+    check_policy(policy, chatter, chatter.problems("test", 6))
 
 
 def test_greedy_is_transformers_generate(policy: LabPolicy, checkpoint: Callable[..., Path], chatter: Any) -> None:
@@ -106,9 +107,8 @@ def test_uniforms_are_uniform_and_independent_of_neighbouring_seeds() -> None:
 # -------------------------------------------------------------------------------------------------- steps and ends
 
 
-def scripted(policy: LabPolicy, lines: Sequence[Sequence[int]]) -> None:
+def scripted(policy: LabPolicy, script: Sequence[int]) -> None:
     """Make the policy 'draw' given token ids: its head prefers, at each position, what a script says."""
-    script = [token for line in lines for token in line]
 
     def logits(hidden: torch.Tensor) -> torch.Tensor:
         wanted = torch.full((hidden.shape[0], policy.model.config.vocabulary), -50.0)
@@ -120,10 +120,8 @@ def scripted(policy: LabPolicy, lines: Sequence[Sequence[int]]) -> None:
 
 
 def run_script(policy: LabPolicy, script: str, steps: int | None = None) -> tuple[Step, ...]:
-    ids = [
-        {"$": 2, "?": 3, "_": 0}.get(char) or (0 if char == "_" else policy.tokens.encode(char)[0]) for char in script
-    ]
-    scripted(policy, [ids])
+    special = {"$": 2, "_": 0}  # the end and the padding token
+    scripted(policy, [special[char] if char in special else policy.tokens.encode(char)[0] for char in script])
     (reply,) = ask(policy, [one(State(Problem("p", "abc")), 0, steps=steps)])
     assert reply.usage.generated == sum(step.tokens for step in reply.samples[0][0])
     return reply.samples[0][0]
@@ -279,7 +277,7 @@ def test_bad_requests_are_refused_when_submitted(policy: LabPolicy, request_: Pr
 
 
 def test_a_sample_that_fills_the_context_is_cut(policy: LabPolicy) -> None:
-    scripted(policy, [policy.tokens.encode("a")])
+    scripted(policy, policy.tokens.encode("a"))
     (reply,) = ask(policy, [one(State(Problem("p", "a" * 110)), 0)])
     steps = reply.samples[0][0]
     assert steps[-1].finish == "length"
