@@ -44,7 +44,9 @@ def bare_loop(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
     """The floor: fused projections, a pre-allocated cache, one sampled token per row and pass; nothing else."""
     config, (rows, prompt) = model.config, ids.shape
     heads, width, eps = config.num_attention_heads, config.head_dim, config.rms_norm_eps
-    weights, table = [], model.model.embed_tokens.weight
+    weights: list[tuple[torch.Tensor, ...]] = []
+    table: torch.Tensor = model.model.embed_tokens.weight
+    made: list[torch.Tensor] = []
     for layer in model.model.layers:
         a, m = layer.self_attn, layer.mlp
         qkv = torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])
@@ -72,9 +74,9 @@ def bare_loop(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
             x = x + linear(y.transpose(1, 2).flatten(2), out)
             gate, up = linear(rms_norm(x, x.shape[-1:], after, eps), gate_up).chunk(2, -1)
             x = x + linear(silu(gate) * up, down)
-        return linear(rms_norm(x[:, -1], x.shape[-1:], model.model.norm.weight, eps), table)
+        final: torch.Tensor = model.model.norm.weight
+        return linear(rms_norm(x[:, -1], x.shape[-1:], final, eps), table)
 
-    made = []
     for step in range(NEW):
         logits = forward(ids if step == 0 else made[-1], 0 if step == 0 else prompt + step - 1)
         made.append(torch.multinomial(torch.softmax(logits, -1), 1))

@@ -5,7 +5,7 @@ import pytest
 from envs.arithmetic import Arithmetic
 from envs.core import State, Step
 from verifiers.checks import ask, check_verifier
-from verifiers.core import Score
+from verifiers.core import Score, Scored
 from verifiers.symbolic import SymbolicVerifier
 
 
@@ -17,8 +17,7 @@ def test_ones_before_the_first_wrong_step_and_zeros_from_it() -> None:
     empty = ["", *wrong[:1], " ", *wrong[1:]]
     group = tuple(State(problem, tuple(map(Step, lines))) for lines in (right, wrong, empty))
     (reply,) = ask(SymbolicVerifier(environment), [Score(group)])
-    assert reply.scores == ((1, 1, 1, 1), (1, 0, 0, 0), (1, 1, 1, 0, 0, 0))
-    assert (reply.tokens, reply.flops) == (0, 0)
+    assert reply == Scored(((1.0,) * 4, (1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 0.0, 0.0, 0.0)))
 
 
 def test_it_conforms() -> None:
