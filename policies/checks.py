@@ -78,6 +78,9 @@ def check_policy(policy: Policy, environment: Environment, problems: Sequence[Pr
         together = ask(policy, [*whole, *single], patience)
         for request, reply in zip([*whole, *single], together, strict=True):
             _check_reply(environment, request, reply, rule)
+        pairs = zip([*whole, *single], together, strict=True)
+        if not all(_shaped(request, reply) and _filled(reply) for request, reply in pairs):
+            raise NonConforming(f"policy {policy.name!r}", broken)  # what follows would stumble over such replies
         for request in whole + single:
             policy.cancel(request.scope)
         alone = [ask(policy, [request], patience)[0] for request in whole]
@@ -125,9 +128,8 @@ def check_policy(policy: Policy, environment: Environment, problems: Sequence[Pr
 
 def _check_reply(environment: Environment, request: Propose, reply: Proposed, rule: Rule) -> None:
     """The rules that one reply can break."""
-    shape = [len(seeds) for seeds in request.seeds] == [len(samples) for samples in reply.samples]
-    rule(shape, "A reply has one sample per seed, for each state.")
-    rule(all(all(samples) for samples in reply.samples), "A sample has at least one step, if an empty one.")
+    rule(_shaped(request, reply), "A reply has one sample per seed, for each state.")
+    rule(_filled(reply), "A sample has at least one step, if an empty one.")
     flat = [(state, steps) for state, group in zip(request.states, reply.samples, strict=False) for steps in group]
     for start, steps in flat:
         state, status = start, "running"
@@ -146,6 +148,14 @@ def _check_reply(environment: Environment, request: Propose, reply: Proposed, ru
     generated = sum(step.tokens for _, steps in flat for step in steps)
     rule(reply.usage.generated == generated, "The tokens generated are those of the steps, each counted once.")
     rule(reply.usage.prefilled >= 0 and reply.usage.flops >= 0, "What a reply cost is not negative.")
+
+
+def _shaped(request: Propose, reply: Proposed) -> bool:
+    return [len(seeds) for seeds in request.seeds] == [len(samples) for samples in reply.samples]
+
+
+def _filled(reply: Proposed) -> bool:
+    return all(all(samples) for samples in reply.samples)
 
 
 def _texts(replies: Sequence[Proposed]) -> list[tuple[tuple[tuple[str, ...], ...], ...]]:

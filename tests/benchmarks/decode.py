@@ -54,7 +54,7 @@ def bare_loop(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
         norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         weights.append((qkv, a.o_proj.weight, gate_up, m.down_proj.weight, *norms))
     cache = torch.zeros(len(weights), 2, rows, heads, prompt + NEW, width)
-    angles = torch.arange(prompt + NEW)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
+    angles: torch.Tensor = torch.arange(prompt + NEW)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
     cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
 
     def turn(x: torch.Tensor, start: int, end: int) -> torch.Tensor:

@@ -1,0 +1,31 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from envs.llama import UnsupportedModel
+from policies import registry
+from policies.registry import load_policy, policy_names
+
+
+def test_shipped_folders_are_listed_and_loaded_by_name(
+    checkpoint: Callable[..., Path], chatter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
+    for name in ("arithmetic-s", "arithmetic-m"):
+        (tmp_path / name).symlink_to(checkpoint("policy"))
+    (tmp_path / "notes").mkdir()
+    assert policy_names() == ["arithmetic-m", "arithmetic-s"]
+    assert load_policy("arithmetic-m", chatter).parameters > 0
+    with pytest.raises(
+        ValueError, match=r"no policy 'aritmetic-m'; allowed: arithmetic-m, .*did you mean 'arithmetic-m'"
+    ):
+        load_policy("aritmetic-m", chatter)
+
+
+def test_a_folder_is_loaded_by_path_with_options(checkpoint: Callable[..., Path], chatter: Any) -> None:
+    policy = load_policy(checkpoint("policy"), chatter, step_tokens=5, device="cpu")
+    assert policy.name == checkpoint("policy").name
+    with pytest.raises(UnsupportedModel):
+        load_policy(str(checkpoint("verifier")), chatter)
