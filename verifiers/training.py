@@ -17,7 +17,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from envs.optim import Optimizers, load_checkpoint, save_checkpoint
 # The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
 # them with. No policy is imported; the caller hands one in.
 from policies.core import Policy, Propose, Proposed, Usage
-from verifiers.core import Score
+from verifiers.core import Score, Verifier
 from verifiers.lab import LabVerifier, lay_out
 from verifiers.metrics import agreement, auroc, best_threshold, ece
 
@@ -446,7 +446,7 @@ def _fit(
 
 
 def report(
-    verifier: LabVerifier,
+    verifier: Verifier,
     environment: Environment,
     problems: dict[Split, dict[str, Problem]],
     train: Sequence[Solution],
@@ -497,20 +497,16 @@ def report(
     return found
 
 
-def score_all(verifier: LabVerifier, states: Sequence[State], batch: int = 256) -> list[tuple[float, ...]]:
-    """The scores of the steps of each state; NaN counts as 0, as in a search."""
-    return [scores for part in _chunks(states, batch) for scores in _score(verifier, part)]
-
-
-def _score(verifier: LabVerifier, states: Sequence[State]) -> tuple[tuple[float, ...], ...]:
-    verifier.submit(0, Score(tuple(states), "report"))
-    ((_, reply),) = verifier.poll()
-    verifier.cancel("report")
-    return tuple(tuple(0.0 if math.isnan(score) else score for score in scores) for scores in reply.scores)
-
-
-def _chunks(states: Sequence[State], size: int) -> Iterator[Sequence[State]]:
-    return (states[start : start + size] for start in range(0, len(states), size))
+def score_all(verifier: Verifier, states: Sequence[State], batch: int = 256) -> list[tuple[float, ...]]:
+    """Score the steps of each state; NaN counts as 0, as in a search."""
+    scores: list[tuple[float, ...]] = []
+    for start in range(0, len(states), batch):
+        verifier.submit(0, Score(tuple(states[start : start + batch]), "report"))
+        while not (ready := verifier.poll()):
+            pass
+        verifier.cancel("report")
+        scores += [tuple(0.0 if math.isnan(score) else score for score in each) for each in ready[0][1].scores]
+    return scores
 
 
 def _round(value: float) -> float | None:

@@ -1,0 +1,218 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForTokenClassification
+
+from envs.arithmetic import Arithmetic
+from envs.core import Environment, Problem, State, Step
+from envs.llama import Tokens
+from policies.lab import LabPolicy
+from verifiers import training
+from verifiers.core import Scored
+from verifiers.lab import LabVerifier
+from verifiers.training import (
+    PrmRecipe,
+    SampleFile,
+    Solution,
+    batches,
+    collect,
+    example,
+    label_steps,
+    loss_of,
+    report,
+    train_prm,
+)
+
+RECIPE = PrmRecipe("prm", "chatter", problems=12, held_out=6, solutions=4, rollouts=3, epochs=2, batch_tokens=128)
+
+
+@pytest.fixture
+def policy(checkpoint: Callable[..., Path], chatter: Any) -> LabPolicy:
+    return LabPolicy(checkpoint("policy"), chatter, device="cpu", step_tokens=12)
+
+
+def test_labels_are_the_share_of_all_completions_through_a_prefix(chatter: Environment) -> None:
+    problem = Problem("p", "abc")  # right answers have an odd number of characters
+
+    def path(*lines: str) -> State:
+        return State(problem, tuple(map(Step, lines)))
+
+    solutions = [path("a", "#aa"), path("a", "#aa"), path("a", "b", "#a"), path("c", "d", "e", "f", "g")]
+    rollouts = {
+        ("a",): [path("a", "#bb"), path("a", "#b")],
+        ("a", "b"): [path("a", "b", "#b"), path("a", "b", "x", "y", "z")],
+    }
+    first, second, third = label_steps(chatter, problem, solutions, rollouts)
+    # through "a": three solutions, two of them right, and two rollouts, one of them right
+    assert first == Solution("p", ("a", "#aa"), (3, 2), (5, 2), 2)
+    assert second == Solution("p", ("a", "b", "#a"), (3, 0, 0), (5, 3, 1), 1)
+    assert third == Solution("p", ("c", "d", "e", "f", "g"), (0,) * 5, (1,) * 5, 1)
+    assert first.labels == [0.6, 1.0]
+
+
+def test_samples_are_durable_and_a_killed_run_goes_on(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
+    problems = chatter.problems("train", 12)
+    whole = SampleFile(tmp_path / "whole.jsonl", {"a": 1})
+    collect(RECIPE, chatter, policy, problems, whole)
+    assert [len(whole.solutions[problem.id]) > 0 for problem in problems] == [True] * 12
+    lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "killed.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
+    killed = SampleFile(tmp_path / "killed.jsonl", {"a": 1})
+    assert len(killed.solutions) == 4
+    collect(RECIPE, chatter, policy, problems, killed, concurrency=2)
+    assert killed.solutions == whole.solutions == SampleFile(tmp_path / "killed.jsonl", {"a": 1}).solutions
+    assert killed.generated == whole.generated > 0
+    assert len(policy._prefixes) == 0
+    with pytest.raises(ValueError, match="choose another file"):
+        SampleFile(tmp_path / "killed.jsonl", {"a": 2})
+
+
+def test_every_unfinished_prefix_was_rolled_out(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
+    file = SampleFile(tmp_path / "samples.jsonl", {})
+    collect(RECIPE, chatter, policy, chatter.problems("train", 12), file)
+    longest = 0
+    for solutions in file.solutions.values():
+        assert sum(solution.count for solution in solutions) == RECIPE.solutions
+        for solution in solutions:
+            through = [
+                sum(other.count for other in solutions if other.texts[: k + 1] == solution.texts[: k + 1])
+                for k in range(len(solution.texts))
+            ]
+            ended = len(solution.texts) - 1
+            want = [count + RECIPE.rollouts * (k < ended) for k, count in enumerate(through)]
+            assert list(solution.total) == want
+            longest = max(longest, len(want))
+    assert longest > 2
+
+
+def test_examples_are_read_as_the_verifier_reads_them(checkpoint: Callable[..., Path], chatter: Any) -> None:
+    tokens = Tokens(checkpoint("policy"), 1)
+    problem = Problem("p", "abc")
+    made = example(tokens, chatter, problem, Solution("p", ("a", "", "bb"), (1, 2, 3), (4, 4, 4), 2))
+    assert tokens.decode(made.ids) == "abc\na\nbb\n"
+    assert (made.positions, made.targets, made.weight) == ((6, 9), (0.25, 0.75), 2.0)
+
+
+def test_the_loss_on_numbers_worked_by_hand(checkpoint: Callable[..., Path], chatter: Any) -> None:
+    tokens = Tokens(checkpoint("verifier"), 1)
+    model = AutoModelForTokenClassification.from_pretrained(checkpoint("verifier"), dtype=torch.float32).eval()
+    problem = Problem("p", "abc")
+    group = [
+        example(tokens, chatter, problem, Solution("p", ("a", "bb"), (1, 3), (4, 4), 1)),
+        example(tokens, chatter, problem, Solution("p", ("c",), (1,), (1,), 3)),
+    ]
+    with torch.no_grad():
+        got = loss_of(model, group, torch.device("cpu")).item()
+        logs = [torch.log_softmax(model(torch.tensor([each.ids])).logits[0], -1) for each in group]
+    parts = [
+        -(0.25 * logs[0][6, 1] + 0.75 * logs[0][6, 0]),
+        -(0.75 * logs[0][9, 1] + 0.25 * logs[0][9, 0]),
+        -3 * logs[1][6, 1],
+    ]
+    assert got == pytest.approx(sum(part.item() for part in parts) / 5, abs=1e-5)
+
+
+def test_batches_hold_every_example_once_and_keep_to_their_size(checkpoint: Callable[..., Path], chatter: Any) -> None:
+    tokens = Tokens(checkpoint("policy"), 1)
+    made = [
+        example(tokens, chatter, problem, Solution(problem.id, ("a" * (i % 9 + 1),), (1,), (1,), 1))
+        for i, problem in enumerate(chatter.problems("train", 40))
+    ]
+    plan = batches(made, 120, "seed")
+    assert sorted(index for batch in plan for index in batch) == list(range(40))
+    assert all(len(batch) * max(len(made[index].ids) for index in batch) <= 120 for batch in plan)
+    assert plan == batches(made, 120, "seed") != batches(made, 120, "other")
+
+
+def test_training_saves_a_verifier_and_goes_on_after_a_kill_as_if_nothing_happened(
+    policy: LabPolicy, checkpoint: Callable[..., Path], chatter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = checkpoint("policy")
+
+    def train(name: str) -> Path:
+        return train_prm(
+            RECIPE, chatter, policy, backbone, tmp_path / name, tmp_path / "samples", "cpu", checkpoint_seconds=0
+        )
+
+    whole = train("whole")
+    seen, honest = 0, training.loss_of
+
+    def dying(*arguments: Any) -> torch.Tensor:
+        nonlocal seen
+        seen += 1
+        if seen == 4:
+            raise KeyboardInterrupt
+        return honest(*arguments)
+
+    monkeypatch.setattr(training, "loss_of", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train("killed")
+    monkeypatch.setattr(training, "loss_of", honest)
+    killed = train("killed")
+    a, b = load_file(whole / "model.safetensors"), load_file(killed / "model.safetensors")
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert a["score.weight"].dtype == torch.float16
+    assert not (killed / "checkpoint").exists()
+    record = json.loads((killed / "training.json").read_text())
+    assert record["recipe"]["rollouts"] == 3
+    assert record["steps"] > 4
+    assert 0 <= record["report"]["ece"] <= 1
+    assert LabVerifier(killed, chatter).parameters == record["parameters"]
+    model = AutoModelForTokenClassification.from_pretrained(killed)
+    assert model.config.num_labels == 2
+
+
+def test_training_learns_what_can_be_learnt(checkpoint: Callable[..., Path], chatter: Any, tmp_path: Path) -> None:
+    # solutions whose first step has a '0' end right, the others wrong
+    recipe = replace(RECIPE, epochs=20, batch_tokens=512)
+    problems = {problem.id: problem for problem in chatter.problems("train", 60)}
+    made = [
+        Solution(id, (text, "#a"), (right, right), (1, 1), 1)
+        for id in problems
+        for text, right in (("a0", 1), ("ab", 0))
+    ]
+    training._fit(recipe, chatter, checkpoint("policy"), tmp_path, problems, made, "cpu", 1e9)
+    found = report(LabVerifier(tmp_path, chatter), chatter, {"train": problems, "calibration": problems}, made, made)
+    assert found["auroc"] > 0.95
+    assert found["ece"] < 0.15
+    assert "first_error" not in found  # chatter cannot check steps
+
+
+def test_the_report_on_an_environment_that_checks_steps() -> None:
+    environment = Arithmetic()
+    problem = environment.read("1 + 2 + 4")
+    problems: Any = {split: {problem.id: problem} for split in ("train", "calibration")}
+    right = Solution(problem.id, ("1 + 2 = 3", "3 + 4 = 7", "#### 7"), (4, 4, 1), (4, 4, 1), 1)
+    wrong = Solution(problem.id, ("1 + 2 = 4", "4 + 4 = 8", "#### 8"), (1, 0, 0), (4, 4, 1), 1)
+
+    class Fixed:
+        """Scores by text: a stand-in for the model."""
+
+        def submit(self, _: int, request: Any) -> None:
+            table = {"1 + 2 = 3": 0.9, "1 + 2 = 4": 0.3}
+            self.scores = [
+                tuple(table.get(step.text, table[state.texts[0]]) for step in state.steps) for state in request.states
+            ]
+
+        def poll(self) -> Any:
+            return [(0, Scored(tuple(self.scores)))]
+
+        def cancel(self, scope: str) -> None:
+            pass
+
+    fixed: Any = Fixed()
+    found = report(fixed, environment, problems, [right, wrong], [right, wrong])
+    # unfinished: 0.9 (can), 0.9 (can), 0.3 (can, once in four), 0.3 (cannot)
+    assert found["auroc"] == pytest.approx((1 + 1 + 0.5) / 3, abs=1e-4)
+    assert found["auroc_exact"] == 1.0
+    # the bin of 0.9: three prefixes, targets 1; that of 0.3: targets 0.25, 0, 0
+    assert found["ece"] == pytest.approx((3 * 0.1 + abs(0.9 - 0.25)) / 6, abs=1e-4)
+    assert (found["prefixes"], found["unfinished_prefixes"], found["first_error"]) == (6, 4, 1.0)
+    assert 0.3 < found["threshold"] <= 0.9
