@@ -39,7 +39,7 @@ def install_torch(python: Path) -> None:
         subprocess.run([*pip, f"torch=={TORCH}"], check=True)
         return
     build = f"torch=={TORCH}+cpu"
-    print(f"No NVIDIA GPU here: installing {build}", flush=True)
+    print(f"No NVIDIA GPU here: installing {build} (about 200 MB)", flush=True)
     if subprocess.run([*pip, build], stderr=subprocess.DEVNULL, check=False).returncode == 0:
         return
     if subprocess.run([*pip, build, "--index-url", CPU_BUILDS], check=False).returncode != 0:

@@ -59,7 +59,8 @@ def bare_loop(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
 
     def turn(x: torch.Tensor, start: int, end: int) -> torch.Tensor:
         first, second = x.chunk(2, -1)
-        return x * cos[start:end] + torch.cat([-second, first], -1) * sin[start:end]
+        turned: torch.Tensor = x * cos[start:end] + torch.cat([-second, first], -1) * sin[start:end]
+        return turned
 
     def forward(new: torch.Tensor, start: int) -> torch.Tensor:
         end = start + new.shape[1]

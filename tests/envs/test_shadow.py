@@ -11,11 +11,11 @@ import pytest
 from envs.shadow import ROOMS, ROOT
 
 
-def run(code: str, *path: Path) -> str:
+def run(code: str, *path: Path, options: tuple[str, ...] = ("-P",)) -> str:
     """What a fresh Python says, with these folders first on its path."""
     variables = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path))}
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, env=variables, cwd=path[0]
+        [sys.executable, *options, "-c", code], capture_output=True, text=True, check=False, env=variables, cwd=path[0]
     )
     return done.stdout + done.stderr
 
@@ -66,4 +66,5 @@ def test_a_package_installed_over_ours(tmp_path: Path) -> None:
 
 def test_a_missing_package(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "envs", tmp_path / "envs")
-    assert "Stepwell's package 'agent' is missing" in run("import envs", tmp_path)
+    # Without site-packages, or an editable installation of this very checkout would be found instead.
+    assert "Stepwell's package 'agent' is missing" in run("import envs", tmp_path, options=("-P", "-S"))
