@@ -27,6 +27,7 @@ from envs.core import (
     truncation,
 )
 from envs.registry import Listed, UnusableEnvironment, list_environments, load_environment
+from envs.toy import Toy
 
 __all__ = [
     "SPLITS",
@@ -42,6 +43,7 @@ __all__ = [
     "Status",
     "Step",
     "StepChecker",
+    "Toy",
     "Transition",
     "UnreadableQuestion",
     "UnusableEnvironment",

@@ -25,6 +25,7 @@ from envs.core import Environment
 ENTRY_POINTS = "stepwell.envs"
 BUILT_IN: dict[str, str] = {
     "arithmetic": "envs.arithmetic:Arithmetic",
+    "toy": "envs.toy:Toy",
 }
 MEMBERS = tuple(name for name in vars(Environment) if not name.startswith("_"))
 """What an environment must have, in the order of the protocol."""

@@ -8,5 +8,6 @@ runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
 
 from policies.core import Policy, Propose, Proposed, Usage
 from policies.registry import load_policy, policy_names
+from policies.scripted import ScriptedPolicy
 
-__all__ = ["Policy", "Propose", "Proposed", "Usage", "load_policy", "policy_names"]
+__all__ = ["Policy", "Propose", "Proposed", "ScriptedPolicy", "Usage", "load_policy", "policy_names"]

@@ -9,5 +9,20 @@ runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
 from verifiers.core import Score, Scored, Verifier
 from verifiers.registry import load_verifier, verifier_names
 from verifiers.symbolic import SymbolicVerifier
+from verifiers.table import TableVerifier
+from verifiers.voting import Candidate, Group, Vote, aggregate, tally
 
-__all__ = ["Score", "Scored", "SymbolicVerifier", "Verifier", "load_verifier", "verifier_names"]
+__all__ = [
+    "Candidate",
+    "Group",
+    "Score",
+    "Scored",
+    "SymbolicVerifier",
+    "TableVerifier",
+    "Verifier",
+    "Vote",
+    "aggregate",
+    "load_verifier",
+    "tally",
+    "verifier_names",
+]

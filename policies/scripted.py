@@ -1,0 +1,106 @@
+"""A policy that follows a script: for tests, demonstrations and first steps; no model."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from envs.core import Environment, State, Step
+from policies.core import Propose, Proposed, Usage
+
+Script = Callable[[State], Mapping[str, float]]
+
+
+class ScriptedPolicy:
+    """Draws each step from weights that a script gives for the state. Keeps the contract of `Policy` in full.
+
+    Args:
+        environment: decides when a trajectory ends.
+        script: weights of possible next steps by state, as a function or as a mapping from the texts of the steps so
+            far; by default the environment's own `options` method (the toy has one).
+        name: in records.
+        parameters: what FLOPs are counted with.
+        shuffle: a seed; replies then come late and in random order, as they may from a server.
+        delay: seconds that each `poll` takes, to look at a search while it runs.
+
+    Raises:
+        TypeError: no script, and the environment has none either.
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        script: Script | Mapping[tuple[str, ...], Mapping[str, float]] | None = None,
+        name: str = "scripted",
+        parameters: int = 1000,
+        shuffle: int | None = None,
+        delay: float = 0.0,
+    ) -> None:
+        self.environment = environment
+        self.name = name
+        self.parameters = parameters
+        if script is None:
+            script = getattr(environment, "options", None)
+            if script is None:
+                raise TypeError(
+                    f"environment {environment.name!r} has no `options` method; give ScriptedPolicy a script"
+                )
+        self._script: Script = script if callable(script) else lambda state: script.get(state.texts, {})
+        self._random = None if shuffle is None else random.Random(shuffle)
+        self._delay = delay
+        self._queue: dict[int, Propose] = {}
+
+    def submit(self, ticket: int, request: Propose) -> None:
+        """Queue a request."""
+        if ticket in self._queue:
+            raise ValueError(f"ticket {ticket} is in use")
+        self._queue[ticket] = request
+
+    def poll(self) -> Sequence[tuple[int, Proposed]]:
+        """Answer what is queued; when shuffled, some of it."""
+        if self._delay and self._queue:
+            time.sleep(self._delay)
+        tickets = list(self._queue)
+        if self._random is not None:
+            self._random.shuffle(tickets)
+            tickets = tickets[: self._random.randint(0, len(tickets))]
+        return [(ticket, self._answer(self._queue.pop(ticket))) for ticket in tickets]
+
+    def cancel(self, scope: str) -> None:
+        """Drop the requests of a search."""
+        self._queue = {ticket: request for ticket, request in self._queue.items() if request.scope != scope}
+
+    def close(self) -> None:
+        """Drop everything."""
+        self._queue.clear()
+
+    def _answer(self, request: Propose) -> Proposed:
+        samples = tuple(
+            tuple(self._sample(state, seed, request.temperature, request.max_steps) for seed in seeds)
+            for state, seeds in zip(request.states, request.seeds, strict=True)
+        )
+        generated = sum(step.tokens for each in samples for steps in each for step in steps)
+        return Proposed(samples, Usage(0, generated, 2.0 * self.parameters * generated))
+
+    def _sample(self, state: State, seed: int, temperature: float, max_steps: int | None) -> tuple[Step, ...]:
+        rng, steps = random.Random(seed), list[Step]()
+        while max_steps is None or len(steps) < max_steps:
+            steps.append(self._step(state, rng, temperature))
+            after = self.environment.step(state, steps[-1])
+            if after.status != "running":
+                break
+            state = after.state
+        return tuple(steps)
+
+    def _step(self, state: State, rng: random.Random, temperature: float) -> Step:
+        weights = self._script(state)
+        if not weights:
+            return Step("", tokens=1, finish="answer")
+        texts = list(weights)
+        if temperature == 0:
+            text = max(texts, key=lambda each: weights[each])
+        else:
+            text = rng.choices(texts, [weights[each] ** (1 / temperature) for each in texts])[0]
+        return Step(text, len(text.split()) + 1, math.log(weights[text] / sum(weights.values())))
