@@ -30,7 +30,7 @@ from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_
 from envs.core import Environment, State
 
 ROWS = 4  # the fewest rows of a matrix product, and what new tokens are padded to a multiple of
-BLOCK = 32  # keys are attended in multiples of this
+BLOCK = 16  # keys are attended in multiples of this
 Ids = tuple[int, ...]
 
 
@@ -234,9 +234,9 @@ class Cache:
         """One tensor per layer."""
         return self.data.unbind(0)
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first positions of a row onto another."""
-        self.data[:, target, :, :length] = self.data[:, source, :, :length]
+    def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Copy the first positions of some rows onto others."""
+        self.data[:, targets, :, :length] = self.data[:, sources, :, :length]
 
 
 # ----------------------------------------------------------------------------------------------------------- tokens
@@ -308,11 +308,10 @@ class Prefix:
             at = at.before
         return found[::-1]
 
-    def load(self, cache: Cache, rows: Sequence[int]) -> None:
-        """Write the whole sequence into rows of a cache."""
+    def load(self, cache: Cache, first: int, count: int = 1) -> None:
+        """Write the whole sequence into each of `count` rows of a cache."""
         whole = torch.cat([prefix.data for prefix in self.chain()], 2) if self.before else self.data
-        for row in rows:
-            cache.data[:, row, :, : len(self.ids)] = whole
+        cache.data[:, first : first + count, :, : len(self.ids)] = whole[:, None]
 
 
 class Prefixes:

@@ -158,9 +158,7 @@ class LabPolicy:
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search and the keys and values kept for it."""
         self._queue = deque(sample for sample in self._queue if sample.job.request.scope != scope)
-        for row in reversed(range(len(self._active))):
-            if self._active[row].job.request.scope == scope:
-                self._leave(row)
+        self._leave([row for row, sample in enumerate(self._active) if sample.job.request.scope == scope])
         self._done = [job for job in self._done if job.request.scope != scope]
         self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}
         self._prefixes.drop(scope)
@@ -215,7 +213,7 @@ class LabPolicy:
             for sample in samples:
                 self._join(sample)
             if samples[0].prefix is not None:
-                samples[0].prefix.load(self._cache, range(first, first + len(samples)))
+                samples[0].prefix.load(self._cache, first, len(samples))
 
     def _prefill(self, batch: Sequence[list[_Sample]]) -> None:
         """Run what the states of groups of siblings lack, all but their last token, and keep it."""
@@ -228,7 +226,7 @@ class LabPolicy:
             tail = samples[0].ids[start:-1]
             ids[row, : len(tail)] = tail
             if samples[0].prefix is not None:
-                samples[0].prefix.load(self._scratch, [row])
+                samples[0].prefix.load(self._scratch, row)
         self.model.run(self._scratch, self._tensor(ids), self._tensor(np.array(starts)), end)
         for row, (samples, start) in enumerate(zip(batch, starts, strict=True)):
             sample = samples[0]
@@ -251,18 +249,21 @@ class LabPolicy:
         self._temperatures[row] = sample.job.request.temperature
         self._cache.reserve(row + 1, len(sample.ids) + 1)
 
-    def _leave(self, row: int) -> None:
-        """Take a sample out; the last row moves into its place."""
-        last = len(self._active) - 1
-        if row != last:
-            self._active[row] = self._active[last]
-            for values in (self._last, self._length, self._count, self._drawn, self._seeds):
-                values[row] = values[last]
-            self._new[row, : self._count[row]] = self._new[last, : self._count[row]]
-            self._logprobs[row] = self._logprobs[last]
-            self._temperatures[row] = self._temperatures[last]
-            self._cache.move(last, row, int(self._length[row]))
-        self._active.pop()
+    def _leave(self, gone: Sequence[int]) -> None:
+        """Take samples out; the last rows move into their places."""
+        left, leaving = len(self._active) - len(gone), set(gone)
+        targets = sorted(row for row in gone if row < left)
+        sources = [row for row in range(left, len(self._active)) if row not in leaving]
+        if targets:
+            for source, target in zip(sources, targets, strict=True):
+                self._active[target] = self._active[source]
+            for values in (
+                *(self._last, self._length, self._count, self._drawn, self._seeds),
+                *(self._temperatures, self._logprobs, self._new),
+            ):
+                values[targets] = values[sources]
+            self._cache.move(sources, targets, int(self._length[targets].max()))
+        del self._active[left:]
 
     # --------------------------------------------------------------------------------------------------- decoding
 
@@ -286,11 +287,15 @@ class LabPolicy:
         self._count[:count] += 1
         self._drawn[:count] += 1
         full = (self._count[:count] >= self.step_tokens) | (self._length[:count] >= self.model.config.context)
-        for row in np.flatnonzero(self._stops[tokens] | full)[::-1]:
-            self._end_step(int(row), bool(full[row]))
+        ended = np.flatnonzero(self._stops[tokens] | full).tolist()
+        self._leave([row for row in ended if self._end_step(row, bool(full[row]))])
 
-    def _end_step(self, row: int, full: bool) -> None:
-        """A step of a row ended, perhaps: record it; the sample goes on, is queued again or leaves."""
+    def _end_step(self, row: int, full: bool) -> bool:
+        """A step of a row ended, perhaps: record it; the sample goes on, or it is finished or queued again.
+
+        Returns:
+            Whether the row is free now.
+        """
         new: Ids = tuple(self._new[row, : self._count[row]].tolist())
         text, delimiter, _ = self.tokens.decode(new).partition(self.environment.delimiter)
         length, context = int(self._length[row]), self.model.config.context
@@ -302,7 +307,7 @@ class LabPolicy:
         elif full:
             finish = "length"
         else:
-            return
+            return False
         sample = self._active[row]
         after = self.environment.step(sample.state, Step(text, len(new), float(self._logprobs[row]), finish))
         sample.state, sample.drawn, sample.made = after.state, int(self._drawn[row]), sample.made + 1
@@ -314,20 +319,22 @@ class LabPolicy:
             if whole:
                 self._count[row], self._logprobs[row] = 0, 0.0
             else:  # go on from what the state reads as
-                self._leave(row)
                 self._queue.appendleft(sample)
-            return
+            return not whole
         if running and whole:
             self._keep(sample, row, length)
-        self._leave(row)
         self._finish(sample)
+        return True
 
     def _keep(self, sample: _Sample, row: int, length: int) -> None:
         """Keep what a row holds of its sample's state, for those who go on from it."""
+        scope, ids = sample.job.request.scope, sample.ids[:-1]
+        if self._prefixes.find(scope, ids) is not None:  # a sibling said the same
+            return
         before = sample.prefix if sample.prefix is not None and sample.prefix.kept else None
         start = len(before.ids) if before else 0
         data = self._cache.data[:, row, :, start:length].clone()
-        self._prefixes.add(sample.job.request.scope, sample.ids[:-1], before, data)
+        self._prefixes.add(scope, ids, before, data)
 
     def _finish(self, sample: _Sample) -> None:
         job, (i, j) = sample.job, sample.place

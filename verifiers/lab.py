@@ -191,7 +191,7 @@ class LabVerifier:
         for row, tail in enumerate(batch):
             ids[row, : tail.length] = tail.keys[-1][tail.start :]
             if tail.prefix is not None:
-                tail.prefix.load(self._cache, [row])
+                tail.prefix.load(self._cache, row)
         starts = torch.tensor([tail.start for tail in batch], device=self.model.device)
         hidden = self.model.run(self._cache, torch.from_numpy(ids).to(self.model.device), starts, end)
         right = torch.softmax(self.model.logits(hidden), -1)[..., 1].cpu().numpy()
