@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from envs.core import (
     SPLITS,
@@ -156,6 +157,7 @@ class _Parser:
             self.depth -= 1
 
 
+@lru_cache(maxsize=1 << 14)  # searches read the same lines again and again
 def parse_sides(text: str) -> tuple[Expression, ...]:
     """Parse one expression, or the two sides of an equation; raises ValueError with what is wrong."""
     parser = _Parser(text)

@@ -234,9 +234,9 @@ class Cache:
         """One tensor per layer."""
         return self.data.unbind(0)
 
-    def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
-        """Copy the first positions of some rows onto others."""
-        self.data[:, targets, :, :length] = self.data[:, sources, :, :length]
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first positions of a row onto another."""
+        self.data[:, target, :, :length] = self.data[:, source, :, :length]
 
 
 # ----------------------------------------------------------------------------------------------------------- tokens
