@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
 
-from envs.core import Environment, State
+from envs.core import Environment, State, Step
 
 ROWS = 4  # the fewest rows of a matrix product, and what new tokens are padded to a multiple of
 BLOCK = 16  # keys are attended in multiples of this
@@ -270,13 +270,13 @@ class Tokens:
 
     def parts(self, environment: Environment, state: State) -> list[Ids]:
         """The ids of the prompt, then of each step with its observation: `render`, part by part."""
-        parts = [self.begin + self.encode(environment.prompt(state.problem))]
-        for step in state.steps:
-            ids = self.encode(step.text + environment.delimiter)
-            if step.observation:
-                ids += self.encode(step.observation + environment.delimiter)
-            parts.append(ids)
-        return parts
+        prompt = self.begin + self.encode(environment.prompt(state.problem))
+        return [prompt, *(self.step(environment, step) for step in state.steps)]
+
+    def step(self, environment: Environment, step: Step) -> Ids:
+        """The ids of a step, closed by the delimiter, and of its observation."""
+        ids = self.encode(step.text + environment.delimiter)
+        return ids + self.encode(step.observation + environment.delimiter) if step.observation else ids
 
 
 # --------------------------------------------------------------------------------------------------- kept prefixes

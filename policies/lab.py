@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,13 @@ class _Job:
     request: Propose
     samples: list[list[tuple[Step, ...]]]
     missing: int
-    usage: Usage = field(default_factory=Usage)
+    prefilled: int = 0
+    generated: int = 0
+
+    def reply(self, parameters: int) -> Proposed:
+        # a sample of n tokens runs n: the last of its prompt and all but the last of its own
+        flops = 2.0 * parameters * (self.prefilled + self.generated)
+        return Proposed(tuple(map(tuple, self.samples)), Usage(self.prefilled, self.generated, flops))
 
 
 @dataclass
@@ -152,7 +158,7 @@ class LabPolicy:
         done, self._done = self._done, []
         for job in done:
             del self._jobs[job.ticket]
-        return [(job.ticket, Proposed(tuple(map(tuple, job.samples)), job.usage)) for job in done]
+        return [(job.ticket, job.reply(self.parameters)) for job in done]
 
     @torch.inference_mode()
     def cancel(self, scope: str) -> None:
@@ -233,7 +239,7 @@ class LabPolicy:
             ran = len(sample.ids) - 1
             data = self._scratch.data[:, row, :, start:ran].clone()
             prefix = self._prefixes.add(sample.job.request.scope, sample.ids[:-1], sample.prefix, data)
-            self._charge(sample.job, prefilled=ran - start)
+            sample.job.prefilled += ran - start
             for each in samples:
                 each.prefix = prefix
 
@@ -311,7 +317,7 @@ class LabPolicy:
         sample = self._active[row]
         after = self.environment.step(sample.state, Step(text, len(new), float(self._logprobs[row]), finish))
         sample.state, sample.drawn, sample.made = after.state, int(self._drawn[row]), sample.made + 1
-        sample.ids = self._ids(after.state)
+        sample.ids += self.tokens.step(self.environment, after.state.steps[-1])
         # false when the text of the state reads as other tokens than were sampled, or an observation came
         whole = len(sample.ids) == length + 1 and sample.ids[-len(new) :] == new
         running = after.status == "running"
@@ -339,14 +345,10 @@ class LabPolicy:
     def _finish(self, sample: _Sample) -> None:
         job, (i, j) = sample.job, sample.place
         job.samples[i][j] = sample.state.steps[-sample.made :]
-        self._charge(job, generated=sample.drawn)
+        job.generated += sample.drawn
         job.missing -= 1
         if not job.missing:
             self._done.append(job)
-
-    def _charge(self, job: _Job, prefilled: int = 0, generated: int = 0) -> None:
-        # a sample of n tokens runs n: the last of its prompt and all but the last of its own
-        job.usage += Usage(prefilled, generated, 2.0 * self.parameters * (prefilled + generated))
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.model.device)

@@ -47,7 +47,7 @@ class Clock:
             self.seconds += time.perf_counter() - started
             return made
 
-        Llama.run, Llama.logits = timed_run, timed_logits  # type: ignore[method-assign]
+        Llama.run, Llama.logits = timed_run, timed_logits  # type: ignore[assignment, method-assign]
         try:
             yield
         finally:

@@ -1,0 +1,94 @@
+"""A few steps of training: that it learns, saves what others can load, and goes on after a kill."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from envs.arithmetic import Arithmetic
+from envs.core import render
+from envs.optim import Optimizers, load_checkpoint, orthogonalize, save_checkpoint
+from policies import training
+from policies.lab import LabPolicy
+from policies.training import Architecture, PolicyRecipe, Stage, train_policy
+
+RECIPE = PolicyRecipe(
+    "tiny",
+    architecture=Architecture(hidden_size=32, layers=1, heads=1, intermediate_size=48),
+    tokens=30_000,
+    batch_tokens=1024,
+    curriculum=(Stage(0.5, {"levels": (1,)}),),
+)
+
+
+def test_a_trained_policy_is_a_standard_checkpoint_and_a_killed_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, honest = 0, training.loss_of
+
+    def dying(*arguments: Any) -> torch.Tensor:
+        nonlocal seen
+        seen += 1
+        if seen == 12:
+            raise KeyboardInterrupt
+        return honest(*arguments)
+
+    monkeypatch.setattr(training, "loss_of", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train_policy(RECIPE, Arithmetic, tmp_path / "tiny", checkpoint_seconds=0)
+    folder = train_policy(RECIPE, Arithmetic, tmp_path / "tiny", checkpoint_seconds=0)
+    record = json.loads((folder / "training.json").read_text())
+    assert 30_000 <= record["tokens"] < 32_000
+    assert record["steps"] == seen - 1  # the first eleven were not done again
+    assert not (folder / "checkpoint").exists()
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    environment = Arithmetic()
+    policy = LabPolicy(folder, environment, device="cpu")
+    state = environment.initial(environment.problems("test", 1)[0])
+    text = render(environment, state)
+    ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    assert policy.tokens.parts(environment, state) == [tuple(ids)]
+    assert policy.parameters == record["parameters"] == model.num_parameters()
+
+
+def test_an_environment_without_demonstrations_is_refused(chatter: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="'chatter' has no `demonstrate`"):
+        train_policy(RECIPE, lambda: chatter, tmp_path)
+
+
+def test_muon_makes_matrices_nearly_orthogonal() -> None:
+    torch.manual_seed(0)
+    for shape in ((8, 20), (20, 8)):
+        values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+        assert ((values > 0.6) & (values < 1.3)).all()
+
+
+def test_a_checkpoint_restores_the_run_exactly(tmp_path: Path) -> None:
+    def start() -> tuple[torch.nn.Module, Optimizers]:
+        torch.manual_seed(0)
+        model = torch.nn.Sequential()
+        model.add_module("layers", torch.nn.Sequential(torch.nn.Linear(4, 4)))
+        model.add_module("head", torch.nn.Linear(4, 2))
+        return model, Optimizers(model, 0.02, 0.01)
+
+    def step(model: torch.nn.Module, optimizers: Optimizers, at: int) -> None:
+        torch.manual_seed(at)
+        model(torch.randn(8, 4)).square().sum().backward()
+        optimizers.step(at / 10)
+
+    model, optimizers = start()
+    for at in range(3):
+        step(model, optimizers, at)
+    save_checkpoint(tmp_path / "state.safetensors", model, optimizers, {"at": 3})
+    again, theirs = start()
+    assert load_checkpoint(tmp_path / "state.safetensors", again, theirs) == {"at": 3}
+    for at in range(3, 6):
+        step(model, optimizers, at)
+        step(again, theirs, at)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
