@@ -9,9 +9,11 @@ import pytest
 
 from envs.checks import NonConforming
 from envs.core import Step
+from envs.toy import Toy
 from policies.checks import check_policy
 from policies.core import Propose, Proposed
 from policies.lab import LabPolicy
+from policies.scripted import ScriptedPolicy
 
 Change = Callable[[Propose, Proposed], Proposed]
 
@@ -135,6 +137,12 @@ def test_a_silent_policy_and_one_that_ignores_cancel_are_found(policy: LabPolicy
     policy.close()
     with pytest.raises(NonConforming, match="leaves the requests of others alone"):
         check_policy(Hasty(policy), chatter, problems, patience=1)
+
+
+@pytest.mark.parametrize("shuffle", [None, 1])
+def test_the_public_fake_conforms(shuffle: int | None) -> None:
+    environment = Toy()
+    check_policy(ScriptedPolicy(environment, shuffle=shuffle), environment, environment.problems("test", 4))
 
 
 def test_too_few_problems_are_refused(policy: LabPolicy, chatter: Any) -> None:
