@@ -1,0 +1,256 @@
+"""The solver: a problem in, a solution out, by a strategy of one's own choice or the planner's."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.budget import Budget
+from agent.engine import Engine, Task
+from agent.graph import SearchGraph
+from agent.parts import describe_strategy, environment_of, make_strategy, models_of, strategy_of
+from agent.recipe import Component, Recipe, RecipeError
+from agent.strategies import Strategy
+from envs.core import Environment, Problem
+from policies.core import Policy
+from verifiers.core import Verifier
+from verifiers.voting import Group, Vote
+
+DEFAULT_BUDGET = Budget(samples=16)
+OnChange = Callable[[SearchGraph], None]
+
+
+class SolverError(RuntimeError):
+    """A search failed; the message is the failure of the policy, the verifier or the environment."""
+
+
+@dataclass(frozen=True)
+class Leader:
+    """Who leads the vote over the finished candidates of a graph.
+
+    Args:
+        answer: of the heaviest group; None when nothing finished.
+        node: the best candidate of that group.
+        path: from the root to that node; without a candidate, to the most promising node, so that there is something
+            to show.
+        confidence: the share of the vote that the answer holds, in [0, 1]; 0 when every vote weighs nothing.
+        groups: the answers, heaviest first.
+    """
+
+    answer: str | None
+    node: int | None
+    path: tuple[int, ...]
+    confidence: float
+    groups: tuple[Group, ...] = ()
+
+
+def leader(graph: SearchGraph) -> Leader:
+    """Count the votes of what has finished so far, by the search's own rule; unfinished trajectories have none."""
+    groups = tuple(graph.tally(Vote(**graph.info.get("vote", {}))))
+    if not groups:
+        running = [node for node in graph.graph if graph.status(node) == "running" and not graph[node]["pruned"]]
+        best = max(running, key=lambda node: (graph[node]["score"] or 0.0, graph[node]["depth"], -node), default=0)
+        return Leader(None, None, tuple(graph.path(best)), 0.0)
+    total, node = sum(group.weight for group in groups), groups[0].best.node
+    share = groups[0].weight / total if total else 0.0
+    return Leader(groups[0].answer, node, tuple(graph.path(node)), share, groups)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a search found.
+
+    Args:
+        problem: as it was asked.
+        answer: the choice of the vote; None when no candidate finished.
+        node: the best candidate with that answer, in `graph`.
+        confidence: the share of the vote that the answer holds, in [0, 1].
+        correct: whether the environment accepts the answer; None when the gold answer is unknown.
+        plan: what the planner decided and why; None without a planner.
+        spent: what the search cost, as `agent.budget.Meter` writes it.
+        graph: the whole search.
+        groups: the answers with their weights, heaviest first.
+    """
+
+    problem: Problem
+    answer: str | None
+    node: int | None
+    confidence: float
+    correct: bool | None
+    plan: Mapping[str, Any] | None
+    spent: Mapping[str, Any]
+    graph: SearchGraph
+    groups: tuple[Group, ...] = field(default=(), repr=False)
+
+    @property
+    def error(self) -> str | None:
+        """Why the search failed, if it did."""
+        error: str | None = self.graph.info.get("error")
+        return error
+
+    @classmethod
+    def of(cls, graph: SearchGraph) -> Solution:
+        """Read the solution off the graph of a search that is over: one just made, or one that was saved."""
+        lead, info = leader(graph), graph.info
+        return cls(
+            graph.problem,
+            lead.answer,
+            lead.node,
+            lead.confidence,
+            graph.correct(),
+            info.get("plan"),
+            info["spent"],
+            graph,
+            lead.groups,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready, without the graph (`SearchGraph.to_json` has it)."""
+        graph = self.graph
+        path = graph.path(self.node)[1:] if self.node is not None else []
+        return {
+            "problem": {"id": self.problem.id, "question": self.problem.question, **dict(self.problem.meta)},
+            "answer": self.answer,
+            "correct": self.correct,
+            "confidence": self.confidence,
+            "steps": [{"node": node, "text": graph[node]["text"], "score": graph[node]["score"]} for node in path],
+            "votes": [{"answer": each.answer, "weight": each.weight, "count": each.count} for each in self.groups],
+            "strategy": graph.info.get("strategy"),
+            "plan": self.plan,
+            "spent": dict(self.spent),
+            "stopped": graph.info.get("stopped"),
+            "error": self.error,
+        }
+
+
+class Solver:
+    """Solves problems of one environment with one policy and one verifier; models stay loaded.
+
+    Args:
+        environment: the domain.
+        policy: proposes steps.
+        verifier: scores them; None for strategies that ask for no scores.
+        planner: what the strategy ``auto`` stands for; `agent.planner.Planner` if not given.
+    """
+
+    def __init__(
+        self, environment: Environment, policy: Policy, verifier: Verifier | None, planner: Strategy | None = None
+    ) -> None:
+        self.environment = environment
+        self.policy = policy
+        self.verifier = verifier
+        self.planner = planner
+        self.engine = Engine(environment, policy, verifier)
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> Solver:
+        """Load what a recipe names.
+
+        Raises:
+            RecipeError: when a name, a folder or an option is wrong.
+        """
+        environment = environment_of(recipe)
+        return cls(environment, *models_of(recipe, environment))
+
+    def solve(
+        self,
+        problem: Problem | str,
+        strategy: str | Strategy = "auto",
+        budget: Budget = DEFAULT_BUDGET,
+        seed: int = 0,
+        on_change: OnChange | None = None,
+    ) -> Solution:
+        """Solve one problem, or one question as a person types it.
+
+        Args:
+            problem: a problem of the environment, or a question that it can read.
+            strategy: a name (sized for the budget), or a strategy with knobs of one's own.
+            budget: what may be spent; a search that meets a limit ends with its best answer so far.
+            seed: of the samples.
+            on_change: called with the growing graph, in this thread, after each reply.
+
+        Raises:
+            UnreadableQuestion: the environment cannot read the question.
+            RecipeError: there is no strategy of that name.
+            SolverError: the policy, the verifier or the environment failed.
+        """
+        if isinstance(problem, str):
+            problem = self.environment.read(problem)
+        solution = next(self.solve_many([problem], strategy, budget, seed, on_change))
+        if solution.error is not None:
+            raise SolverError(f"the search failed: {solution.error}")
+        return solution
+
+    def solve_many(
+        self,
+        problems: Iterable[Problem],
+        strategy: str | Strategy = "auto",
+        budget: Budget = DEFAULT_BUDGET,
+        seed: int = 0,
+        on_change: OnChange | None = None,
+        concurrency: int = 64,
+    ) -> Iterator[Solution]:
+        """Solve problems, many at once, and yield solutions as they finish (see `Solution.error` for failures)."""
+        if strategy == "auto" and self.planner is not None:
+            strategy = self.planner
+        if isinstance(strategy, str):
+            strategy = make_strategy(Component(strategy), budget, Vote(), 1.0)
+        info = {
+            "strategy": describe_strategy(strategy),
+            "vote": dataclasses.asdict(strategy.vote),
+            "budget": {key: value for key, value in dataclasses.asdict(budget).items() if value is not None},
+        }
+        tasks = (Task(problem, strategy.search, budget, seed, strategy.vote, info, on_change) for problem in problems)
+        return map(Solution.of, self.engine.run(tasks, concurrency))
+
+    def solve_recipe(self, problem: Problem, recipe: Recipe, on_change: OnChange | None = None) -> Solution:
+        """`solve` with the strategy, budget, vote, temperature and seed of a recipe."""
+        return self.solve(problem, strategy_of(recipe), recipe.budget, recipe.seed, on_change)
+
+    def stop(self) -> None:
+        """End the searches that run, each with its best answer so far. May be called from any thread."""
+        self.engine.stop()
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[list[int]]:
+        """Within this context Ctrl-C ends the searches as `stop` does; the third one raises KeyboardInterrupt.
+
+        For the main thread only. Yields the list of the signals received.
+        """
+        received: list[int] = []
+
+        def handle(number: int, frame: object) -> None:
+            received.append(number)
+            if len(received) > 2:
+                raise KeyboardInterrupt
+            self.stop()
+
+        before = signal.signal(signal.SIGINT, handle)
+        try:
+            yield received
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def close(self) -> None:
+        """Free the models."""
+        self.policy.close()
+        if self.verifier is not None:
+            self.verifier.close()
+
+
+def graph_writer(path: Path) -> Callable[[SearchGraph], None]:
+    """What saves a graph under a file name; a wrong name is refused before the search rather than after it.
+
+    Raises:
+        RecipeError: for another suffix than .json or .graphml, or when there is no such folder.
+    """
+    if path.suffix not in (".json", ".graphml"):
+        raise RecipeError(f"cannot save a graph as {path.name!r}; the name must end in .json (loads again) or .graphml")
+    if not path.parent.is_dir():
+        raise RecipeError(f"there is no folder {str(path.parent)!r}")
+    return lambda graph: graph.save(path)
