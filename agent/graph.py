@@ -227,6 +227,10 @@ class SearchGraph:
 
     # ------------------------------------------------------------------------------------------------------- cost
 
+    def path_tokens(self, node: int) -> int:
+        """Policy tokens of one sample from the root to a node."""
+        return self._paths[node]
+
     @property
     def generated(self) -> int:
         """Policy tokens generated for the graph."""

@@ -83,17 +83,10 @@ class Toy:
 
     def problems(self, split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
         """`n` distinct problems; raises ValueError when the split has fewer."""
-        everything = [
-            self.read(f"{amount} with 1 {low} {high}")
-            for low in range(3, 20)
-            for high in range(low + 1, 30)
-            for amount in range(2, 60)
-            if _fewest(amount, (1, low, high)) <= self.max_steps
-        ]
-        chosen = [problem for problem in everything if _split_of(problem.question) == split]
+        chosen = [question for question in _questions() if _split_of(question) == split]
         if n > len(chosen):
             raise ValueError(f"{n} problems of {split!r} asked for; there are {len(chosen)}")
-        return random.Random(f"{self.name}/{split}/{seed}").sample(chosen, n)
+        return [self.read(question) for question in random.Random(f"{self.name}/{split}/{seed}").sample(chosen, n)]
 
     # ------------------------------------------------------------------------------------------ for fakes and tests
 
@@ -118,6 +111,13 @@ class Toy:
 
 def _coins(problem: Problem) -> tuple[int, ...]:
     return tuple(int(coin) for coin in problem.question.split()[2:])
+
+
+@lru_cache(maxsize=1)
+def _questions() -> tuple[str, ...]:
+    coins = [(1, low, high) for low in range(3, 10) for high in range(low + 1, 16)]
+    pairs = [(amount, each) for each in coins for amount in range(2, 40)]
+    return tuple(f"{a} with {' '.join(map(str, each))}" for a, each in pairs if _fewest(a, each) <= Toy.max_steps)
 
 
 @lru_cache(maxsize=4096)

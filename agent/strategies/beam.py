@@ -45,19 +45,45 @@ class Beam:
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Expand, evaluate by the verifier, select."""
-        yield from beam_search(graph, self.width, self.branch, self.temperature, self.vote.aggregate, lookahead=0)
+        yield from beam_search(graph, self.width, self.branch, self.temperature, self.vote.aggregate)
 
 
 def beam_search(
-    graph: SearchGraph, width: int, branch: int, temperature: float, how: Aggregate, lookahead: int
+    graph: SearchGraph,
+    width: int,
+    branch: int,
+    temperature: float,
+    how: Aggregate,
+    lookahead: int = 0,
+    pace: float | None = None,
 ) -> Search[None]:
-    """Beam search whose candidates are valued after `lookahead` greedy steps (0: as they stand)."""
+    """Beam search whose candidates are valued after `lookahead` greedy steps (0: as they stand).
+
+    Args:
+        graph: of this search.
+        width: candidates of the first round, and of later ones unless there is a pace.
+        branch: samples per kept prefix.
+        temperature: of the candidates.
+        how: aggregation of step scores into a value.
+        lookahead: greedy steps before a candidate is valued.
+        pace: sample-equivalents to spend in all; each round then draws as many candidates as keep this pace, for
+            what a candidate has cost so far, its rollout included (rollouts of equal candidates are drawn once).
+    """
     places = max(1, width // branch)
+    before, candidates_drawn = graph.generated, 0
     beam = [graph.root]
     held: list[int] = []
     while beam:
-        counts = share(width if beam == [graph.root] else max(len(beam), width - branch * len(held)), len(beam))
+        total = width - branch * len(held)
+        if pace is not None and candidates_drawn:
+            path = sum(map(graph.path_tokens, beam)) / len(beam)
+            step = path / graph[beam[0]]["depth"]
+            spent = graph.generated - before
+            free = 1 - len(held) / places  # a finished beam holds its place and draws nothing
+            total = round(free * (pace * (path + step) - spent) / (spent / candidates_drawn))
+        counts = share(max(len(beam), total), len(beam))
         drawn = yield from propose(graph, beam, counts, temperature)
+        candidates_drawn += sum(counts)
         candidates = [node for node in dict.fromkeys(chain.from_iterable(drawn)) if graph.status(node) != "truncated"]
         values = yield from look(graph, candidates, how, lookahead)
         for node, value in zip(candidates, values, strict=True):

@@ -2,7 +2,8 @@
 
 Beam search in which a candidate step is valued by the verifier at the end of a rollout of up to k further steps at
 temperature 0, ended early when the solution ends; beam search is k = 0. A round draws `width` candidates and up to k
-steps for each, so a budget of N buys a width of N / (k + 1).
+steps for each, N x (k + 1) at a width of N; so a budget of n buys a first width of n / (k + 1), and later rounds keep
+the pace: rollouts are shorter near the end and are drawn once for equal candidates, and what that saves is spent.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ class Lookahead:
     """Beam search with candidates valued after `k` greedy steps; rollouts do not vote.
 
     Args:
-        width: candidates per round; the cost is `width` x (k + 1) samples.
+        n: budget in sample-equivalents, rollouts included.
         branch: samples per kept prefix.
         k: greedy steps per candidate.
         temperature: of the candidates.
         vote: over all finished trajectories; its aggregation is also what candidates are ranked by.
     """
 
-    width: int = 8
+    n: int = 16
     branch: int = 4
     k: int = 1
     temperature: float = 1.0
@@ -36,9 +37,11 @@ class Lookahead:
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
-        """A width of n / (k + 1), at least 1."""
-        return cls(width=max(1, round(n / (knobs.get("k", cls.k) + 1))), **knobs)
+        """A search that spends n sample-equivalents."""
+        return cls(n=n, **knobs)
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Expand, evaluate at the end of a greedy rollout, select."""
-        yield from beam_search(graph, self.width, self.branch, self.temperature, self.vote.aggregate, self.k)
+        width = max(1, round(self.n / (self.k + 1)))
+        how = self.vote.aggregate
+        yield from beam_search(graph, width, self.branch, self.temperature, how, self.k, pace=self.n)

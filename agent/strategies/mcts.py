@@ -8,7 +8,8 @@ over the children that can still lead somewhere new: P is a child's share of the
 verifier's value of its step (one virtual visit), N its visits, W the sum of the values backed up through it. Expansion
 draws `branch` steps and the verifier values each; the best child is played out by the policy to the end; the verifier's
 value of that *finished* trajectory is backed up to the root. Finished trajectories vote, those of play-outs included.
-Simulations go on until `n` sample-equivalents are spent or the whole tree is explored.
+Simulations go on until `n` sample-equivalents are spent. When the whole tree is explored, it is expanded again, with
+new samples, from the root; a pass over it that finds no new state ends the search.
 """
 
 from __future__ import annotations
@@ -51,10 +52,16 @@ class Mcts:
         expanded: set[int] = set()
         exhausted: set[int] = set()
         branch = min(self.branch, self.n)
+        known = 0
         while graph.samples() < self.n:
             node = self.select(graph, expanded, exhausted)
             if node is None:
-                return
+                if len(graph) == known:
+                    return
+                known = len(graph)
+                exhausted -= expanded
+                expanded.clear()
+                continue
             (drawn,) = yield from propose(graph, [node], branch, self.temperature)
             expanded.add(node)
             children = list(dict.fromkeys([*graph.children(node), *drawn]))
