@@ -77,7 +77,7 @@ class NonConforming(AssertionError):
 
 
 def check_environment(
-    environment: Environment, problems: Sequence[Problem] = (), seed: int = 0, n: int = 12, patience: float = 2.0
+    environment: Environment, problems: Sequence[Problem] = (), seed: int = 0, n: int = 12, patience: float = 5.0
 ) -> None:
     """Try every rule of the `Environment` protocol, and of `Demonstrator` and `StepChecker` where they apply.
 

@@ -6,8 +6,9 @@ from pathlib import Path
 # If one of our packages is not ours, say so plainly.
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
 
+from policies.checks import check_policy
 from policies.core import Policy, Propose, Proposed, Usage
 from policies.registry import load_policy, policy_names
 from policies.scripted import ScriptedPolicy
 
-__all__ = ["Policy", "Propose", "Proposed", "ScriptedPolicy", "Usage", "load_policy", "policy_names"]
+__all__ = ["Policy", "Propose", "Proposed", "ScriptedPolicy", "Usage", "check_policy", "load_policy", "policy_names"]

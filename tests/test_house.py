@@ -71,7 +71,7 @@ def test_the_door_of_a_room_is_complete_and_sorted(room: str) -> None:
         for alias in node.names
     }
     assert imported <= set(listed)
-    for file in ("core", "registry"):
+    for file in ("core", "registry", "checks"):
         if importlib.util.find_spec(f"{room}.{file}") is not None:
             source = importlib.import_module(f"{room}.{file}")
             own = {

@@ -6,6 +6,7 @@ from pathlib import Path
 # If one of our packages is not ours, say so plainly.
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
 
+from verifiers.checks import check_verifier
 from verifiers.core import Score, Scored, Verifier
 from verifiers.registry import load_verifier, verifier_names
 from verifiers.symbolic import SymbolicVerifier
@@ -22,6 +23,7 @@ __all__ = [
     "Verifier",
     "Vote",
     "aggregate",
+    "check_verifier",
     "load_verifier",
     "tally",
     "verifier_names",

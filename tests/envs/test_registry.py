@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from envs import Arithmetic, UnusableEnvironment, list_environments, load_environment
+from envs import Arithmetic, UnusableEnvironment, check_environment, list_environments, load_environment
 from envs.registry import BUILT_IN, ENTRY_POINTS
 
 SOURCE = '''
@@ -82,9 +82,11 @@ def test_the_list_says_what_failed_and_why(plugged: None) -> None:
     assert listed["arithmetic", "plugins"].failure == "the name is taken by: built in"
 
 
-def test_every_built_in_environment_loads_without_options() -> None:
-    for name in BUILT_IN:
-        assert load_environment(name).name == name
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_environment_loads_without_options_and_conforms(name: str) -> None:
+    environment = load_environment(name)
+    assert environment.name == name
+    check_environment(environment, n=3)
 
 
 @pytest.mark.parametrize(
