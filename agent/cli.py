@@ -124,6 +124,14 @@ def build_parser() -> _Parser:
         if kind == "prm":
             inner.add_argument("--samples", metavar="DIR", help="sampled solutions, to share them (default: in --out)")
 
+    fit = add("calibrate", run_calibrate, "fit the planner to the policy, verifier and environment of a recipe")
+    _add_recipe(fit)
+    fit.add_argument("-n", type=_positive, default=200, help="problems of the calibration split (default 200)")
+    fit.add_argument(
+        "--samples", type=_positive, default=64, metavar="N", help="per problem, for its pass@1 (default 64)"
+    )
+    fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
+
     add("envs", run_envs, "list the environments")
     add("models", run_models, "list policies, verifiers and strategies")
     return parser
@@ -391,6 +399,30 @@ def _training_recipe(arguments: argparse.Namespace, kind: type[T]) -> T:
     _quiet("INFO")
     config, where = read_config(arguments.config)
     return load_dataclass(kind, override(config, arguments.set), where)
+
+
+def run_calibrate(arguments: argparse.Namespace) -> int:
+    """Fit the planner's estimates and its table of strategies on the calibration split."""
+    from loguru import logger
+
+    from agent.calibration import calibrate
+    from agent.parts import environment_of, models_of
+    from agent.planner import PLANS, plan_name
+    from agent.recipe import RecipeError
+
+    _quiet("INFO")
+    recipe = recipe_of(arguments)
+    environment = environment_of(recipe)
+    policy, verifier = models_of(recipe, environment)
+    if verifier is None:
+        raise RecipeError("calibration needs a verifier")
+    out = Path(arguments.out or PLANS[0] / plan_name(environment.name, policy.name, verifier.name))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    problems = environment.problems("calibration", arguments.n)
+    fitted = calibrate(environment, policy, verifier, problems, arguments.samples, seed=recipe.seed, report=logger.info)
+    fitted.save(out)
+    print(out)
+    return 0
 
 
 def run_envs(arguments: argparse.Namespace) -> int:

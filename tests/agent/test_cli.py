@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import build_parser, main, recipe_of
+from agent.planner import Calibration
 from agent.recipe import Component
 from envs.registry import load_environment
 
@@ -157,6 +158,13 @@ def test_ctrl_c_prints_the_best_answer_so_far(capsys: pytest.CaptureFixture[str]
     assert solution["answer"] is not None
     assert solution["stopped"] == "stopped"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "plans" / "toy.json"
+    assert main(["calibrate", "--env", "toy", "-n", "8", "--samples", "8", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out)
+    assert Calibration.load(out).environment == "toy"
 
 
 # ------------------------------------------------------------------------------------------------ start-up, lists
