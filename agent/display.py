@@ -408,7 +408,10 @@ def summary_view(evaluation: Evaluation, summaries: Sequence[Mapping[str, Any]],
         )
     parts: list[RenderableType] = [Text(title, style="dim"), right, cost]
     parts.append(
-        Text("samples, tokens and FLOP are means per problem; time is wall-clock for all problems", style="dim")
+        Text(
+            f"{mark} is half the width of the 95 % interval; samples, tokens and FLOP are means per problem, time is wall-clock for all",
+            style="dim",
+        )
     )
     failed = sum(summary["errors"] for summary in summaries)
     if failed:
