@@ -307,7 +307,7 @@ def run_eval(arguments: argparse.Namespace) -> int:
     config = evaluation.to_config()
     out = Path(arguments.out or f"runs/eval-{evaluation.recipe.environment.name}-{fingerprint(config)}.jsonl")
     console, errors = _console(), _console(stderr=True)
-    interrupted = False
+    interrupts: list[int] = []
     with ResultsFile(out, config) as results:
         rows = results.rows
         total = len(evaluation.cells) * evaluation.n
@@ -315,19 +315,15 @@ def run_eval(arguments: argparse.Namespace) -> int:
             errors.print(f"going on from {len(rows)} of {total} results in {out}", style="dim", soft_wrap=True)
         if len(rows) < total:
             solver = Solver.from_recipe(evaluation.recipe)
-            try:
-                with ProgressLine(errors) as line:
-                    evaluate(evaluation, solver, results, line, arguments.concurrency)
-            except KeyboardInterrupt:
-                interrupted = True
-        rows = results.rows
+            with solver.interruptible() as interrupts, ProgressLine(errors) as line:
+                evaluate(evaluation, solver, results, line, arguments.concurrency, lambda: bool(interrupts))
     summaries = summarize(evaluation, rows)
     if arguments.json:
         print(json.dumps({"file": str(out), "config": config, "results": summaries}, indent=2, ensure_ascii=False))
     else:
         console.print(summary_view(evaluation, summaries, unicode_of(console)))
         console.print(f"results in {out}", style="dim", soft_wrap=True)
-    if interrupted:
+    if interrupts:
         errors.print(f"interrupted after {len(rows)} of {total}; the same command goes on", style="yellow")
         return 130
     return 0

@@ -409,7 +409,8 @@ def summary_view(evaluation: Evaluation, summaries: Sequence[Mapping[str, Any]],
     parts: list[RenderableType] = [Text(title, style="dim"), right, cost]
     parts.append(
         Text(
-            f"{mark} is half the width of the 95 % interval; samples, tokens and FLOP are means per problem, time is wall-clock for all",
+            f"{mark} is half the width of the 95 % interval; samples, tokens and FLOP are means per problem;"
+            " time is wall-clock for all problems",
             style="dim",
         )
     )

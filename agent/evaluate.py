@@ -231,11 +231,12 @@ def evaluate(
     results: ResultsFile,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     concurrency: int = 64,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run what is missing in a file of results, one cell after the other, and append it.
 
-    A search that fails is recorded with its error and counts as wrong. When this is interrupted, what has finished is
-    in the file and the searches that were open are not.
+    A search that fails is recorded with its error and counts as wrong. When the solver is stopped, what has finished
+    is in the file and the searches that were open are not.
 
     Args:
         evaluation: what to measure.
@@ -243,11 +244,14 @@ def evaluate(
         results: opened for the same configuration.
         on_progress: called a few times a second, in this thread.
         concurrency: searches open at once.
+        stopped: whether to end; asked after each result.
     """
     problems = solver.environment.problems(evaluation.split, evaluation.n, evaluation.problem_seed)
     tracker = _Tracker(evaluation, len(problems), results.rows, on_progress)
     done = {(row["cell"], row["problem"]) for row in results.rows}
     for cell in evaluation.cells:
+        if stopped():
+            return
         missing = [problem for problem in problems if (cell.name, problem.id) not in done]
         before = max((row["elapsed"] for row in results.rows if row["cell"] == cell.name), default=0.0)
         started = time.monotonic()
@@ -256,6 +260,8 @@ def evaluate(
         for solution in solver.solve_many(
             missing, strategy_of(recipe), recipe.budget, recipe.seed, tracker.watch, concurrency
         ):
+            if stopped():
+                return
             row = result_row(cell, solution) | {"elapsed": round(before + time.monotonic() - started, 3)}
             results.append(row)
             tracker.finish(solution, row)
