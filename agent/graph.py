@@ -240,14 +240,15 @@ class SearchGraph:
         """What was spent, in sample-equivalents: one is one complete solution's worth of policy tokens.
 
         The tokens of a solution are the mean over the finished trajectories, weighted by count, or the tokens of the
-        deepest unfinished one if that is more (so that a few early endings do not make the others look dear).
+        deepest unfinished one if that is more (so that a few early endings do not make the others look dear). While
+        all that was drawn is truncated or looked ahead, they are those of the longest path.
         """
         if not self._generated:
             return 0.0
         weights = [(self._paths[node], self.graph.nodes[node]["count"]) for node in self._finished]
         total = sum(count for _, count in weights)
         mean = sum(path * count for path, count in weights) / total if total else 0.0
-        return self._generated / max(mean, self._deepest[1], 1)
+        return self._generated / (max(mean, self._deepest[1]) or max(self._paths) or 1)
 
     # ------------------------------------------------------------------------------------------------------- files
 
@@ -270,7 +271,7 @@ class SearchGraph:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any], environment: Environment) -> SearchGraph:
-        """Undo `to_json`; raises ValueError when the text is not a graph of this environment."""
+        """Undo `to_json`; raises ValueError for no graph of this environment, KeyError where a part is missing."""
         if raw.get("format") != FORMAT:
             raise ValueError(f"format {raw.get('format')!r} given; this version reads {FORMAT!r}")
         if raw["info"].get("environment") != environment.name:
@@ -279,10 +280,13 @@ class SearchGraph:
         made = cls(environment, Problem(**raw["problem"]), raw["seed"])
         made.info = raw["info"]
         parents = {edge["to"]: edge["from"] for edge in raw["edges"]}
-        for each in raw["nodes"]:
-            attributes = {name: value for name, value in each.items() if name != "id"}
-            node = each["id"]
+        for node, each in enumerate(raw["nodes"]):
+            attributes = {name: each[name] for name in made[cls.root]}
+            if each["id"] != node:
+                raise ValueError(f"node {each['id']!r} in place of node {node}")
             if node != cls.root:
+                if not 0 <= parents[node] < node:
+                    raise ValueError(f"node {node} cannot come after node {parents[node]!r}")
                 step = Step(
                     attributes["text"],
                     attributes["length"],
@@ -318,7 +322,7 @@ class SearchGraph:
 
     def export_graphml(self, path: Path) -> None:
         """Write GraphML for other tools; attributes that are None are left out, ``info`` becomes a JSON text."""
-        plain: nx.DiGraph[int] = nx.DiGraph(info=json.dumps(self.info), question=self.problem.question)
+        plain: nx.DiGraph[int] = nx.DiGraph(info=json.dumps(self.info), question=_xml_safe(self.problem.question))
         for node, attributes in self.graph.nodes(data=True):
             plain.add_node(node, **{name: _xml_safe(value) for name, value in attributes.items() if value is not None})
         for a, b, attributes in self.graph.edges(data=True):
