@@ -47,6 +47,9 @@ def propose(
 
     Returns:
         For each node, for each sample, the last node of the sample; identical samples share a node.
+
+    Raises:
+        ValueError: the reply has not the samples asked for, or one of them has no steps.
     """
     counts = [n] * len(nodes) if isinstance(n, int) else list(n)
     seeds = []
@@ -57,6 +60,10 @@ def propose(
     reply = yield Propose(tuple(graph.state(node) for node in nodes), tuple(seeds), temperature, max_steps, graph.scope)
     if not isinstance(reply, Proposed):
         raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
+    if (given := [len(samples) for samples in reply.samples]) != counts:
+        raise ValueError(f"{counts} samples were asked for; the policy gave {given}")
+    if not all(steps for samples in reply.samples for steps in samples):
+        raise ValueError("the policy gave a sample without steps")
     return [
         [graph.add(node, steps, rollout) for steps in samples]
         for node, samples in zip(nodes, reply.samples, strict=True)

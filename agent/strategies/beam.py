@@ -75,10 +75,9 @@ def beam_search(
     held: list[int] = []
     while beam:
         total = width - branch * len(held)
-        if pace is not None and candidates_drawn:
+        if pace is not None and (spent := graph.generated - before):
             path = sum(map(graph.path_tokens, beam)) / len(beam)
             step = path / graph[beam[0]]["depth"]
-            spent = graph.generated - before
             free = 1 - len(held) / places  # a finished beam holds its place and draws nothing
             total = round(free * (pace * (path + step) - spent) / (spent / candidates_drawn))
         counts = share(max(len(beam), total), len(beam))

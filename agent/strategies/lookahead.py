@@ -24,7 +24,7 @@ class Lookahead:
     Args:
         n: budget in sample-equivalents, rollouts included.
         branch: samples per kept prefix.
-        k: greedy steps per candidate.
+        k: greedy steps per candidate; fewer where n is less than k + 1.
         temperature: of the candidates.
         vote: over all finished trajectories; its aggregation is also what candidates are ranked by.
     """
@@ -42,6 +42,6 @@ class Lookahead:
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Expand, evaluate at the end of a greedy rollout, select."""
-        width = max(1, round(self.n / (self.k + 1)))
-        how = self.vote.aggregate
-        yield from beam_search(graph, width, self.branch, self.temperature, how, self.k, pace=self.n)
+        k = min(self.k, self.n - 1)  # a budget of one sample cannot pay for looking ahead and for an answer
+        width = max(1, round(self.n / (k + 1)))
+        yield from beam_search(graph, width, self.branch, self.temperature, self.vote.aggregate, k, pace=self.n)
