@@ -49,7 +49,7 @@ class Meter:
         verifier_tokens: tokens run through the verifier.
         policy_calls, verifier_calls: requests answered.
         policy_flops, verifier_flops: as the services measured them.
-        unscored: steps that the verifier failed on.
+        unscored: steps that the verifier failed on; the engine reads it off the graph.
         seconds: since the search began; the engine keeps it.
     """
 
@@ -79,7 +79,6 @@ class Meter:
             self.verifier_calls += 1
             self.verifier_tokens += reply.tokens
             self.verifier_flops += reply.flops
-            self.unscored += sum(score != score for scores in reply.scores for score in scores)
 
     def exceeded(self, budget: Budget, graph: SearchGraph) -> str | None:
         """Which limit is met, in words, or None."""

@@ -55,9 +55,14 @@ class _Running:
     def __init__(self, task: Task, graph: SearchGraph) -> None:
         self.task = task
         self.graph = graph
-        self.steps = task.search(graph)
+        self.steps = _begin(task, graph)
         self.meter = Meter()
         self.started = time.monotonic()
+
+
+def _begin(task: Task, graph: SearchGraph) -> Search[None]:
+    """The search as a generator, whatever kind of callable it is: what it raises, it raises when it is driven."""
+    yield from task.search(graph)
 
 
 class Engine:
@@ -86,7 +91,12 @@ class Engine:
 
         ``graph.info`` then holds ``answer``, ``confidence``, ``node`` (the chosen trajectory), ``spent``, ``stopped``
         and, when something raised, ``error``; the other searches go on.
+
+        Raises:
+            ValueError: concurrency below 1.
         """
+        if concurrency < 1:
+            raise ValueError(f"concurrency {concurrency} given; allowed: 1 or more")
         self._stopping.clear()
         waiting_tasks = iter(tasks)
         asked: dict[int, _Running] = {}  # by ticket
@@ -98,7 +108,6 @@ class Engine:
             try:
                 if reply is not None:
                     search.meter.charge(reply)
-                    self._warn_of_unscored(search)
                 request = search.steps.send(reply) if reply is not None else next(search.steps)
                 search.meter.seconds = time.monotonic() - search.started
                 if search.task.on_change is not None:
@@ -130,7 +139,7 @@ class Engine:
             try:
                 replies: Sequence[tuple[int, Proposed | Scored]] = service.poll()
             except Exception as error:  # a service that breaks spoils the searches that wait for it, no others
-                for ticket in list(tickets):
+                for ticket in sorted(tickets):
                     end_asked(ticket, "error", error)
                 return True
             for ticket, reply in replies:
@@ -151,6 +160,8 @@ class Engine:
                         exhausted = True
                     else:
                         go_on(self._start(task), None)
+                        yield from done  # one that needed nothing is over
+                        done.clear()
                 yield from done
                 done.clear()
                 if self._stopping.is_set():
@@ -193,7 +204,11 @@ class Engine:
         self._release(search)
         graph, meter = search.graph, search.meter
         meter.seconds = time.monotonic() - search.started
-        groups = graph.tally(search.task.vote)
+        meter.unscored = graph.unscored
+        try:
+            groups = graph.tally(search.task.vote)
+        except Exception as failure:  # of the environment, when it compares answers
+            groups, reason, error = [], "error", error or failure
         total = sum(group.weight for group in groups)
         graph.info |= {
             "answer": groups[0].answer if groups else None,
@@ -205,14 +220,15 @@ class Engine:
         if error is not None:
             graph.info["error"] = f"{type(error).__name__}: {error}"
             logger.warning("{}: {}", graph.problem.id, graph.info["error"])
+        if graph.unscored and not self._warned:
+            self._warned = True
+            logger.warning("the verifier failed on a step of {}; such steps count as 0", graph.problem.id)
         return graph
 
     def _release(self, search: _Running) -> None:
-        self.policy.cancel(search.graph.scope)
-        if self.verifier is not None:
-            self.verifier.cancel(search.graph.scope)
-
-    def _warn_of_unscored(self, search: _Running) -> None:
-        if search.meter.unscored and not self._warned:
-            self._warned = True
-            logger.warning("the verifier failed on a step of {}; such steps count as 0", search.graph.problem.id)
+        for service in (self.policy, self.verifier):
+            if service is not None:
+                try:
+                    service.cancel(search.graph.scope)
+                except Exception as error:  # it may be what the search failed of; the others go on
+                    logger.warning("{} could not cancel a search: {}", service.name, error)

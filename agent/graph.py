@@ -73,6 +73,7 @@ class SearchGraph:
         self._index: dict[tuple[int, str, str], int] = {}
         self._finished: list[int] = []
         self._generated = 0
+        self._unscored = 0
         self._deepest = (0, 0)  # depth and path tokens of the deepest running node
         self._new(-1, environment.initial(problem), Step(""), "running", None)
 
@@ -204,6 +205,7 @@ class SearchGraph:
             attributes = self.graph.nodes[at]
             if attributes["score"] is None:
                 attributes["unscored"] = math.isnan(score)
+                self._unscored += attributes["unscored"]
                 attributes["score"] = 0.0 if math.isnan(score) else min(max(float(score), 0.0), 1.0)
 
     def finished(self) -> list[int]:
@@ -235,6 +237,11 @@ class SearchGraph:
     def generated(self) -> int:
         """Policy tokens generated for the graph."""
         return self._generated
+
+    @property
+    def unscored(self) -> int:
+        """Steps that the verifier failed on."""
+        return self._unscored
 
     def samples(self) -> float:
         """What was spent, in sample-equivalents: one is one complete solution's worth of policy tokens.
@@ -299,6 +306,7 @@ class SearchGraph:
                 made._index[parent, step.text, step.finish] = node
             made.graph.nodes[node].update(attributes)
             made._generated += attributes["tokens"]
+            made._unscored += attributes["unscored"]
             if attributes["status"] == "terminated" and attributes["count"]:
                 made._finished.append(node)
         for edge in raw["edges"]:
