@@ -362,13 +362,17 @@ def run_train_policy(arguments: argparse.Namespace) -> int:
     """Train a policy; an interrupted run goes on from its last checkpoint."""
     from functools import partial
 
+    from agent.parts import weights_folder
     from envs.registry import load_environment
+    from policies.registry import WEIGHTS
     from policies.training import PolicyRecipe, train_policy
 
     recipe = _training_recipe(arguments, PolicyRecipe)
-    load_environment(recipe.environment)  # a wrong name is refused here
+    load = partial(load_environment, recipe.environment)
+    load()  # a wrong name is refused here
     folder = Path(arguments.out or f"runs/{recipe.name}")
-    print(train_policy(recipe, partial(load_environment, recipe.environment), folder, device=arguments.device))
+    start = None if recipe.start is None else weights_folder(recipe.start, WEIGHTS) or Path(recipe.start)
+    print(train_policy(recipe, load, folder, start, arguments.device))
     return 0
 
 

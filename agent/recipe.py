@@ -95,7 +95,7 @@ class Recipe:
     """
 
     environment: Component = Component("arithmetic")
-    policy: Component = Component("arithmetic-m")
+    policy: Component = Component("arithmetic-s")
     verifier: Component = Component("arithmetic-prm")
     strategy: Component = Component("auto")
     budget: Budget = field(default_factory=lambda: Budget(samples=16))

@@ -38,22 +38,41 @@ MAX_DEPTH = 40
 
 @dataclass(frozen=True)
 class Level:
-    """How hard a level is: operations per problem, largest leaf, largest factor, operators, share of equations."""
+    """How hard the problems of a level are.
+
+    Args:
+        operations: fewest and most of an expression.
+        leaf: largest number in the question, but for products and right sides.
+        factor: largest factor.
+        operators: drawn from with equal chances, repeats weigh.
+        largest: largest absolute value on the way.
+        equations: share of linear equations.
+    """
 
     operations: tuple[int, int]
     leaf: int
     factor: int
     operators: str
-    equations: float
+    largest: int = LARGEST
+    equations: float = 0.2
 
 
 LEVELS: dict[int, Level] = {
-    1: Level(operations=(1, 2), leaf=20, factor=5, operators="+++---*/", equations=0.2),
-    2: Level(operations=(2, 3), leaf=50, factor=9, operators="+++---**/", equations=0.2),
-    3: Level(operations=(3, 4), leaf=99, factor=12, operators="+++---**/", equations=0.2),
-    4: Level(operations=(4, 5), leaf=99, factor=19, operators="++--**/", equations=0.2),
-    5: Level(operations=(6, 8), leaf=199, factor=39, operators="++--**/", equations=0.2),
+    1: Level(operations=(1, 2), leaf=20, factor=5, operators="+++---*/"),
+    2: Level(operations=(3, 4), leaf=50, factor=9, operators="+++---*/", largest=150),
+    3: Level(operations=(4, 5), leaf=60, factor=9, operators="+++---*/", largest=200),
+    4: Level(operations=(5, 7), leaf=99, factor=12, operators="+++---*/", largest=300),
+    5: Level(operations=(6, 8), leaf=199, factor=39, operators="++--**/"),
 }
+
+WIDE: dict[int, Level] = {
+    1: Level(operations=(1, 2), leaf=20, factor=5, operators="+++---*/"),
+    2: Level(operations=(2, 3), leaf=50, factor=9, operators="+++---**/"),
+    3: Level(operations=(3, 4), leaf=99, factor=12, operators="+++---**/"),
+    4: Level(operations=(4, 5), leaf=99, factor=19, operators="++--**/"),
+    5: Level(operations=(6, 8), leaf=199, factor=39, operators="++--**/"),
+}
+"""Larger numbers in fewer operations, to train on: they cover every expression of numbers up to `LARGEST`."""
 
 # ---------------------------------------------------------------------------------------------------- expressions
 
@@ -390,18 +409,20 @@ class Arithmetic:
     """Expressions and linear equations. Conforms to `Environment`, `Demonstrator` and `StepChecker`.
 
     Args:
-        levels: which of the levels 1 to 5 `problems` draws from, in equal shares.
+        levels: which of the levels 1 to 5 `problems` draws from, in equal shares (repeats weigh).
+        wide: draw from `WIDE`, the levels to train on, in place of `LEVELS`.
     """
 
     name = "arithmetic"
     delimiter = "\n"
     max_steps = 14
 
-    def __init__(self, levels: Sequence[int] = (1, 2, 3, 4, 5)) -> None:
+    def __init__(self, levels: Sequence[int] = (1, 2, 3, 4, 5), wide: bool = False) -> None:
         wrong = [level for level in levels if level not in LEVELS]
         if wrong or not levels:
             raise ValueError(f"levels {list(levels)!r} given; allowed: one or more of {sorted(LEVELS)}")
         self.levels = tuple(levels)
+        self.wide = wide
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -507,10 +528,11 @@ class Arithmetic:
 
     def stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
         """Problems of a split without end, the levels in turn; they may repeat."""
+        table = WIDE if self.wide else LEVELS
         while True:
             for level in self.levels:
                 while True:
-                    sides = _generate(level, rng)
+                    sides = _generate(level, table[level], rng)
                     if sides is not None and _bucket(write_sides(sides)) == split:
                         break
                 yield self._problem(sides, solve(sides), {"level": level})
@@ -588,20 +610,19 @@ def _write_linear(a: Fraction, b: Fraction, name: str) -> str:
 # ------------------------------------------------------------------------------------------------------- generator
 
 
-def _generate(level: int, rng: random.Random) -> tuple[Expression, ...] | None:
+def _generate(level: int, bounds: Level, rng: random.Random) -> tuple[Expression, ...] | None:
     """One draw of a level, or None when it breaks a bound and must be drawn again."""
-    bounds = LEVELS[level]
     if rng.random() < bounds.equations:
         sides: tuple[Expression, ...] = _generate_equation(level, bounds, rng)
         steps = [number for line in _solve_steps(sides) for number in re.findall(r"\d+", line)]
-        small = all(int(number) <= LARGEST for number in steps + re.findall(r"\d+", write_sides(sides)))
+        small = all(int(number) <= bounds.largest for number in steps + re.findall(r"\d+", write_sides(sides)))
         return sides if small else None
     made = _generate_tree(rng.randint(*bounds.operations), bounds, rng)
     return None if made is None else (made[0],)
 
 
 def _generate_tree(operations: int, bounds: Level, rng: random.Random) -> tuple[Expression, Fraction] | None:
-    """A random expression and its value; every value on the way is a whole number of at most `LARGEST`."""
+    """A random expression and its value; every value on the way is a whole number of at most ``bounds.largest``."""
     if operations == 0:
         value = Fraction(rng.randint(1, bounds.leaf))
         return Number(value), value
@@ -632,7 +653,7 @@ def _generate_tree(operations: int, bounds: Level, rng: random.Random) -> tuple[
             return None
         pair = (a[0], b[0])
         result = _apply(operator, a[1], b[1])
-    if result is None or abs(result) > LARGEST:
+    if result is None or abs(result) > bounds.largest:
         return None
     return Operation(operator, *pair), result
 

@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 from loguru import logger
-from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from envs.core import Demonstrator, Environment, Problem
-from envs.optim import Optimizers
+from envs.optim import Optimizers, load_checkpoint, save_checkpoint
 from policies.tokenizer import FIRST_NUMBER, NUMBERS, build_tokenizer
 
 
@@ -61,6 +60,7 @@ class PolicyRecipe:
         muon_lr: peak learning rate of the matrices (Muon).
         adam_lr: peak learning rate of embeddings and norms (AdamW).
         curriculum: stages of environment options; each holds until its fraction of the tokens has been seen.
+        start: policy (name or folder) whose weights and tokenizer it goes on from; its sizes are then that one's.
         seed: of the weights and the data.
     """
 
@@ -72,6 +72,7 @@ class PolicyRecipe:
     muon_lr: float = 0.02
     adam_lr: float = 0.002
     curriculum: tuple[Stage, ...] = ()
+    start: str | None = None
     seed: int = 0
 
     def options(self, fraction: float) -> Mapping[str, Any]:
@@ -130,44 +131,47 @@ class Example:
 
 
 def examples(
-    environment: Callable[[], Environment],
+    environment: Environment, tokenizer: PreTrainedTokenizerFast, n: int, seed: int, part: int
+) -> list[Example]:
+    """Worked solutions of `n` problems of the train split; a part has problems and solutions of its own."""
+    assert isinstance(environment, Demonstrator)
+    rng = random.Random(f"demonstrate/{seed}/{part}")
+    problems = environment.problems("train", n, seed=(seed << 20) + part + 1)
+    solutions = [environment.delimiter.join(environment.demonstrate(problem, rng)) for problem in problems]
+    prompts = [environment.prompt(problem) for problem in problems]
+    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    solution_ids = tokenizer(solutions, add_special_tokens=False)["input_ids"]
+    starts = [[tokenizer.bos_token_id, *before] for before in prompt_ids]
+    return [
+        Example([*start, *after, tokenizer.eos_token_id], len(start))
+        for start, after in zip(starts, solution_ids, strict=True)
+    ]
+
+
+def batches(
+    recipe: PolicyRecipe,
+    load: Callable[..., Environment],
     tokenizer: PreTrainedTokenizerFast,
-    seed: int,
-    skip: int = 0,
-) -> Iterator[Example]:
-    """Worked solutions of the train split without end, in chunks of problems drawn with consecutive seeds.
+    progress: dict[str, Any],
+) -> Iterator[list[Example]]:
+    """Batches without end, from where `progress` says, which they keep up to date.
 
-    Args:
-        environment: asked anew for each chunk, so that a curriculum can change it.
-        tokenizer: of the policy.
-        seed: of the data.
-        skip: examples already seen (a resumed run goes on with the next chunk).
+    They are made of a part of `CHUNK` examples at a time: sorted by length, so that there is little padding, cut, and
+    put in random order. The curriculum's stage of a part is that of its beginning.
     """
-    for part in range(-(-skip // CHUNK), 1 << 30):
-        source = environment()
-        assert isinstance(source, Demonstrator)
-        rng = random.Random(f"demonstrate/{seed}/{part}")
-        problems = source.problems("train", CHUNK, seed=(seed << 20) + part + 1)
-        solutions = [source.delimiter.join(source.demonstrate(problem, rng)) for problem in problems]
-        prompts = [source.prompt(problem) for problem in problems]
-        prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        solution_ids = tokenizer(solutions, add_special_tokens=False)["input_ids"]
-        for before, after in zip(prompt_ids, solution_ids, strict=True):
-            first = [tokenizer.bos_token_id, *before]
-            yield Example([*first, *after, tokenizer.eos_token_id], len(first))
-
-
-def batches(stream: Iterator[Example], batch_tokens: int, rng: random.Random) -> Iterator[list[Example]]:
-    """Batches of examples of like length (little padding), in random order within a pool."""
     while True:
-        pool = sorted((next(stream) for _ in range(CHUNK)), key=lambda example: len(example.ids))
+        options = recipe.options(progress["part_began"] / recipe.tokens)
+        pool = examples(load(**options), tokenizer, CHUNK, recipe.seed, progress["part"])
         made: list[list[Example]] = [[]]
-        for example in pool:
-            if (len(made[-1]) + 1) * len(example.ids) > batch_tokens and made[-1]:
+        for example in sorted(pool, key=lambda example: len(example.ids)):
+            if (len(made[-1]) + 1) * len(example.ids) > recipe.batch_tokens and made[-1]:
                 made.append([])
             made[-1].append(example)
-        rng.shuffle(made)
-        yield from made
+        random.Random(f"batches/{recipe.seed}/{progress['part']}").shuffle(made)
+        while progress["batch"] < len(made):
+            progress["batch"] += 1
+            yield made[progress["batch"] - 1]
+        progress |= {"part": progress["part"] + 1, "part_began": progress["tokens"], "batch": 0}
 
 
 def loss_of(model: LlamaForCausalLM, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
@@ -190,6 +194,7 @@ def train_policy(
     recipe: PolicyRecipe,
     load: Callable[..., Environment],
     folder: Path,
+    start: Path | None = None,
     device: str = "cpu",
     checkpoint_seconds: float = 120.0,
 ) -> Path:
@@ -199,12 +204,14 @@ def train_policy(
         recipe: what to train.
         load: makes the environment, given options by keyword (the curriculum's).
         folder: where the policy and, meanwhile, its checkpoint go.
+        start: the folder of the recipe's `start`, if it has one.
         device: as torch names it.
         checkpoint_seconds: time between checkpoints.
 
     Returns:
         The folder, holding config.json, model.safetensors (float16), tokenizer.json and training.json
-        (the recipe, tokens seen, examples seen, seconds, and the loss as it fell).
+        (the recipe; tokens, examples and seconds of this run; the loss as it fell; `tokens_seen`, those of `start`
+        included).
 
     Raises:
         TypeError: when the environment cannot write worked solutions.
@@ -214,22 +221,25 @@ def train_policy(
         raise TypeError(f"environment {environment.name!r} has no `demonstrate` method to learn from")
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
-    tokenizer = build_tokenizer(_corpus(environment))
-    model = build_model(recipe.architecture, tokenizer).to(device)
+    before = 0
+    if start is None:
+        tokenizer = build_tokenizer(_corpus(environment))
+        model = build_model(recipe.architecture, tokenizer).to(device)
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
+        model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True).to(device)
+        before = json.loads((start / "training.json").read_text())["tokens_seen"]
     model.train()
     optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
     record: dict[str, Any] = {"recipe": asdict(recipe), "parameters": model.num_parameters()}
-    progress: dict[str, Any] = {"tokens": 0, "examples": 0, "steps": 0, "seconds": 0.0, "losses": []}
-    checkpoint = folder / "checkpoint"
-    if (checkpoint / "progress.json").exists():
-        progress = _resume(checkpoint, model, optimizers)
+    progress: dict[str, Any] = {"tokens": 0, "examples": 0, "steps": 0, "seconds": 0.0, "recent": 0.0, "losses": []}
+    progress |= {"part": 0, "part_began": 0, "batch": 0}
+    checkpoint = folder / "checkpoint" / "state.safetensors"
+    if checkpoint.exists():
+        progress = load_checkpoint(checkpoint, model, optimizers)
         logger.info("going on from {:,} tokens", progress["tokens"])
-    rng = random.Random(f"batches/{recipe.seed}/{progress['examples']}")
-    stream = examples(
-        lambda: load(**recipe.options(progress["tokens"] / recipe.tokens)), tokenizer, recipe.seed, progress["examples"]
-    )
-    last_saved, started, recent = time.monotonic(), time.monotonic() - progress["seconds"], 0.0
-    for batch in batches(stream, recipe.batch_tokens, rng):
+    last_saved, started = time.monotonic(), time.monotonic() - progress["seconds"]
+    for batch in batches(recipe, load, tokenizer, progress):
         if progress["tokens"] >= recipe.tokens:
             break
         loss = loss_of(model, batch, torch.device(device))
@@ -240,19 +250,22 @@ def train_policy(
         progress["examples"] += len(batch)
         progress["steps"] += 1
         progress["seconds"] = round(time.monotonic() - started, 1)
-        weight = max(0.02, 1 / progress["steps"])
-        recent += weight * (loss.item() - recent)
+        progress["recent"] += max(0.02, 1 / progress["steps"]) * (loss.item() - progress["recent"])
         if progress["steps"] % 50 == 0:
-            progress["losses"].append([progress["tokens"], round(recent, 4)])
-            logger.info("{:,} tokens, loss {:.4f}, {:.0f} s", progress["tokens"], recent, progress["seconds"])
+            progress["losses"].append([progress["tokens"], round(progress["recent"], 4)])
+            logger.info(
+                "{:,} tokens, loss {:.4f}, {:.0f} s", progress["tokens"], progress["recent"], progress["seconds"]
+            )
         if time.monotonic() - last_saved > checkpoint_seconds:
-            _checkpoint(checkpoint, model, optimizers, progress)
+            save_checkpoint(checkpoint, model, optimizers, progress)
             last_saved = time.monotonic()
+    record["tokens_seen"] = before + progress["tokens"]
+    for key in ("recent", "part", "part_began", "batch"):
+        del progress[key]
     save_model(model, tokenizer, folder, record | progress)
-    for file in checkpoint.glob("*"):
-        file.unlink()
     if checkpoint.exists():
-        checkpoint.rmdir()
+        checkpoint.unlink()
+        checkpoint.parent.rmdir()
     return folder
 
 
@@ -273,23 +286,3 @@ def _corpus(environment: Environment) -> list[str]:
         return environment.prompt(problem) + environment.delimiter.join(environment.demonstrate(problem, rng))
 
     return [text(problem) for problem in environment.problems("train", 3000)]
-
-
-def _checkpoint(folder: Path, model: LlamaForCausalLM, optimizers: Optimizers, progress: dict[str, Any]) -> None:
-    folder.mkdir(exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.named_parameters()}
-    for name, content in (("model", tensors), ("optimizer", optimizers.state())):
-        save_file(content, folder / f"{name}.new")
-        (folder / f"{name}.new").replace(folder / f"{name}.safetensors")
-    (folder / "progress.new").write_text(json.dumps(progress))
-    (folder / "progress.new").replace(folder / "progress.json")
-
-
-def _resume(folder: Path, model: LlamaForCausalLM, optimizers: Optimizers) -> dict[str, Any]:
-    tensors = load_file(folder / "model.safetensors")
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            value.copy_(tensors[name])
-    optimizers.load(load_file(folder / "optimizer.safetensors"))
-    progress: dict[str, Any] = json.loads((folder / "progress.json").read_text())
-    return progress

@@ -62,7 +62,7 @@ class PrmRecipe:
 
     name: str
     environment: str = "arithmetic"
-    policy: str = "arithmetic-m"
+    policy: str = "arithmetic-s"
     backbone: str = "arithmetic-m"
     problems: int = 2000
     held_out: int = 200

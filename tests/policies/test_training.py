@@ -1,6 +1,7 @@
 """A few steps of training: that it learns, saves what others can load, and goes on after a kill."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ def test_a_trained_policy_is_a_standard_checkpoint_and_a_killed_run_goes_on(
     with pytest.raises(KeyboardInterrupt):
         train_policy(RECIPE, Arithmetic, tmp_path / "tiny", checkpoint_seconds=0)
     folder = train_policy(RECIPE, Arithmetic, tmp_path / "tiny", checkpoint_seconds=0)
+    monkeypatch.setattr(training, "loss_of", honest)
+    whole = train_policy(RECIPE, Arithmetic, tmp_path / "whole")
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     record = json.loads((folder / "training.json").read_text())
     assert 30_000 <= record["tokens"] < 32_000
     assert record["steps"] == seen - 1  # the first eleven were not done again
@@ -92,3 +96,11 @@ def test_a_checkpoint_restores_the_run_exactly(tmp_path: Path) -> None:
         step(again, theirs, at)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     assert [path.name for path in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+def test_a_run_may_start_from_another_policy(tmp_path: Path) -> None:
+    first = train_policy(RECIPE, Arithmetic, tmp_path / "first")
+    second = train_policy(replace(RECIPE, start="first", tokens=2000), Arithmetic, tmp_path / "second", first)
+    before, after = (json.loads((folder / "training.json").read_text()) for folder in (first, second))
+    assert after["tokens_seen"] == before["tokens"] + after["tokens"]
+    assert (second / "tokenizer.json").read_text() == (first / "tokenizer.json").read_text()
