@@ -243,19 +243,22 @@ class SearchGraph:
         """Steps that the verifier failed on."""
         return self._unscored
 
-    def samples(self) -> float:
+    def samples(self, since: int = 0) -> float:
         """What was spent, in sample-equivalents: one is one complete solution's worth of policy tokens.
 
         The tokens of a solution are the mean over the finished trajectories, weighted by count, or the tokens of the
         deepest unfinished one if that is more (so that a few early endings do not make the others look dear). While
         all that was drawn is truncated or looked ahead, they are those of the longest path.
+
+        Args:
+            since: leave out what was spent before so many tokens were generated.
         """
         if not self._generated:
             return 0.0
         weights = [(self._paths[node], self.graph.nodes[node]["count"]) for node in self._finished]
         total = sum(count for _, count in weights)
         mean = sum(path * count for path, count in weights) / total if total else 0.0
-        return self._generated / (max(mean, self._deepest[1]) or max(self._paths) or 1)
+        return (self._generated - since) / (max(mean, self._deepest[1]) or max(self._paths) or 1)
 
     # ------------------------------------------------------------------------------------------------------- files
 

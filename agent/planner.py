@@ -103,6 +103,12 @@ class Calibration:
         known = min(row, key=lambda size: abs(math.log(size / max(budget, 1.0))))
         return row[known], f"fitted best for {difficulty} problems at a budget of {known} with this policy and verifier"
 
+    def refuse_others(self, environment: str, policy: str, verifier: str) -> None:
+        """Raise ValueError unless this was fitted for these."""
+        if (self.environment, self.policy, self.verifier) != (environment, policy, verifier):
+            whose = f"{self.policy!r}, {self.verifier!r} on {self.environment!r}"
+            raise ValueError(f"a plan fitted for {whose} cannot serve {policy!r}, {verifier!r} on {environment!r}")
+
     def save(self, path: Path) -> None:
         """Write JSON."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
@@ -135,7 +141,11 @@ def plan_name(environment: str, policy: str, verifier: str) -> str:
 
 def find_calibration(graph: SearchGraph) -> Calibration:
     """The shipped calibration for the parts that a graph names, or one that holds nothing but the papers' rules."""
-    return _find(graph.info["environment"], graph.info.get("policy", ""), graph.info.get("verifier") or "")
+    return _find(*_parts(graph))
+
+
+def _parts(graph: SearchGraph) -> tuple[str, str, str]:
+    return graph.info["environment"], graph.info.get("policy", ""), graph.info.get("verifier") or ""
 
 
 @lru_cache(maxsize=64)
@@ -144,9 +154,10 @@ def _find(environment: str, policy: str, verifier: str) -> Calibration:
         path = folder / plan_name(environment, policy, verifier)
         if path.exists():
             found = Calibration.load(path)
-            if (found.environment, found.policy, found.verifier) != (environment, policy, verifier):
-                whose = f"{found.policy}, {found.verifier} on {found.environment}"
-                raise ValueError(f"{path} was fitted for {whose}; not for {policy}, {verifier} on {environment}")
+            try:
+                found.refuse_others(environment, policy, verifier)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
             return found
     return Calibration(policy, verifier, environment)
 
@@ -181,6 +192,7 @@ class Planner:
         temperature: of every sample.
         vote: over all finished trajectories, the probe's included.
         calibration: what was fitted for this policy and verifier; by default what `find_calibration` finds for them.
+            That of others is refused with a ValueError.
     """
 
     n: int = 16
@@ -198,6 +210,7 @@ class Planner:
     def search(self, graph: SearchGraph) -> Search[None]:
         """Fill the graph; the plan and its reasons are in ``graph.info["plan"]``."""
         calibration = self.calibration or find_calibration(graph)
+        calibration.refuse_others(*_parts(graph))
         size = min(self.n, 8, max(1, round(self.n * self.probe)))
         (drawn,) = yield from propose(graph, [graph.root], size, self.temperature, max_steps=None)
         yield from score(graph, sorted(set(drawn)))
@@ -229,7 +242,8 @@ class Planner:
         if choice.strategy == "best-of-n":
             yield from self.sample_in_rounds(graph, calibration, size, left, reasons)
         else:
-            strategy: Strategy = STRATEGIES[choice.strategy].sized(left, temperature=self.temperature, **choice.knobs)
+            knobs = {"temperature": self.temperature, "vote": self.vote, **choice.knobs}
+            strategy: Strategy = STRATEGIES[choice.strategy].sized(left, **knobs)
             yield from strategy.search(graph)
 
     def sample_in_rounds(

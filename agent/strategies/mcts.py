@@ -53,7 +53,8 @@ class Mcts:
         exhausted: set[int] = set()
         branch = min(self.branch, self.n)
         known = 0
-        while graph.samples() < self.n:
+        before = graph.generated  # a probe's, not out of this budget
+        while graph.samples(before) < self.n:
             node = self.select(graph, expanded, exhausted)
             if node is None:
                 if len(graph) == known:
