@@ -1,7 +1,58 @@
 """Stepwell: the decision and the search. Strategies, engine, planner, solver, and the doors for people."""
 
 import runpy
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # If one of our packages is not ours, say so plainly.
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
+
+if TYPE_CHECKING:
+    from agent.budget import Budget, Meter
+    from agent.engine import Engine, Task
+    from agent.graph import SearchGraph
+    from agent.planner import METHODS, Calibration, Planner
+    from agent.search import Request, Search, propose, score
+    from agent.solver import Solution, Solver, SolverError
+    from agent.strategies import STRATEGIES, Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Strategy
+
+__all__ = [
+    "METHODS",
+    "STRATEGIES",
+    "Beam",
+    "BestOfN",
+    "Budget",
+    "Calibration",
+    "Dvts",
+    "Engine",
+    "Greedy",
+    "Lookahead",
+    "Majority",
+    "Mcts",
+    "Meter",
+    "Planner",
+    "Request",
+    "Search",
+    "SearchGraph",
+    "Solution",
+    "Solver",
+    "SolverError",
+    "Strategy",
+    "Task",
+    "propose",
+    "score",
+]
+
+_HOMES = ("budget", "search", "graph", "engine", "strategies", "planner", "solver")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a listed name when it is first asked for: the command line starts without any of them."""
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(f"agent.{home}")
+            if hasattr(module, name):
+                globals()[name] = getattr(module, name)
+                return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
