@@ -41,7 +41,6 @@ class Dvts:
         """Expand all subtrees, evaluate, select within each."""
         counts = share(self.width, max(1, self.width // self.branch))
         heads = dict.fromkeys(range(len(counts)), graph.root)  # subtree: its one kept prefix
-        chosen: set[int] = set()
         while heads:
             # subtrees at the same prefix draw together, then part: merged siblings keep their counts
             where = {node: [tree for tree, head in heads.items() if head == node] for node in heads.values()}
@@ -60,7 +59,7 @@ class Dvts:
                 for tree, nodes in sorted(candidates.items())
                 if nodes
             }
-            chosen |= set(best.values())
+            chosen = set(best.values())
             for node in every:
                 graph[node]["pruned"] = node not in chosen
             heads = {tree: node for tree, node in best.items() if graph.status(node) == "running"}

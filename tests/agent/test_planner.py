@@ -123,6 +123,8 @@ def test_it_stops_when_the_vote_cannot_change() -> None:
     assert graph.samples() == 6
     assert graph.info["plan"]["reasons"][-1] == "the leading answer is ahead by more than the 2 votes still to come"
     assert graph.info["plan"]["strategy"] == "best-of-n"
+    # 4 votes to come could draw level
+    assert run(Planner(8, probe=0.5, calibration=plans(Choice("beam"))), same).info["plan"]["strategy"] == "beam"
     graph = run(Planner(30, calibration=plans(Choice("best-of-n"))), same)
     assert graph.samples() == 16  # 8 probed, 8 more, 14 left
     assert graph.info["plan"]["reasons"][-1].startswith("stopped after 16 samples: the leading answer is ahead")

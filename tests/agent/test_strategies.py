@@ -404,6 +404,20 @@ def test_rollouts_of_lookahead_do_not_vote() -> None:
     assert graph[3]["score"] == 0.2
 
 
+def test_lookahead_keeps_the_pace_of_its_budget() -> None:
+    """8 samples, one step ahead: 4 candidates in the first round, two places."""
+    graph = tree()
+    script = Script(
+        {"": "a! b c d", "b": "e! f! g!", "c": "h", "d": "h"},
+        {"a!": 0.9, "b": 0.1, "c": 0.1, "d": 0.1, "e!": 0.8, "f!": 0.2, "g!": 0.2, "h": 0.3},
+    )
+    script.drive(graph, Lookahead(n=8, branch=2, k=1).search(graph))
+    # the first round cost 7, so 9 of the 16 steps that two rounds may cost are left; a! holds half of the places, and
+    # a candidate has cost 7 / 4 so far: 0.5 * 9 / (7 / 4) = 2.6
+    assert script.drawn() == [[4], [1, 1, 1], [3]]
+    assert texts(graph, graph.finished()) == ["a!", "b e!", "b f!", "b g!"]
+
+
 def test_lookahead_of_nothing_is_beam() -> None:
     fixed = Tree(4)
     beam = run(Beam(16, 4), fixed.read("p"), fixed)
