@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from envs.core import Environment, State
+from envs.core import Environment, State, Step
 from verifiers.core import Score, Scored
 
 Table = Callable[[State], float]
@@ -74,9 +75,19 @@ class TableVerifier:
         self._queue.clear()
 
     def _answer(self, request: Score) -> Scored:
-        scores = tuple(
-            tuple(self._table(State(state.problem, state.steps[: end + 1])) for end in range(len(state.steps)))
-            for state in request.states
-        )
+        scores = tuple(self._scores(state) for state in request.states)
         tokens = sum(map(len, scores))
         return Scored(scores, tokens, 2.0 * self.parameters * tokens)
+
+    def _scores(self, state: State) -> tuple[float, ...]:
+        """The table's scores of the prefixes; a step without text is left out and has the score of the one before."""
+        scores: list[float] = []
+        steps: tuple[Step, ...] = ()
+        for step in state.steps:
+            text = step.text.removesuffix(self.environment.delimiter)
+            if text.strip():
+                steps = (*steps, replace(step, text=text))
+                scores.append(self._table(State(state.problem, steps)))
+            else:
+                scores.append(scores[-1] if scores else 0.5)
+        return tuple(scores)

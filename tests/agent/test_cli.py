@@ -56,7 +56,7 @@ def test_flags_go_over_the_file_and_set_goes_over_flags(tmp_path: Path) -> None:
 def test_an_environment_brings_its_own_recipe() -> None:
     recipe = recipe_of(build_parser().parse_strictly(["solve", "1", "--env", "toy"]))
     assert (recipe.environment.name, recipe.policy.name, recipe.verifier.name) == ("toy", "scripted", "table")
-    assert recipe_of(build_parser().parse_strictly([])).policy.name == "arithmetic-m"
+    assert recipe_of(build_parser().parse_strictly([])).policy.name == "arithmetic-s"
 
 
 # ----------------------------------------------------------------------------------------------------------- solve

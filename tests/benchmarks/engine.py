@@ -57,7 +57,7 @@ class Clock:
 def main() -> None:
     """Print the figures."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--policy", default="arithmetic-m", help="name or folder")
+    arguments.add_argument("--policy", default="arithmetic-s", help="name or folder")
     arguments.add_argument("--verifier", default="arithmetic-prm", help="name or folder")
     arguments.add_argument("--strategy", default="beam", choices=sorted(STRATEGIES))
     arguments.add_argument("--problems", type=int, default=64)
