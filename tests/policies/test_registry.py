@@ -16,7 +16,7 @@ def test_shipped_folders_are_listed_and_loaded_by_name(
     for name in ("arithmetic-s", "arithmetic-m"):
         (tmp_path / name).symlink_to(checkpoint("policy"))
     (tmp_path / "notes").mkdir()
-    assert policy_names() == ["arithmetic-l", "arithmetic-m", "arithmetic-s", "arithmetic-xs", "scripted"]
+    assert policy_names() == ["arithmetic-m", "arithmetic-s", "scripted"]
     assert load_policy("arithmetic-m", chatter).parameters > 0
     with pytest.raises(
         ValueError, match=r"no policy 'aritmetic-m'; allowed: arithmetic-m, .*did you mean 'arithmetic-m'"
