@@ -74,7 +74,7 @@ class SearchGraph:
         self._finished: list[int] = []
         self._generated = 0
         self._unscored = 0
-        self._deepest = (0, 0)  # depth and path tokens of the deepest running node
+        self._deepest = (0, 0)  # depth and path tokens of the deepest running node, the longest of equals
         self._new(-1, environment.initial(problem), Step(""), "running", None)
 
     # -------------------------------------------------------------------------------------------------- structure
@@ -178,8 +178,8 @@ class SearchGraph:
         )
         if parent >= 0:
             self.graph.add_edge(parent, node, action=step.text, prior=None, count=0)
-        if status == "running" and depth > self._deepest[0]:
-            self._deepest = (depth, path)
+        if status == "running":
+            self._deepest = max(self._deepest, (depth, path))
         return node
 
     # ----------------------------------------------------------------------------------------- scores and answers

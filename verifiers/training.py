@@ -53,6 +53,8 @@ class PrmRecipe:
         solutions: sampled for each problem.
         rollouts: completions sampled from each distinct unfinished prefix of the solutions.
         temperature: of solutions and rollouts.
+        uniform: share of the problems whose solutions all ended alike that is kept, with weights that make up for the
+            others; what tells a right step from a wrong one is in the problems whose solutions ended differently.
         epochs: passes over the data.
         batch_tokens: tokens per optimiser step, padding included.
         muon_lr: peak learning rate of the matrices (Muon).
@@ -69,6 +71,7 @@ class PrmRecipe:
     solutions: int = 8
     rollouts: int = 8
     temperature: float = 1.0
+    uniform: float = 1.0
     epochs: int = 2
     batch_tokens: int = 2048
     muon_lr: float = 0.01
@@ -285,14 +288,27 @@ class Example:
     weight: float
 
 
-def example(tokens: Tokens, environment: Environment, problem: Problem, solution: Solution) -> Example:
+def problem_weights(solutions: Sequence[Solution], uniform: float) -> dict[str, float]:
+    """Weights of problems: 1 if its solutions ended differently, else 1 / uniform for a share `uniform`, and 0."""
+    outcomes: dict[str, set[bool]] = {}
+    for each in solutions:
+        outcomes.setdefault(each.problem, set()).add(each.labels[-1] > 0)
+    draws = {problem: random.Random(f"uniform/{problem}").random() for problem in outcomes}
+    return {
+        problem: 1.0 if len(seen) > 1 else (draws[problem] < uniform) / uniform for problem, seen in outcomes.items()
+    }
+
+
+def example(
+    tokens: Tokens, environment: Environment, problem: Problem, solution: Solution, weight: float = 1.0
+) -> Example:
     """Read a solution exactly as `LabVerifier` will; steps without text are not learnt from."""
     layout = lay_out(tokens, environment, replay(environment, problem, solution))
     targets: dict[int, float] = {}
     for origin, target in zip(layout.origin, solution.labels, strict=True):
         if origin:
             targets.setdefault(origin, target)
-    return Example(layout.keys[-1], layout.closing, tuple(targets.values()), float(solution.count))
+    return Example(layout.keys[-1], layout.closing, tuple(targets.values()), weight * solution.count)
 
 
 def replay(environment: Environment, problem: Problem, solution: Solution) -> State:
@@ -400,7 +416,12 @@ def _fit(
     ).to(device)
     model.train()
     tokens = Tokens(backbone, ModelConfig.read(backbone).begin)
-    examples = [example(tokens, environment, problems[each.problem], each) for each in solutions]
+    weights = problem_weights(solutions, recipe.uniform)
+    examples = [
+        example(tokens, environment, problems[each.problem], each, weights[each.problem])
+        for each in solutions
+        if weights[each.problem]
+    ]
     examples = [each for each in examples if each.positions and len(each.ids) <= model.config.max_position_embeddings]
     plan = [
         batch
