@@ -112,8 +112,8 @@ def test_what_cannot_be_loaded_says_why(spec: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"level": 3}, "has no option 'level'; did you mean 'levels'? (allowed: levels)"),
-        ({"zzz": 3}, "has no option 'zzz' (allowed: levels)"),
+        ({"level": 3}, "has no option 'level'; did you mean 'levels'? (allowed: levels, wide)"),
+        ({"zzz": 3}, "has no option 'zzz' (allowed: levels, wide)"),
         ({"levels": (7,)}, "cannot be made with levels=(7,): ValueError: levels [7] given; allowed"),
     ],
 )
