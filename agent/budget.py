@@ -80,11 +80,18 @@ class Meter:
             self.verifier_tokens += reply.tokens
             self.verifier_flops += reply.flops
 
-    def exceeded(self, budget: Budget, graph: SearchGraph) -> str | None:
-        """Which limit is met, in words, or None."""
-        if budget.samples is not None and graph.samples() >= SLACK * budget.samples:
+    def exceeded(self, budget: Budget, graph: SearchGraph, scoring: bool = False) -> str | None:
+        """Which limit is met, in words, or None.
+
+        Args:
+            budget: the limits.
+            graph: of the search.
+            scoring: the search is about to score, which takes no policy tokens: what was drawn last still gets its
+                scores, and with them its vote.
+        """
+        if not scoring and budget.samples is not None and graph.samples() >= SLACK * budget.samples:
             return f"{budget.samples:g} samples are spent"
-        if budget.tokens is not None and self.generated + self.prefilled >= budget.tokens:
+        if not scoring and budget.tokens is not None and self.generated + self.prefilled >= budget.tokens:
             return f"{budget.tokens} tokens are spent"
         if budget.flops is not None and self.flops >= budget.flops:
             return f"{budget.flops:g} FLOPs are spent"

@@ -20,7 +20,7 @@ from agent.graph import SearchGraph
 from agent.search import Search
 from envs.core import Environment, Problem
 from policies.core import Policy, Propose, Proposed
-from verifiers.core import Scored, Verifier
+from verifiers.core import Score, Scored, Verifier
 from verifiers.voting import Vote
 
 _VERIFIER_BATCH = 64  # states; fewer wait while the policy has work, so that the verifier's batches are worth it
@@ -112,7 +112,8 @@ class Engine:
                 search.meter.seconds = time.monotonic() - search.started
                 if search.task.on_change is not None:
                     search.task.on_change(search.graph)
-                if (reason := search.meter.exceeded(search.task.budget, search.graph)) is not None:
+                to_score = isinstance(request, Score)
+                if (reason := search.meter.exceeded(search.task.budget, search.graph, to_score)) is not None:
                     done.append(self._end(search, reason))
                     return
                 self._tickets += 1

@@ -17,14 +17,15 @@ logprob        log-probability of the step at temperature 1, in nats
 count          identical samples merged here, rollouts not counted; votes weigh by it
 drawn          samples drawn from here so far; seeds go on from it
 score          the verifier's score of the step, in [0, 1], or None
-unscored       whether the verifier failed on the step (NaN): its score is then 0
+unscored       whether the verifier failed on the step (NaN, none): its score is then 0
 value          what the strategy thinks of the node (beam: its rank value; MCTS: PRM value), or None
 visits, total  MCTS statistics: visits and the sum of backed-up values
 pruned         dropped by the strategy; does not vote
 =============  =====================================================================================================
 
-Edges carry ``action`` (the step's text), ``prior`` (the child's share of its parent's samples, as MCTS sees it, or
-None) and ``count``. ``SearchGraph.info`` carries the rest: names of the parts, the plan, the costs, why it stopped.
+Edges carry ``action`` (the step's text), ``prior`` (the child's share of the samples that left its parent, as MCTS
+sees it, or None) and ``count``. ``SearchGraph.info`` carries the rest: names of the parts, the plan, the costs, why
+it stopped.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class SearchGraph:
         self._finished: list[int] = []
         self._generated = 0
         self._unscored = 0
-        self._deepest = (0, 0)  # depth and path tokens of the deepest running node, the longest of equals
+        self._leaves: dict[int, None] = {}  # running nodes that samples reached and none went on from
         self._new(-1, environment.initial(problem), Step(""), "running", None)
 
     # -------------------------------------------------------------------------------------------------- structure
@@ -142,8 +143,8 @@ class SearchGraph:
             attributes["tokens"] += step.tokens
             self._generated += step.tokens
             if not rollout:
-                if not attributes["count"] and attributes["status"] == "terminated":
-                    insort(self._finished, node)
+                if not attributes["count"]:
+                    self._reached(at, node)
                 attributes["count"] += 1
                 self.graph.edges[at, node]["count"] += 1
             at = node
@@ -178,9 +179,16 @@ class SearchGraph:
         )
         if parent >= 0:
             self.graph.add_edge(parent, node, action=step.text, prior=None, count=0)
-        if status == "running":
-            self._deepest = max(self._deepest, (depth, path))
         return node
+
+    def _reached(self, parent: int, node: int) -> None:
+        """Keep the lists of ends up to date when a first sample, not a rollout, reaches a node."""
+        self._leaves.pop(parent, None)
+        status = self.status(node)
+        if status == "running":
+            self._leaves[node] = None
+        elif status == "terminated":
+            insort(self._finished, node)
 
     # ----------------------------------------------------------------------------------------- scores and answers
 
@@ -198,15 +206,20 @@ class SearchGraph:
     def set_scores(self, node: int, scores: Sequence[float]) -> None:
         """Write one score per step on the path to a node. A step keeps the first score it got.
 
-        A missing score or NaN counts as 0 and is marked as unscored; what lies outside [0, 1] is clamped.
+        A missing score, NaN or an infinity counts as 0 and is marked as unscored; what lies outside [0, 1] is clamped.
+
+        Raises:
+            ValueError: more scores than steps, so that none can be told to belong to its step.
         """
         path = self.path(node)[1:]
+        if len(scores) > len(path):
+            raise ValueError(f"{len(path)} steps were to be scored; the verifier gave {len(scores)} scores")
         for at, score in zip(path, [*scores, *[math.nan] * len(path)], strict=False):
             attributes = self.graph.nodes[at]
             if attributes["score"] is None:
-                attributes["unscored"] = math.isnan(score)
+                attributes["unscored"] = not math.isfinite(score)
                 self._unscored += attributes["unscored"]
-                attributes["score"] = 0.0 if math.isnan(score) else min(max(float(score), 0.0), 1.0)
+                attributes["score"] = min(max(float(score), 0.0), 1.0) if math.isfinite(score) else 0.0
 
     def finished(self) -> list[int]:
         """Terminated nodes that vote, in order of creation: rollouts and pruned ones do not."""
@@ -246,9 +259,11 @@ class SearchGraph:
     def samples(self, since: int = 0) -> float:
         """What was spent, in sample-equivalents: one is one complete solution's worth of policy tokens.
 
-        The tokens of a solution are the mean over the finished trajectories, weighted by count, or the tokens of the
-        deepest unfinished one if that is more (so that a few early endings do not make the others look dear). While
-        all that was drawn is truncated or looked ahead, they are those of the longest path.
+        The tokens of a solution are the mean over the finished trajectories, weighted by count, or those of the
+        longest that is still open, its rollout included, if that is more (so that a few early endings do not make the
+        others look dear). What a finished or pruned trajectory passed through is not open: n complete samples cost n,
+        however their lengths differ. While all that was drawn is truncated or looked ahead, they are those of the
+        longest path.
 
         Args:
             since: leave out what was spent before so many tokens were generated.
@@ -258,7 +273,12 @@ class SearchGraph:
         weights = [(self._paths[node], self.graph.nodes[node]["count"]) for node in self._finished]
         total = sum(count for _, count in weights)
         mean = sum(path * count for path, count in weights) / total if total else 0.0
-        return (self._generated - since) / (max(mean, self._deepest[1]) or max(self._paths) or 1)
+        still_open = (self._reach(node) for node in self._leaves if not self.graph.nodes[node]["pruned"])
+        return (self._generated - since) / (max(mean, max(still_open, default=0)) or max(self._paths) or 1)
+
+    def _reach(self, node: int) -> int:
+        """Path tokens of the longest that was looked ahead from a leaf."""
+        return max((self._reach(child) for child in self.graph.successors(node)), default=self._paths[node])
 
     # ------------------------------------------------------------------------------------------------------- files
 
@@ -310,8 +330,8 @@ class SearchGraph:
             made.graph.nodes[node].update(attributes)
             made._generated += attributes["tokens"]
             made._unscored += attributes["unscored"]
-            if attributes["status"] == "terminated" and attributes["count"]:
-                made._finished.append(node)
+            if node != cls.root and attributes["count"]:
+                made._reached(parents[node], node)
         for edge in raw["edges"]:
             made.graph.edges[edge["from"], edge["to"]].update(prior=edge["prior"], count=edge["count"])
         return made

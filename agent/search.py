@@ -53,10 +53,10 @@ def propose(
     """
     counts = [n] * len(nodes) if isinstance(n, int) else list(n)
     seeds = []
+    drawn = {node: graph[node]["drawn"] for node in nodes}
     for node, count in zip(nodes, counts, strict=True):
-        drawn = graph[node]["drawn"]
-        seeds.append(tuple(sample_seed(graph, node, drawn + index) for index in range(count)))
-        graph[node]["drawn"] = drawn + count
+        seeds.append(tuple(sample_seed(graph, node, drawn[node] + index) for index in range(count)))
+        drawn[node] += count
     reply = yield Propose(tuple(graph.state(node) for node in nodes), tuple(seeds), temperature, max_steps, graph.scope)
     if not isinstance(reply, Proposed):
         raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
@@ -64,6 +64,8 @@ def propose(
         raise ValueError(f"{counts} samples were asked for; the policy gave {given}")
     if not all(steps for samples in reply.samples for steps in samples):
         raise ValueError("the policy gave a sample without steps")
+    for node, total in drawn.items():
+        graph[node]["drawn"] = total
     return [
         [graph.add(node, steps, rollout) for steps in samples]
         for node, samples in zip(nodes, reply.samples, strict=True)

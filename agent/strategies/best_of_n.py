@@ -14,10 +14,12 @@ from agent.graph import SearchGraph
 from agent.search import Search, propose, score
 from verifiers.voting import Vote
 
+_ROUND = 16  # samples asked for at once: a search that meets a limit keeps, and pays for, whole rounds
+
 
 @dataclass(frozen=True)
 class BestOfN:
-    """N independent complete samples, scored at the end. N buys N samples.
+    """N independent complete samples, scored when they have ended. N buys N samples.
 
     Args:
         n: samples.
@@ -35,10 +37,12 @@ class BestOfN:
         return cls(n=n, **knobs)
 
     def search(self, graph: SearchGraph) -> Search[None]:
-        """Sample, then score."""
-        (ends,) = yield from propose(graph, [graph.root], self.n, self.temperature, max_steps=None)
-        if self.vote.rule != "majority":
-            yield from score(graph, [node for node in ends if graph.status(node) == "terminated"])
+        """Sample, then score, round by round."""
+        for drawn in range(0, self.n, _ROUND):
+            n = min(_ROUND, self.n - drawn)
+            (ends,) = yield from propose(graph, [graph.root], n, self.temperature, max_steps=None)
+            if self.vote.rule != "majority":
+                yield from score(graph, [node for node in ends if graph.status(node) == "terminated"])
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Selection goes from the root to a node without children by the largest
 
     Q(s, a) + c * P(a) * sqrt(sum_b N(b)) / (1 + N(a)),      Q(s, a) = (V(a) + W(a)) / (1 + N(a))
 
-over the children that can still lead somewhere new: P is a child's share of the samples drawn at its parent, V the
+over the children that can still lead somewhere new: P is a child's share of the samples that left its parent, V the
 verifier's value of its step (one virtual visit), N its visits, W the sum of the values backed up through it. Expansion
 draws `branch` steps and the verifier values each; the best child is played out by the policy to the end; the verifier's
 value of that *finished* trajectory is backed up to the root. Finished trajectories vote, those of play-outs included.
@@ -66,9 +66,10 @@ class Mcts:
             (drawn,) = yield from propose(graph, [node], branch, self.temperature)
             expanded.add(node)
             children = list(dict.fromkeys([*graph.children(node), *drawn]))
+            left = sum(map(graph.count, children))  # play-outs from further up passed here too
             for child, value in zip(children, (yield from score(graph, children, how)), strict=True):
                 graph[child]["value"] = value
-                graph.graph.edges[node, child]["prior"] = graph.count(child) / max(1, graph[node]["drawn"])
+                graph.graph.edges[node, child]["prior"] = graph.count(child) / left
             running = [child for child in children if graph.status(child) == "running"]
             ends = [child for child in children if graph.status(child) != "running"]
             if running:

@@ -84,6 +84,24 @@ def test_limits_end_a_search_with_its_best_answer_so_far(strategy: Strategy, bud
         assert graph.info["answer"] is not None
 
 
+@pytest.mark.parametrize("budget", [Budget(samples=10), Budget(tokens=60)], ids=["samples", "tokens"])
+def test_what_was_drawn_last_is_scored_before_a_policy_limit_ends_a_search(budget: Budget) -> None:
+    graph = one(BestOfN(64), budget)
+    assert graph[0]["drawn"] == 16  # the first round
+    assert graph.info["stopped"] != "finished"
+    assert graph.finished()
+    assert all(graph.scores(node) for node in graph.finished())
+    graph = one(BestOfN(64), Budget(flops=1.0))  # scoring takes FLOPs
+    assert not any(graph.scores(node) for node in graph.finished())
+    assert graph.info["answer"] is not None
+
+
+def test_a_search_for_many_samples_has_some_when_its_time_is_over() -> None:
+    graph = one(BestOfN(10_000), Budget(seconds=0.1), ScriptedPolicy(TOY, delay=0.01))
+    assert graph.info["stopped"] == "0.1 seconds are over"
+    assert graph.info["answer"] is not None
+
+
 def test_the_clock_ends_a_search_that_waits() -> None:
     policy = ScriptedPolicy(TOY, delay=0.01)
     graph = one(Mcts(n=10_000), Budget(seconds=0.08), policy)

@@ -101,6 +101,34 @@ def test_a_deep_unfinished_path_makes_solutions_longer() -> None:
     assert graph.samples() == pytest.approx(22 / 20)
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(["6 6", "10 1 1", "1 10 1", "1 1 1 1 1 1 6"]), st.integers(1, 9)), min_size=1)
+)
+def test_n_complete_samples_cost_n(samples: list[tuple[str, int]]) -> None:
+    """However their lengths differ, and whatever was merged."""
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    tokens: dict[tuple[str, ...], int] = {}  # identical steps take as many tokens
+    for coins, each in samples:
+        texts = coins.split()
+        graph.add(0, [coin(text, tokens.setdefault(tuple(texts[: i + 1]), each)) for i, text in enumerate(texts)])
+    assert graph.samples() == pytest.approx(len(samples))
+
+
+def test_only_what_is_still_open_makes_solutions_longer() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    graph.add(0, [coin("6", 1), coin("6", 1)])
+    dropped = graph.add(0, [coin("1", 4)])
+    assert graph.samples() == pytest.approx(6 / 4)
+    graph[dropped]["pruned"] = True
+    assert graph.samples() == pytest.approx(6 / 2)
+    kept = graph.add(0, [coin("10", 1)])
+    graph.add(kept, [coin("1", 4)], rollout=True)
+    assert graph.samples() == pytest.approx(11 / 5)  # what was looked ahead from an open leaf is still to come
+    graph.add(kept, [coin("1", 4), coin("1", 1)])
+    assert graph.samples() == pytest.approx(16 / 4)  # 2 and 6 finished
+    assert SearchGraph.from_json(graph.to_json(), TOY).samples() == graph.samples()
+
+
 def test_what_never_finished_costs_what_its_longest_path_does() -> None:
     graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
     for tokens in (10, 20, 30):
@@ -123,8 +151,12 @@ def test_scores_are_clamped_kept_and_marked() -> None:
     graph.set_scores(new, (0.1, 0.1, math.nan))
     assert (graph[new]["score"], graph[new]["unscored"]) == (0.0, True)
     after = graph.add(0, [coin("10", finish="length"), coin("1")])
-    graph.set_scores(after, (math.inf, 0.5, 0.5))  # one too many
-    assert graph.scores(after) == (1.0, 0.5)
+    with pytest.raises(ValueError, match="2 steps were to be scored; the verifier gave 3 scores"):
+        graph.set_scores(after, (0.5, 0.5, 0.5))
+    assert graph.scores(after) == ()
+    graph.set_scores(after, (0.5, math.inf))
+    assert graph.scores(after) == (0.5, 0.0)
+    assert graph[after]["unscored"]
 
 
 def test_correctness_needs_gold() -> None:
@@ -192,7 +224,7 @@ def test_any_graph_survives_files(given: list[tuple[int, list[Step], bool, list[
     graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"), seed=7)
     for at, steps, rollout, scores in given:
         node = graph.add(at % len(graph), steps, rollout)
-        graph.set_scores(node, scores)
+        graph.set_scores(node, scores[: graph[node]["depth"]])
     loaded = SearchGraph.from_json(json.loads(json.dumps(graph.to_json(), allow_nan=False)), TOY)
     assert loaded == graph
     assert loaded.samples() == graph.samples()

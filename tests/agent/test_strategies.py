@@ -465,6 +465,14 @@ def test_priors_are_shares_of_the_samples() -> None:
     assert [graph.graph.edges[0, node]["prior"] for node in graph.children(0)] == [0.5, 0.25, 0.25]
 
 
+def test_priors_of_siblings_add_up_to_one_with_playouts_from_above() -> None:
+    graph = run(Mcts(n=64), TOY.read("39 with 1 5 9"))
+    priors = [[graph.graph.edges[node, child]["prior"] for child in graph.children(node)] for node in graph.graph]
+    expanded = [each for each in priors if each and None not in each]
+    assert len(expanded) > 10
+    assert all(sum(each) == pytest.approx(1) for each in expanded)
+
+
 @pytest.mark.parametrize("question", ["1 with 1", "3 with 1 2", "6 with 1 6"])
 def test_mcts_ends_when_the_tree_is_explored(question: str) -> None:
     graph = run(Mcts(n=10_000), TOY.read(question))
