@@ -48,6 +48,8 @@ class PrmRecipe:
         environment: name in the registry.
         policy: whose samples it learns from (name or folder).
         backbone: the causal model whose weights it starts from (name of a policy or folder).
+        extra_layers: layers put on top of the backbone's, which start as the identity. A policy knows the right
+            result only at its last layer; what compares it with the one that was written must come after.
         problems: of the train split.
         held_out: problems of the calibration split, for the report.
         solutions: sampled for each problem.
@@ -66,6 +68,7 @@ class PrmRecipe:
     environment: str = "arithmetic"
     policy: str = "arithmetic-s"
     backbone: str = "arithmetic-m"
+    extra_layers: int = 0
     problems: int = 2000
     held_out: int = 200
     solutions: int = 8
@@ -411,9 +414,14 @@ def _fit(
     torch.manual_seed(recipe.seed)
     config = LlamaConfig.from_pretrained(backbone, local_files_only=True, num_labels=2)
     config.classifier_dropout = 0.0  # the class would take 0.1 if it were not said
+    config.num_hidden_layers += recipe.extra_layers
     model = LlamaForTokenClassification.from_pretrained(
         backbone, config=config, dtype=torch.float32, local_files_only=True
     ).to(device)
+    with torch.no_grad():
+        for layer in model.model.layers[config.num_hidden_layers - recipe.extra_layers :]:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
     model.train()
     tokens = Tokens(backbone, ModelConfig.read(backbone).begin)
     weights = problem_weights(solutions, recipe.uniform)
@@ -477,8 +485,10 @@ def report(
 
     Returns:
         ``auroc``: of "can this prefix still end right" (did any completion), over distinct unfinished prefixes;
-        ``auroc_all``: finished ones included; ``ece``: 15 bins, over all distinct prefixes, against the soft labels;
-        for environments that check steps, ``auroc_exact`` (no wrong step in an unfinished prefix) and
+        ``auroc_all``: finished ones included; ``auroc_within``: of "ended right" among the finished solutions of one
+        problem, mean over the problems whose solutions ended differently (a search needs this one; the others also
+        reward telling easy problems from hard ones); ``ece``: 15 bins, over all distinct prefixes, against the soft
+        labels; for environments that check steps, ``auroc_exact`` (no wrong step in an unfinished prefix) and
         ``first_error``: share of distinct solutions whose first step under ``threshold`` (chosen on the train split)
         is the first wrong one, with the share among wrong solutions as ``first_error_wrong``.
     """
@@ -503,6 +513,11 @@ def report(
         "auroc_all": _round(auroc([entry[0] for entry in every], [entry[1] > 0 for entry in every])),
         "ece": _round(ece([entry[0] for entry in every], [entry[1] for entry in every])),
     }
+    finished: dict[str, list[tuple[float, bool]]] = {}
+    for solution, scores in zip(held_out, scored, strict=True):
+        finished.setdefault(solution.problem, []).append((scores[-1], solution.labels[-1] > 0))
+    within = [auroc(*zip(*each, strict=True)) for each in finished.values() if len({right for _, right in each}) > 1]
+    found["auroc_within"] = _round(sum(within) / len(within)) if within else None
     if checker is not None:
         learnt = [replay(environment, problems["train"][each.problem], each) for each in train]
         threshold = best_threshold(score_all(verifier, learnt), [checker.first_error(state) for state in learnt])
