@@ -16,13 +16,13 @@ import csv
 import hashlib
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from itertools import chain, combinations, count
+from itertools import combinations, count, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from envs.arithmetic import Expression, Number, Operation, Unknown, linear, parse_sides, write
 from envs.core import (
@@ -107,15 +107,7 @@ def _apply(operator: str, a: Rational, b: Rational) -> Rational | None:
 
 
 def _is_whole(number: Rational) -> bool:
-    return isinstance(number, int) and 0 <= number <= LARGEST
-
-
-def _is_positive(number: Rational) -> bool:
-    return number >= 0
-
-
-def _is_any(number: Rational) -> bool:
-    return True
+    return 0 <= number <= LARGEST and number.denominator == 1
 
 
 @lru_cache(maxsize=1 << 14)
@@ -130,52 +122,64 @@ def _partings(numbers: Numbers) -> tuple[tuple[Numbers, Numbers], ...]:
     return tuple(found)
 
 
-def _joined(a: Rational, b: Rational) -> Iterator[Rational]:
+Kind = Literal["whole", "positive", "any"]  # of the numbers on the way: whole from 0 to LARGEST, from 0, or any
+
+
+def _joined(a: Rational, b: Rational, kind: Kind) -> list[Rational]:
     """What one operation makes of two numbers, in either order."""
-    yield from (a + b, a - b, b - a, a * b)
-    if b:
-        yield _divide(a, b)
-    if a:
-        yield _divide(b, a)
+    found = [a + b, a * b]
+    if kind == "any":
+        found += [a - b, b - a]
+    else:
+        found.append(max(a - b, b - a))
+    if b and (kind != "whole" or not a % b):
+        found.append(_divide(a, b))
+    if a and (kind != "whole" or not b % a):
+        found.append(_divide(b, a))
+    return list(filter(_is_whole, found)) if kind == "whole" else found
 
 
-def _before(target: Rational, b: Rational) -> Iterator[Rational]:
+def _before(target: Rational, b: Rational, kind: Kind) -> list[Rational]:
     """Every number of which one operation with b, in either order, makes the target; b = target = 0 takes any."""
-    yield from (target - b, target + b, b - target)
+    found = [target + b]
+    if kind == "any":
+        found += [target - b, b - target]
+    else:
+        found.append(max(target - b, b - target))
     if b:
-        yield from (_divide(target, b), target * b)
-        if target:
-            yield _divide(b, target)
+        found.append(target * b)
+        if kind != "whole" or not target % b:
+            found.append(_divide(target, b))
+        if target and (kind != "whole" or not b % target):
+            found.append(_divide(b, target))
+    return list(filter(_is_whole, found)) if kind == "whole" else found
 
 
 @lru_cache(maxsize=1 << 12)
-def _values(numbers: Numbers, keep: Callable[[Rational], bool]) -> frozenset[Rational]:
-    """Everything that can be made of the numbers, each used once, by way of numbers to keep only."""
+def _values(numbers: Numbers, kind: Kind) -> frozenset[Rational]:
+    """Everything that can be made of the numbers, each used once."""
     if len(numbers) == 1:
         return frozenset(numbers)
-    return frozenset(
-        number
-        for part, rest in _partings(numbers)
-        for a in _values(part, keep)
-        for b in _values(rest, keep)
-        for number in _joined(a, b)
-        if keep(number)
-    )
+    found = set[Rational]()
+    for part, rest in _partings(numbers):
+        for a, b in product(_values(part, kind), _values(rest, kind)):
+            found.update(_joined(a, b, kind))
+    return frozenset(found)
 
 
 @lru_cache(maxsize=1 << 16)
-def _reach(numbers: Numbers, target: Rational, keep: Callable[[Rational], bool]) -> bool:
+def _reach(numbers: Numbers, target: Rational, kind: Kind) -> bool:
     """Work from both ends.
 
     The last operation joins a smaller part of the numbers and the others, and what the others must come to follows
     from the target and a value of the smaller part.
     """
     if len(numbers) <= 3:
-        return target in _values(numbers, keep)
+        return target in _values(numbers, kind)
     return any(
-        (not b and not target) or any(keep(wanted) and _reach(rest, wanted, keep) for wanted in _before(target, b))
+        (not b and not target) or any(_reach(rest, wanted, kind) for wanted in _before(target, b, kind))
         for part, rest in _partings(numbers)
-        for b in _values(part, keep)
+        for b in _values(part, kind)
     )
 
 
@@ -188,10 +192,10 @@ def reachable(numbers: Numbers, target: Rational, whole: bool = False) -> bool:
         whole: only by way of whole numbers from 0 to `LARGEST`.
     """
     if whole:
-        return _reach(numbers, target, _is_whole)
-    # A target above 0 takes no negative numbers on the way if none are given: the absolute value of a sum or a
-    # difference is the sum or the difference of the absolute values.
-    return _reach(numbers, target, _is_positive if numbers[0] >= 0 and target >= 0 else _is_any)
+        return _is_whole(target) and _reach(numbers, target, "whole")
+    # Without negative numbers to start with, none is needed on the way to a target that is not negative: the absolute
+    # value of a sum or a difference is the sum or the difference of the absolute values.
+    return _reach(numbers, target, "positive" if numbers[0] >= 0 and target >= 0 else "any")
 
 
 class Move(NamedTuple):
@@ -207,10 +211,12 @@ class Move(NamedTuple):
         return f"{self.a} {self.operator} {self.b} = {self.result} (left: {' '.join(map(str, self.left))})"
 
 
-def moves(numbers: Numbers) -> Iterator[Move]:
-    """The legal steps, but for ``a + b`` and ``a * b`` with a < b and for differences below zero.
+def moves(numbers: Numbers, whole: bool = False) -> Iterator[Move]:
+    """The legal steps, but for ``a + b`` and ``a * b`` with a < b and for differences below zero: see `reachable`.
 
-    These are enough, see `reachable`.
+    Args:
+        numbers: in ascending order.
+        whole: only those with a whole number from 0 to `LARGEST` as result.
     """
     for low, high in dict.fromkeys(combinations(numbers, 2)):
         rest = list(numbers)
@@ -219,14 +225,14 @@ def moves(numbers: Numbers) -> Iterator[Move]:
         either = [("+", high, low), ("-", high, low), ("*", high, low), ("/", high, low)]
         for operator, a, b in [*either, ("/", low, high)] if low != high else either:
             result = _apply(operator, a, b)
-            if result is not None:
+            if result is not None and (not whole or _is_whole(result)):
                 yield Move(a, operator, b, result, tuple(sorted([*rest, result])))
 
 
 def openness(numbers: Numbers, target: Rational) -> float:
     """Share of the whole-numbered first steps that leave a whole-numbered way to the target: how easy to choose."""
-    whole = [move for move in moves(numbers) if _is_whole(move.result)]
-    return sum(reachable(move.left, target, whole=True) for move in whole) / len(whole)
+    first = [reachable(move.left, target, whole=True) for move in moves(numbers, whole=True)]
+    return sum(first) / len(first)
 
 
 # ------------------------------------------------------------------------------------------------------------- steps
@@ -530,10 +536,10 @@ class Countdown:
 def _play(numbers: Numbers, target: int, rng: random.Random) -> Iterator[Move]:
     """The steps of a solution, drawn among those that leave a way to the target, a whole-numbered one if there is."""
     while len(numbers) > 1:
-        drawn = list(moves(numbers))
+        whole = reachable(numbers, target, whole=True)
+        drawn = list(moves(numbers, whole))
         rng.shuffle(drawn)
-        whole = (move for move in drawn if _is_whole(move.result) and reachable(move.left, target, whole=True))
-        move = next(chain(whole, (move for move in drawn if reachable(move.left, target))))
+        move = next(move for move in drawn if reachable(move.left, target, whole))
         yield move
         numbers = move.left
 
@@ -563,7 +569,7 @@ def _draw(level: Level, split: Split, rng: random.Random) -> tuple[Numbers, int]
 def _wander(numbers: Numbers, rng: random.Random) -> int | None:
     """Where a careless player ends who keeps to whole numbers."""
     while len(numbers) > 1:
-        whole = [move for move in moves(numbers) if _is_whole(move.result)]
+        whole = list(moves(numbers, whole=True))
         if not whole:
             return None
         numbers = rng.choice(whole).left

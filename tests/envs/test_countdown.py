@@ -32,6 +32,7 @@ from envs.countdown import (
     MAX_NUMBERS,
     MAX_QUESTION,
     Countdown,
+    Numbers,
     moves,
     openness,
     reachable,
@@ -347,6 +348,19 @@ def test_fractions_and_large_numbers_where_there_is_no_other_way(question: str) 
     state, status = follow(question, *ENVIRONMENT.demonstrate(problem, random.Random(0)))
     assert status == "terminated"
     assert ENVIRONMENT.first_error(state) is None
+
+
+@given(st.lists(st.integers(0, 30) | st.integers(0, MAX_GIVEN), min_size=2, max_size=5), st.integers(0, 10**9))
+def test_whatever_can_be_reached_can_be_demonstrated(numbers: list[int], seed: int) -> None:
+    rng = random.Random(seed)
+    left: Numbers = tuple(sorted(numbers))
+    while len(left) > 1:
+        left = rng.choice(list(moves(left))).left
+    if left[0] == int(left[0]) <= MAX_GIVEN:
+        problem = ENVIRONMENT.read(f"make {left[0]} from {' '.join(map(str, numbers))}")
+        state, status = follow(problem.question, *ENVIRONMENT.demonstrate(problem, rng))
+        assert status == "terminated"
+        assert ENVIRONMENT.first_error(state) is None
 
 
 def test_demonstrations_differ() -> None:
