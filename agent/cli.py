@@ -1,4 +1,4 @@
-"""The command line: ``stepwell solve``, ``eval``, ``train``, ``envs``, ``models``; alone it opens a session.
+"""The command line: ``stepwell solve``, ``eval``, ``train``, ``envs``, ``check-env``, ``models``...; alone, a session.
 
 Everything heavy is imported by the command that needs it, so that ``stepwell --help`` answers at once.
 Exit codes: 0 done; 1 no answer, or something failed; 2 wrong usage, recipe or question; 130 interrupted.
@@ -133,6 +133,11 @@ def build_parser() -> _Parser:
     fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
 
     add("envs", run_envs, "list the environments")
+    check = add("check-env", run_check_env, "try every rule of environments on one, and list those it breaks")
+    check.add_argument("environment", metavar="NAME", help="name, package.module:Class or path, with KEY=VALUE options")
+    check.add_argument("-n", type=_positive, default=12, help="problems drawn from each split (default 12)")
+    check.add_argument("--seed", type=int, default=0, metavar="N", help="which problems (default 0)")
+    check.add_argument("--json", action="store_true", help="print JSON")
     add("models", run_models, "list policies, verifiers and strategies")
     return parser
 
@@ -432,6 +437,29 @@ def run_envs(arguments: argparse.Namespace) -> int:
 
     _console().print(listing({"environments": describe("environment")}))
     return 0
+
+
+def run_check_env(arguments: argparse.Namespace) -> int:
+    """Try every rule on an environment; one sentence on each that is broken."""
+    import json
+
+    from agent.parts import environment_of
+    from agent.recipe import Recipe, parse_component
+    from envs.checks import NonConforming, check_environment
+
+    environment = environment_of(Recipe(environment=parse_component(arguments.environment)))
+    broken: Sequence[str] = ()
+    try:
+        check_environment(environment, seed=arguments.seed, n=arguments.n)
+    except NonConforming as error:
+        broken = error.broken
+    if arguments.json:
+        report = {"environment": arguments.environment, "conforms": not broken, "broken": broken}
+        print(json.dumps(report, indent=2))
+    else:
+        verdict = f"breaks {len(broken)} rule(s)" if broken else "conforms: no rule is broken"
+        print("\n- ".join([f"environment {arguments.environment!r} {verdict}{':' if broken else ''}", *broken]))
+    return 1 if broken else 0
 
 
 def run_models(arguments: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from envs.core import (
     SPLITS,
@@ -63,6 +63,13 @@ HOSTILE: tuple[str, ...] = (
 )
 """Texts a model may write, or a person may type, that no environment may fail on."""
 
+HUGE = "9" * 1_000_000
+"""An action that no context holds: it ends the trajectory."""
+
+NO_TEXT: tuple[str, ...] = ("\ud800", "1\udcff", "\udfff\ud800")
+"""Actions with half a surrogate pair, which no encoding can write: they end the trajectory."""
+
+_SEEDS = 4  # of the problems drawn to see that splits are disjoint
 _UNCHANGED = "Nothing is ever mutated"
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
@@ -104,6 +111,17 @@ class _TooLong(BaseException):
     """Raised inside a call that outlives the patience; not an Exception, so that handlers let it through."""
 
 
+class _Sealed(dict[str, Any]):
+    """Facts about a problem that can be read, but neither pickled nor copied."""
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise _Copied("it was pickled or copied")
+
+
+class _Copied(Exception):
+    """What should have been left where it is was pickled or copied."""
+
+
 class _Checks:
     """One run: collects the first breach of each rule and counts the others."""
 
@@ -138,12 +156,13 @@ class _Checks:
         problems = [*extra, *drawn]
         self.answers(problems)
         for problem in problems:
-            for rule in (self.questions, self.beginnings, self.steps, self.demonstrations):
+            for rule in (self.questions, self.beginnings, self.sealed, self.steps, self.demonstrations):
                 with contextlib.suppress(_Failed):
                     rule(problem)
-        for problem in problems[:3]:
-            with contextlib.suppress(_Failed):
-                self.hostile(problem)
+        for rule in (self.hostile, self.endings):
+            for problem in problems[:3]:
+                with contextlib.suppress(_Failed):
+                    rule(problem)
 
     # ------------------------------------------------------------------------------------------------- reporting
 
@@ -184,7 +203,8 @@ class _Checks:
         except Exception as error:
             if allow is not None and isinstance(error, allow):
                 raise
-            self.report(f"`{what}` never raises", f"{shown} raised {type(error).__name__}: {_short(str(error))}")
+            rule = "Nothing is pickled or copied" if _is_copied(error) else f"`{what}` never raises"
+            self.report(rule, f"{shown} raised {type(error).__name__}: {_short(str(error))}")
             raise _Failed from None
         if time.monotonic() - started > self.patience:
             self.report(slow, f"{shown} took {time.monotonic() - started:.1f} s")
@@ -212,7 +232,7 @@ class _Checks:
     def splits(self) -> list[Problem]:
         """Problems: as many as asked for, well made, distinct, disjoint between splits."""
         environment, drawn = self.environment, list[Problem]()
-        home: dict[str, str] = {}
+        home: dict[tuple[str, str], str] = {}
         for split in SPLITS:
             shown = f"problems({split!r}, {self.n}, {self.seed})"
             random.seed(f"{split} in another mood")
@@ -229,13 +249,25 @@ class _Checks:
                 texts = (problem.id, problem.question)
                 if not all(isinstance(text, str) and text for text in texts):
                     self.report("A problem has an id and a question", f"{shown} gave {_short(problem)}")
-                if home.setdefault(problem.id, split) != split:
-                    both = f"{home[problem.id]!r} and {split!r}"
-                    self.report("The splits are disjoint", f"{problem.id!r} is in {both}")
+            self.at_home(made, split, self.seed, home)
+            for seed in range(self.seed + 1, self.seed + _SEEDS):
+                others = self.call("problems", environment.problems, split, self.n, seed)
+                self.at_home([other for other in others if isinstance(other, Problem)], split, seed, home)
             drawn += made
-        if list(self.call("problems", environment.problems, SPLITS[0], 0, self.seed)):
-            self.report("`problems` gives as many problems as asked for", f"problems({SPLITS[0]!r}, 0) gave some")
+        if given := list(self.call("problems", environment.problems, SPLITS[0], 0, self.seed)):
+            shown = f"problems({SPLITS[0]!r}, 0, {self.seed})"
+            self.report("`problems` gives as many problems as asked for", f"{shown} gave {len(given)}")
         return drawn
+
+    def at_home(self, problems: Sequence[Problem], split: str, seed: int, home: dict[tuple[str, str], str]) -> None:
+        """A problem is in one split only, under any seed and any id; `home` is what gave each so far."""
+        shown = f"problems({split!r}, {self.n}, {seed})"
+        for problem in problems:
+            for kind, text in (("id", problem.id), ("question", problem.question)):
+                other = home.setdefault((kind, text), shown)
+                if not other.startswith(f"problems({split!r}"):
+                    self.report("The splits are disjoint", f"{other} and {shown} gave the {kind} {_short(text)}")
+                    break
 
     def answers(self, problems: Sequence[Problem]) -> None:
         """`check` and `same`."""
@@ -248,9 +280,11 @@ class _Checks:
                     self.report("`same` is reflexive", f"same({_short(a)}, {_short(a)}) gave False")
         for a, b in zip(texts, [*texts[1:], texts[0]], strict=True):
             with contextlib.suppress(_Failed):
-                pair = (self.verdict("same", environment.same, a, b), self.verdict("same", environment.same, b, a))
-                if pair[0] != pair[1]:
-                    self.report("`same` is symmetric", f"of {_short(a)} and {_short(b)} it gave {pair[0]}, {pair[1]}")
+                first = self.verdict("same", environment.same, a, b)
+                second = self.verdict("same", environment.same, b, a)
+                if first != second:
+                    shown = f"same({_short(a)}, {_short(b)}) gave {first}, same({_short(b)}, {_short(a)}) {second}"
+                    self.report("`same` is symmetric", shown)
         for index, (answer, problem) in enumerate(gold.items()):
             with contextlib.suppress(_Failed):
                 self.gold(
@@ -263,15 +297,16 @@ class _Checks:
         if not self.verdict("check", check, problem, answer):
             self.report("The gold answer passes", f"check({problem.id!r}, {_short(answer)}) gave False")
         if self.verdict("check", check, replace(problem, answer=None), answer):
-            self.report("No answer passes when the gold answer is unknown", f"{_short(answer)} passed {problem.id!r}")
+            shown = f"check({problem.id!r} without one, {_short(answer)}) gave True"
+            self.report("No answer passes when the gold answer is unknown", shown)
         for text in nonsense:
             if text != answer and self.verdict("check", check, problem, text):
                 rule = "The empty answer fails" if not text.strip() else "Nonsense is no right answer"
                 self.report(rule, f"check({problem.id!r}, {_short(text)}) gave True")
         if len(others) > 3 and all(self.verdict("check", check, problem, other) for other in others[:12]):
-            rule = "A wrong answer fails"
+            shown = f"check({problem.id!r}, {_short(others[0])}) gave True"
             self.report(
-                rule, f"check({problem.id!r}, ...) passed the answers of other problems, {_short(others[0])} first"
+                "A wrong answer fails", f"{shown}, as with the answers of {len(others[:12]) - 1} other problems"
             )
 
     def verdict(self, what: str, function: Callable[..., bool], *arguments: Any) -> bool:
@@ -284,28 +319,31 @@ class _Checks:
 
     def questions(self, problem: Problem) -> None:
         """The environment reads its own questions; prompts are texts that do not depend on the gold answer."""
-        environment = self.environment
+        environment, shown = self.environment, f"read({_short(problem.question)})"
         try:
             read = self.call("read", environment.read, problem.question, allow=UnreadableQuestion)
             known = read.answer is not None and problem.answer is not None
             if known and not self.verdict("check", environment.check, read, problem.answer):
                 rule = "A question read back has the same answer"
-                self.report(rule, f"read({_short(problem.question)}) has {_short(read.answer)}")
+                self.report(rule, f"{shown} gave {_short(read.answer)}, not {_short(problem.answer)}")
         except UnreadableQuestion as error:
-            self.report("`read` reads the environment's own questions", f"{problem.id!r} raised {_short(str(error))}")
+            rule = "`read` reads the environment's own questions"
+            self.report(rule, f"{shown} raised UnreadableQuestion: {_short(str(error))}")
         prompt: object = self.call("prompt", environment.prompt, problem)
         if not isinstance(prompt, str) or not prompt:
             self.report("A prompt is a text that is not empty", f"prompt({problem.id!r}) gave {_short(prompt)}")
         for other in (None, "another answer"):
             if self.call("prompt", environment.prompt, replace(problem, answer=other)) != prompt:
                 rule = "A prompt does not depend on the gold answer"
-                self.report(rule, f"prompt({problem.id!r}) changed with the answer {other!r}")
+                self.report(rule, f"prompt({problem.id!r}) gave another text with the answer {other!r}")
 
     def beginnings(self, problem: Problem) -> None:
         """The state before the first step."""
         state = self.call("initial", self.environment.initial, problem)
         if not isinstance(state, State) or state.steps != () or state.problem != problem:
-            self.report("`initial` gives the problem without steps", f"initial({problem.id!r}) gave {_short(state)}")
+            self.report(
+                "`initial` gives the problem without steps", f"initial({problem.id!r}) gave {_SHORT.repr(state)}"
+            )
             raise _Failed
         try:
             hash(state)
@@ -313,11 +351,11 @@ class _Checks:
             self.report("States are hashable", f"hash(initial({problem.id!r})) raised {error}")
         answer = self.call("answer", self.environment.answer, state)
         if answer is not None:
-            self.report("There is no answer before the first step", f"of {problem.id!r} it was {_short(answer)}")
+            self.report("There is no answer before the first step", f"answer({_short(state)}) gave {_short(answer)}")
 
     def move(self, state: State, step: Step) -> Transition:
         """Take a step and judge the transition."""
-        shown = f"step({_short(state.texts)}, {_short(step.text)})"
+        shown = f"step({_short(state)}, {_short(step)})"
         result: object = self.call("step", self.environment.step, state, step)
         if not isinstance(result, Transition) or not isinstance(result.state, State):
             self.report("`step` gives a Transition", f"{shown} gave {_short(result)}")
@@ -338,14 +376,20 @@ class _Checks:
         answer: object = self.call("answer", self.environment.answer, after)
         if (result.status == "terminated") != isinstance(answer, str):
             rule = "A state has an answer if and only if it terminated"
-            self.report(rule, f"{shown} is {result.status} with the answer {_short(answer)}")
+            self.report(rule, f"{shown} is {result.status}, and its answer {_short(answer)}")
         if result.status == "running" and step.finish != "step":
             rule = "A step that the policy ended or that was cut ends the trajectory"
-            self.report(rule, f"{shown} with finish {step.finish!r} is running")
+            self.report(rule, f"{shown} is running")
         if result.status == "running" and len(after.steps) >= self.environment.max_steps:
             rule = "A trajectory ends within max_steps"
-            self.report(rule, f"{len(after.steps)} steps of {state.problem.id!r} are still running")
+            self.report(rule, f"{shown} is running after {len(after.steps)} steps")
         return result
+
+    def sealed(self, problem: Problem) -> None:
+        """A trajectory needs no pickling and no deep copies: states are frozen, and are shared as they are."""
+        problem = replace(problem, meta=_Sealed(problem.meta))
+        self.call("prompt", self.environment.prompt, problem)
+        self.along(problem, self.texts(problem))
 
     def steps(self, problem: Problem) -> None:
         """Branches of one state do not see each other, and a trajectory ends."""
@@ -360,7 +404,8 @@ class _Checks:
                     self.move(first.state, Step(text))
         if repr(first) != before or not _equal(self.move(state, Step(texts[0])), first):
             rule = "Two branches of one state do not affect each other"
-            self.report(rule, f"of {problem.id!r}, the branch {_short(texts[0])} was another after a second one")
+            shown = f"step({_short(state)}, {_short(texts[0])})"
+            self.report(rule, f"{shown} gave another state after a second branch")
         for text in dict.fromkeys([*texts, "?"]):
             at, depth = state, 0
             while depth < self.environment.max_steps:
@@ -390,7 +435,7 @@ class _Checks:
         bad = [text for text in texts if not isinstance(text, str) or environment.delimiter in text]
         if not texts or bad:
             rule = "A demonstration is one or more texts without the delimiter"
-            self.report(rule, f"{shown} gave {_short(bad[0] if bad else texts)}")
+            self.report(rule, f"{shown} gave {_short(texts)}")
             return
         others, self.others = self.others, texts
         if others and isinstance(environment, StepChecker):  # the solution of another problem is mostly wrong
@@ -403,7 +448,8 @@ class _Checks:
         )
         if outcomes != otherwise:
             rule = "Status and reward do not depend on the gold answer"
-            self.report(rule, f"along {shown} they were {outcomes}, and {otherwise} with another gold answer")
+            ends = f"{outcomes[-1]}, and in {otherwise[-1]} with another gold answer"
+            self.report(rule, f"{shown} ends in {ends}")
 
     def along(self, problem: Problem, texts: Sequence[str]) -> list[Transition]:
         """The transitions along a trajectory, until it ends."""
@@ -432,7 +478,21 @@ class _Checks:
         error = self.call("first_error", environment.first_error, result.state)
         if error is not None:
             rule = "No step of a demonstration is an error"
-            self.report(rule, f"first_error found one at step {error} of {shown}: {_short(texts)}")
+            self.report(rule, f"first_error({_short(result.state)}) gave {_short(error)}")
+
+    def endings(self, problem: Problem) -> None:
+        """What no model can be shown again does not go on."""
+        state = self.call("initial", self.environment.initial, problem)
+        for rule, texts in (
+            ("A huge action ends the trajectory", (HUGE, HUGE + self.environment.delimiter)),
+            ("An action that is no text ends the trajectory", NO_TEXT),
+        ):
+            for text in texts:
+                with contextlib.suppress(_Failed):
+                    result = self.move(state, Step(text))
+                    if result.status == "running":
+                        size = f" ({len(text)} characters)" if len(text) > 200 else ""
+                        self.report(rule, f"step({_short(state)}, {_short(text)}{size}) is running")
 
     def hostile(self, problem: Problem) -> None:
         """Whatever is typed or written, nothing raises and nothing hangs."""
@@ -453,12 +513,12 @@ class _Checks:
         error: object = self.call("first_error", checker.first_error, state)
         if error is not None and not (isinstance(error, int) and 0 <= error < len(state.steps)):
             rule = "`first_error` gives the index of a step, or None"
-            self.report(rule, f"of {_short(state.texts)} it gave {_short(error)}")
+            self.report(rule, f"first_error({_short(state)}) gave {_short(error)}")
         answer = self.call("answer", self.environment.answer, state)
         wrong = answer is not None and not self.verdict("check", self.environment.check, state.problem, answer)
         if wrong and error is None and state.problem.answer is not None:
             rule = "A trajectory that ends wrong has a first error"
-            self.report(rule, f"{_short(state.texts)} of {state.problem.id!r} has none")
+            self.report(rule, f"first_error({_short(state)}) gave None")
 
 
 def _short(value: object) -> str:
@@ -478,6 +538,10 @@ def _short(value: object) -> str:
 
 def _equal(a: object, b: object) -> bool:
     return a == b or repr(a) == repr(b)  # a NaN reward is reported as such, not as a change of mind
+
+
+def _is_copied(error: BaseException | None) -> bool:
+    return isinstance(error, _Copied) or (error is not None and _is_copied(error.__cause__ or error.__context__))
 
 
 def _twice(problems: Sequence[Problem]) -> str:
