@@ -193,11 +193,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from agent.recipe import RecipeError
         from agent.solver import SolverError
         from envs.core import UnreadableQuestion
+        from envs.guarded import EnvironmentFailure
 
         if isinstance(error, RecipeError | UnreadableQuestion | OSError):
             print(f"stepwell: {error}", file=sys.stderr)
             return 2
-        if isinstance(error, SolverError):
+        if isinstance(error, SolverError | EnvironmentFailure):
             print(f"stepwell: {error}", file=sys.stderr)
             return 1
         raise

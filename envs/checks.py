@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import reprlib
 import signal
 import threading
 import time
@@ -31,6 +30,7 @@ from envs.core import (
     UnreadableQuestion,
     render,
 )
+from envs.guarded import short
 from envs.registry import MEMBERS
 
 T = TypeVar("T")
@@ -71,8 +71,6 @@ NO_TEXT: tuple[str, ...] = ("\ud800", "1\udcff", "\udfff\ud800")
 
 _SEEDS = 4  # of the problems drawn to see that splits are disjoint
 _UNCHANGED = "Nothing is ever mutated"
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
 
 
 class NonConforming(AssertionError):
@@ -176,7 +174,7 @@ class _Checks:
         Raises:
             _Failed: if there is no result to go on with; or what is in `allow`, as it came.
         """
-        shown = f"{what}({', '.join(_short(argument) for argument in arguments)})"
+        shown = f"{what}({', '.join(short(argument) for argument in arguments)})"
         before = repr(arguments)
         first = self.once(what, shown, function, arguments, allow)
         if repr(arguments) != before:
@@ -184,7 +182,7 @@ class _Checks:
         again = self.once(what, shown, function, arguments, allow)
         if not _equal(first, again):
             rule = f"`{what}` gives the same result for the same arguments"
-            self.report(rule, f"{shown} gave {_short(first)}, then {_short(again)}")
+            self.report(rule, f"{shown} gave {short(first)}, then {short(again)}")
         return first
 
     def once(
@@ -204,7 +202,7 @@ class _Checks:
             if allow is not None and isinstance(error, allow):
                 raise
             rule = "Nothing is pickled or copied" if _is_copied(error) else f"`{what}` never raises"
-            self.report(rule, f"{shown} raised {type(error).__name__}: {_short(str(error))}")
+            self.report(rule, f"{shown} raised {type(error).__name__}: {short(str(error))}")
             raise _Failed from None
         if time.monotonic() - started > self.patience:
             self.report(slow, f"{shown} took {time.monotonic() - started:.1f} s")
@@ -221,13 +219,13 @@ class _Checks:
         for name in ("name", "delimiter"):
             value: object = getattr(environment, name)
             if not isinstance(value, str) or not value:
-                self.report(f"`{name}` is a text that is not empty", f"it is {_short(value)}")
+                self.report(f"`{name}` is a text that is not empty", f"it is {short(value)}")
         depth: object = environment.max_steps
         if not isinstance(depth, int) or depth < 1:
-            self.report("`max_steps` is a whole number of at least 1", f"it is {_short(depth)}")
+            self.report("`max_steps` is a whole number of at least 1", f"it is {short(depth)}")
         for name in MEMBERS:
             if name not in ("name", "delimiter", "max_steps") and not callable(getattr(environment, name)):
-                self.report(f"`{name}` is a method", f"it is {_short(getattr(environment, name))}")
+                self.report(f"`{name}` is a method", f"it is {short(getattr(environment, name))}")
 
     def splits(self) -> list[Problem]:
         """Problems: as many as asked for, well made, distinct, disjoint between splits."""
@@ -248,7 +246,7 @@ class _Checks:
             for problem in made:
                 texts = (problem.id, problem.question)
                 if not all(isinstance(text, str) and text for text in texts):
-                    self.report("A problem has an id and a question", f"{shown} gave {_short(problem)}")
+                    self.report("A problem has an id and a question", f"{shown} gave {short(problem)}")
             self.at_home(made, split, self.seed, home)
             for seed in range(self.seed + 1, self.seed + _SEEDS):
                 others = self.call("problems", environment.problems, split, self.n, seed)
@@ -266,7 +264,7 @@ class _Checks:
             for kind, text in (("id", problem.id), ("question", problem.question)):
                 other = home.setdefault((kind, text), shown)
                 if not other.startswith(f"problems({split!r}"):
-                    self.report("The splits are disjoint", f"{other} and {shown} gave the {kind} {_short(text)}")
+                    self.report("The splits are disjoint", f"{other} and {shown} gave the {kind} {short(text)}")
                     break
 
     def answers(self, problems: Sequence[Problem]) -> None:
@@ -277,13 +275,13 @@ class _Checks:
         for a in texts:
             with contextlib.suppress(_Failed):
                 if self.verdict("same", environment.same, a, a) is not True:
-                    self.report("`same` is reflexive", f"same({_short(a)}, {_short(a)}) gave False")
+                    self.report("`same` is reflexive", f"same({short(a)}, {short(a)}) gave False")
         for a, b in zip(texts, [*texts[1:], texts[0]], strict=True):
             with contextlib.suppress(_Failed):
                 first = self.verdict("same", environment.same, a, b)
                 second = self.verdict("same", environment.same, b, a)
                 if first != second:
-                    shown = f"same({_short(a)}, {_short(b)}) gave {first}, same({_short(b)}, {_short(a)}) {second}"
+                    shown = f"same({short(a)}, {short(b)}) gave {first}, same({short(b)}, {short(a)}) {second}"
                     self.report("`same` is symmetric", shown)
         for index, (answer, problem) in enumerate(gold.items()):
             with contextlib.suppress(_Failed):
@@ -295,16 +293,16 @@ class _Checks:
         """The gold answer passes; the empty one, nonsense and most answers to other problems do not."""
         check = self.environment.check
         if not self.verdict("check", check, problem, answer):
-            self.report("The gold answer passes", f"check({problem.id!r}, {_short(answer)}) gave False")
+            self.report("The gold answer passes", f"check({problem.id!r}, {short(answer)}) gave False")
         if self.verdict("check", check, replace(problem, answer=None), answer):
-            shown = f"check({problem.id!r} without one, {_short(answer)}) gave True"
+            shown = f"check({problem.id!r} without one, {short(answer)}) gave True"
             self.report("No answer passes when the gold answer is unknown", shown)
         for text in nonsense:
             if text != answer and self.verdict("check", check, problem, text):
                 rule = "The empty answer fails" if not text.strip() else "Nonsense is no right answer"
-                self.report(rule, f"check({problem.id!r}, {_short(text)}) gave True")
+                self.report(rule, f"check({problem.id!r}, {short(text)}) gave True")
         if len(others) > 3 and all(self.verdict("check", check, problem, other) for other in others[:12]):
-            shown = f"check({problem.id!r}, {_short(others[0])}) gave True"
+            shown = f"check({problem.id!r}, {short(others[0])}) gave True"
             self.report(
                 "A wrong answer fails", f"{shown}, as with the answers of {len(others[:12]) - 1} other problems"
             )
@@ -313,25 +311,25 @@ class _Checks:
         """Call something that must return a bool."""
         result: object = self.call(what, function, *arguments)
         if not isinstance(result, bool):
-            shown = ", ".join(map(_short, arguments))
-            self.report(f"`{what}` returns True or False", f"{what}({shown}) gave {_short(result)}")
+            shown = ", ".join(map(short, arguments))
+            self.report(f"`{what}` returns True or False", f"{what}({shown}) gave {short(result)}")
         return bool(result)
 
     def questions(self, problem: Problem) -> None:
         """The environment reads its own questions; prompts are texts that do not depend on the gold answer."""
-        environment, shown = self.environment, f"read({_short(problem.question)})"
+        environment, shown = self.environment, f"read({short(problem.question)})"
         try:
             read = self.call("read", environment.read, problem.question, allow=UnreadableQuestion)
             known = read.answer is not None and problem.answer is not None
             if known and not self.verdict("check", environment.check, read, problem.answer):
                 rule = "A question read back has the same answer"
-                self.report(rule, f"{shown} gave {_short(read.answer)}, not {_short(problem.answer)}")
+                self.report(rule, f"{shown} gave {short(read.answer)}, not {short(problem.answer)}")
         except UnreadableQuestion as error:
             rule = "`read` reads the environment's own questions"
-            self.report(rule, f"{shown} raised UnreadableQuestion: {_short(str(error))}")
+            self.report(rule, f"{shown} raised UnreadableQuestion: {short(str(error))}")
         prompt: object = self.call("prompt", environment.prompt, problem)
         if not isinstance(prompt, str) or not prompt:
-            self.report("A prompt is a text that is not empty", f"prompt({problem.id!r}) gave {_short(prompt)}")
+            self.report("A prompt is a text that is not empty", f"prompt({problem.id!r}) gave {short(prompt)}")
         for other in (None, "another answer"):
             if self.call("prompt", environment.prompt, replace(problem, answer=other)) != prompt:
                 rule = "A prompt does not depend on the gold answer"
@@ -341,9 +339,8 @@ class _Checks:
         """The state before the first step."""
         state = self.call("initial", self.environment.initial, problem)
         if not isinstance(state, State) or state.steps != () or state.problem != problem:
-            self.report(
-                "`initial` gives the problem without steps", f"initial({problem.id!r}) gave {_SHORT.repr(state)}"
-            )
+            given = f"{short(state.problem)} with steps {state.steps!r}" if isinstance(state, State) else short(state)
+            self.report("`initial` gives the problem without steps", f"initial({problem.id!r}) gave {given}")
             raise _Failed
         try:
             hash(state)
@@ -351,32 +348,32 @@ class _Checks:
             self.report("States are hashable", f"hash(initial({problem.id!r})) raised {error}")
         answer = self.call("answer", self.environment.answer, state)
         if answer is not None:
-            self.report("There is no answer before the first step", f"answer({_short(state)}) gave {_short(answer)}")
+            self.report("There is no answer before the first step", f"answer({short(state)}) gave {short(answer)}")
 
     def move(self, state: State, step: Step) -> Transition:
         """Take a step and judge the transition."""
-        shown = f"step({_short(state)}, {_short(step)})"
+        shown = f"step({short(state)}, {short(step)})"
         result: object = self.call("step", self.environment.step, state, step)
         if not isinstance(result, Transition) or not isinstance(result.state, State):
-            self.report("`step` gives a Transition", f"{shown} gave {_short(result)}")
+            self.report("`step` gives a Transition", f"{shown} gave {short(result)}")
             raise _Failed
         after = result.state
         appended = len(after.steps) == len(state.steps) + 1 and after.steps[:-1] == state.steps
         if after.problem != state.problem or not appended or after.steps[-1].text != step.text:
-            self.report("`step` appends the step and changes nothing else", f"{shown} led to {_short(after.texts)}")
+            self.report("`step` appends the step and changes nothing else", f"{shown} led to {short(after.texts)}")
             raise _Failed
         try:
             hash(after)
         except TypeError as error:
             self.report("States are hashable", f"the state after {shown} raised {error}")
         if result.status not in ("running", "terminated", "truncated"):
-            self.report("A status is running, terminated or truncated", f"{shown} gave {_short(result.status)}")
+            self.report("A status is running, terminated or truncated", f"{shown} gave {short(result.status)}")
         if not isinstance(result.reward, (int, float)) or not math.isfinite(result.reward):
-            self.report("A reward is a finite number", f"{shown} gave {_short(result.reward)}")
+            self.report("A reward is a finite number", f"{shown} gave {short(result.reward)}")
         answer: object = self.call("answer", self.environment.answer, after)
         if (result.status == "terminated") != isinstance(answer, str):
             rule = "A state has an answer if and only if it terminated"
-            self.report(rule, f"{shown} is {result.status}, and its answer {_short(answer)}")
+            self.report(rule, f"{shown} is {result.status}, and its answer {short(answer)}")
         if result.status == "running" and step.finish != "step":
             rule = "A step that the policy ended or that was cut ends the trajectory"
             self.report(rule, f"{shown} is running")
@@ -404,7 +401,7 @@ class _Checks:
                     self.move(first.state, Step(text))
         if repr(first) != before or not _equal(self.move(state, Step(texts[0])), first):
             rule = "Two branches of one state do not affect each other"
-            shown = f"step({_short(state)}, {_short(texts[0])})"
+            shown = f"step({short(state)}, {short(texts[0])})"
             self.report(rule, f"{shown} gave another state after a second branch")
         for text in dict.fromkeys([*texts, "?"]):
             at, depth = state, 0
@@ -435,7 +432,7 @@ class _Checks:
         bad = [text for text in texts if not isinstance(text, str) or environment.delimiter in text]
         if not texts or bad:
             rule = "A demonstration is one or more texts without the delimiter"
-            self.report(rule, f"{shown} gave {_short(texts)}")
+            self.report(rule, f"{shown} gave {short(texts)}")
             return
         others, self.others = self.others, texts
         if others and isinstance(environment, StepChecker):  # the solution of another problem is mostly wrong
@@ -472,13 +469,13 @@ class _Checks:
             return
         answer = self.call("answer", environment.answer, result.state)
         if problem.answer is not None and not self.verdict("check", environment.check, problem, answer):
-            self.report("A demonstration ends right", f"{shown} ends in {_short(answer)}, not {_short(problem.answer)}")
+            self.report("A demonstration ends right", f"{shown} ends in {short(answer)}, not {short(problem.answer)}")
         if not isinstance(environment, StepChecker):
             return
         error = self.call("first_error", environment.first_error, result.state)
         if error is not None:
             rule = "No step of a demonstration is an error"
-            self.report(rule, f"first_error({_short(result.state)}) gave {_short(error)}")
+            self.report(rule, f"first_error({short(result.state)}) gave {short(error)}")
 
     def endings(self, problem: Problem) -> None:
         """What no model can be shown again does not go on."""
@@ -492,7 +489,7 @@ class _Checks:
                     result = self.move(state, Step(text))
                     if result.status == "running":
                         size = f" ({len(text)} characters)" if len(text) > 200 else ""
-                        self.report(rule, f"step({_short(state)}, {_short(text)}{size}) is running")
+                        self.report(rule, f"step({short(state)}, {short(text)}{size}) is running")
 
     def hostile(self, problem: Problem) -> None:
         """Whatever is typed or written, nothing raises and nothing hangs."""
@@ -513,27 +510,12 @@ class _Checks:
         error: object = self.call("first_error", checker.first_error, state)
         if error is not None and not (isinstance(error, int) and 0 <= error < len(state.steps)):
             rule = "`first_error` gives the index of a step, or None"
-            self.report(rule, f"first_error({_short(state)}) gave {_short(error)}")
+            self.report(rule, f"first_error({short(state)}) gave {short(error)}")
         answer = self.call("answer", self.environment.answer, state)
         wrong = answer is not None and not self.verdict("check", self.environment.check, state.problem, answer)
         if wrong and error is None and state.problem.answer is not None:
             rule = "A trajectory that ends wrong has a first error"
-            self.report(rule, f"first_error({_short(state)}) gave None")
-
-
-def _short(value: object) -> str:
-    match value:
-        case Problem():
-            return _short(value.id)
-        case State():
-            return f"{_short(value.problem)} after {_short(value.texts)}"
-        case Step():
-            return _short(value.text) + (f" (finish {value.finish!r})" if value.finish != "step" else "")
-        case Transition():
-            return f"{value.status} with reward {value.reward} at {_short(value.state)}"
-        case str() if len(value) < 200:
-            return repr(value)
-    return _SHORT.repr(value)
+            self.report(rule, f"first_error({short(state)}) gave None")
 
 
 def _equal(a: object, b: object) -> bool:

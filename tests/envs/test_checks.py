@@ -397,12 +397,12 @@ PLANTED: dict[str, tuple[str, str, Any]] = {  # the rule; the input and what cam
     ),
     "a state that is no key": (
         "`initial` gives the problem without steps",
-        "initial('azxyxx') gave State(",
+        "initial('azxyxx') gave 'azxyxx' with steps []",
         plant(initial=_unhashable),
     ),
     "a state with a step in it": (
         "`initial` gives the problem without steps",
-        "initial('azxyxx') gave State(",
+        "initial('azxyxx') gave 'azxyxx' with steps (Step(text='a', ",
         plant(initial=lambda problem: State(problem, (Step("a"),))),
     ),
     "an answer before the first step": (
