@@ -126,7 +126,9 @@ class Solution:
             "answer": self.answer,
             "correct": self.correct,
             "confidence": self.confidence,
-            "steps": [{"node": node, "text": graph[node]["text"], "score": graph[node]["score"]} for node in path],
+            "steps": [
+                {"node": node, **{key: graph[node][key] for key in ("text", "observation", "score")}} for node in path
+            ],
             "votes": [{"answer": each.answer, "weight": each.weight, "count": each.count} for each in self.groups],
             "strategy": graph.info.get("strategy"),
             "plan": self.plan,
