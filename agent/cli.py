@@ -138,6 +138,9 @@ def build_parser() -> _Parser:
     check.add_argument("-n", type=_positive, default=12, help="problems drawn from each split (default 12)")
     check.add_argument("--seed", type=int, default=0, metavar="N", help="which problems (default 0)")
     check.add_argument("--json", action="store_true", help="print JSON")
+    new = add("new-env", run_new_env, "write the project of a new environment, ready to run")
+    new.add_argument("name", metavar="NAME", help="of the environment, e.g. word-ladders")
+    new.add_argument("--folder", metavar="DIR", type=Path, help="of the project (default: NAME)")
     add("models", run_models, "list policies, verifiers and strategies")
     return parser
 
@@ -461,6 +464,17 @@ def run_check_env(arguments: argparse.Namespace) -> int:
         verdict = f"breaks {len(broken)} rule(s)" if broken else "conforms: no rule is broken"
         print("\n- ".join([f"environment {arguments.environment!r} {verdict}{':' if broken else ''}", *broken]))
     return 1 if broken else 0
+
+
+def run_new_env(arguments: argparse.Namespace) -> int:
+    """Write a plug-in project, and say what to do with it."""
+    from agent.scaffold import new_environment
+
+    written = new_environment(arguments.name, arguments.folder)
+    folder = written[0].parent
+    print(f"{folder}: {', '.join(str(file.relative_to(folder)) for file in written)}")
+    print(f"Next: cd {folder}; python -m pip install --editable .; stepwell check-env {arguments.name}")
+    return 0
 
 
 def run_models(arguments: argparse.Namespace) -> int:
