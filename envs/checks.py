@@ -82,7 +82,11 @@ class NonConforming(AssertionError):
 
 
 def check_environment(
-    environment: Environment, problems: Sequence[Problem] = (), seed: int = 0, n: int = 12, patience: float = 5.0
+    environment: Environment,
+    problems: Sequence[Problem] = (),
+    seed: int = 0,
+    n: int = 12,
+    patience: float | None = None,
 ) -> None:
     """Try every rule of the `Environment` protocol, and of `Demonstrator` and `StepChecker` where they apply.
 
@@ -91,11 +95,13 @@ def check_environment(
         problems: problems to try beside those the environment draws itself.
         seed: of the problems drawn and of the demonstrations.
         n: problems drawn from each split.
-        patience: seconds that any one call may take.
+        patience: seconds that any one call may take; if not given, the environment's `step_timeout`, or else 5.
 
     Raises:
         NonConforming: listing every rule that was broken.
     """
+    if patience is None:
+        patience = getattr(environment, "step_timeout", 5.0)
     broken = _Checks(environment, seed, n, patience).run(problems)
     if broken:
         raise NonConforming(f"environment {getattr(environment, 'name', type(environment).__name__)!r}", broken)
@@ -214,7 +220,7 @@ class _Checks:
     # ----------------------------------------------------------------------------------------------------- rules
 
     def attributes(self) -> None:
-        """Name, delimiter, depth; and that the rest can be called."""
+        """Name, delimiter, depth, time limit; and that the rest can be called."""
         environment = self.environment
         for name in ("name", "delimiter"):
             value: object = getattr(environment, name)
@@ -223,6 +229,9 @@ class _Checks:
         depth: object = environment.max_steps
         if not isinstance(depth, int) or depth < 1:
             self.report("`max_steps` is a whole number of at least 1", f"it is {short(depth)}")
+        limit: object = getattr(environment, "step_timeout", 1.0)
+        if not isinstance(limit, int | float) or not limit > 0:
+            self.report("`step_timeout`, if there is one, is a number of seconds above 0", f"it is {short(limit)}")
         for name in MEMBERS:
             if name not in ("name", "delimiter", "max_steps") and not callable(getattr(environment, name)):
                 self.report(f"`{name}` is a method", f"it is {short(getattr(environment, name))}")

@@ -221,6 +221,11 @@ PLANTED: dict[str, tuple[str, str, Any]] = {  # the rule; the input and what cam
     "no delimiter": ("`delimiter` is a text that is not empty", "it is ''", plant(delimiter="")),
     "no depth": ("`max_steps` is a whole number of at least 1", "it is 0", plant(max_steps=0)),
     "a name that is no text": ("`name` is a text that is not empty", "it is None", plant(name=None)),
+    "no time": (
+        "`step_timeout`, if there is one, is a number of seconds above 0",
+        "it is 0",
+        plant(step_timeout=0),
+    ),
     "a member that is no method": ("`read` is a method", "it is 'no'", plant(read="no")),
     "a member missing": (
         "An environment has name, delimiter, max_steps, read, prompt, initial, step, answer, check, same, problems",
@@ -510,6 +515,18 @@ def test_sound_environments_pass_quickly() -> None:
     check_environment(SOUND)
     check_environment(Arithmetic(), n=3)
     assert time.monotonic() - started < 20
+
+
+def test_an_environment_may_say_how_long_a_call_may_take() -> None:
+    def late(state: State, step: Step) -> Transition:
+        time.sleep(0.3 if (step.text, step.finish) == ("= = =", "answer") else 0)
+        return SOUND.step(state, step)
+
+    check_environment(plant(step=late, step_timeout=30.0), n=1)
+    with pytest.raises(
+        NonConforming, match=r"`step` returns in bounded time: step\(.*, '= = =' .*\) was stopped after 0.1 s"
+    ):
+        check_environment(plant(step=late, step_timeout=0.1), n=1)
 
 
 def test_an_environment_that_cannot_demonstrate_passes() -> None:
