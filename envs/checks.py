@@ -70,6 +70,7 @@ NO_TEXT: tuple[str, ...] = ("\ud800", "1\udcff", "\udfff\ud800")
 """Actions with half a surrogate pair, which no encoding can write: they end the trajectory."""
 
 _SEEDS = 4  # of the problems drawn to see that splits are disjoint
+_ENDED: tuple[Finish, ...] = ("answer", "length")
 _UNCHANGED = "Nothing is ever mutated"
 
 
@@ -412,6 +413,14 @@ class _Checks:
             rule = "Two branches of one state do not affect each other"
             shown = f"step({short(state)}, {short(texts[0])})"
             self.report(rule, f"{shown} gave another state after a second branch")
+        at = state
+        for text in texts:
+            for finish in _ENDED:
+                self.move(at, Step(text, finish=finish))
+            result = self.move(at, Step(text))
+            if result.status != "running":
+                break
+            at = result.state
         for text in dict.fromkeys([*texts, "?"]):
             at, depth = state, 0
             while depth < self.environment.max_steps:
@@ -422,13 +431,18 @@ class _Checks:
             self.call("render", lambda state: render(self.environment, state), at)
 
     def texts(self, problem: Problem) -> tuple[str, ...]:
-        """Steps to try: those of a demonstration, or else a question mark."""
-        if isinstance(self.environment, Demonstrator):
-            with contextlib.suppress(Exception):  # `demonstrations` reports what is wrong with it
-                written = self.environment.demonstrate(problem, random.Random(self.seed))
-                if written and all(isinstance(text, str) for text in written):
-                    return tuple(written)
-        return ("?",)
+        """Steps to try: those of a demonstration, or the likeliest `options`, or else a question mark."""
+        environment, written = self.environment, list[str]()
+        with contextlib.suppress(Exception, _TooLong), _limit(self.patience):  # what is wrong is reported elsewhere
+            if isinstance(environment, Demonstrator):
+                written = list(environment.demonstrate(problem, random.Random(self.seed)))
+            elif options := getattr(environment, "options", None):
+                state, status = environment.initial(problem), "running"
+                while status == "running" and (weights := options(state)):
+                    written.append(max(weights, key=lambda text: weights[text]))
+                    result = environment.step(state, Step(written[-1]))
+                    state, status = result.state, result.status
+        return tuple(written) if written and all(isinstance(text, str) for text in written) else ("?",)
 
     def demonstrations(self, problem: Problem) -> None:
         """A worked solution ends right, and no step of it is wrong."""
@@ -504,7 +518,7 @@ class _Checks:
         """Whatever is typed or written, nothing raises and nothing hangs."""
         environment = self.environment
         state = self.call("initial", environment.initial, problem)
-        finishes: tuple[Finish, ...] = ("step", "answer", "length")
+        finishes: tuple[Finish, ...] = ("step", *_ENDED)
         for text in (*HOSTILE, environment.delimiter, f"1{environment.delimiter}1"):
             with contextlib.suppress(_Failed, UnreadableQuestion):
                 self.call("read", environment.read, text, allow=UnreadableQuestion)

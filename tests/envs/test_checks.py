@@ -292,8 +292,13 @@ PLANTED: dict[str, tuple[str, str, Any]] = {  # the rule; the input and what cam
     ),
     "deaf to the policy": (
         "A step that the policy ended or that was cut ends the trajectory",
-        "step('azxyxx' after (), '' (finish 'answer')) is running",
+        "step('azxyxx' after (), 'x' (finish 'answer')) is running",
         plant(step=_deaf),
+    ),
+    "deaf to the policy after a step that is legal": (
+        "A step that the policy ended or that was cut ends the trajectory",
+        "step('azxyxx' after (), 'x' (finish 'answer')) is running",
+        plant(step=lambda state, step: SOUND.step(state, dataclasses.replace(step, finish="step"))),
     ),
     "huge steps": (
         "A huge action ends the trajectory",
