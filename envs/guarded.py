@@ -20,6 +20,7 @@ import math
 import os
 import queue
 import reprlib
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -27,6 +28,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, get_args
 
 from envs.core import Environment, Problem, Split, State, Status, Step, Transition, UnreadableQuestion
+from envs.registry import FILES
 
 T = TypeVar("T")
 
@@ -234,8 +236,7 @@ class Guarded:
         self.limit = getattr(environment, "step_timeout", STEP_TIMEOUT)
         if not isinstance(self.limit, int | float) or not self.limit > 0:
             raise ValueError(f"environment {self.name!r}: step_timeout is {self.limit!r}; a number above 0 is needed")
-        kind = type(environment)
-        self._shown = f"environment {self.name!r} ({kind.__module__}:{kind.__qualname__})"
+        self._shown = f"environment {self.name!r} ({_origin(type(environment))})"
         self._pool = _Pool()
         self._calls: OrderedDict[tuple[str, tuple[Any, ...]], Call] = OrderedDict()
         self._lock = threading.Lock()
@@ -374,6 +375,14 @@ class Guarded:
 
     def _problems(self, split: Split, n: int, seed: int) -> Sequence[Problem]:
         return tuple(_expect(Problem, problem) for problem in self.inside.problems(split, n, seed))
+
+
+def _origin(kind: type) -> str:
+    """What `load_environment` would find a class by."""
+    place = kind.__module__
+    if place.startswith(FILES):
+        place = str(sys.modules[place].__file__)
+    return f"{place}:{kind.__qualname__}"
 
 
 def _expect(kind: type[T], value: object) -> T:

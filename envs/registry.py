@@ -23,6 +23,7 @@ from typing import Any
 from envs.core import Environment
 
 ENTRY_POINTS = "stepwell.envs"
+FILES = "stepwell_environment_"  # what the modules that are run from files are called, up to a hash
 BUILT_IN: dict[str, str] = {
     "arithmetic": "envs.arithmetic:Arithmetic",
     "countdown": "envs.countdown:Countdown",
@@ -151,7 +152,7 @@ def _module_of(path: str) -> ModuleType:
         siblings = [str(Path(path).parent / sibling.name) for sibling in file.parent.glob("*.py")]
         raise UnusableEnvironment(f"there is no file {path!r}{nearest(path, siblings)}")
     source = file.read_bytes()
-    name = f"stepwell_environment_{hashlib.sha256(str(file).encode() + source).hexdigest()[:16]}"
+    name = f"{FILES}{hashlib.sha256(str(file).encode() + source).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

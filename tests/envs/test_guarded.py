@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from envs import (
     UnreadableQuestion,
     check_environment,
     guard,
+    load_environment,
     termination,
     transition,
     truncation,
@@ -134,6 +136,15 @@ def test_a_failure_names_the_environment_the_state_and_the_action(
     message = f"environment 'toy' ({__name__}:Odd): {asked} {did}"
     with pytest.raises(EnvironmentFailure, match="^" + re.escape(message)):
         getattr(guarded, method)(*arguments)
+
+
+def test_an_environment_from_a_file_is_named_by_it(tmp_path: Path) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text("from envs import Toy\n\n\nclass Odd(Toy):\n    def same(self, a, b):\n        return None\n")
+    with pytest.raises(
+        EnvironmentFailure, match=re.escape(f"environment 'toy' ({file}:Odd): same('1', '2') gave None")
+    ):
+        guard(load_environment(str(file))).same("1", "2")
 
 
 @pytest.mark.parametrize("method", [name for name in CALLS if name != "problems"])
