@@ -74,7 +74,10 @@ def load_environment(spec: str, **options: Any) -> Environment:
             and for an object that is no environment.
     """
     made = _call(spec, _factory(spec), options)
-    missing = [name for name in MEMBERS if not hasattr(made, name)]
+    try:
+        missing = [name for name in MEMBERS if not hasattr(made, name)]
+    except Exception as error:  # of a property
+        raise UnusableEnvironment(f"{spec!r} made a {type(made).__name__} that fails: {_said(error)}") from error
     if missing:
         raise UnusableEnvironment(
             f"{spec!r} made a {type(made).__name__}, which is no environment: it lacks {', '.join(missing)}"

@@ -1,5 +1,6 @@
 """The guide to environments is true: its blocks make up an environment, and its commands print what it says."""
 
+import io
 import re
 import shlex
 import sys
@@ -52,6 +53,16 @@ def test_the_commands_of_the_guide_print_what_it_says(
     assert printed[: len(said)] == said
     assert code == ("breaks" in output)
     assert (command.startswith("new-env")) == (folder / "word-sums").is_dir()
+
+
+def test_the_session_shows_what_the_shop_answers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("fig + grape\n/tree\n/why 1\n"))
+    assert main(["--env", "shop.py", "--policy", "scripted", "--verifier", "table", "--strategy", "beam"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("price of fig → 12 cents") == 3  # in the solution, in the tree, in the node's path
+    assert "answer  16  ✓ right" in out
 
 
 def test_every_kind_of_command_is_shown() -> None:
