@@ -27,6 +27,7 @@ from envs.core import (
     truncation,
 )
 from envs.countdown import Countdown
+from envs.guarded import EnvironmentFailure, Guarded, guard
 from envs.registry import Listed, UnusableEnvironment, list_environments, load_environment
 from envs.toy import Toy
 
@@ -36,7 +37,9 @@ __all__ = [
     "Countdown",
     "Demonstrator",
     "Environment",
+    "EnvironmentFailure",
     "Finish",
+    "Guarded",
     "Listed",
     "NonConforming",
     "Problem",
@@ -50,6 +53,7 @@ __all__ = [
     "UnreadableQuestion",
     "UnusableEnvironment",
     "check_environment",
+    "guard",
     "list_environments",
     "load_environment",
     "render",

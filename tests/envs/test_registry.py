@@ -142,6 +142,13 @@ def test_files_that_do_not_do(tmp_path: Path, source: str, message: str) -> None
         load_environment(str(path))
 
 
+def test_an_environment_whose_attributes_raise_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd_env.py"
+    path.write_text(SOURCE + "    @property\n    def delimiter(self):\n        raise RuntimeError('no line')\n")
+    with pytest.raises(UnusableEnvironment, match="made a Small that fails: RuntimeError: no line"):
+        load_environment(str(path))
+
+
 def test_a_mistyped_path_names_the_nearest_file(file: Path) -> None:
     with pytest.raises(UnusableEnvironment, match=r"did you mean '.*small_env.py'"):
         load_environment(str(file.with_name("smal_env.py")))
