@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import random
 import re
@@ -39,7 +40,6 @@ FENCE = "```"
 MAX_LINE = 400  # characters
 MAX_PROGRAM = 20_000
 MAX_NOTE = 200
-LIMITS = Limits(seconds=4.0, cpu_seconds=2)
 
 _RULES = f"""\
 # Write the Python function that is described below.
@@ -80,9 +80,11 @@ class Code:
 
     Args:
         tasks: a file of problems, see `envs.code_tasks`; by default those that ship.
+        seconds: of wall-clock time for a program and its tests; a third of it may be processor time.
         unsandboxed: if nothing on this machine isolates a program, run it all the same, with all your rights.
 
     Raises:
+        ValueError: `seconds` is not above 0.
         NoIsolation: nothing isolates a program here, and `unsandboxed` is not set.
         UnreadableTasks: the file is in none of the layouts.
         OSError: there is no such file.
@@ -92,7 +94,11 @@ class Code:
     delimiter = "\n"
     max_steps = 100
 
-    def __init__(self, tasks: str | Path | None = None, unsandboxed: bool = False) -> None:
+    def __init__(self, tasks: str | Path | None = None, seconds: float = 9.0, unsandboxed: bool = False) -> None:
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"seconds={seconds} given; it must be above 0")
+        self._limits = Limits(seconds, cpu_seconds=math.ceil(seconds / 3))
+        self.step_timeout = 2 * seconds + 10  # a call runs a program twice at most; the rest is for a busy machine
         file = resources.files("envs").joinpath("data", "code.jsonl") if tasks is None else Path(tasks).expanduser()
         self._tasks = {" ".join(task.question.split()): task for task in read_tasks(file.read_text("utf-8"), str(file))}
         self.isolation = find_isolation(unsandboxed)
@@ -244,7 +250,7 @@ class Code:
                     self._sandbox.start(
                         {"main.py": harness, "solution.py": program},
                         ["candidate", function],
-                        LIMITS,
+                        self._limits,
                         stdin=calls_out,
                         stdout=replies_in,
                     )
@@ -253,15 +259,15 @@ class Code:
                     self._sandbox.start(
                         {"main.py": harness, **modules},
                         ["tester", str(calls_in), str(len(tests))],
-                        LIMITS,
+                        self._limits,
                         stdin=replies_out,
                         stdout=verdicts.fileno(),
                         inherit=[calls_in],
                     )
                 )
-            wait(tester, LIMITS.seconds)
+            wait(tester, self._limits.seconds)
             verdicts.seek(0)
-            lines = verdicts.read(LIMITS.output).splitlines()
+            lines = verdicts.read(self._limits.output).splitlines()
         return _verdict_of(lines, tests)
 
 

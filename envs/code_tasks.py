@@ -143,17 +143,15 @@ def _human_eval(row: Mapping[str, Any]) -> Task:
         head += "\n"
     hidden = f"{_text(row, 'test')}\n\ncheck({function})\n"
     solution = head + _text(row, "canonical_solution")
-    return Task(
-        _text(row, "task_id"), function, "", head, head, _examples(head, function), (hidden,), solution, "test"
-    )
+    return Task(_text(row, "task_id"), function, "", head, head, _examples(head, function), (hidden,), solution, "test")
 
 
 def _examples(head: str, function: str) -> tuple[str, ...]:
     """The examples in the docstring of a function that can be tests."""
     try:
-        nodes = ast.walk(ast.parse(head))
-        docstrings = [ast.get_docstring(node) for node in nodes if getattr(node, "name", None) == function]
-        found = doctest.DocTestParser().get_examples("\n".join(text or "" for text in docstrings))
+        defined = [node for node in ast.walk(ast.parse(head)) if isinstance(node, ast.FunctionDef)]
+        docstrings = [ast.get_docstring(node) or "" for node in defined if node.name == function]
+        found = doctest.DocTestParser().get_examples("\n".join(docstrings))
     except (SyntaxError, ValueError):  # a head with faulty indentation, say
         return ()
     tests = []

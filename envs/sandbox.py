@@ -42,6 +42,7 @@ from typing import Literal, Protocol
 from loguru import logger
 
 MIB = 1 << 20
+PATIENCE = 30.0  # seconds for the program that tries an isolation
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,17 @@ class NoIsolation(RuntimeError):
 
 
 class Isolation(Protocol):
-    """What confines a program: `describe` says it to people, `command` puts it in front of the interpreter.
-
-    Attributes:
-        name: in a word.
-        confined: whether a program is kept from files, network and other processes.
-    """
+    """What confines a program: `describe` says it to people, `command` puts it in front of the interpreter."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """In a word."""
+        ...
 
     @property
-    def confined(self) -> bool: ...
+    def confined(self) -> bool:
+        """Whether a program is kept from files, network and other processes."""
+        ...
 
     def describe(self) -> str:
         """One line: what is in force."""
@@ -135,17 +135,18 @@ _INTERPRETER = ("-s", "-S", "-P", "-B", "-X", "utf8")
 _ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 
 # System calls that a function under test has no use for: new processes and threads (so that limits are of the whole),
-# network, other processes' memory, new namespaces and mounts, memory that no limit counts, and the kernel's odd corners.
+# network, other processes' memory, new namespaces and mounts, memory that no limit counts, the kernel's odd corners.
 _DENIED = """
     fork vfork clone clone3 execveat socket
     ptrace process_vm_readv process_vm_writev kcmp process_madvise pidfd_getfd perf_event_open
-    unshare setns mount umount umount2 pivot_root chroot open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
+    unshare setns mount umount umount2 pivot_root chroot open_tree move_mount mount_setattr
+    fsopen fsconfig fsmount fspick
     shmget shmat shmctl msgget msgsnd semget semtimedop mq_open memfd_create memfd_secret
     add_key keyctl request_key bpf userfaultfd io_uring_setup io_uring_enter io_uring_register
     open_by_handle_at name_to_handle_at fanotify_init quotactl acct syslog personality modify_ldt uselib
     init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff
     settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname iopl ioperm
-""".split()
+"""
 
 
 @dataclass(frozen=True)
@@ -258,10 +259,9 @@ def _bubblewrap() -> Bubblewrap:
         raise NoIsolation("bubblewrap (bwrap) is not installed")
     visible, hidden = _interpreter_files()
     version = subprocess.run([executable, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    python = str(Path(sys._base_executable).resolve())
-    isolation = Bubblewrap(executable, version, python, visible, hidden, _compiled_filter())
+    isolation = Bubblewrap(executable, version, visible[0], visible, hidden, _compiled_filter())
     try:
-        result = Sandbox(isolation).run("import os; print(os.getpid(), os.getuid())", limits=Limits(seconds=20))
+        result = Sandbox(isolation).run("import os; print(os.getpid(), os.getuid())", limits=Limits(seconds=PATIENCE))
     except OSError as error:
         raise NoIsolation(f"{executable} cannot be run: {error}") from None
     if result.code != 0 or not re.fullmatch(rb"\d 65534\n", result.stdout):
@@ -271,10 +271,10 @@ def _bubblewrap() -> Bubblewrap:
 
 
 def _interpreter_files() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the interpreter needs, and the folders of installed packages inside it (their tests may hold answers)."""
-    python = Path(sys._base_executable).resolve()
+    """The interpreter (no virtual environment's) and what it needs; the folders of installed packages within."""
+    python = Path(vars(sys)["_base_executable"]).resolve()
     library = Path(sysconfig.get_path("stdlib"))
-    extensions = Path(sysconfig.get_config_var("DESTSHARED") or library / "lib-dynload")
+    extensions = Path(sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})) / "lib-dynload"
     binaries = [str(python), *map(str, sorted(extensions.glob("*.so")))]
     # ldd fails on what is linked statically, and says all it knows of the others
     linked = subprocess.run(["ldd", *binaries], capture_output=True, text=True, check=False).stdout
@@ -303,7 +303,7 @@ def _compiled_filter() -> bytes:
     allow, unknown = 0x7FFF0000, -1
     context = library.seccomp_init(allow)
     try:
-        for name in _DENIED:
+        for name in _DENIED.split():
             number = library.seccomp_syscall_resolve_name(name.encode())
             if number == unknown:  # younger than the library, so it has no number to ask for on this machine
                 continue
@@ -329,9 +329,7 @@ class Sandbox:
     def __init__(self, isolation: Isolation) -> None:
         self.isolation = isolation
 
-    def run(
-        self, source: str, arguments: Sequence[str] = (), stdin: bytes = b"", limits: Limits = Limits()
-    ) -> Result:
+    def run(self, source: str, arguments: Sequence[str] = (), stdin: bytes = b"", limits: Limits = Limits()) -> Result:
         """Run a program to its end, or to the end of its time.
 
         Args:

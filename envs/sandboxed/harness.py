@@ -204,4 +204,7 @@ def tester(calls: str, tests: str) -> None:
 
 
 if __name__ == "__main__":
-    {"candidate": candidate, "tester": tester}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "candidate":
+        candidate(*sys.argv[2:])
+    else:
+        tester(*sys.argv[2:])
