@@ -545,5 +545,14 @@ def test_it_is_solved_on_the_command_line(code: Code) -> None:
     command = [sys.executable, "-m", "agent.cli", "solve", question, "--config", "code"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
-    assert "def " in done.stdout
+    assert "✓ right" in done.stdout
     assert "bubblewrap" in done.stderr  # which isolation is in force is said at start
+
+
+def test_it_is_solved_in_the_session(code: Code) -> None:
+    question = " ".join(code.problems("train", 1, seed=2)[0].question.split())
+    command = [sys.executable, "-m", "agent.cli", "--config", "code"]
+    done = subprocess.run(command, input=question, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "def " in done.stdout
+    assert "✓ right" in done.stdout
