@@ -251,20 +251,29 @@ def find_isolation(unsandboxed: bool = False) -> Isolation:
     return found
 
 
+_TRIAL = """
+import os
+try:
+    os.fork()
+except PermissionError:
+    print(os.getpid() < 10, os.getuid(), os.path.exists("/etc"))
+"""
+
+
 def _bubblewrap() -> Bubblewrap:
     if not sys.platform.startswith("linux"):
         raise NoIsolation(f"bubblewrap needs Linux, and this is {sys.platform}")
     executable = shutil.which("bwrap")
     if executable is None:
         raise NoIsolation("bubblewrap (bwrap) is not installed")
-    visible, hidden = _interpreter_files()
-    version = subprocess.run([executable, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    isolation = Bubblewrap(executable, version, visible[0], visible, hidden, _compiled_filter())
     try:
-        result = Sandbox(isolation).run("import os; print(os.getpid(), os.getuid())", limits=Limits(seconds=PATIENCE))
+        visible, hidden = _interpreter_files()
+        version = subprocess.run([executable, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+        isolation = Bubblewrap(executable, version, visible[0], visible, hidden, _compiled_filter())
+        result = Sandbox(isolation).run(_TRIAL, limits=Limits(seconds=PATIENCE))
     except OSError as error:
-        raise NoIsolation(f"{executable} cannot be run: {error}") from None
-    if result.code != 0 or not re.fullmatch(rb"\d 65534\n", result.stdout):
+        raise NoIsolation(f"bubblewrap or ldd cannot be run: {error}") from None
+    if (result.code, result.stdout) != (0, b"True 65534 False\n"):
         said = result.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"{result.status} {result.code}"]
         raise NoIsolation(f"{version} does not work here ({said[0][:200]})")
     return isolation
