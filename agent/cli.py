@@ -256,7 +256,9 @@ def _quiet(level: str = "ERROR") -> None:
     from loguru import logger
 
     logger.remove()
-    logger.add(sys.stderr, level=level, format="{time:HH:mm:ss} {level: <7} {message}")
+    # what confines the code that a model wrote is always said
+    said: dict[str | None, str | int | bool] = {"": level, "envs.sandbox": "INFO"}
+    logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")
 
 
 # -------------------------------------------------------------------------------------------------------- commands
