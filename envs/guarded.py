@@ -37,7 +37,7 @@ LOADING: Final = 300.0  # seconds that `problems` may take: it may have to load 
 WORKERS: Final = min(32, (os.cpu_count() or 1) + 4)  # calls of one environment that run at once
 _IDLE = 5.0  # seconds after which a thread without work ends
 _TICK = 0.1  # seconds between two looks at the time that calls take
-_KEPT = 1 << 14  # results remembered
+_KEPT = 1 << 16  # results remembered: more than the searches that run at once have on their way
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
