@@ -26,6 +26,7 @@ ENTRY_POINTS = "stepwell.envs"
 FILES = "stepwell_environment_"  # what the modules that are run from files are called, up to a hash
 BUILT_IN: dict[str, str] = {
     "arithmetic": "envs.arithmetic:Arithmetic",
+    "chemistry": "envs.chemistry:Chemistry",
     "code": "envs.code:Code",
     "countdown": "envs.countdown:Countdown",
     "toy": "envs.toy:Toy",
