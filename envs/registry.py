@@ -29,6 +29,7 @@ BUILT_IN: dict[str, str] = {
     "chemistry": "envs.chemistry:Chemistry",
     "code": "envs.code:Code",
     "countdown": "envs.countdown:Countdown",
+    "reasoning-gym": "envs.reasoning_gym:load_task",
     "toy": "envs.toy:Toy",
 }
 MEMBERS = tuple(name for name in vars(Environment) if not name.startswith("_"))
