@@ -226,7 +226,8 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     )
 
     config, where = read_config(arguments.config or default_config(arguments.env))
-    if arguments.env and config.get("environment") != arguments.env:
+    named = config.get("environment")
+    if arguments.env and (named.get("name") if isinstance(named, dict) else named) != arguments.env:
         config["environment"] = arguments.env
     for key in ("policy", "verifier", "temperature", "seed"):
         if getattr(arguments, key) is not None:

@@ -26,8 +26,10 @@ ENTRY_POINTS = "stepwell.envs"
 FILES = "stepwell_environment_"  # what the modules that are run from files are called, up to a hash
 BUILT_IN: dict[str, str] = {
     "arithmetic": "envs.arithmetic:Arithmetic",
+    "chemistry": "envs.chemistry:Chemistry",
     "code": "envs.code:Code",
     "countdown": "envs.countdown:Countdown",
+    "reasoning-gym": "envs.reasoning_gym:load_task",
     "toy": "envs.toy:Toy",
 }
 MEMBERS = tuple(name for name in vars(Environment) if not name.startswith("_"))
