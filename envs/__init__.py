@@ -26,12 +26,14 @@ from envs.core import (
     transition,
     truncation,
 )
+from envs.countdown import Countdown
 from envs.registry import Listed, UnusableEnvironment, list_environments, load_environment
 from envs.toy import Toy
 
 __all__ = [
     "SPLITS",
     "Arithmetic",
+    "Countdown",
     "Demonstrator",
     "Environment",
     "Finish",

@@ -25,6 +25,7 @@ from envs.core import Environment
 ENTRY_POINTS = "stepwell.envs"
 BUILT_IN: dict[str, str] = {
     "arithmetic": "envs.arithmetic:Arithmetic",
+    "countdown": "envs.countdown:Countdown",
     "toy": "envs.toy:Toy",
 }
 MEMBERS = tuple(name for name in vars(Environment) if not name.startswith("_"))

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from loguru import logger
 from torch.nn.functional import log_softmax
-from transformers import LlamaConfig, LlamaForTokenClassification, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from envs.core import Environment, Problem, Split, State, Step, StepChecker
 from envs.llama import Ids, ModelConfig, Tokens
@@ -35,8 +35,11 @@ from envs.optim import Optimizers, load_checkpoint, save_checkpoint
 # them with. No policy is imported; the caller hands one in.
 from policies.core import Policy, Propose, Proposed, Usage
 from verifiers.core import Score, Verifier
+from verifiers.growth import Learner, grow
 from verifiers.lab import LabVerifier, lay_out
 from verifiers.metrics import agreement, auroc, best_threshold, ece
+
+_BESIDE_LABELS = 0.3  # weight of the likelihood loss once there are labels
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,17 @@ class PrmRecipe:
         environment: name in the registry.
         policy: whose samples it learns from (name or folder).
         backbone: the causal model whose weights it starts from (name of a policy or folder).
-        extra_layers: layers put on top of the backbone's, which start as the identity. A policy knows the right
-            result only at its last layer; what compares it with the one that was written must come after.
+        extra_layers: 0 trains the backbone itself, under a new head; 2 or more train that many new layers on top of
+            the frozen backbone and a layer that compares what it expected with what was written (`verifiers.growth`).
+        warm_up: tokens on which the extra layers first learn the backbone's log-likelihoods, without labels.
         problems: of the train split.
         held_out: problems of the calibration split, for the report.
         solutions: sampled for each problem.
         rollouts: completions sampled from each distinct unfinished prefix of the solutions.
         temperature: of solutions and rollouts.
-        uniform: share of the problems whose solutions all ended alike that is kept, with weights that make up for the
-            others; what tells a right step from a wrong one is in the problems whose solutions ended differently.
+        uniform: share of the problems whose solutions all ended alike that is rolled out and kept, with weights that
+            make up for the others; what tells a right step from a wrong one is in the problems whose solutions ended
+            differently.
         epochs: passes over the data.
         batch_tokens: tokens per optimiser step, padding included.
         muon_lr: peak learning rate of the matrices (Muon).
@@ -69,6 +74,7 @@ class PrmRecipe:
     policy: str = "arithmetic-s"
     backbone: str = "arithmetic-m"
     extra_layers: int = 0
+    warm_up: int = 0
     problems: int = 2000
     held_out: int = 200
     solutions: int = 8
@@ -87,14 +93,16 @@ class PrmRecipe:
 
 @dataclass(frozen=True)
 class Solution:
-    """One distinct sampled solution of a problem and what became of its prefixes.
+    """One distinct sampled trajectory of a problem and what became of its prefixes.
 
     Args:
         problem: its id.
         texts: of the steps.
         right: for each step, how many of the completions through the prefix that ends with it ended right.
         total: for each step, how many completions there were (1 at the end of the solution).
-        count: how often the solution was sampled.
+        count: how often it was sampled.
+        start: 0 for a solution; for a rollout, how many steps it was given: the labels of those belong to the
+            solutions they were taken from, only the later ones are its own.
     """
 
     problem: str
@@ -102,6 +110,7 @@ class Solution:
     right: tuple[int, ...]
     total: tuple[int, ...]
     count: int
+    start: int = 0
 
     @property
     def labels(self) -> list[float]:
@@ -115,10 +124,11 @@ def label_steps(
     solutions: Sequence[State],
     rollouts: Mapping[tuple[str, ...], Sequence[State]],
 ) -> list[Solution]:
-    """Label every step of the distinct solutions of a problem.
+    """Label every step of the distinct solutions of a problem, and of the distinct rollouts from their prefixes.
 
-    The completions through a prefix are the sampled solutions that pass through it and the rollouts from it. Those
-    from longer prefixes pass through it too, but would weigh by how many steps happened to follow.
+    The completions through a prefix of a solution are the solutions that pass through it and the rollouts from it.
+    Those from longer prefixes pass through it too, but would weigh by how many steps happened to follow. A prefix
+    that only rollouts reached has the rollouts that pass through it.
 
     Args:
         environment: checks the final answers.
@@ -131,22 +141,30 @@ def label_steps(
         answer = environment.answer(state)
         return answer is not None and environment.check(problem, answer)
 
-    counts: dict[tuple[str, ...], int] = {}
-    tally: dict[tuple[str, ...], list[int]] = {}
-    for state in solutions:
-        counts[state.texts] = counts.get(state.texts, 0) + 1
-        for end in range(1, len(state.steps) + 1):
+    def count(tally: dict[tuple[str, ...], list[int]], state: State, first: int) -> None:
+        for end in range(first, len(state.steps) + 1):
             entry = tally.setdefault(state.texts[:end], [0, 0])
             entry[0] += is_right(state)
             entry[1] += 1
+
+    counts: dict[tuple[int, tuple[str, ...]], int] = {}
+    solved: dict[tuple[str, ...], list[int]] = {}
+    rolled: dict[tuple[str, ...], list[int]] = {}
+    for state in solutions:
+        counts[0, state.texts] = counts.get((0, state.texts), 0) + 1
+        count(solved, state, 1)
     for prefix, states in rollouts.items():
-        tally[prefix][0] += sum(map(is_right, states))
-        tally[prefix][1] += len(states)
+        solved[prefix][0] += sum(map(is_right, states))
+        solved[prefix][1] += len(states)
+        for state in states:
+            key = (len(prefix), state.texts)
+            counts[key] = counts.get(key, 0) + 1
+            count(rolled, state, len(prefix) + 1)
     made = []
-    for texts, count in counts.items():
-        entries = [tally[texts[:end]] for end in range(1, len(texts) + 1)]
+    for (start, texts), times in counts.items():
+        entries = [solved.get(texts[:end]) or rolled[texts[:end]] for end in range(1, len(texts) + 1)]
         right, total = tuple(entry[0] for entry in entries), tuple(entry[1] for entry in entries)
-        made.append(Solution(problem.id, texts, right, total, count))
+        made.append(Solution(problem.id, texts, right, total, times, start))
     return made
 
 
@@ -181,13 +199,13 @@ class SampleFile:
     def _take(self, line: dict[str, Any]) -> None:
         self.generated += line["generated"]
         self.solutions[line["problem"]] = [
-            Solution(line["problem"], tuple(each["texts"]), tuple(each["right"]), tuple(each["total"]), each["count"])
-            for each in line["solutions"]
+            Solution(line["problem"], tuple(texts), tuple(right), tuple(total), count, start)
+            for texts, right, total, count, start in line["solutions"]
         ]
 
     def append(self, problem: str, solutions: Sequence[Solution], generated: int) -> None:
         """Add a problem; on return it is on the disk."""
-        rows = [{key: value for key, value in asdict(each).items() if key != "problem"} for each in solutions]
+        rows = [(each.texts, each.right, each.total, each.count, each.start) for each in solutions]
         line = {"problem": problem, "generated": generated, "solutions": rows}
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -212,9 +230,13 @@ def collect(
     policy: Policy,
     problems: Sequence[Problem],
     file: SampleFile,
+    uniform: float = 1.0,
     concurrency: int = 32,
 ) -> None:
-    """Sample and label what a file still lacks of some problems, many at a time, each line durable once written."""
+    """Sample and label what a file still lacks of some problems, many at a time, each line durable once written.
+
+    Problems whose solutions all ended alike and that `problem_weights` will leave out are not rolled out.
+    """
     waiting = iter([problem for problem in problems if problem.id not in file.solutions])
     running: dict[int, _Open] = {}
     ticket, started, first = 0, time.monotonic(), len(file.solutions)
@@ -232,7 +254,9 @@ def collect(
             job.usage += reply.usage
             if not job.solutions:
                 job.solutions = _trajectories([environment.initial(job.problem)], reply)[0]
-                job.prefixes = _unfinished(environment, job.solutions)
+                alike = len({each.labels[-1] for each in label_steps(environment, job.problem, job.solutions, {})}) == 1
+                skip = alike and not _kept(job.problem.id, uniform)
+                job.prefixes = [] if skip else _unfinished(environment, job.solutions)
                 if job.prefixes:
                     seeds_of = tuple(_seeds(recipe, state, recipe.rollouts, "rollout") for state in job.prefixes)
                     request = Propose(tuple(job.prefixes), seeds_of, recipe.temperature, None, job.problem.id)
@@ -283,9 +307,10 @@ def _seeds(recipe: PrmRecipe, state: State, n: int, purpose: str) -> tuple[int, 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a solution, the positions that close its steps, and what the score there should be."""
+    """Token ids of a prompt and a solution (from `start` on), the positions that close its steps, the scores there."""
 
     ids: Ids
+    start: int
     positions: tuple[int, ...]
     targets: tuple[float, ...]
     weight: float
@@ -295,11 +320,14 @@ def problem_weights(solutions: Sequence[Solution], uniform: float) -> dict[str, 
     """Weights of problems: 1 if its solutions ended differently, else 1 / uniform for a share `uniform`, and 0."""
     outcomes: dict[str, set[bool]] = {}
     for each in solutions:
-        outcomes.setdefault(each.problem, set()).add(each.labels[-1] > 0)
-    draws = {problem: random.Random(f"uniform/{problem}").random() for problem in outcomes}
-    return {
-        problem: 1.0 if len(seen) > 1 else (draws[problem] < uniform) / uniform for problem, seen in outcomes.items()
-    }
+        if each.start == 0:
+            outcomes.setdefault(each.problem, set()).add(each.labels[-1] > 0)
+    return {problem: 1.0 if len(seen) > 1 else _kept(problem, uniform) / uniform for problem, seen in outcomes.items()}
+
+
+def _kept(problem: str, uniform: float) -> bool:
+    """Whether a problem is of the share that is kept even if its solutions all end alike."""
+    return random.Random(f"uniform/{problem}").random() < uniform
 
 
 def example(
@@ -307,11 +335,12 @@ def example(
 ) -> Example:
     """Read a solution exactly as `LabVerifier` will; steps without text are not learnt from."""
     layout = lay_out(tokens, environment, replay(environment, problem, solution))
-    targets: dict[int, float] = {}
-    for origin, target in zip(layout.origin, solution.labels, strict=True):
+    first: dict[int, tuple[int, float]] = {}
+    for step, (origin, target) in enumerate(zip(layout.origin, solution.labels, strict=True)):
         if origin:
-            targets.setdefault(origin, target)
-    return Example(layout.keys[-1], layout.closing, tuple(targets.values()), weight * solution.count)
+            first.setdefault(origin, (step, target))
+    own = {layout.closing[origin - 1]: target for origin, (step, target) in first.items() if step >= solution.start}
+    return Example(layout.keys[-1], len(layout.keys[0]), tuple(own), tuple(own.values()), weight * solution.count)
 
 
 def replay(environment: Environment, problem: Problem, solution: Solution) -> State:
@@ -335,20 +364,39 @@ def batches(examples: Sequence[Example], batch_tokens: int, seed: str) -> list[l
     return made
 
 
-def loss_of(model: LlamaForTokenClassification, batch: Sequence[Example], device: torch.device) -> torch.Tensor:
-    """Cross-entropy with soft labels at the closing tokens, weighted by how often a solution was sampled."""
-    longest = max(len(each.ids) for each in batch)
-    ids = torch.zeros(len(batch), longest, dtype=torch.long)  # right padding needs no mask under causal attention
+def pad(batch: Sequence[Example], device: torch.device) -> torch.Tensor:
+    """(rows, longest) ids; right padding needs no mask under causal attention."""
+    ids = torch.zeros(len(batch), max(len(each.ids) for each in batch), dtype=torch.long)
     for row, each in enumerate(batch):
         ids[row, : len(each.ids)] = torch.tensor(each.ids)
-    rows = torch.tensor([row for row, each in enumerate(batch) for _ in each.positions])
-    columns = torch.tensor([position for each in batch for position in each.positions])
+    return ids.to(device)
+
+
+def label_loss(head: torch.nn.Module, hidden: torch.Tensor, batch: Sequence[Example]) -> torch.Tensor:
+    """Cross-entropy with soft labels at the closing tokens, weighted by how often a solution was sampled.
+
+    Args:
+        head: from hidden states to the logits of the two labels.
+        hidden: (rows, longest, width), of the ids that `pad` gives.
+        batch: the examples.
+    """
+    device = hidden.device
+    rows = torch.tensor([row for row, each in enumerate(batch) for _ in each.positions], device=device)
+    columns = torch.tensor([position for each in batch for position in each.positions], device=device)
     targets = torch.tensor([target for each in batch for target in each.targets], device=device)
     weights = torch.tensor([each.weight for each in batch for _ in each.positions], device=device)
-    hidden = model.model(ids.to(device), use_cache=False).last_hidden_state[rows.to(device), columns.to(device)]
-    logs = log_softmax(model.score(hidden).float(), -1)
+    logs = log_softmax(head(hidden[rows, columns]).float(), -1)
     losses = -(targets * logs[:, 1] + (1 - targets) * logs[:, 0])
     return (losses * weights).sum() / weights.sum()
+
+
+def likelihood_loss(
+    learner: Learner, ids: torch.Tensor, states: tuple[torch.Tensor, ...], batch: Sequence[Example]
+) -> torch.Tensor:
+    """`Learner.likelihood_loss` over the tokens of the solutions."""
+    places = torch.arange(ids.shape[1])
+    own = torch.stack([(places >= each.start) & (places < len(each.ids)) for each in batch])
+    return learner.likelihood_loss(ids, states, own.to(ids.device))
 
 
 def train_prm(
@@ -374,27 +422,31 @@ def train_prm(
         checkpoint_seconds: time between checkpoints.
 
     Returns:
-        The folder, holding config.json, model.safetensors (float16), tokenizer.json and training.json (the recipe,
+        The folder, holding config.json, model.safetensors, tokenizer.json and training.json (the recipe,
         counts of what was sampled and seen, the loss as it fell, and the report of `report`).
     """
     files: dict[Split, SampleFile] = {}
     problems: dict[Split, dict[str, Problem]] = {}
-    sizes: tuple[tuple[Split, int], ...] = (("train", recipe.problems), ("calibration", recipe.held_out))
-    for split, n in sizes:
+    sizes: tuple[tuple[Split, int, float], ...] = (
+        ("train", recipe.problems, recipe.uniform),
+        ("calibration", recipe.held_out, 1.0),
+    )
+    for split, n, uniform in sizes:
         keys = ("environment", "policy", "solutions", "rollouts", "temperature", "seed")
         header = {"split": split} | {key: value for key, value in asdict(recipe).items() if key in keys}
+        header["uniform"] = uniform
         files[split] = SampleFile(samples / f"{split}.jsonl", header)
         chosen = environment.problems(split, n, recipe.seed)
         problems[split] = {problem.id: problem for problem in chosen}
-        collect(recipe, environment, policy, chosen, files[split])
+        collect(recipe, environment, policy, chosen, files[split], uniform)
     learnt = [each for id in problems["train"] for each in files["train"].solutions[id]]
     record = {"recipe": asdict(recipe)} | _fit(
         recipe, environment, backbone, folder, problems["train"], learnt, device, checkpoint_seconds
     )
-    held = [each for id in problems["calibration"] for each in files["calibration"].solutions[id]]
+    held = [each for id in problems["calibration"] for each in files["calibration"].solutions[id] if not each.start]
     verifier = LabVerifier(folder, environment, device=device)
     record["sampled_tokens"] = files["train"].generated
-    record["report"] = report(verifier, environment, problems, learnt[:2000], held)
+    record["report"] = report(verifier, environment, problems, [each for each in learnt if not each.start][:2000], held)
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
     logger.info("report: {}", record["report"])
     return folder
@@ -412,17 +464,6 @@ def _fit(
 ) -> dict[str, Any]:
     """Train on labelled solutions and save the model; returns the counts for the record."""
     torch.manual_seed(recipe.seed)
-    config = LlamaConfig.from_pretrained(backbone, local_files_only=True, num_labels=2)
-    config.classifier_dropout = 0.0  # the class would take 0.1 if it were not said
-    config.num_hidden_layers += recipe.extra_layers
-    model = LlamaForTokenClassification.from_pretrained(
-        backbone, config=config, dtype=torch.float32, local_files_only=True
-    ).to(device)
-    with torch.no_grad():
-        for layer in model.model.layers[config.num_hidden_layers - recipe.extra_layers :]:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-    model.train()
     tokens = Tokens(backbone, ModelConfig.read(backbone).begin)
     weights = problem_weights(solutions, recipe.uniform)
     examples = [
@@ -430,25 +471,44 @@ def _fit(
         for each in solutions
         if weights[each.problem]
     ]
-    examples = [each for each in examples if each.positions and len(each.ids) <= model.config.max_position_embeddings]
-    plan = [
-        batch
-        for epoch in range(recipe.epochs)
-        for batch in batches(examples, recipe.batch_tokens, f"{recipe.seed}/{epoch}")
-    ]
-    optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
+    config = LlamaConfig.from_pretrained(backbone, local_files_only=True, num_labels=2)
+    examples = [each for each in examples if each.positions and len(each.ids) <= config.max_position_embeddings]
+    learner: Learner | None = None
+    if recipe.extra_layers:
+        known = LlamaForCausalLM.from_pretrained(backbone, dtype=torch.float32, local_files_only=True).eval()
+        typical = torch.tensor([examples[0].ids])
+        learner = Learner(grow(known, recipe.extra_layers, typical), known).to(device)
+        model = learner.prm
+    else:
+        config.classifier_dropout = 0.0  # the class would take 0.1 if it were not said
+        model = LlamaForTokenClassification.from_pretrained(
+            backbone, config=config, dtype=torch.float32, local_files_only=True
+        ).to(device)
+    whole = model if learner is None else learner
+    whole.train()
+    warm, plan = _plan(recipe, examples)
+    optimizers = Optimizers(whole, recipe.muon_lr, recipe.adam_lr)
     progress: dict[str, Any] = {"steps": 0, "tokens": 0, "seconds": 0.0, "recent": 0.0, "losses": []}
     checkpoint = folder / "checkpoint" / "state.safetensors"
     if checkpoint.exists():
-        progress = load_checkpoint(checkpoint, model, optimizers)
+        progress = load_checkpoint(checkpoint, whole, optimizers)
         logger.info("going on from step {} of {}", progress["steps"], len(plan))
     last_saved, started = time.monotonic(), time.monotonic() - progress["seconds"]
     for batch in plan[progress["steps"] :]:
         chosen = [examples[index] for index in batch]
-        loss = loss_of(model, chosen, torch.device(device))
+        ids = pad(chosen, torch.device(device))
+        step = progress["steps"]
+        if learner is None:
+            hidden = model.model(ids, use_cache=False).last_hidden_state
+            loss = label_loss(model.score, hidden, chosen)
+        else:
+            states = learner.states(ids)
+            loss = likelihood_loss(learner, ids, states, chosen)
+            if step >= warm:
+                loss = _BESIDE_LABELS * loss + label_loss(model.score, states[-1], chosen)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizers.step(progress["steps"] / len(plan))
+        torch.nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
+        optimizers.step(step / warm if step < warm else (step - warm) / (len(plan) - warm))
         progress["steps"] += 1
         progress["tokens"] += sum(len(each.ids) for each in chosen)
         progress["seconds"] = round(time.monotonic() - started, 1)
@@ -457,11 +517,12 @@ def _fit(
             progress["losses"].append([progress["tokens"], round(progress["recent"], 4)])
             logger.info("step {} of {}, loss {:.4f}", progress["steps"], len(plan), progress["recent"])
         if time.monotonic() - last_saved > checkpoint_seconds:
-            save_checkpoint(checkpoint, model, optimizers, progress)
+            save_checkpoint(checkpoint, whole, optimizers, progress)
             last_saved = time.monotonic()
     parameters = model.num_parameters()
     model.eval()
-    model.to("cpu", torch.float16).save_pretrained(folder)
+    # half precision holds a fine-tuned backbone, but not the small numbers of one that has grown
+    model.to("cpu", torch.float16 if learner is None else torch.float32).save_pretrained(folder)
     PreTrainedTokenizerFast.from_pretrained(backbone, local_files_only=True).save_pretrained(folder)
     if checkpoint.exists():
         checkpoint.unlink()
@@ -469,6 +530,22 @@ def _fit(
     del progress["recent"]
     steps = {"solutions": len(solutions), "labelled_steps": sum(len(each.positions) for each in examples)}
     return {"parameters": parameters} | steps | progress
+
+
+def _plan(recipe: PrmRecipe, examples: Sequence[Example]) -> tuple[int, list[list[int]]]:
+    """How many batches of the warm-up come first, and all batches in order, as indices of examples."""
+    plan: list[list[int]] = []
+    seen = 0
+    while seen < recipe.warm_up and recipe.extra_layers:
+        for batch in batches(examples, recipe.batch_tokens, f"{recipe.seed}/warm-up/{len(plan)}"):
+            if seen >= recipe.warm_up:
+                break
+            plan.append(batch)
+            seen += sum(len(examples[index].ids) for index in batch)
+    warm = len(plan)
+    for epoch in range(recipe.epochs):
+        plan += batches(examples, recipe.batch_tokens, f"{recipe.seed}/{epoch}")
+    return warm, plan
 
 
 # ---------------------------------------------------------------------------------------------------------- report

@@ -23,8 +23,9 @@ from verifiers.training import (
     batches,
     collect,
     example,
+    label_loss,
     label_steps,
-    loss_of,
+    pad,
     report,
     train_prm,
 )
@@ -48,12 +49,19 @@ def test_labels_are_the_share_of_all_completions_through_a_prefix(chatter: Envir
         ("a",): [path("a", "#bb"), path("a", "#b")],
         ("a", "b"): [path("a", "b", "#b"), path("a", "b", "x", "y", "z")],
     }
-    first, second, third = label_steps(chatter, problem, solutions, rollouts)
+    first, second, third, *rolled = label_steps(chatter, problem, solutions, rollouts)
     # through "a": three solutions, two of them right, and two rollouts, one of them right
     assert first == Solution("p", ("a", "#aa"), (3, 2), (5, 2), 2)
     assert second == Solution("p", ("a", "b", "#a"), (3, 0, 0), (5, 3, 1), 1)
     assert third == Solution("p", ("c", "d", "e", "f", "g"), (0,) * 5, (1,) * 5, 1)
     assert first.labels == [0.6, 1.0]
+    # rollouts: what they were given has the label of the solution's prefix, what only they reached their own outcomes
+    assert rolled == [
+        Solution("p", ("a", "#bb"), (3, 1), (5, 1), 1, 1),
+        Solution("p", ("a", "#b"), (3, 0), (5, 1), 1, 1),
+        Solution("p", ("a", "b", "#b"), (3, 0, 0), (5, 3, 1), 1, 2),
+        Solution("p", ("a", "b", "x", "y", "z"), (3, 0, 0, 0, 0), (5, 3, 1, 1, 1), 1, 2),
+    ]
 
 
 def test_samples_are_durable_and_a_killed_run_goes_on(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
@@ -77,7 +85,8 @@ def test_every_unfinished_prefix_was_rolled_out(policy: LabPolicy, chatter: Any,
     file = SampleFile(tmp_path / "samples.jsonl", {})
     collect(RECIPE, chatter, policy, chatter.problems("train", 12), file)
     longest = 0
-    for solutions in file.solutions.values():
+    for made in file.solutions.values():
+        solutions = [each for each in made if each.start == 0]
         assert sum(solution.count for solution in solutions) == RECIPE.solutions
         for solution in solutions:
             through = [
@@ -88,7 +97,20 @@ def test_every_unfinished_prefix_was_rolled_out(policy: LabPolicy, chatter: Any,
             want = [count + RECIPE.rollouts * (k < ended) for k, count in enumerate(through)]
             assert list(solution.total) == want
             longest = max(longest, len(want))
+        prefixes = {each.texts[:k] for each in solutions for k in range(1, len(each.texts))}
+        assert sum(each.count for each in made if each.start) == RECIPE.rollouts * len(prefixes)
+        assert {each.texts[: each.start] for each in made if each.start} == prefixes
     assert longest > 2
+
+
+def test_problems_that_will_be_left_out_are_not_rolled_out(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
+    file = SampleFile(tmp_path / "samples.jsonl", {})
+    problems = chatter.problems("train", 12)
+    collect(RECIPE, chatter, policy, problems, file, uniform=0.3)
+    every = [each for problem in problems for each in file.solutions[problem.id]]
+    weights = training.problem_weights(every, 0.3)
+    assert {each.problem for each in every if each.start} == {problem for problem, weight in weights.items() if weight}
+    assert len({round(weight, 3) for weight in weights.values()}) > 1
 
 
 def test_examples_are_read_as_the_verifier_reads_them(checkpoint: Callable[..., Path], chatter: Any) -> None:
@@ -96,7 +118,10 @@ def test_examples_are_read_as_the_verifier_reads_them(checkpoint: Callable[..., 
     problem = Problem("p", "abc")
     made = example(tokens, chatter, problem, Solution("p", ("a", "", "bb"), (1, 2, 3), (4, 4, 4), 2))
     assert tokens.decode(made.ids) == "abc\na\nbb\n"
-    assert (made.positions, made.targets, made.weight) == ((6, 9), (0.25, 0.75), 2.0)
+    assert (made.start, made.positions, made.targets, made.weight) == (5, (6, 9), (0.25, 0.75), 2.0)
+    # of a rollout only its own steps are learnt
+    made = example(tokens, chatter, problem, Solution("p", ("a", "", "bb"), (1, 2, 3), (4, 4, 4), 2, start=1))
+    assert (made.positions, made.targets) == ((9,), (0.75,))
 
 
 def test_the_loss_on_numbers_worked_by_hand(checkpoint: Callable[..., Path], chatter: Any) -> None:
@@ -108,7 +133,8 @@ def test_the_loss_on_numbers_worked_by_hand(checkpoint: Callable[..., Path], cha
         example(tokens, chatter, problem, Solution("p", ("c",), (1,), (1,), 3)),
     ]
     with torch.no_grad():
-        got = loss_of(model, group, torch.device("cpu")).item()
+        hidden = model.model(pad(group, torch.device("cpu"))).last_hidden_state
+        got = label_loss(model.score, hidden, group).item()
         logs = [torch.log_softmax(model(torch.tensor([each.ids])).logits[0], -1) for each in group]
     parts = [
         -(0.25 * logs[0][6, 1] + 0.75 * logs[0][6, 0]),
@@ -141,7 +167,7 @@ def test_training_saves_a_verifier_and_goes_on_after_a_kill_as_if_nothing_happen
         )
 
     whole = train("whole")
-    seen, honest = 0, training.loss_of
+    seen, honest = 0, training.label_loss
 
     def dying(*arguments: Any) -> torch.Tensor:
         nonlocal seen
@@ -150,10 +176,10 @@ def test_training_saves_a_verifier_and_goes_on_after_a_kill_as_if_nothing_happen
             raise KeyboardInterrupt
         return honest(*arguments)
 
-    monkeypatch.setattr(training, "loss_of", dying)
+    monkeypatch.setattr(training, "label_loss", dying)
     with pytest.raises(KeyboardInterrupt):
         train("killed")
-    monkeypatch.setattr(training, "loss_of", honest)
+    monkeypatch.setattr(training, "label_loss", honest)
     killed = train("killed")
     a, b = load_file(whole / "model.safetensors"), load_file(killed / "model.safetensors")
     assert a.keys() == b.keys()
