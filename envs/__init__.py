@@ -27,6 +27,7 @@ from envs.core import (
     truncation,
 )
 from envs.countdown import Countdown
+from envs.math import Math
 from envs.registry import Listed, UnusableEnvironment, list_environments, load_environment
 from envs.toy import Toy
 
@@ -38,6 +39,7 @@ __all__ = [
     "Environment",
     "Finish",
     "Listed",
+    "Math",
     "NonConforming",
     "Problem",
     "Split",

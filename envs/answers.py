@@ -25,6 +25,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from envs.core import Finish
+
 MAX_ANSWER = 1000  # characters; a longer answer is the same only as itself
 MAX_DIGITS = 100  # of a number that is read as one, and its largest power of ten
 SIGNIFICANT = 6  # digits from which on a decimal may stand for the number that it is rounded from
@@ -41,24 +43,27 @@ _SAID = re.compile(r"\b(?:the|final) answer(?: is\b|:)[ \t]*:?", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<!\.)\.(?=\s|$)")
 
 
-def find_answer(solution: str, cut: bool = False) -> str | None:
+def find_answer(solution: str, finish: Finish = "answer") -> str | None:
     r"""The final answer that a solution states, or None.
 
-    The last ``\boxed{...}`` goes before the last line ``#### ...``, and that before "the answer is ..." in the last
-    line. Nothing before a ``</think>`` counts.
+    The last ``\boxed{...}`` goes before a line ``#### ...``, and that before "the answer is ..." in the last line.
+    Nothing before a ``</think>`` counts.
 
     Args:
         solution: the text of its steps.
-        cut: whether the end of the text was cut off, so that only a closed box is sure to be whole.
+        finish: how its last step ended. Unless the solution is over, ``####`` must have a number after it (it is also
+            how headings are written); where the text was cut, only a closed box is sure to be whole.
     """
     thought, _, solution = solution.rpartition("</think>")
     if not thought and "<think>" in solution:
         return None
     boxed = _last_box(solution)
-    if boxed or cut:
+    if boxed or finish == "length":
         return boxed
-    if marked := _MARKED.findall(solution):
+    if marked := [line for line in _MARKED.findall(solution) if finish == "answer" or _number(_form(line.strip()))]:
         return str(marked[-1]).strip()
+    if finish == "step":
+        return None
     _, *said = _SAID.split(solution.rstrip().rpartition("\n")[2])
     return _SENTENCE.split(said[-1], maxsplit=1)[0].strip(" \t*") or None if said else None
 
@@ -80,11 +85,11 @@ def _last_box(text: str) -> str | None:
 
 _UNICODE = str.maketrans(
     {
-        "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
-        "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ", "±": r"\pm ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+        "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "\u2215": "/",
+        "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ", "±": r"\pm ", "\u222a": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
         "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "θ": r"\theta ", "∅": r"\emptyset ", "°": "",
         "²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}",
-        "⅔": r"\frac{2}{3}", "€": "", "£": "", "’": "'", "\u200b": "", "\ufeff": "",
+        "⅔": r"\frac{2}{3}", "€": "", "£": "", "\u2019": "'", "\u200b": "", "\ufeff": "", "\u2044": "/",
     }
 )  # fmt: skip
 _FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp|gcd|lcm|max|min|mod"
@@ -259,7 +264,7 @@ def _form(answer: str) -> str:
 
 
 def _value(form: str) -> str:
-    """What ``x=`` or ``x\\in`` says of x, in each part of a list; the last side of a chain."""
+    r"""What ``x=`` or ``x\in`` says of x, in each part of a list; the last side of a chain."""
     named = _NAMED.match(form)
     if named is None:
         return form
@@ -288,7 +293,8 @@ def _compare(a: str, b: str) -> bool | None:
 class Algebra:
     """math-verify in a process of its own; a verdict that it does not reach within the limits is "not the same".
 
-    The process starts when it is first needed and again should it die. Verdicts are kept. Any thread may ask.
+    The process starts at once, so that no comparison waits for it, and again should it die. Verdicts are kept. Any
+    thread may ask.
 
     Args:
         seconds: of processor time that one comparison may take, and two thirds of what it may take by the clock.
@@ -306,7 +312,7 @@ class Algebra:
         self.seconds = seconds
         self.memory = memory
         self._lock = threading.Lock()
-        self._worker: _Worker | None = None
+        self._worker: _Worker | None = _Worker()
         self._verdict = lru_cache(maxsize=CACHED)(self._ask)
 
     def same(self, a: str, b: str) -> bool:

@@ -26,6 +26,7 @@ ENTRY_POINTS = "stepwell.envs"
 BUILT_IN: dict[str, str] = {
     "arithmetic": "envs.arithmetic:Arithmetic",
     "countdown": "envs.countdown:Countdown",
+    "math": "envs.math:Math",
     "toy": "envs.toy:Toy",
 }
 MEMBERS = tuple(name for name in vars(Environment) if not name.startswith("_"))
