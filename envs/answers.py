@@ -99,7 +99,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])", ""),
         (r"\\(?:displaystyle|limits)(?![a-zA-Z])", " "),
         (r"(?<=\d)(?:\{,\}|,\s*\\!|\\[,;: ]|~)\s*(?=\d{3}(?!\d))", ","),  # 10{,}080, 10,\!080 and 10\,080
-        (r"\\[,;:! ]|\\q?quad(?![a-zA-Z])|~", " "),
+        (r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|~", " "),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         (r"\\(?:mbox|textbf|textit|textrm|textsf|texttt|mathrm|operatorname)\s*(?=\{)", r"\\text"),
         (r"\\(?:boldsymbol|mathbf|mathit|bm)\s*\{([^{}]*)\}", r"\1"),
@@ -122,6 +122,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(\\frac\s*\{[^{}]*\})\s*(\w)", r"\1{\2}"),
         (r"\\sqrt\s*(\w)", r"\\sqrt{\1}"),
         (r"(?<![\w.}^/])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\w.])", r"\1\\frac{\2}{\3}"),  # 137 1/2
+        (r"(?<![\w.}^/])(\d+)\s*/\s*(\d+)(?![\w./^!])", r"\\frac{\1}{\2}"),
         (r"(_|\^)\s*\{\s*(\w)\s*\}", r"\1\2"),
         (r"_(?:\\text)?\s*\{\s*(\d+)\s*\}", r"_\1"),
     )

@@ -20,7 +20,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import sympy.core.numbers
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy import Float, Integer, sympify
 
 WARM_UP = (
     (r"\frac{1}{2}", "0.5"),
@@ -45,6 +47,13 @@ def equal(a: str, b: str) -> bool:
     target = [LatexExtractionConfig(boxed_match_priority=-1)]
     first, second = (parse(f"${text}$", target, parsing_timeout=None) for text in (a, b))  # its timeouts are signals
     return any(verify(*pair, timeout_seconds=None) for pair in ((first, second), (second, first)))
+
+
+def read_number(value: Any, **options: Any) -> Any:
+    """For numbers that are text, in place of sympify, which would compile them as code."""
+    if isinstance(value, str):
+        return Integer(value) if value.isdecimal() else Float(value)
+    return sympify(value, **options)
 
 
 def confine(seconds: float, memory: int) -> None:
@@ -97,6 +106,7 @@ def verdicts() -> Iterator[bool]:
 def main() -> None:
     """Load, say so, and answer until standard input ends."""
     logging.disable()
+    sympy.core.numbers.sympify = read_number
     for a, b in WARM_UP:
         equal(a, b)
     gc.freeze()  # the children share these pages
