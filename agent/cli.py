@@ -1,4 +1,4 @@
-"""The command line: ``stepwell solve``, ``eval``, ``train``, ``envs``, ``models``; alone it opens a session.
+"""The command line: ``stepwell solve``, ``eval``, ``train``, ``envs``, ``check-env``, ``models``...; alone, a session.
 
 Everything heavy is imported by the command that needs it, so that ``stepwell --help`` answers at once.
 Exit codes: 0 done; 1 no answer, or something failed; 2 wrong usage, recipe or question; 130 interrupted.
@@ -133,6 +133,14 @@ def build_parser() -> _Parser:
     fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
 
     add("envs", run_envs, "list the environments")
+    check = add("check-env", run_check_env, "try every rule of environments on one, and list those it breaks")
+    check.add_argument("environment", metavar="NAME", help="name, package.module:Class or path, with KEY=VALUE options")
+    check.add_argument("-n", type=_positive, default=12, help="problems drawn from each split (default 12)")
+    check.add_argument("--seed", type=int, default=0, metavar="N", help="which problems (default 0)")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    new = add("new-env", run_new_env, "write the project of a new environment, ready to run")
+    new.add_argument("name", metavar="NAME", help="of the environment, e.g. word-ladders")
+    new.add_argument("--folder", metavar="DIR", type=Path, help="of the project (default: NAME)")
     add("models", run_models, "list policies, verifiers and strategies")
     return parser
 
@@ -188,11 +196,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from agent.recipe import RecipeError
         from agent.solver import SolverError
         from envs.core import UnreadableQuestion
+        from envs.guarded import EnvironmentFailure
 
         if isinstance(error, RecipeError | UnreadableQuestion | OSError):
             print(f"stepwell: {error}", file=sys.stderr)
             return 2
-        if isinstance(error, SolverError):
+        if isinstance(error, SolverError | EnvironmentFailure):
             print(f"stepwell: {error}", file=sys.stderr)
             return 1
         raise
@@ -247,7 +256,9 @@ def _quiet(level: str = "ERROR") -> None:
     from loguru import logger
 
     logger.remove()
-    logger.add(sys.stderr, level=level, format="{time:HH:mm:ss} {level: <7} {message}")
+    # what confines the code that a model wrote is always said
+    said: dict[str | None, str | int | bool] = {"": level, "envs.sandbox": "INFO"}
+    logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")
 
 
 # -------------------------------------------------------------------------------------------------------- commands
@@ -431,6 +442,40 @@ def run_envs(arguments: argparse.Namespace) -> int:
     from agent.parts import describe
 
     _console().print(listing({"environments": describe("environment")}))
+    return 0
+
+
+def run_check_env(arguments: argparse.Namespace) -> int:
+    """Try every rule on an environment; one sentence on each that is broken."""
+    import json
+
+    from agent.parts import environment_of
+    from agent.recipe import Recipe, parse_component
+    from envs.checks import NonConforming, check_environment
+
+    environment = environment_of(Recipe(environment=parse_component(arguments.environment)))
+    broken: Sequence[str] = ()
+    try:
+        check_environment(environment, seed=arguments.seed, n=arguments.n)
+    except NonConforming as error:
+        broken = error.broken
+    if arguments.json:
+        report = {"environment": arguments.environment, "conforms": not broken, "broken": broken}
+        print(json.dumps(report, indent=2))
+    else:
+        verdict = f"breaks {len(broken)} rule(s)" if broken else "conforms: no rule is broken"
+        print("\n- ".join([f"environment {arguments.environment!r} {verdict}{':' if broken else ''}", *broken]))
+    return 1 if broken else 0
+
+
+def run_new_env(arguments: argparse.Namespace) -> int:
+    """Write a plug-in project, and say what to do with it."""
+    from agent.scaffold import new_environment
+
+    written = new_environment(arguments.name, arguments.folder)
+    folder = written[0].parent
+    print(f"{folder}: {', '.join(str(file.relative_to(folder)) for file in written)}")
+    print(f"Next: cd {folder}; python -m pip install --editable .; stepwell check-env {arguments.name}")
     return 0
 
 

@@ -22,6 +22,7 @@ from agent.solver import Solution, leader
 
 _BARS = " ▁▂▃▄▅▆▇█"
 FRAME = 0.08  # seconds between two drawings of a growing tree
+OBSERVED = 300  # characters of an observation that are shown
 _STYLES = ((0.7, "green"), (0.3, "yellow"), (-math.inf, "red"))
 
 
@@ -116,6 +117,7 @@ def search_tree(
         style = "bold" if on_path else "dim" if row["pruned"] or not row["count"] else ""
         label = Text(guide + joint, style="dim")
         label.append(" ".join(text.split()) or "(empty step)", style=style)
+        label.append(observed(row, unicode))
         if row["status"] == "terminated":
             label.append(" ✓" if unicode else " [done]", style="green" if on_path else "dim green")
         elif row["status"] == "truncated":
@@ -140,6 +142,13 @@ def search_tree(
 
     draw(0, "", "")
     return table
+
+
+def observed(row: Mapping[str, Any], unicode: bool = True) -> Text:
+    """The environment's reply to the step of a node, in a line; empty if it gave none."""
+    text = " ".join(row["observation"].split())
+    more = ("…" if unicode else "...") if len(text) > OBSERVED else ""
+    return Text(f" {'→' if unicode else '->'} {text[:OBSERVED]}{more}" if text else "", style="cyan")
 
 
 def search_view(graph: SearchGraph, rows: int, width: int, seconds: float, unicode: bool = True) -> Group:
@@ -210,7 +219,8 @@ def steps_table(graph: SearchGraph, node: int, unicode: bool = True) -> Table:
     table.add_column(justify="right", no_wrap=True)
     for step, at in enumerate(graph.path(node)[1:], 1):
         row = graph[at]
-        table.add_row(Text(str(step), style="dim"), Text(row["text"]), score_text(row["score"], unicode))
+        text = Text(row["text"]).append(observed(row, unicode))
+        table.add_row(Text(str(step), style="dim"), text, score_text(row["score"], unicode))
     return table
 
 

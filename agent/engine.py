@@ -18,7 +18,9 @@ from loguru import logger
 from agent.budget import Budget, Meter
 from agent.graph import SearchGraph
 from agent.search import Search
-from envs.core import Environment, Problem
+from agent.stepwise import Stepwise
+from envs.core import Environment, Problem, State
+from envs.guarded import Guarded, guard
 from policies.core import Policy, Propose, Proposed
 from verifiers.core import Score, Scored, Verifier
 from verifiers.voting import Vote
@@ -52,16 +54,25 @@ class Task:
 class _Running:
     """A search under way."""
 
-    def __init__(self, task: Task, graph: SearchGraph) -> None:
+    def __init__(self, task: Task, graph: SearchGraph, failure: Exception | None) -> None:
         self.task = task
         self.graph = graph
-        self.steps = _begin(task, graph)
+        self.steps = _begin(task, graph, failure)
         self.meter = Meter()
         self.started = time.monotonic()
+        self.request: Propose | Score | None = None  # the one that is out
+
+    def late(self) -> bool:
+        """Whether its time is over; the meter is brought up to date."""
+        self.meter.seconds = time.monotonic() - self.started
+        limit = self.task.budget.seconds
+        return limit is not None and self.meter.seconds >= limit
 
 
-def _begin(task: Task, graph: SearchGraph) -> Search[None]:
+def _begin(task: Task, graph: SearchGraph, failure: Exception | None) -> Search[None]:
     """The search as a generator, whatever kind of callable it is: what it raises, it raises when it is driven."""
+    if failure is not None:
+        raise failure
     yield from task.search(graph)
 
 
@@ -69,14 +80,15 @@ class Engine:
     """Runs searches over a policy and a verifier, which it does not close.
 
     Args:
-        environment: of the problems.
+        environment: of the problems. One that does not ship is guarded (`envs.guarded`), and the policy is then asked
+            for one step at a time (`agent.stepwise`), so that no search waits for the transitions of another.
         policy: proposes steps.
         verifier: scores them; None will do for strategies that never ask (greedy, majority).
     """
 
     def __init__(self, environment: Environment, policy: Policy, verifier: Verifier | None = None) -> None:
-        self.environment = environment
-        self.policy = policy
+        self.environment = guard(environment)
+        self.policy = Stepwise(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
         self._stopping = threading.Event()
         self._tickets = 0
@@ -117,6 +129,7 @@ class Engine:
                     done.append(self._end(search, reason))
                     return
                 self._tickets += 1
+                search.request = request
                 if isinstance(request, Propose):
                     self.policy.submit(self._tickets, request)
                     proposing.add(self._tickets)
@@ -136,20 +149,24 @@ class Engine:
             scoring.pop(ticket, None)
             done.append(self._end(asked.pop(ticket), reason, error))
 
-        def poll(service: Policy | Verifier, tickets: set[int] | dict[int, int]) -> bool:
-            try:
-                replies: Sequence[tuple[int, Proposed | Scored]] = service.poll()
-            except Exception as error:  # a service that breaks spoils the searches that wait for it, no others
-                for ticket in sorted(tickets):
-                    end_asked(ticket, "error", error)
-                return True
-            for ticket, reply in replies:
-                if ticket not in asked:
-                    continue
+        def deliver(ticket: int, reply: Proposed | Scored) -> None:
+            if ticket in asked:
                 search = asked.pop(ticket)
                 proposing.discard(ticket)
                 scoring.pop(ticket, None)
                 go_on(search, reply)
+
+        def poll(service: Policy | Verifier, tickets: Iterable[int]) -> bool:
+            replies: Sequence[tuple[int, Proposed | Scored]]
+            try:
+                replies = service.poll()
+            except Exception as error:
+                suspects = sorted(tickets)
+                replies, failures = self._one_by_one(service, {ticket: asked[ticket] for ticket in suspects}, error)
+                for ticket, failure in failures.items():
+                    end_asked(ticket, "error", failure)
+            for ticket, reply in replies:
+                deliver(ticket, reply)
             return bool(replies)
 
         exhausted = False
@@ -180,25 +197,54 @@ class Engine:
                     if enough or not answered:
                         poll(self.verifier, scoring)
                 for ticket, search in list(asked.items()):
-                    search.meter.seconds = time.monotonic() - search.started
-                    seconds = search.task.budget.seconds
-                    if seconds is not None and search.meter.seconds >= seconds:
-                        end_asked(ticket, f"{seconds:g} seconds are over")
+                    if search.late():
+                        end_asked(ticket, f"{search.task.budget.seconds:g} seconds are over")
         finally:
             for search in asked.values():  # the caller left the loop
                 search.steps.close()
                 self._release(search)
 
+    def _one_by_one(
+        self, service: Policy | Verifier, searches: dict[int, _Running], error: Exception
+    ) -> tuple[list[tuple[int, Any]], dict[int, Exception]]:
+        """After a poll that raised: ask again for each search by itself, so that only the one at fault fails.
+
+        Returns:
+            The replies, and the failures by ticket. A search that is stopped or out of time has neither.
+        """
+        if len(searches) == 1:
+            return [], dict.fromkeys(searches, error)
+        for search in searches.values():
+            self._cancel(service, search)
+        replies: list[tuple[int, Any]] = []
+        failures: dict[int, Exception] = {}
+        for ticket, search in searches.items():
+            try:
+                service.submit(ticket, search.request)  # type: ignore[arg-type]
+                came: Sequence[tuple[int, Any]] = ()
+                while not came and not self._stopping.is_set() and not search.late():
+                    came = service.poll()
+                replies += came
+            except Exception as failure:
+                self._cancel(service, search)
+                failures[ticket] = failure
+        return replies, failures
+
     def _start(self, task: Task) -> _Running:
         self._tickets += 1
-        graph = SearchGraph(self.environment, task.problem, task.seed, scope=str(self._tickets))
+        state, failure = State(task.problem), None
+        try:
+            state = self.environment.initial(task.problem)
+        except Exception as error:
+            failure = error
+        graph = SearchGraph(self.environment, task.problem, task.seed, str(self._tickets), state)
         graph.info |= {
             "policy": self.policy.name,
             "policy_parameters": self.policy.parameters,
             "verifier": None if self.verifier is None else self.verifier.name,
             **task.info,
         }
-        return _Running(task, graph)
+        return _Running(task, graph, failure)
 
     def _end(self, search: _Running, reason: str, error: Exception | None = None) -> SearchGraph:
         search.steps.close()
@@ -229,7 +275,10 @@ class Engine:
     def _release(self, search: _Running) -> None:
         for service in (self.policy, self.verifier):
             if service is not None:
-                try:
-                    service.cancel(search.graph.scope)
-                except Exception as error:  # it may be what the search failed of; the others go on
-                    logger.warning("{} could not cancel a search: {}", service.name, error)
+                self._cancel(service, search)
+
+    def _cancel(self, service: Policy | Verifier, search: _Running) -> None:
+        try:
+            service.cancel(search.graph.scope)
+        except Exception as error:  # it may be what the search failed of; the others go on
+            logger.warning("{} could not cancel a search: {}", service.name, error)

@@ -53,6 +53,7 @@ class SearchGraph:
         problem: what is being solved.
         seed: every sample's seed derives from it, the problem's id and the sample's place.
         scope: names the search to policies and verifiers while it runs; not saved.
+        start: the state to start from, if the environment has been asked for it already.
 
     Attributes:
         graph: the networkx graph described above; for reading.
@@ -61,7 +62,9 @@ class SearchGraph:
 
     root = 0
 
-    def __init__(self, environment: Environment, problem: Problem, seed: int = 0, scope: str = "") -> None:
+    def __init__(
+        self, environment: Environment, problem: Problem, seed: int = 0, scope: str = "", start: State | None = None
+    ) -> None:
         self.environment = environment
         self.problem = problem
         self.seed = seed
@@ -76,7 +79,7 @@ class SearchGraph:
         self._generated = 0
         self._unscored = 0
         self._leaves: dict[int, None] = {}  # running nodes that samples reached and none went on from
-        self._new(-1, environment.initial(problem), Step(""), "running", None)
+        self._new(-1, start or environment.initial(problem), Step(""), "running", None)
 
     # -------------------------------------------------------------------------------------------------- structure
 

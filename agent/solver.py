@@ -95,14 +95,22 @@ class Solution:
 
     @classmethod
     def of(cls, graph: SearchGraph) -> Solution:
-        """Read the solution off the graph of a search that is over: one just made, or one that was saved."""
-        lead, info = leader(graph), graph.info
+        """Read the solution off the graph of a search that is over: one just made, or one that was saved.
+
+        An environment that cannot compare or check the answers makes that the solution's error.
+        """
+        lead, correct, info = Leader(None, None, (graph.root,), 0.0), None, graph.info
+        try:
+            lead = leader(graph)
+            correct = graph.correct()
+        except Exception as failure:
+            info.setdefault("error", f"{type(failure).__name__}: {failure}")
         return cls(
             graph.problem,
             lead.answer,
             lead.node,
             lead.confidence,
-            graph.correct(),
+            correct,
             info.get("plan"),
             info["spent"],
             graph,
@@ -118,7 +126,9 @@ class Solution:
             "answer": self.answer,
             "correct": self.correct,
             "confidence": self.confidence,
-            "steps": [{"node": node, "text": graph[node]["text"], "score": graph[node]["score"]} for node in path],
+            "steps": [
+                {"node": node, **{key: graph[node][key] for key in ("text", "observation", "score")}} for node in path
+            ],
             "votes": [{"answer": each.answer, "weight": each.weight, "count": each.count} for each in self.groups],
             "strategy": graph.info.get("strategy"),
             "plan": self.plan,
@@ -141,11 +151,11 @@ class Solver:
     def __init__(
         self, environment: Environment, policy: Policy, verifier: Verifier | None, planner: Strategy | None = None
     ) -> None:
-        self.environment = environment
         self.policy = policy
         self.verifier = verifier
         self.planner = planner
         self.engine = Engine(environment, policy, verifier)
+        self.environment = self.engine.environment
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> Solver:

@@ -27,6 +27,7 @@ from envs.core import (
     truncation,
 )
 from envs.countdown import Countdown
+from envs.guarded import EnvironmentFailure, Guarded, guard
 from envs.math import Math
 from envs.registry import Listed, UnusableEnvironment, list_environments, load_environment
 from envs.toy import Toy
@@ -37,7 +38,9 @@ __all__ = [
     "Countdown",
     "Demonstrator",
     "Environment",
+    "EnvironmentFailure",
     "Finish",
+    "Guarded",
     "Listed",
     "Math",
     "NonConforming",
@@ -52,6 +55,7 @@ __all__ = [
     "UnreadableQuestion",
     "UnusableEnvironment",
     "check_environment",
+    "guard",
     "list_environments",
     "load_environment",
     "render",

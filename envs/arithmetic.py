@@ -461,11 +461,7 @@ class Arithmetic:
         line = step.text.strip()
         if len(after.steps) >= self.max_steps or step.finish != "step" or len(line) > MAX_LINE or "=" not in line:
             return truncation(after)
-        try:
-            parse_sides(line)
-        except ValueError:
-            return truncation(after)
-        return transition(after)
+        return transition(after) if _is_equation(line) else truncation(after)
 
     def answer(self, state: State) -> str | None:
         """The number after ``####`` in the last step, or None."""
@@ -542,6 +538,15 @@ class Arithmetic:
         sides = parse_sides(problem.question)
         lines = list(_work_out(sides[0], rng) if len(sides) == 1 else _solve_steps(sides))
         return (*lines, f"{ANSWER_MARK}{solve(sides)}")
+
+
+@lru_cache(maxsize=1 << 16)  # siblings write the same lines, and each is read by the policy and by the search
+def _is_equation(line: str) -> bool:
+    try:
+        parse_sides(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _equivalent(line: str, names: frozenset[str], value: Fraction) -> bool:

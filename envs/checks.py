@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-import reprlib
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from envs.core import (
     SPLITS,
@@ -31,6 +30,7 @@ from envs.core import (
     UnreadableQuestion,
     render,
 )
+from envs.guarded import short
 from envs.registry import MEMBERS
 
 T = TypeVar("T")
@@ -63,9 +63,15 @@ HOSTILE: tuple[str, ...] = (
 )
 """Texts a model may write, or a person may type, that no environment may fail on."""
 
+HUGE = "9" * 1_000_000
+"""An action that no context holds: it ends the trajectory."""
+
+NO_TEXT: tuple[str, ...] = ("\ud800", "1\udcff", "\udfff\ud800")
+"""Actions with half a surrogate pair, which no encoding can write: they end the trajectory."""
+
+_SEEDS = 4  # of the problems drawn to see that splits are disjoint
+_ENDED: tuple[Finish, ...] = ("answer", "length")
 _UNCHANGED = "Nothing is ever mutated"
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
 
 
 class NonConforming(AssertionError):
@@ -77,7 +83,11 @@ class NonConforming(AssertionError):
 
 
 def check_environment(
-    environment: Environment, problems: Sequence[Problem] = (), seed: int = 0, n: int = 12, patience: float = 5.0
+    environment: Environment,
+    problems: Sequence[Problem] = (),
+    seed: int = 0,
+    n: int = 12,
+    patience: float | None = None,
 ) -> None:
     """Try every rule of the `Environment` protocol, and of `Demonstrator` and `StepChecker` where they apply.
 
@@ -86,11 +96,13 @@ def check_environment(
         problems: problems to try beside those the environment draws itself.
         seed: of the problems drawn and of the demonstrations.
         n: problems drawn from each split.
-        patience: seconds that any one call may take.
+        patience: seconds that any one call may take; if not given, the environment's `step_timeout`, or else 5.
 
     Raises:
         NonConforming: listing every rule that was broken.
     """
+    if patience is None:
+        patience = getattr(environment, "step_timeout", 5.0)
     broken = _Checks(environment, seed, n, patience).run(problems)
     if broken:
         raise NonConforming(f"environment {getattr(environment, 'name', type(environment).__name__)!r}", broken)
@@ -102,6 +114,17 @@ class _Failed(Exception):
 
 class _TooLong(BaseException):
     """Raised inside a call that outlives the patience; not an Exception, so that handlers let it through."""
+
+
+class _Sealed(dict[str, Any]):
+    """Facts about a problem that can be read, but neither pickled nor copied."""
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise _Copied("it was pickled or copied")
+
+
+class _Copied(Exception):
+    """What should have been left where it is was pickled or copied."""
 
 
 class _Checks:
@@ -138,12 +161,13 @@ class _Checks:
         problems = [*extra, *drawn]
         self.answers(problems)
         for problem in problems:
-            for rule in (self.questions, self.beginnings, self.steps, self.demonstrations):
+            for rule in (self.questions, self.beginnings, self.sealed, self.steps, self.demonstrations):
                 with contextlib.suppress(_Failed):
                     rule(problem)
-        for problem in problems[:3]:
-            with contextlib.suppress(_Failed):
-                self.hostile(problem)
+        for rule in (self.hostile, self.endings):
+            for problem in problems[:3]:
+                with contextlib.suppress(_Failed):
+                    rule(problem)
 
     # ------------------------------------------------------------------------------------------------- reporting
 
@@ -157,7 +181,7 @@ class _Checks:
         Raises:
             _Failed: if there is no result to go on with; or what is in `allow`, as it came.
         """
-        shown = f"{what}({', '.join(_short(argument) for argument in arguments)})"
+        shown = f"{what}({', '.join(short(argument) for argument in arguments)})"
         before = repr(arguments)
         first = self.once(what, shown, function, arguments, allow)
         if repr(arguments) != before:
@@ -165,7 +189,7 @@ class _Checks:
         again = self.once(what, shown, function, arguments, allow)
         if not _equal(first, again):
             rule = f"`{what}` gives the same result for the same arguments"
-            self.report(rule, f"{shown} gave {_short(first)}, then {_short(again)}")
+            self.report(rule, f"{shown} gave {short(first)}, then {short(again)}")
         return first
 
     def once(
@@ -184,7 +208,8 @@ class _Checks:
         except Exception as error:
             if allow is not None and isinstance(error, allow):
                 raise
-            self.report(f"`{what}` never raises", f"{shown} raised {type(error).__name__}: {_short(str(error))}")
+            rule = "Nothing is pickled or copied" if _is_copied(error) else f"`{what}` never raises"
+            self.report(rule, f"{shown} raised {type(error).__name__}: {short(str(error))}")
             raise _Failed from None
         if time.monotonic() - started > self.patience:
             self.report(slow, f"{shown} took {time.monotonic() - started:.1f} s")
@@ -196,23 +221,26 @@ class _Checks:
     # ----------------------------------------------------------------------------------------------------- rules
 
     def attributes(self) -> None:
-        """Name, delimiter, depth; and that the rest can be called."""
+        """Name, delimiter, depth, time limit; and that the rest can be called."""
         environment = self.environment
         for name in ("name", "delimiter"):
             value: object = getattr(environment, name)
             if not isinstance(value, str) or not value:
-                self.report(f"`{name}` is a text that is not empty", f"it is {_short(value)}")
+                self.report(f"`{name}` is a text that is not empty", f"it is {short(value)}")
         depth: object = environment.max_steps
         if not isinstance(depth, int) or depth < 1:
-            self.report("`max_steps` is a whole number of at least 1", f"it is {_short(depth)}")
+            self.report("`max_steps` is a whole number of at least 1", f"it is {short(depth)}")
+        limit: object = getattr(environment, "step_timeout", 1.0)
+        if not isinstance(limit, int | float) or not limit > 0:
+            self.report("`step_timeout`, if there is one, is a number of seconds above 0", f"it is {short(limit)}")
         for name in MEMBERS:
             if name not in ("name", "delimiter", "max_steps") and not callable(getattr(environment, name)):
-                self.report(f"`{name}` is a method", f"it is {_short(getattr(environment, name))}")
+                self.report(f"`{name}` is a method", f"it is {short(getattr(environment, name))}")
 
     def splits(self) -> list[Problem]:
         """Problems: as many as asked for, well made, distinct, disjoint between splits."""
         environment, drawn = self.environment, list[Problem]()
-        home: dict[str, str] = {}
+        home: dict[tuple[str, str], str] = {}
         for split in SPLITS:
             shown = f"problems({split!r}, {self.n}, {self.seed})"
             random.seed(f"{split} in another mood")
@@ -228,14 +256,26 @@ class _Checks:
             for problem in made:
                 texts = (problem.id, problem.question)
                 if not all(isinstance(text, str) and text for text in texts):
-                    self.report("A problem has an id and a question", f"{shown} gave {_short(problem)}")
-                if home.setdefault(problem.id, split) != split:
-                    both = f"{home[problem.id]!r} and {split!r}"
-                    self.report("The splits are disjoint", f"{problem.id!r} is in {both}")
+                    self.report("A problem has an id and a question", f"{shown} gave {short(problem)}")
+            self.at_home(made, split, self.seed, home)
+            for seed in range(self.seed + 1, self.seed + _SEEDS):
+                others = self.call("problems", environment.problems, split, self.n, seed)
+                self.at_home([other for other in others if isinstance(other, Problem)], split, seed, home)
             drawn += made
-        if list(self.call("problems", environment.problems, SPLITS[0], 0, self.seed)):
-            self.report("`problems` gives as many problems as asked for", f"problems({SPLITS[0]!r}, 0) gave some")
+        if given := list(self.call("problems", environment.problems, SPLITS[0], 0, self.seed)):
+            shown = f"problems({SPLITS[0]!r}, 0, {self.seed})"
+            self.report("`problems` gives as many problems as asked for", f"{shown} gave {len(given)}")
         return drawn
+
+    def at_home(self, problems: Sequence[Problem], split: str, seed: int, home: dict[tuple[str, str], str]) -> None:
+        """A problem is in one split only, under any seed and any id; `home` is what gave each so far."""
+        shown = f"problems({split!r}, {self.n}, {seed})"
+        for problem in problems:
+            for kind, text in (("id", problem.id), ("question", problem.question)):
+                other = home.setdefault((kind, text), shown)
+                if not other.startswith(f"problems({split!r}"):
+                    self.report("The splits are disjoint", f"{other} and {shown} gave the {kind} {short(text)}")
+                    break
 
     def answers(self, problems: Sequence[Problem]) -> None:
         """`check` and `same`."""
@@ -245,12 +285,14 @@ class _Checks:
         for a in texts:
             with contextlib.suppress(_Failed):
                 if self.verdict("same", environment.same, a, a) is not True:
-                    self.report("`same` is reflexive", f"same({_short(a)}, {_short(a)}) gave False")
+                    self.report("`same` is reflexive", f"same({short(a)}, {short(a)}) gave False")
         for a, b in zip(texts, [*texts[1:], texts[0]], strict=True):
             with contextlib.suppress(_Failed):
-                pair = (self.verdict("same", environment.same, a, b), self.verdict("same", environment.same, b, a))
-                if pair[0] != pair[1]:
-                    self.report("`same` is symmetric", f"of {_short(a)} and {_short(b)} it gave {pair[0]}, {pair[1]}")
+                first = self.verdict("same", environment.same, a, b)
+                second = self.verdict("same", environment.same, b, a)
+                if first != second:
+                    shown = f"same({short(a)}, {short(b)}) gave {first}, same({short(b)}, {short(a)}) {second}"
+                    self.report("`same` is symmetric", shown)
         for index, (answer, problem) in enumerate(gold.items()):
             with contextlib.suppress(_Failed):
                 self.gold(
@@ -261,51 +303,54 @@ class _Checks:
         """The gold answer passes; the empty one, nonsense and most answers to other problems do not."""
         check = self.environment.check
         if not self.verdict("check", check, problem, answer):
-            self.report("The gold answer passes", f"check({problem.id!r}, {_short(answer)}) gave False")
+            self.report("The gold answer passes", f"check({problem.id!r}, {short(answer)}) gave False")
         if self.verdict("check", check, replace(problem, answer=None), answer):
-            self.report("No answer passes when the gold answer is unknown", f"{_short(answer)} passed {problem.id!r}")
+            shown = f"check({problem.id!r} without one, {short(answer)}) gave True"
+            self.report("No answer passes when the gold answer is unknown", shown)
         for text in nonsense:
             if text != answer and self.verdict("check", check, problem, text):
                 rule = "The empty answer fails" if not text.strip() else "Nonsense is no right answer"
-                self.report(rule, f"check({problem.id!r}, {_short(text)}) gave True")
+                self.report(rule, f"check({problem.id!r}, {short(text)}) gave True")
         if len(others) > 3 and all(self.verdict("check", check, problem, other) for other in others[:12]):
-            rule = "A wrong answer fails"
+            shown = f"check({problem.id!r}, {short(others[0])}) gave True"
             self.report(
-                rule, f"check({problem.id!r}, ...) passed the answers of other problems, {_short(others[0])} first"
+                "A wrong answer fails", f"{shown}, as with the answers of {len(others[:12]) - 1} other problems"
             )
 
     def verdict(self, what: str, function: Callable[..., bool], *arguments: Any) -> bool:
         """Call something that must return a bool."""
         result: object = self.call(what, function, *arguments)
         if not isinstance(result, bool):
-            shown = ", ".join(map(_short, arguments))
-            self.report(f"`{what}` returns True or False", f"{what}({shown}) gave {_short(result)}")
+            shown = ", ".join(map(short, arguments))
+            self.report(f"`{what}` returns True or False", f"{what}({shown}) gave {short(result)}")
         return bool(result)
 
     def questions(self, problem: Problem) -> None:
         """The environment reads its own questions; prompts are texts that do not depend on the gold answer."""
-        environment = self.environment
+        environment, shown = self.environment, f"read({short(problem.question)})"
         try:
             read = self.call("read", environment.read, problem.question, allow=UnreadableQuestion)
             known = read.answer is not None and problem.answer is not None
             if known and not self.verdict("check", environment.check, read, problem.answer):
                 rule = "A question read back has the same answer"
-                self.report(rule, f"read({_short(problem.question)}) has {_short(read.answer)}")
+                self.report(rule, f"{shown} gave {short(read.answer)}, not {short(problem.answer)}")
         except UnreadableQuestion as error:
-            self.report("`read` reads the environment's own questions", f"{problem.id!r} raised {_short(str(error))}")
+            rule = "`read` reads the environment's own questions"
+            self.report(rule, f"{shown} raised UnreadableQuestion: {short(str(error))}")
         prompt: object = self.call("prompt", environment.prompt, problem)
         if not isinstance(prompt, str) or not prompt:
-            self.report("A prompt is a text that is not empty", f"prompt({problem.id!r}) gave {_short(prompt)}")
+            self.report("A prompt is a text that is not empty", f"prompt({problem.id!r}) gave {short(prompt)}")
         for other in (None, "another answer"):
             if self.call("prompt", environment.prompt, replace(problem, answer=other)) != prompt:
                 rule = "A prompt does not depend on the gold answer"
-                self.report(rule, f"prompt({problem.id!r}) changed with the answer {other!r}")
+                self.report(rule, f"prompt({problem.id!r}) gave another text with the answer {other!r}")
 
     def beginnings(self, problem: Problem) -> None:
         """The state before the first step."""
         state = self.call("initial", self.environment.initial, problem)
         if not isinstance(state, State) or state.steps != () or state.problem != problem:
-            self.report("`initial` gives the problem without steps", f"initial({problem.id!r}) gave {_short(state)}")
+            given = f"{short(state.problem)} with steps {state.steps!r}" if isinstance(state, State) else short(state)
+            self.report("`initial` gives the problem without steps", f"initial({problem.id!r}) gave {given}")
             raise _Failed
         try:
             hash(state)
@@ -313,39 +358,45 @@ class _Checks:
             self.report("States are hashable", f"hash(initial({problem.id!r})) raised {error}")
         answer = self.call("answer", self.environment.answer, state)
         if answer is not None:
-            self.report("There is no answer before the first step", f"of {problem.id!r} it was {_short(answer)}")
+            self.report("There is no answer before the first step", f"answer({short(state)}) gave {short(answer)}")
 
     def move(self, state: State, step: Step) -> Transition:
         """Take a step and judge the transition."""
-        shown = f"step({_short(state.texts)}, {_short(step.text)})"
+        shown = f"step({short(state)}, {short(step)})"
         result: object = self.call("step", self.environment.step, state, step)
         if not isinstance(result, Transition) or not isinstance(result.state, State):
-            self.report("`step` gives a Transition", f"{shown} gave {_short(result)}")
+            self.report("`step` gives a Transition", f"{shown} gave {short(result)}")
             raise _Failed
         after = result.state
         appended = len(after.steps) == len(state.steps) + 1 and after.steps[:-1] == state.steps
         if after.problem != state.problem or not appended or after.steps[-1].text != step.text:
-            self.report("`step` appends the step and changes nothing else", f"{shown} led to {_short(after.texts)}")
+            self.report("`step` appends the step and changes nothing else", f"{shown} led to {short(after.texts)}")
             raise _Failed
         try:
             hash(after)
         except TypeError as error:
             self.report("States are hashable", f"the state after {shown} raised {error}")
         if result.status not in ("running", "terminated", "truncated"):
-            self.report("A status is running, terminated or truncated", f"{shown} gave {_short(result.status)}")
+            self.report("A status is running, terminated or truncated", f"{shown} gave {short(result.status)}")
         if not isinstance(result.reward, (int, float)) or not math.isfinite(result.reward):
-            self.report("A reward is a finite number", f"{shown} gave {_short(result.reward)}")
+            self.report("A reward is a finite number", f"{shown} gave {short(result.reward)}")
         answer: object = self.call("answer", self.environment.answer, after)
         if (result.status == "terminated") != isinstance(answer, str):
             rule = "A state has an answer if and only if it terminated"
-            self.report(rule, f"{shown} is {result.status} with the answer {_short(answer)}")
+            self.report(rule, f"{shown} is {result.status}, and its answer {short(answer)}")
         if result.status == "running" and step.finish != "step":
             rule = "A step that the policy ended or that was cut ends the trajectory"
-            self.report(rule, f"{shown} with finish {step.finish!r} is running")
+            self.report(rule, f"{shown} is running")
         if result.status == "running" and len(after.steps) >= self.environment.max_steps:
             rule = "A trajectory ends within max_steps"
-            self.report(rule, f"{len(after.steps)} steps of {state.problem.id!r} are still running")
+            self.report(rule, f"{shown} is running after {len(after.steps)} steps")
         return result
+
+    def sealed(self, problem: Problem) -> None:
+        """A trajectory needs no pickling and no deep copies: states are frozen, and are shared as they are."""
+        problem = replace(problem, meta=_Sealed(problem.meta))
+        self.call("prompt", self.environment.prompt, problem)
+        self.along(problem, self.texts(problem))
 
     def steps(self, problem: Problem) -> None:
         """Branches of one state do not see each other, and a trajectory ends."""
@@ -360,7 +411,16 @@ class _Checks:
                     self.move(first.state, Step(text))
         if repr(first) != before or not _equal(self.move(state, Step(texts[0])), first):
             rule = "Two branches of one state do not affect each other"
-            self.report(rule, f"of {problem.id!r}, the branch {_short(texts[0])} was another after a second one")
+            shown = f"step({short(state)}, {short(texts[0])})"
+            self.report(rule, f"{shown} gave another state after a second branch")
+        at = state
+        for text in texts:
+            for finish in _ENDED:
+                self.move(at, Step(text, finish=finish))
+            result = self.move(at, Step(text))
+            if result.status != "running":
+                break
+            at = result.state
         for text in dict.fromkeys([*texts, "?"]):
             at, depth = state, 0
             while depth < self.environment.max_steps:
@@ -371,13 +431,18 @@ class _Checks:
             self.call("render", lambda state: render(self.environment, state), at)
 
     def texts(self, problem: Problem) -> tuple[str, ...]:
-        """Steps to try: those of a demonstration, or else a question mark."""
-        if isinstance(self.environment, Demonstrator):
-            with contextlib.suppress(Exception):  # `demonstrations` reports what is wrong with it
-                written = self.environment.demonstrate(problem, random.Random(self.seed))
-                if written and all(isinstance(text, str) for text in written):
-                    return tuple(written)
-        return ("?",)
+        """Steps to try: those of a demonstration, or the likeliest `options`, or else a question mark."""
+        environment, written = self.environment, list[str]()
+        with contextlib.suppress(Exception, _TooLong), _limit(self.patience):  # what is wrong is reported elsewhere
+            if isinstance(environment, Demonstrator):
+                written = list(environment.demonstrate(problem, random.Random(self.seed)))
+            elif options := getattr(environment, "options", None):
+                state, status = environment.initial(problem), "running"
+                while status == "running" and (weights := options(state)):
+                    written.append(max(weights, key=lambda text: weights[text]))
+                    result = environment.step(state, Step(written[-1]))
+                    state, status = result.state, result.status
+        return tuple(written) if written and all(isinstance(text, str) for text in written) else ("?",)
 
     def demonstrations(self, problem: Problem) -> None:
         """A worked solution ends right, and no step of it is wrong."""
@@ -390,7 +455,7 @@ class _Checks:
         bad = [text for text in texts if not isinstance(text, str) or environment.delimiter in text]
         if not texts or bad:
             rule = "A demonstration is one or more texts without the delimiter"
-            self.report(rule, f"{shown} gave {_short(bad[0] if bad else texts)}")
+            self.report(rule, f"{shown} gave {short(texts)}")
             return
         others, self.others = self.others, texts
         if others and isinstance(environment, StepChecker):  # the solution of another problem is mostly wrong
@@ -403,7 +468,8 @@ class _Checks:
         )
         if outcomes != otherwise:
             rule = "Status and reward do not depend on the gold answer"
-            self.report(rule, f"along {shown} they were {outcomes}, and {otherwise} with another gold answer")
+            ends = f"{outcomes[-1]}, and in {otherwise[-1]} with another gold answer"
+            self.report(rule, f"{shown} ends in {ends}")
 
     def along(self, problem: Problem, texts: Sequence[str]) -> list[Transition]:
         """The transitions along a trajectory, until it ends."""
@@ -426,19 +492,33 @@ class _Checks:
             return
         answer = self.call("answer", environment.answer, result.state)
         if problem.answer is not None and not self.verdict("check", environment.check, problem, answer):
-            self.report("A demonstration ends right", f"{shown} ends in {_short(answer)}, not {_short(problem.answer)}")
+            self.report("A demonstration ends right", f"{shown} ends in {short(answer)}, not {short(problem.answer)}")
         if not isinstance(environment, StepChecker):
             return
         error = self.call("first_error", environment.first_error, result.state)
         if error is not None:
             rule = "No step of a demonstration is an error"
-            self.report(rule, f"first_error found one at step {error} of {shown}: {_short(texts)}")
+            self.report(rule, f"first_error({short(result.state)}) gave {short(error)}")
+
+    def endings(self, problem: Problem) -> None:
+        """What no model can be shown again does not go on."""
+        state = self.call("initial", self.environment.initial, problem)
+        for rule, texts in (
+            ("A huge action ends the trajectory", (HUGE, HUGE + self.environment.delimiter)),
+            ("An action that is no text ends the trajectory", NO_TEXT),
+        ):
+            for text in texts:
+                with contextlib.suppress(_Failed):
+                    result = self.move(state, Step(text))
+                    if result.status == "running":
+                        size = f" ({len(text)} characters)" if len(text) > 200 else ""
+                        self.report(rule, f"step({short(state)}, {short(text)}{size}) is running")
 
     def hostile(self, problem: Problem) -> None:
         """Whatever is typed or written, nothing raises and nothing hangs."""
         environment = self.environment
         state = self.call("initial", environment.initial, problem)
-        finishes: tuple[Finish, ...] = ("step", "answer", "length")
+        finishes: tuple[Finish, ...] = ("step", *_ENDED)
         for text in (*HOSTILE, environment.delimiter, f"1{environment.delimiter}1"):
             with contextlib.suppress(_Failed, UnreadableQuestion):
                 self.call("read", environment.read, text, allow=UnreadableQuestion)
@@ -453,31 +533,20 @@ class _Checks:
         error: object = self.call("first_error", checker.first_error, state)
         if error is not None and not (isinstance(error, int) and 0 <= error < len(state.steps)):
             rule = "`first_error` gives the index of a step, or None"
-            self.report(rule, f"of {_short(state.texts)} it gave {_short(error)}")
+            self.report(rule, f"first_error({short(state)}) gave {short(error)}")
         answer = self.call("answer", self.environment.answer, state)
         wrong = answer is not None and not self.verdict("check", self.environment.check, state.problem, answer)
         if wrong and error is None and state.problem.answer is not None:
             rule = "A trajectory that ends wrong has a first error"
-            self.report(rule, f"{_short(state.texts)} of {state.problem.id!r} has none")
-
-
-def _short(value: object) -> str:
-    match value:
-        case Problem():
-            return _short(value.id)
-        case State():
-            return f"{_short(value.problem)} after {_short(value.texts)}"
-        case Step():
-            return _short(value.text) + (f" (finish {value.finish!r})" if value.finish != "step" else "")
-        case Transition():
-            return f"{value.status} with reward {value.reward} at {_short(value.state)}"
-        case str() if len(value) < 200:
-            return repr(value)
-    return _SHORT.repr(value)
+            self.report(rule, f"first_error({short(state)}) gave None")
 
 
 def _equal(a: object, b: object) -> bool:
     return a == b or repr(a) == repr(b)  # a NaN reward is reported as such, not as a change of mind
+
+
+def _is_copied(error: BaseException | None) -> bool:
+    return isinstance(error, _Copied) or (error is not None and _is_copied(error.__cause__ or error.__context__))
 
 
 def _twice(problems: Sequence[Problem]) -> str:

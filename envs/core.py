@@ -114,6 +114,10 @@ class Environment(Protocol):
         name: as in the registry.
         delimiter: text that ends a step; a step never contains it.
         max_steps: depth at which `step` truncates.
+
+    One whose steps are slow (they run code, or wait for something) may also say `step_timeout`, the seconds that a call
+    may take: its transitions then run in parallel, as do those of every environment that does not ship (see
+    `envs.guarded`).
     """
 
     @property

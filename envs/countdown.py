@@ -1,11 +1,11 @@
 """Countdown: reach a target with the given numbers, each used exactly once; the Game of 24 is the special case.
 
 A solution of ``make 24 from 4 4 6 8`` is ``8 + 4 = 12 (left: 4 6 12)``, ``6 - 4 = 2 (left: 2 12)``,
-``12 * 2 = 24 (left: 24)`` (the steps of Yao et al. 2023, arXiv 2305.10601, section 4.1). The steps are easy, choosing
-them is hard: almost every step is legal, few of them leave a way to the target. Everything is exact (fractions).
+``12 * 2 = 24 (left: 24)`` (such steps are those of Yao et al. 2023, arXiv 2305.10601, section 4.1). The steps are easy,
+choosing them is hard: many are legal, few of them leave a way to the target. Everything is exact (fractions).
 
 The step that leaves the target alone ends the trajectory, and its answer is the expression that the steps spell out,
-``(6 - 4) * (8 + 4)``. One that leaves another number truncates it, as the question itself says that this is no answer;
+``(8 + 4) * (6 - 4)``. One that leaves another number truncates it, as the question itself says that this is no answer;
 so every vote is for a solution. Answers are the same when they use the same numbers and have the same value: all
 solutions of a puzzle count as one answer, whatever way they take.
 """
@@ -345,9 +345,9 @@ _ADDED = re.compile(
 )
 _CANONICAL = re.compile(r"make (\d+) from (\d+(?: \d+)+)")
 _READABLE = (
-    "the countdown environment reads questions such as 'make 24 from 4 6 8 2', '4 6 8 2' (the target is 24) and "
+    "the countdown environment reads questions such as 'make 24 from 4 6 8 2', '4 6 8 2' (the target is 24) "
+    "and 'use 3, 5, 7 and 25 to reach 100'"
 )
-_READABLE += "'use 3, 5, 7 and 25 to reach 100'"
 
 
 def _question(numbers: Iterable[Rational], target: int) -> str:

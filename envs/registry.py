@@ -23,8 +23,10 @@ from typing import Any
 from envs.core import Environment
 
 ENTRY_POINTS = "stepwell.envs"
+FILES = "stepwell_environment_"  # what the modules that are run from files are called, up to a hash
 BUILT_IN: dict[str, str] = {
     "arithmetic": "envs.arithmetic:Arithmetic",
+    "code": "envs.code:Code",
     "countdown": "envs.countdown:Countdown",
     "math": "envs.math:Math",
     "toy": "envs.toy:Toy",
@@ -74,7 +76,10 @@ def load_environment(spec: str, **options: Any) -> Environment:
             and for an object that is no environment.
     """
     made = _call(spec, _factory(spec), options)
-    missing = [name for name in MEMBERS if not hasattr(made, name)]
+    try:
+        missing = [name for name in MEMBERS if not hasattr(made, name)]
+    except Exception as error:  # of a property
+        raise UnusableEnvironment(f"{spec!r} made a {type(made).__name__} that fails: {_said(error)}") from error
     if missing:
         raise UnusableEnvironment(
             f"{spec!r} made a {type(made).__name__}, which is no environment: it lacks {', '.join(missing)}"
@@ -152,7 +157,7 @@ def _module_of(path: str) -> ModuleType:
         siblings = [str(Path(path).parent / sibling.name) for sibling in file.parent.glob("*.py")]
         raise UnusableEnvironment(f"there is no file {path!r}{nearest(path, siblings)}")
     source = file.read_bytes()
-    name = f"stepwell_environment_{hashlib.sha256(str(file).encode() + source).hexdigest()[:16]}"
+    name = f"{FILES}{hashlib.sha256(str(file).encode() + source).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, file)

@@ -67,7 +67,8 @@ class Toy:
             return truncation(after)
         if coin == rest:
             return termination(after)
-        return truncation(after) if len(after.steps) >= self.max_steps else transition(after)
+        over = len(after.steps) >= self.max_steps or step.finish != "step"
+        return truncation(after) if over else transition(after)
 
     def answer(self, state: State) -> str | None:
         """The number of coins, once the amount is paid."""

@@ -52,7 +52,8 @@ class Propose:
 class Proposed:
     """The reply: ``samples[i][j]`` are the new steps (at least one) of sample j of ``states[i]``.
 
-    Each sample obeys the environment: it ends when `Environment.step` says that the trajectory ended.
+    Each sample obeys the environment: it ends when `Environment.step` says that the trajectory ended. After the last
+    step that was asked for that need not be known, and a policy does better not to ask: transitions may be slow.
     """
 
     samples: tuple[tuple[tuple[Step, ...], ...], ...]

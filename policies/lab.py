@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from envs.core import Environment, Finish, State, Step
+from envs.core import Environment, Finish, State, Step, transition
 from envs.llama import ROWS, Cache, Ids, Llama, Prefix, Prefixes, Tokens, UnsupportedModel
 from policies.core import Propose, Proposed, Usage
 
@@ -315,7 +315,10 @@ class LabPolicy:
         else:
             return False
         sample = self._active[row]
-        after = self.environment.step(sample.state, Step(text, len(new), float(self._logprobs[row]), finish))
+        step = Step(text, len(new), float(self._logprobs[row]), finish)
+        last = sample.made + 1 == sample.job.request.max_steps
+        # where the last step leads is not asked here: the search asks, and an environment may take its time
+        after = transition(sample.state.then(step)) if last else self.environment.step(sample.state, step)
         sample.state, sample.drawn, sample.made = after.state, int(self._drawn[row]), sample.made + 1
         sample.ids += self.tokens.step(self.environment, after.state.steps[-1])
         # false when the text of the state reads as other tokens than were sampled, or an observation came

@@ -86,8 +86,10 @@ class ScriptedPolicy:
 
     def _sample(self, state: State, seed: int, temperature: float, max_steps: int | None) -> tuple[Step, ...]:
         rng, steps = random.Random(seed), list[Step]()
-        while max_steps is None or len(steps) < max_steps:
+        while True:
             steps.append(self._step(state, rng, temperature))
+            if len(steps) == max_steps:  # where the last step leads is not asked here
+                break
             after = self.environment.step(state, steps[-1])
             if after.status != "running":
                 break

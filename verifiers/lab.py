@@ -52,7 +52,9 @@ def lay_out(tokens: Tokens, environment: Environment, state: State) -> Layout:
     keys = [tokens.begin + tokens.encode(environment.prompt(state.problem))]
     closing, origin = [], []
     for step in state.steps:
-        text = " ".join(piece for piece in step.text.split(delimiter) if piece)
+        text = step.text
+        if delimiter in text:
+            text = " ".join(piece for piece in text.split(delimiter) if piece)
         if text.strip():
             ids = keys[-1] + tokens.encode(text + delimiter)
             closing.append(len(ids) - 1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -201,6 +202,44 @@ def test_the_lists_have_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> N
     out = capsys.readouterr().out
     for name in ("arithmetic", "toy", "scripted", "table", "symbolic", "beam", "best-of-n", "mcts", "greedy"):
         assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in out.splitlines()), name
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> str:
+    file = tmp_path / "broken.py"
+    file.write_text("from envs import Toy\n\n\nclass Broken(Toy):\n    def same(self, a, b):\n        return a <= b\n")
+    return str(file)
+
+
+def test_check_env_says_what_conforms(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-env", "toy", "-n", "3"]) == 0
+    assert capsys.readouterr().out == "environment 'toy' conforms: no rule is broken\n"
+    assert main(["check-env", "arithmetic levels=[1]", "-n", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "environment": "arithmetic levels=[1]",
+        "conforms": True,
+        "broken": [],
+    }
+
+
+def test_check_env_has_a_sentence_for_each_broken_rule(broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-env", broken, "-n", "3"]) == 1
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == f"environment {broken!r} breaks {len(lines)} rule(s):"
+    assert any(re.fullmatch(r"- `same` is symmetric: same\(.*\) gave \w+, same\(.*\) \w+.*\.", s) for s in lines)
+    assert main(["check-env", broken, "-n", "3", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["conforms"]
+    assert [f"- {line}" for line in report["broken"]] == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("toi", "'toi' is not known; did you mean 'toy'?"), ("toy level=1", "has no option 'level'"), ("", "cannot read")],
+)
+def test_check_env_of_what_there_is_not(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check-env", name]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -213,8 +213,26 @@ def test_a_policy_that_refuses_a_request(strategy: Strategy) -> None:
     only_the_bad_one_failed(graphs, "ConnectionError: no route")
 
 
-def test_a_policy_that_breaks_while_working_spoils_what_it_had() -> None:
+def test_a_policy_that_breaks_over_one_request_spoils_no_other() -> None:
     class Breaking(ScriptedPolicy):
+        """Cannot work while the bad problem is in its hands."""
+
+        def poll(self) -> Sequence[tuple[int, Proposed]]:
+            if any(request.states[0].problem == BAD for request in self._queue.values()):
+                raise RuntimeError("out of memory")
+            return super().poll()
+
+    for strategy in (Greedy(), Beam(8, 4)):
+        graphs = list(engine(Breaking(TOY)).run(tasks(strategy)))
+        only_the_bad_one_failed(graphs, "RuntimeError: out of memory")
+        sound = {graph.problem.id: graph for graph in engine().run(tasks(strategy))}
+        for graph in graphs:
+            if graph.problem != BAD:
+                assert graph.info["answer"] == sound[graph.problem.id].info["answer"]
+
+
+def test_a_policy_that_breaks_once_is_asked_again() -> None:
+    class Stumbling(ScriptedPolicy):
         polls = 0
 
         def poll(self) -> Sequence[tuple[int, Proposed]]:
@@ -223,13 +241,37 @@ def test_a_policy_that_breaks_while_working_spoils_what_it_had() -> None:
                 raise RuntimeError("out of memory")
             return super().poll()
 
-    # two at a time, each one request: the second pair is lost
-    graphs = list(engine(Breaking(TOY)).run(tasks(Greedy()), concurrency=2))
-    assert len(graphs) == 8
-    failed = [graph for graph in graphs if "error" in graph.info]
-    assert [graph.problem for graph in failed] == list(PROBLEMS[2:4])
-    assert {graph.info["error"] for graph in failed} == {"RuntimeError: out of memory"}
-    assert all(graph.info["answer"] for graph in graphs if graph not in failed)
+    graphs = list(engine(Stumbling(TOY)).run(tasks(Greedy()), concurrency=2))
+    assert [graph.info["stopped"] for graph in graphs] == ["finished"] * 8
+    # one that has but a single search has nothing to try apart
+    graphs = list(engine(Stumbling(TOY)).run(tasks(Greedy()), concurrency=1))
+    assert [graph.problem for graph in graphs if "error" in graph.info] == [PROBLEMS[1]]
+
+
+def test_a_policy_that_is_broken_for_good_fails_every_search_and_ends() -> None:
+    class Broken(ScriptedPolicy):
+        def poll(self) -> Sequence[tuple[int, Proposed]]:
+            raise RuntimeError("out of memory")
+
+    graphs = list(engine(Broken(TOY)).run(tasks(Greedy())))
+    assert [graph.info["error"] for graph in graphs] == ["RuntimeError: out of memory"] * 8
+
+
+def test_asking_again_heeds_the_clock() -> None:
+    class Mute(ScriptedPolicy):
+        """Breaks once, and never answers again."""
+
+        polls = 0
+
+        def poll(self) -> Sequence[tuple[int, Proposed]]:
+            self.polls += 1
+            if self.polls == 1:
+                raise RuntimeError("out of memory")
+            time.sleep(0.005)
+            return []
+
+    graphs = list(engine(Mute(TOY)).run(tasks(Greedy(), Budget(seconds=0.05))))
+    assert {graph.info["stopped"] for graph in graphs} == {"0.05 seconds are over"}
 
 
 class Judge(TableVerifier):
@@ -260,7 +302,7 @@ def too_few(reply: Scored) -> Scored:
 
 def test_a_verifier_that_raises() -> None:
     only_the_bad_one_failed(list(engine(None, Judge(broken, at_poll=False)).run(tasks(Beam(8, 4)))), "no verdict")
-    only_the_bad_one_failed(list(engine(None, Judge(broken)).run(tasks(Beam(8, 4)), concurrency=1)), "no verdict")
+    only_the_bad_one_failed(list(engine(None, Judge(broken)).run(tasks(Beam(8, 4)))), "no verdict")
 
 
 def test_a_verifier_that_answers_for_fewer_states() -> None:
@@ -287,11 +329,11 @@ def test_an_environment_that_raises(method: str) -> None:
             if state.problem == BAD:
                 if method == "answer":
                     raise ZeroDivisionError("sick")
-                return "bad"
+                return f"bad {state.texts}"
             return super().answer(state)
 
         def same(self, a: str, b: str) -> bool:
-            if method == "same" and "bad" in (a, b):
+            if method == "same" and "bad" in a + b:
                 raise ZeroDivisionError("sick")
             return super().same(a, b)
 

@@ -150,7 +150,8 @@ def test_scores_are_clamped_kept_and_marked() -> None:
     new = graph.add(4, [coin("10")])
     graph.set_scores(new, (0.1, 0.1, math.nan))
     assert (graph[new]["score"], graph[new]["unscored"]) == (0.0, True)
-    after = graph.add(0, [coin("10", finish="length"), coin("1")])
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    after = graph.add(0, [coin("10"), coin("1")])
     with pytest.raises(ValueError, match="2 steps were to be scored; the verifier gave 3 scores"):
         graph.set_scores(after, (0.5, 0.5, 0.5))
     assert graph.scores(after) == ()

@@ -1,7 +1,9 @@
 """Each defect planted in a sound environment is caught, by the rule that names it."""
 
+import copy
 import dataclasses
 import itertools
+import pickle
 import random
 import re
 import time
@@ -121,6 +123,34 @@ def _strict(state: State, step: Step) -> Transition:
     return SOUND.step(state, step)
 
 
+def _counted(state: State, step: Step) -> Transition:
+    if step.text.isdecimal():
+        int(step.text)
+    return SOUND.step(state, step)
+
+
+def _first_letter(state: State, step: Step) -> Transition:
+    return truncation(state.then(step)) if step.text[0] == "#" else SOUND.step(state, step)
+
+
+def _lenient(state: State, step: Step) -> Transition:
+    result = SOUND.step(state, step)
+    over = result.status == "terminated" or step.finish != "step" or len(result.state.steps) >= SOUND.max_steps
+    return result if over else transition(result.state)
+
+
+def _sharing() -> Callable[[State, Step], Transition]:
+    """Rewards what none of the branches so far has tried."""
+    tried: dict[str, set[str]] = {}
+
+    def step(state: State, step: Step) -> Transition:
+        known = tried.setdefault(state.problem.id, set())
+        known.add(step.text)
+        return dataclasses.replace(SOUND.step(state, step), reward=float(len(known)))
+
+    return step
+
+
 def _slow(state: State, step: Step) -> Transition:
     re.match(r"(a+)+$", step.text)
     return SOUND.step(state, step)
@@ -166,6 +196,14 @@ def _repeating(split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
     return [*SOUND.problems(split, n, seed)[: n // 2]] * 2
 
 
+def _split_by_seed(split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
+    return SOUND.problems("train", n, seed + ("train", "calibration", "test").index(split))
+
+
+def _relabelled(split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
+    return [dataclasses.replace(each, id=f"{split}/{each.id}") for each in SOUND.problems("train", n, seed)]
+
+
 def _prompt_from_meta(problem: Problem) -> str:
     return f"{problem.question} ({problem.answer})\n"
 
@@ -174,69 +212,307 @@ def _unhashable(problem: Problem) -> State:
     return State(problem, [])  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("rule", "broken"),
-    [
-        ("`delimiter` is a text that is not empty", plant(delimiter="")),
-        ("`max_steps` is a whole number", plant(max_steps=0)),
-        ("`read` is a method", plant(read="no")),
-        ("An environment has name", SimpleNamespace(name="bare")),
-        ("`step` gives the same result for the same arguments", plant(step=_counting())),
-        ("`step` appends the step and changes nothing else", plant(step=_remembering())),
-        ("Nothing is ever mutated by `step`", plant(step=_noting)),
-        ("`step` never raises", plant(step=_strict)),
-        ("`step` returns in bounded time", plant(step=_slow)),
-        ("A trajectory ends within max_steps", plant(step=_endless)),
-        ("A step that the policy ended or that was cut ends", plant(step=_deaf)),
-        ("Status and reward do not depend on the gold answer", plant(step=_peeking)),
-        ("`step` appends the step", plant(step=_polite)),
-        ("`step` gives a Transition", plant(step=lambda state, step: state.then(step))),
-        ("A reward is a finite number", plant(step=lambda state, step: truncation(state.then(step), float("nan")))),
-        ("A status is running", plant(step=_vague)),
-        ("A state has an answer if and only if it terminated", plant(step=lambda s, step: truncation(s.then(step)))),
-        ("`problems` leaves the global random state alone", plant(problems=_unseeded)),
-        ("`problems` gives the same result for the same arguments", plant(problems=_unseeded)),
-        ("The splits are disjoint", plant(problems=_one_pool)),
-        ("The ids of problems are unique", plant(problems=_repeating)),
-        ("`problems` gives as many problems", plant(problems=lambda split, n, seed=0: SOUND.problems(split, 3, seed))),
-        ("A prompt does not depend on the gold answer", plant(prompt=_prompt_from_meta)),
-        ("A prompt is a text", plant(prompt=lambda problem: "")),
-        (
-            "`read` reads the environment's own questions",
-            plant(read=lambda text: SOUND.read(text.upper()), problems=SOUND.problems),
+FOREVER = "a" * 60 + "!"
+NINES = "'999999999999999999999999999...9999999999999999999999999999'"
+DEEP = "('x', 'x', 'x', 'x', 'x', 'x', ...)"
+PATH = "('x', 'x', 'y', 'x', 'z', 'a', ...)"
+
+PLANTED: dict[str, tuple[str, str, Any]] = {  # the rule; the input and what came back, as the kit says it; the defect
+    "no delimiter": ("`delimiter` is a text that is not empty", "it is ''", plant(delimiter="")),
+    "no depth": ("`max_steps` is a whole number of at least 1", "it is 0", plant(max_steps=0)),
+    "a name that is no text": ("`name` is a text that is not empty", "it is None", plant(name=None)),
+    "no time": (
+        "`step_timeout`, if there is one, is a number of seconds above 0",
+        "it is 0",
+        plant(step_timeout=0),
+    ),
+    "a member that is no method": ("`read` is a method", "it is 'no'", plant(read="no")),
+    "a member missing": (
+        "An environment has name, delimiter, max_steps, read, prompt, initial, step, answer, check, same, problems",
+        "check, same, problems is missing",
+        SimpleNamespace(
+            **{name: getattr(SOUND, name) for name in dir(SOUND) if name not in ("check", "same", "problems")}
         ),
-        ("`read` never raises", plant(read=lambda text: Problem(text, text, text.encode().decode()[::-1]))),
-        (
-            "A question read back has the same answer",
-            plant(read=lambda text: Problem(text, text, "other"), problems=SOUND.problems),
-        ),
-        ("`initial` gives the problem without steps", plant(initial=_unhashable)),
-        ("There is no answer before the first step", plant(answer=lambda state: "".join(state.texts))),
-        ("The gold answer passes", plant(check=lambda problem, answer: False)),
-        ("The empty answer fails", plant(check=lambda p, a: not a or SOUND.check(p, a))),
-        ("Nonsense is no right answer", plant(check=lambda p, a: p.answer is not None and len(a) > 5)),
-        ("A wrong answer fails", plant(check=lambda p, a: p.answer is not None and len(p.answer) == len(a))),
-        ("No answer passes when the gold answer is unknown", plant(check=lambda p, a: p.question[::-1] == a)),
-        ("`check` returns True or False", plant(check=lambda p, a: 1.0 if SOUND.check(p, a) else 0.0)),
-        ("`same` is reflexive", plant(same=lambda a, b: a == b and a.isprintable())),
-        ("`same` is symmetric", plant(same=lambda a, b: a <= b)),
-        ("`same` never raises", plant(same=lambda a, b: a == b or int(a) == int(b))),
-        ("A demonstration ends right", plant(demonstrate=lambda p, rng: (*p.question, "."))),
-        ("A demonstration ends with its last step", plant(demonstrate=lambda p, rng: tuple(reversed(p.question)))),
-        ("A demonstration is one or more texts without the delimiter", plant(demonstrate=lambda p, rng: ("a\n",))),
-        (
-            "`demonstrate` gives the same result",
-            plant(demonstrate=_moody()),
-        ),
-        ("No step of a demonstration is an error", plant(first_error=lambda state: 0)),
-        ("A trajectory that ends wrong has a first error", plant(first_error=lambda state: None)),
-        ("`first_error` gives the index of a step", plant(first_error=lambda state: len(state.steps))),
-    ],
-)
-def test_a_planted_defect_is_caught(rule: str, broken: Any) -> None:
+    ),
+    "a counter": (
+        "`step` gives the same result for the same arguments",
+        "step('azxyxx' after (), 'x') gave running with reward 0.0 at 'azxyxx' after ('x',), "
+        "then running with reward 1.0 at 'azxyxx' after ('x',)",
+        plant(step=_counting()),
+    ),
+    "a state kept in the environment": (
+        "`step` appends the step and changes nothing else",
+        "step('azxyxx' after ('x',), 'x') led to ('x', 'x', 'x')",
+        plant(step=_remembering()),
+    ),
+    "branches that share a memory": (
+        "Two branches of one state do not affect each other",
+        "step('azxyxx' after (), 'x') gave another state after a second branch",
+        plant(step=_sharing()),
+    ),
+    "notes in the problem": (
+        "Nothing is ever mutated by `step`",
+        "step('azxyxx' after (), 'x') changed its arguments",
+        plant(step=_noting),
+    ),
+    "deep copies": (
+        "Nothing is pickled or copied",
+        "step('azxyxx' after (), 'x') raised _Copied: 'it was pickled or copied'",
+        plant(step=lambda state, step: SOUND.step(copy.deepcopy(state), step)),
+    ),
+    "pickling": (
+        "Nothing is pickled or copied",
+        "initial('azxyxx') raised _Copied: 'it was pickled or copied'",
+        plant(initial=lambda problem: State(pickle.loads(pickle.dumps(problem)))),
+    ),
+    "a step in ASCII only": (
+        "`step` never raises",
+        r"step('azxyxx' after (), '\ud800') raised UnicodeEncodeError: ",
+        plant(step=_strict),
+    ),
+    "a step that reads numbers": (
+        "`step` never raises",
+        f"step('azxyxx' after (), {NINES}) raised ValueError: ",
+        plant(step=_counted),
+    ),
+    "a step that looks for text": (
+        "`step` never raises",
+        "step('azxyxx' after (), '') raised IndexError: 'string index out of range'",
+        plant(step=_first_letter),
+    ),
+    "a regular expression without end": (
+        "`step` returns in bounded time",
+        f"step('azxyxx' after (), {FOREVER!r}) was stopped after 0.3 s",
+        plant(step=_slow),
+    ),
+    "no end": (
+        "A trajectory ends within max_steps",
+        f"step('azxyxx' after {DEEP}, 'x') is running after 8 steps",
+        plant(step=_endless),
+    ),
+    "deaf to the policy": (
+        "A step that the policy ended or that was cut ends the trajectory",
+        "step('azxyxx' after (), 'x' (finish 'answer')) is running",
+        plant(step=_deaf),
+    ),
+    "deaf to the policy after a step that is legal": (
+        "A step that the policy ended or that was cut ends the trajectory",
+        "step('azxyxx' after (), 'x' (finish 'answer')) is running",
+        plant(step=lambda state, step: SOUND.step(state, dataclasses.replace(step, finish="step"))),
+    ),
+    "huge steps": (
+        "A huge action ends the trajectory",
+        f"step('azxyxx' after (), {NINES} (1000000 characters)) is running",
+        plant(step=_lenient),
+    ),
+    "steps that are no text": (
+        "An action that is no text ends the trajectory",
+        r"step('azxyxx' after (), '\ud800') is running",
+        plant(step=_lenient),
+    ),
+    "a reward of the gold answer": (
+        "Status and reward do not depend on the gold answer",
+        "demonstrate('azxyxx') ends in ('terminated', 1.0), and in ('terminated', 0.0) with another gold answer",
+        plant(step=_peeking),
+    ),
+    "a step made tidy": (
+        "`step` appends the step and changes nothing else",
+        "step('azxyxx' after (), '') led to ('?',)",
+        plant(step=_polite),
+    ),
+    "a state for a transition": (
+        "`step` gives a Transition",
+        "step('azxyxx' after (), 'x') gave 'azxyxx' after ('x',)",
+        plant(step=lambda state, step: state.then(step)),
+    ),
+    "a reward that is no number": (
+        "A reward is a finite number",
+        "step('azxyxx' after (), 'x') gave nan",
+        plant(step=lambda state, step: truncation(state.then(step), float("nan"))),
+    ),
+    "another status": (
+        "A status is running, terminated or truncated",
+        "step('azxyxx' after (), 'x') gave 'over'",
+        plant(step=_vague),
+    ),
+    "an answer of a truncated state": (
+        "A state has an answer if and only if it terminated",
+        "step('azxyxx' after (), '.') is truncated, and its answer ''",
+        plant(step=lambda state, step: truncation(state.then(step))),
+    ),
+    "the global random state": (
+        "`problems` leaves the global random state alone",
+        "problems('train', 3, 0) drew from it",
+        plant(problems=_unseeded),
+    ),
+    "problems without a seed": (
+        "`problems` gives the same result for the same arguments",
+        "problems('train', 3, 0) gave others later",
+        plant(problems=_unseeded),
+    ),
+    "one pool for all splits": (
+        "The splits are disjoint",
+        "problems('train', 3, 0) and problems('calibration', 3, 0) gave the id 'azxyxx'",
+        plant(problems=_one_pool),
+    ),
+    "splits by the seed": (
+        "The splits are disjoint",
+        "problems('train', 3, 1) and problems('calibration', 3, 0) gave the id ",
+        plant(problems=_split_by_seed),
+    ),
+    "one question under two ids": (
+        "The splits are disjoint",
+        "problems('train', 3, 0) and problems('calibration', 3, 0) gave the question 'azxyxx'",
+        plant(problems=_relabelled),
+    ),
+    "problems that repeat": (
+        "The ids of problems are unique",
+        "problems('train', 3, 0) has 'azxyxx' more than once",
+        plant(problems=_repeating),
+    ),
+    "more problems than asked for": (
+        "`problems` gives as many problems as asked for",
+        "problems('train', 0, 0) gave 3",
+        plant(problems=lambda split, n, seed=0: SOUND.problems(split, 3, seed)),
+    ),
+    "a problem without an id": (
+        "A problem has an id and a question",
+        "problems('train', 3, 0) gave ''",
+        plant(problems=lambda split, n, seed=0: [Problem("", "abc"), *SOUND.problems(split, n, seed)][:n]),
+    ),
+    "a prompt with the answer in it": (
+        "A prompt does not depend on the gold answer",
+        "prompt('azxyxx') gave another text with the answer None",
+        plant(prompt=_prompt_from_meta),
+    ),
+    "no prompt": (
+        "A prompt is a text that is not empty",
+        "prompt('azxyxx') gave ''",
+        plant(prompt=lambda problem: ""),
+    ),
+    "questions it cannot read": (
+        "`read` reads the environment's own questions",
+        "read('azxyxx') raised UnreadableQuestion: \"'AZXYXX' given; ",
+        plant(read=lambda text: SOUND.read(text.upper()), problems=SOUND.problems),
+    ),
+    "a question that raises": (
+        "`read` never raises",
+        r"read('\ud800') raised UnicodeEncodeError: ",
+        plant(read=lambda text: Problem(text, text, text.encode().decode()[::-1])),
+    ),
+    "another answer when read back": (
+        "A question read back has the same answer",
+        "read('azxyxx') gave 'other', not 'xxyxza'",
+        plant(read=lambda text: Problem(text, text, "other"), problems=SOUND.problems),
+    ),
+    "a state that is no key": (
+        "`initial` gives the problem without steps",
+        "initial('azxyxx') gave 'azxyxx' with steps []",
+        plant(initial=_unhashable),
+    ),
+    "a state with a step in it": (
+        "`initial` gives the problem without steps",
+        "initial('azxyxx') gave 'azxyxx' with steps (Step(text='a', ",
+        plant(initial=lambda problem: State(problem, (Step("a"),))),
+    ),
+    "an answer before the first step": (
+        "There is no answer before the first step",
+        "answer('azxyxx' after ()) gave ''",
+        plant(answer=lambda state: "".join(state.texts)),
+    ),
+    "an answer that raises": (
+        "`answer` never raises",
+        "answer('azxyxx' after ()) raised IndexError: 'tuple index out of range'",
+        plant(answer=lambda state: state.texts[-1]),
+    ),
+    "nothing passes": (
+        "The gold answer passes",
+        "check('azxyxx', 'xxyxza') gave False",
+        plant(check=lambda problem, answer: False),
+    ),
+    "the empty answer passes": (
+        "The empty answer fails",
+        "check('azxyxx', '') gave True",
+        plant(check=lambda p, a: not a or SOUND.check(p, a)),
+    ),
+    "nonsense passes": (
+        "Nonsense is no right answer",
+        r"check('azxyxx', '\x00\x01\x1b[2J\x7f') gave True",
+        plant(check=lambda p, a: p.answer is not None and len(a) > 5),
+    ),
+    "everything of that length passes": (
+        "A wrong answer fails",
+        "check('azxyxx', 'yzxxxc') gave True, as with the answers of 7 other problems",
+        plant(check=lambda p, a: p.answer is not None and len(p.answer) == len(a)),
+    ),
+    "right without a gold answer": (
+        "No answer passes when the gold answer is unknown",
+        "check('azxyxx' without one, 'xxyxza') gave True",
+        plant(check=lambda p, a: p.question[::-1] == a),
+    ),
+    "a number for a verdict": (
+        "`check` returns True or False",
+        "check('azxyxx', 'xxyxza') gave 1.0",
+        plant(check=lambda p, a: 1.0 if SOUND.check(p, a) else 0.0),
+    ),
+    "a text that is not itself": (
+        "`same` is reflexive",
+        r"same('\t\r\n', '\t\r\n') gave False",
+        plant(same=lambda a, b: a == b and a.isprintable()),
+    ),
+    "an order for an equality": (
+        "`same` is symmetric",
+        "same('xxyxza', 'yzxxxc') gave True, same('yzxxxc', 'xxyxza') False",
+        plant(same=lambda a, b: a <= b),
+    ),
+    "answers read as numbers": (
+        "`same` never raises",
+        "same('xxyxza', 'yzxxxc') raised ValueError: ",
+        plant(same=lambda a, b: a == b or int(a) == int(b)),
+    ),
+    "a wrong demonstration": (
+        "A demonstration ends right",
+        "demonstrate('azxyxx') ends in 'azxyxx', not 'xxyxza'",
+        plant(demonstrate=lambda p, rng: (*p.question, ".")),
+    ),
+    "a demonstration without an end": (
+        "A demonstration ends with its last step, in an answer",
+        "demonstrate('azxyxx') is running after 6 of 6 steps",
+        plant(demonstrate=lambda p, rng: tuple(reversed(p.question))),
+    ),
+    "a demonstration with the delimiter": (
+        "A demonstration is one or more texts without the delimiter",
+        "demonstrate('azxyxx') gave ('a\\n',)",
+        plant(demonstrate=lambda p, rng: ("a\n",)),
+    ),
+    "a demonstration without a seed": (
+        "`demonstrate` gives the same result for the same arguments",
+        "demonstrate('azxyxx') gave ('c', '.'), then ('a', '.')",
+        plant(demonstrate=_moody()),
+    ),
+    "a step checker that finds fault": (
+        "No step of a demonstration is an error",
+        f"first_error('azxyxx' after {PATH}) gave 0",
+        plant(first_error=lambda state: 0),
+    ),
+    "a step checker that finds none": (
+        "A trajectory that ends wrong has a first error",
+        f"first_error('cxxxzy' after {PATH}) gave None",
+        plant(first_error=lambda state: None),
+    ),
+    "a step that is not there": (
+        "`first_error` gives the index of a step, or None",
+        f"first_error('cxxxzy' after {PATH}) gave 7",
+        plant(first_error=lambda state: len(state.steps)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("rule", "seen", "broken"), PLANTED.values(), ids=PLANTED)
+def test_a_planted_defect_is_caught(rule: str, seen: str, broken: Any) -> None:
     with pytest.raises(NonConforming) as caught:
         check_environment(broken, n=3, patience=0.3)
-    assert any(line.startswith(rule) for line in caught.value.broken), caught.value
+    assert any(line.startswith(f"{rule}: {seen}") for line in caught.value.broken), caught.value
 
 
 def test_sound_environments_pass_quickly() -> None:
@@ -244,6 +520,18 @@ def test_sound_environments_pass_quickly() -> None:
     check_environment(SOUND)
     check_environment(Arithmetic(), n=3)
     assert time.monotonic() - started < 20
+
+
+def test_an_environment_may_say_how_long_a_call_may_take() -> None:
+    def late(state: State, step: Step) -> Transition:
+        time.sleep(0.3 if (step.text, step.finish) == ("= = =", "answer") else 0)
+        return SOUND.step(state, step)
+
+    check_environment(plant(step=late, step_timeout=30.0), n=1)
+    with pytest.raises(
+        NonConforming, match=r"`step` returns in bounded time: step\(.*, '= = =' .*\) was stopped after 0.1 s"
+    ):
+        check_environment(plant(step=late, step_timeout=0.1), n=1)
 
 
 def test_an_environment_that_cannot_demonstrate_passes() -> None:
@@ -259,7 +547,7 @@ def test_every_broken_rule_is_listed_with_the_input_and_what_came_back() -> None
     expected = (
         "`same` is reflexive: same('xyz', 'xyz') gave False.",
         "The gold answer passes: check('zyx', 'xyz') gave False.",
-        "A question read back has the same answer: read('zyx') has 'xyz'.",
+        "A question read back has the same answer: read('zyx') gave 'xyz', not 'xyz'.",
         "A demonstration ends right: demonstrate('zyx') ends in 'xyz', not 'xyz'.",
         "`step` never raises: step('zyx' after (), '\\ud800') raised UnicodeEncodeError: ",
     )

@@ -262,12 +262,12 @@ def test_the_published_test_puzzles_are_in_no_other_split() -> None:
     assert all(reachable(numbers, CLASSIC) for numbers in HELD_OUT)
     for split in ("train", "calibration", "test"):
         classic = 0
-        for problem in Countdown(levels=(2, 3)).problems(split, 400, seed=1):
+        for problem in Countdown(levels=(2, 3)).problems(split, 120, seed=1):
             numbers, target = given_numbers(problem)
             if target == CLASSIC:
                 classic += 1
                 assert (tuple(numbers) in HELD_OUT) == (split == "test")
-        assert classic > 20
+        assert classic > 5
 
 
 @pytest.fixture

@@ -1,0 +1,151 @@
+"""A policy for guarded environments: steps come from the policy inside, transitions from the environment, in parallel.
+
+A policy that goes on for several steps has to ask the environment after each, and all that it works on waits for the
+reply. Here it is asked for one step at a time, for which it needs no transition; the transitions run in the threads of
+`envs.guarded.Guarded`, and each trajectory goes on as soon as its own is there. The search then finds every transition
+done: the one that failed too, and that is where its failure is raised, in that search and no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from envs.core import State, Step
+from envs.guarded import Call, Guarded
+from policies.core import Policy, Propose, Proposed, Usage
+
+_WAIT = 0.02  # seconds that a poll may wait for transitions when there is nothing else to do
+
+
+@dataclass
+class _Job:
+    """A request under way."""
+
+    ticket: int
+    request: Propose
+    samples: list[list[tuple[Step, ...]]]
+    missing: int
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass
+class _Sample:
+    """A sample under way: `state` is where its last transition led, `steps` are those it has so far."""
+
+    job: _Job
+    place: tuple[int, int]
+    state: State
+    steps: tuple[Step, ...] = ()
+
+
+class Stepwise:
+    """A `Policy` around another one.
+
+    The first step of a sample is drawn with its own seed, as without this; each later one with a seed derived from
+    that and its number, so that a sample still is a function of state, seed and temperature.
+
+    Args:
+        policy: proposes the steps.
+        environment: makes the transitions.
+    """
+
+    def __init__(self, policy: Policy, environment: Guarded) -> None:
+        self.policy = policy
+        self.environment = environment
+        self.name = policy.name
+        self.parameters = policy.parameters
+        self._tickets = 0
+        self._jobs: dict[int, _Job] = {}
+        self._asked: dict[int, list[_Sample]] = {}  # by ticket of the policy inside, in the order of its request
+        self._moving: list[tuple[_Sample, Call]] = []
+        self._begun: dict[str, list[Call]] = {}  # by scope: held until the search is over, as it will ask for them
+
+    # ------------------------------------------------------------------------------------------------ the contract
+
+    def submit(self, ticket: int, request: Propose) -> None:
+        """Queue a request; raises ValueError when its ticket is in use, and what the policy inside raises."""
+        if ticket in self._jobs:
+            raise ValueError(f"ticket {ticket} is in use")
+        job = _Job(ticket, request, [[()] * len(seeds) for seeds in request.seeds], sum(map(len, request.seeds)))
+        samples = [
+            _Sample(job, (i, j), state) for i, state in enumerate(request.states) for j in range(len(request.seeds[i]))
+        ]
+        if samples:
+            self._ask(replace(request, max_steps=1), samples)
+        self._jobs[ticket] = job
+
+    def poll(self) -> Sequence[tuple[int, Proposed]]:
+        """Let the policy work, then go on with the transitions that are over; return what is complete."""
+        if self._asked:
+            for ticket, reply in self.policy.poll():
+                if ticket in self._asked:
+                    self._proposed(self._asked.pop(ticket), reply)
+        elif self._moving:
+            self.environment.wait(_WAIT)
+        moving, self._moving = self._moving, []
+        for sample, call in moving:
+            if call.over():
+                self._moved(sample, call)
+            else:
+                self._moving.append((sample, call))
+        done = [job for job in self._jobs.values() if not job.missing]
+        for job in done:
+            del self._jobs[job.ticket]
+        return [(job.ticket, Proposed(tuple(map(tuple, job.samples)), job.usage)) for job in done]
+
+    def cancel(self, scope: str) -> None:
+        """Drop the requests of a search, and let go of its transitions."""
+        self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}
+        self._asked = {
+            ticket: samples for ticket, samples in self._asked.items() if samples[0].job.request.scope != scope
+        }
+        self._moving = [(sample, call) for sample, call in self._moving if sample.job.request.scope != scope]
+        for call in self._begun.pop(scope, ()):
+            self.environment.release(call)
+        self.policy.cancel(scope)
+
+    def close(self) -> None:
+        """Drop everything; the policy inside is closed too."""
+        for scope in {job.request.scope for job in self._jobs.values()} | set(self._begun):
+            self.cancel(scope)
+        self.policy.close()
+
+    # ---------------------------------------------------------------------------------------------------- the work
+
+    def _ask(self, request: Propose, samples: list[_Sample]) -> None:
+        self._tickets += 1
+        self.policy.submit(self._tickets, request)
+        self._asked[self._tickets] = samples
+
+    def _proposed(self, samples: list[_Sample], reply: Proposed) -> None:
+        """Begin the transitions of the steps that came."""
+        job = samples[0].job
+        job.usage += reply.usage
+        for sample, (step, *_) in zip(samples, (steps for each in reply.samples for steps in each), strict=True):
+            step = replace(step, observation="")  # it is the environment's to make
+            sample.steps += (step,)
+            call = self.environment.begin(sample.state, step)
+            self._begun.setdefault(job.request.scope, []).append(call)
+            self._moving.append((sample, call))
+
+    def _moved(self, sample: _Sample, call: Call) -> None:
+        """Go on from where a transition led, or finish; after one that failed, the search meets the failure."""
+        job, (i, j) = sample.job, sample.place
+        if call.failure is None and call.value.status == "running" and len(sample.steps) != job.request.max_steps:
+            sample.state = call.value.state
+            seeds = ((_seed(job.request.seeds[i][j], len(sample.steps)),),)
+            request = Propose((sample.state,), seeds, job.request.temperature, 1, job.request.scope)
+            try:
+                self._ask(request, [sample])
+                return
+            except ValueError:  # the policy has no room for more: the trajectory stays open
+                pass
+        job.samples[i][j] = sample.steps
+        job.missing -= 1
+
+
+def _seed(seed: int, index: int) -> int:
+    """The seed of a later step of a sample, 64 bits."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=8).digest(), "big")

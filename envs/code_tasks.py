@@ -1,0 +1,215 @@
+"""Problems of the `code` environment, from a file in the layout of HumanEval or MBPP, from our own, or as typed.
+
+A file is JSON Lines, or one JSON array of the same objects. The keys of its first object say which layout it is:
+
+* HumanEval: ``task_id prompt entry_point canonical_solution test``. The prompt is the head of a function; visible tests
+  are the ``>>>`` examples of its docstring whose result is a literal; the one hidden test is ``check``. Split: test.
+* MBPP: ``task_id text code test_list`` (the sanitized set says ``prompt`` for ``text``), and ``test_setup_code``,
+  ``test_imports``, ``challenge_test_list`` if there are any. The first test is visible; all of them are hidden tests.
+  Splits as published: tasks 11 to 510 are test, 511 to 600 calibration, the rest train.
+* Ours: ``task_id split prompt entry_point solution visible hidden``, the last two lists of ``assert`` statements.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import doctest
+import hashlib
+import json
+import keyword
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from envs.core import SPLITS, Split, UnreadableQuestion
+
+MAX_QUESTION = 4000  # characters that a person may type
+_CALLED = re.compile(r"(?<![\w.])([^\W\d]\w*)\(")
+
+
+class UnreadableTasks(ValueError):
+    """A file of tasks is in none of the layouts; the message says where and what is missing."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem.
+
+    Args:
+        id: unique in its file.
+        function: the name of the function to write.
+        text: what it is to do, in words; empty if `head` says it.
+        head: the beginning of the program, if it is given.
+        setup: Python that the tests run first.
+        visible: tests as Python statements that call the function; a test that raises nothing has passed.
+        hidden: the tests that decide.
+        solution: a program that passes them, or None.
+        split: what it may be used for.
+    """
+
+    id: str
+    function: str
+    text: str
+    head: str
+    setup: str
+    visible: tuple[str, ...]
+    hidden: tuple[str, ...]
+    solution: str | None
+    split: Split
+
+    @property
+    def question(self) -> str:
+        """What a person is asked."""
+        return self.head or "\n".join([self.text, *self.visible])
+
+
+def read_tasks(text: str, where: str) -> list[Task]:
+    """Read a file of tasks.
+
+    Args:
+        text: of the file.
+        where: its name, for errors.
+
+    Raises:
+        UnreadableTasks: it is no JSON, is in none of the layouts, or has an id twice.
+    """
+    try:
+        rows = json.loads(text) if text.lstrip().startswith("[") else list(map(json.loads, text.strip().splitlines()))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableTasks(f"{where}: not JSON Lines: {error}") from None
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise UnreadableTasks(f"{where}: one object per problem is wanted")
+    tasks: dict[str, Task] = {}
+    for number, row in enumerate(rows, start=1):
+        try:
+            task = _reader(row)(row)
+        except (ValueError, TypeError, KeyError) as error:
+            said = f"the key {error} is missing" if isinstance(error, KeyError) else error
+            raise UnreadableTasks(f"{where}: problem {number}: {said}") from None
+        if tasks.setdefault(task.id, task) is not task:
+            raise UnreadableTasks(f"{where}: problem {number}: the id {task.id!r} is taken")
+    return list(tasks.values())
+
+
+def typed_task(question: str) -> Task:
+    """A task as a person types it: words, then one or more ``assert`` statements; there are no hidden tests.
+
+    Raises:
+        UnreadableQuestion: with what is wanted.
+    """
+    text, *tests = (part.strip() for part in re.split(r"(?:^|(?<=[\s;]))assert\s", question[: MAX_QUESTION + 1]))
+    visible = tuple(f"assert {test.rstrip('; ')}" for test in tests)
+    try:
+        if len(question) > MAX_QUESTION:
+            raise ValueError(f"it has {len(question)} characters; at most {MAX_QUESTION} are read")
+        if not text or not visible:
+            raise ValueError("there must be words, then one or more tests")
+        question.encode()
+        for test in visible:
+            ast.parse(test)
+        function = _called_by(visible[0])
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise UnreadableQuestion(
+            f"cannot read {question[:80]!r}: {error}; the code environment reads what a function is to do, and tests, "
+            "such as 'add(a, b): the sum of two numbers. assert add(1, 2) == 3'"
+        ) from None
+    name = "typed/" + hashlib.sha256(question.encode()).hexdigest()[:16]
+    return Task(name, function, text, "", "", visible, (), None, "test")
+
+
+def _called_by(test: str) -> str:
+    """The first function that a test calls and Python does not have."""
+    names = [name for name in _CALLED.findall(test) if not hasattr(builtins, name) and not keyword.iskeyword(name)]
+    if not names:
+        raise ValueError(f"{test[:80]!r} calls no function of one's own")
+    return str(names[0])
+
+
+def _reader(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Task]:
+    for key, reader in {"canonical_solution": _human_eval, "test_list": _mbpp, "visible": _ours}.items():
+        if key in row:
+            return reader
+    raise ValueError(
+        f"it has the keys {', '.join(row) or '(none)'}; the layouts that are read have canonical_solution (HumanEval), "
+        "test_list (MBPP) or visible (ours)"
+    )
+
+
+def _human_eval(row: Mapping[str, Any]) -> Task:
+    head, function = _text(row, "prompt"), _name(row)
+    if not head.endswith("\n"):
+        head += "\n"
+    hidden = f"{_text(row, 'test')}\n\ncheck({function})\n"
+    solution = head + _text(row, "canonical_solution")
+    return Task(_text(row, "task_id"), function, "", head, head, _examples(head, function), (hidden,), solution, "test")
+
+
+def _examples(head: str, function: str) -> tuple[str, ...]:
+    """The examples in the docstring of a function that can be tests."""
+    try:
+        defined = [node for node in ast.walk(ast.parse(head)) if isinstance(node, ast.FunctionDef)]
+        docstrings = [ast.get_docstring(node) or "" for node in defined if node.name == function]
+        found = doctest.DocTestParser().get_examples("\n".join(docstrings))
+    except (SyntaxError, ValueError):  # a head with faulty indentation, say
+        return ()
+    tests = []
+    for example in found:
+        try:
+            ast.parse(example.source.strip(), mode="eval")
+            ast.literal_eval(example.want.strip())
+        except (SyntaxError, ValueError):
+            continue
+        tests.append(f"assert {example.source.strip()} == {example.want.strip()}")
+    return tuple(tests)
+
+
+def _mbpp(row: Mapping[str, Any]) -> Task:
+    code, tests, number = _text(row, "code"), _texts(row, "test_list"), int(row["task_id"])
+    defined = set(re.findall(r"^def\s+(\w+)", code, re.MULTILINE))
+    called = [name for name in _CALLED.findall(tests[0]) if name in defined]
+    if not called:
+        raise ValueError("its first test calls no function that its code defines")
+    return Task(
+        id=str(row["task_id"]),
+        function=called[0],
+        text=_text(row, "text" if "text" in row else "prompt"),
+        head="",
+        setup="\n".join([*_texts(row, "test_imports", ()), row.get("test_setup_code", "")]).strip(),
+        visible=tests[:1],
+        hidden=(*tests, *_texts(row, "challenge_test_list", ())),
+        solution=code.replace("\r\n", "\n"),
+        split="test" if 11 <= number <= 510 else "calibration" if 511 <= number <= 600 else "train",
+    )
+
+
+def _ours(row: Mapping[str, Any]) -> Task:
+    split = next((split for split in SPLITS if split == row["split"]), None)
+    if split is None:
+        raise ValueError(f"split {row['split']!r} given; allowed: {', '.join(SPLITS)}")
+    visible, hidden = _texts(row, "visible"), _texts(row, "hidden")
+    solution = _text(row, "solution")
+    return Task(_text(row, "task_id"), _name(row), _text(row, "prompt"), "", "", visible, hidden, solution, split)
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    value = row[key]
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{key} must be a text, not {value!r}")
+    return value
+
+
+def _texts(row: Mapping[str, Any], key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    value = row[key] if default is None else row.get(key, default)
+    wanted = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    if not wanted or (default is None and not value):
+        raise TypeError(f"{key} must be a list of texts, not {value!r}")
+    return tuple(value)
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    name = _text(row, "entry_point")
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise ValueError(f"entry_point {name!r} cannot be the name of a function")
+    return name
