@@ -28,6 +28,7 @@ from envs.core import (
 )
 from envs.countdown import Countdown
 from envs.guarded import EnvironmentFailure, Guarded, guard
+from envs.math import Math
 from envs.registry import Listed, UnusableEnvironment, list_environments, load_environment
 from envs.toy import Toy
 
@@ -41,6 +42,7 @@ __all__ = [
     "Finish",
     "Guarded",
     "Listed",
+    "Math",
     "NonConforming",
     "Problem",
     "Split",

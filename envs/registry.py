@@ -29,6 +29,7 @@ BUILT_IN: dict[str, str] = {
     "chemistry": "envs.chemistry:Chemistry",
     "code": "envs.code:Code",
     "countdown": "envs.countdown:Countdown",
+    "math": "envs.math:Math",
     "reasoning-gym": "envs.reasoning_gym:load_task",
     "toy": "envs.toy:Toy",
 }
