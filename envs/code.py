@@ -31,7 +31,7 @@ from importlib import resources
 from pathlib import Path
 
 from envs.code_tasks import Task, read_tasks, typed_task
-from envs.core import SPLITS, Problem, Split, State, Step, Transition, termination, transition, truncation
+from envs.core import SPLITS, Problem, Split, State, Step, Transition, is_text, termination, transition, truncation
 from envs.sandbox import Limits, Sandbox, find_isolation, wait
 
 END = "# end"
@@ -232,7 +232,7 @@ class Code:
 
     def _judge(self, program: str, function: str, setup: str, tests: tuple[str, ...]) -> Verdict:
         """Run a program against tests in two fresh sandboxes."""
-        if len(program) > 2 * MAX_PROGRAM or not _encodable(program):
+        if len(program) > 2 * MAX_PROGRAM or not is_text(program):
             return Verdict(False, (False,) * len(tests), "it is no text of a program")
         if re.search(rf"\b{function}\b", program) is None:
             return Verdict(False, (False,) * len(tests), f"there is no function {function}")
@@ -295,7 +295,7 @@ def _program(state: State) -> str | None:
     for step in state.steps:
         text = step.text
         length += len(text) + 1
-        fits = len(text) <= MAX_LINE and length <= MAX_PROGRAM and "\n" not in text and _encodable(text)
+        fits = len(text) <= MAX_LINE and length <= MAX_PROGRAM and "\n" not in text and is_text(text)
         if ended or not fits or step.finish == "length":
             return None
         opens = text.startswith(FENCE) and blank
@@ -325,7 +325,3 @@ def _observation(verdict: Verdict) -> str:
         said = f"{sum(verdict.passed)} of {len(verdict.passed)} tests pass"
         said += f"; {verdict.note}" if verdict.note else ""
     return "# " + (said if len(said) <= MAX_NOTE else said[: MAX_NOTE - 3] + "...")
-
-
-def _encodable(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)

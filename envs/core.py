@@ -180,6 +180,15 @@ class StepChecker(Protocol):
         ...
 
 
+def is_text(text: str) -> bool:
+    """Whether an encoding can write it: half a surrogate pair is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def render(environment: Environment, state: State) -> str:
     """The text a model continues: the prompt, then each step (and its observation) closed by the delimiter."""
     parts = [environment.prompt(state.problem)]

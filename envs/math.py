@@ -31,6 +31,7 @@ from envs.core import (
     Step,
     Transition,
     UnreadableQuestion,
+    is_text,
     termination,
     transition,
     truncation,
@@ -114,7 +115,7 @@ class Math:
     def step(self, state: State, step: Step) -> Transition:
         """A step that states the answer terminates; one that the policy ended or that was cut truncates."""
         after = state.then(step)
-        if len(step.text) > MAX_STEP:
+        if len(step.text) > MAX_STEP or not is_text(step.text):
             return truncation(after)
         if self.answer(after) is not None:
             return termination(after)

@@ -37,6 +37,7 @@ from envs.core import (
     Step,
     Transition,
     UnreadableQuestion,
+    is_text,
     termination,
     transition,
     truncation,
@@ -228,15 +229,6 @@ def _is_literal(text: str) -> bool:
     return True
 
 
-def _is_text(text: str) -> bool:
-    """Whether an encoding can write it: half a surrogate pair is no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def split_of(problem: Problem) -> Split:
     """A property of the question, so that splits are disjoint; the environments within split theirs in the same way."""
     if problem.meta["task"] == "puzzle24" and tuple(map(int, problem.question.split()[3:])) in HELD_OUT:
@@ -286,7 +278,7 @@ class SingleAnswer:
         if self.answer(after) is not None:
             return termination(after)
         text = step.text.strip()
-        wordy = text and len(text) <= MAX_STEP and _is_text(text) and not text.startswith(ANSWER_MARK)
+        wordy = text and len(text) <= MAX_STEP and is_text(text) and not text.startswith(ANSWER_MARK)
         goes_on = wordy and len(after.steps) < self.max_steps and step.finish == "step"
         return transition(after) if goes_on else truncation(after)
 
