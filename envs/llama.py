@@ -226,9 +226,9 @@ class Cache:
         if before[0]:
             self.data[:, : before[0], : before[1]] = old
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first positions of a row onto another."""
-        self.data[:, target, :length] = self.data[:, source, :length]
+    def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Copy the first positions of rows onto others."""
+        self.data[:, list(targets), :length] = self.data[:, list(sources), :length]
 
 
 class Rows:
@@ -244,14 +244,17 @@ class Rows:
         self.config, self.cache, self.rows = cache.config, cache, len(start)
         self.end = _up(end, BLOCK)
         self.places = torch.arange(self.rows, device=start.device), start
-        self.mask = _mask(start[:, None], self.end)
+
+    @cached_property
+    def _mask(self) -> Tensor:
+        return _mask(self.places[1][:, None], self.end)
 
     def attend(self, layer: int, query: Tensor, new: Tensor) -> Tensor:
         """Write new keys and values, (rows, 2 x kv heads x d); mix values for queries and give them their shape."""
         config, data = self.config, self.cache.data[layer]
         data[self.places] = new
         query = query.view(self.rows, config.kv_heads, config.heads // config.kv_heads, config.head_dim)
-        return _attend(config, query, data[: self.rows, : self.end], self.mask).reshape(self.rows, -1)
+        return _attend(config, query, data[: self.rows, : self.end], self._mask).reshape(self.rows, -1)
 
 
 class Pages:
@@ -269,20 +272,29 @@ class Pages:
     def __init__(
         self, config: ModelConfig, pool: Tensor, places: Tensor, table: Tensor, index: Tensor, start: Tensor, new: int
     ) -> None:
-        self.config, self.pool, self.places, self.table, self.index, self.new = config, pool, places, table, index, new
-        self.mask = _mask(start[:, None] + torch.arange(new, device=start.device), table.shape[1])
-        self.mask = self.mask.repeat_interleave(config.heads // config.kv_heads, 2)
-        self.grid = torch.zeros(len(table) * new, config.heads * config.head_dim, device=pool.device)
+        self.config, self.pool, self.places, self.table, self.index = config, pool, places, table, index
+        self.start, self.new = start, new
+
+    @cached_property
+    def _mask(self) -> Tensor:
+        positions = self.start[:, None] + torch.arange(self.new, device=self.start.device)
+        return _mask(positions, self.table.shape[1]).repeat_interleave(self.config.heads // self.config.kv_heads, 2)
+
+    @cached_property
+    def _grid(self) -> Tensor:
+        """Queries, zero where there are none."""
+        config = self.config
+        return torch.zeros(len(self.table) * self.new, config.heads * config.head_dim, device=self.pool.device)
 
     def attend(self, layer: int, query: Tensor, new: Tensor) -> Tensor:
         """Write new keys and values, (tokens, 2 x kv heads x d); mix values for queries and give them their shape."""
         config, pool, (rows, end) = self.config, self.pool[layer], self.table.shape
         heads, width, group = config.kv_heads, config.head_dim, config.heads // config.kv_heads
         pool[self.places] = new
-        self.grid[self.index] = query
-        spread = self.grid.view(rows, self.new, heads, group, width).transpose(1, 2)
+        self._grid[self.index] = query
+        spread = self._grid.view(rows, self.new, heads, group, width).transpose(1, 2)
         kept = pool.index_select(0, self.table.view(-1)).view(rows, end, -1)
-        mixed = _attend(config, spread.reshape(rows, heads, self.new * group, width), kept, self.mask)
+        mixed = _attend(config, spread.reshape(rows, heads, self.new * group, width), kept, self._mask)
         mixed = mixed.view(rows, heads, self.new, group * width).transpose(1, 2)
         return mixed.reshape(rows * self.new, -1)[self.index]
 
@@ -372,6 +384,7 @@ class Prefix:
     slots: NDArray[np.int64]
     note: float = float("nan")
     kept: bool = field(default=True, init=False)
+    after: int = field(default=0, init=False)  # kept prefixes that go on from this one
 
     @cached_property
     def path(self) -> NDArray[np.int64]:
@@ -388,23 +401,20 @@ class Prefix:
         return found[::-1]
 
 
-@dataclass(frozen=True)
 class Tail:
-    """Tokens to run: the parts that end `keys`, each of which goes on from the one before it, after a prefix."""
+    """Tokens to run: the parts that end `keys`, each of which goes on from the one before it, after a prefix.
 
-    scope: str
-    before: Prefix | None
-    keys: tuple[Ids, ...]
+    Attributes:
+        start: tokens that are kept already.
+        length: tokens to run.
+    """
 
-    @property
-    def start(self) -> int:
-        """Tokens that are kept already."""
-        return len(self.before.ids) if self.before else 0
+    __slots__ = ("before", "keys", "length", "scope", "start")
 
-    @property
-    def length(self) -> int:
-        """Tokens to run."""
-        return len(self.keys[-1]) - self.start
+    def __init__(self, scope: str, before: Prefix | None, keys: tuple[Ids, ...]) -> None:
+        self.scope, self.before, self.keys = scope, before, keys
+        self.start = len(before.ids) if before else 0
+        self.length = len(keys[-1]) - self.start
 
 
 class Prefixes:
@@ -437,9 +447,10 @@ class Prefixes:
         return (slots - 1 - self._left) * layers * width * self.pool.element_size()
 
     def find(self, scope: str, ids: Ids) -> Prefix | None:
-        """The prefix of exactly these ids, now most recently used (as is all that it goes on from)."""
+        """The prefix of exactly these ids, now most recently used."""
         found = self._kept.get(scope, {}).get(ids)
-        self._touch(found)
+        if found is not None:
+            self._recent.move_to_end(found)
         return found
 
     def store(self, tails: Sequence[Tail], cache: Cache, rows: Sequence[int]) -> None:
@@ -511,10 +522,15 @@ class Prefixes:
     def trim(self) -> None:
         """Drop prefixes until what is kept is within the limit."""
         while self._recent and self.bytes > self.limit:
-            prefix, _ = self._recent.popitem(last=False)
+            prefix = next(iter(self._recent))
+            if prefix.after:
+                self._recent.move_to_end(prefix)
+                continue
+            del self._recent[prefix], self._kept[prefix.scope][prefix.ids]
             self._release(prefix.slots)
             prefix.kept = False
-            del self._kept[prefix.scope][prefix.ids]
+            if prefix.before is not None:
+                prefix.before.after -= 1
 
     def drop(self, scope: str) -> None:
         """Free all that a scope keeps."""
@@ -529,17 +545,13 @@ class Prefixes:
         """Keep a prefix, unless it is kept already."""
         there = self._kept.setdefault(prefix.scope, {})
         found = there.setdefault(prefix.ids, prefix)
-        if found is prefix:
-            self._recent[prefix] = None
-        else:
+        if found is not prefix:
             self._release(prefix.slots)
-        self._touch(found)
-        return found
-
-    def _touch(self, prefix: Prefix | None) -> None:
-        while prefix is not None:  # those before it come later, so that they go later
-            self._recent.move_to_end(prefix)
-            prefix = prefix.before
+            return found
+        self._recent[prefix] = None
+        if prefix.before is not None:
+            prefix.before.after += 1
+        return prefix
 
     def _allot(self, count: int) -> NDArray[np.int64]:
         if count > self._left:

@@ -286,7 +286,7 @@ class LabPolicy:
         if targets:
             for source, target in zip(sources, targets, strict=True):
                 self._active[target] = self._active[source]
-                self._cache.move(source, target, int(self._length[source]))
+            self._cache.move(sources, targets, int(self._length[sources].max()))
             for values in (
                 *(self._last, self._length, self._count, self._drawn, self._seeds),
                 *(self._temperatures, self._logprobs, self._new),
