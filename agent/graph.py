@@ -71,6 +71,9 @@ class SearchGraph:
         self.scope = scope
         self.info: dict[str, Any] = {"environment": environment.name}
         self.graph: nx.DiGraph[int] = nx.DiGraph()
+        # the graph's own dictionaries, by node and by the node that an edge leads to: its views are slow to look up
+        self._attributes: dict[int, dict[str, Any]] = {}
+        self._edges: dict[int, dict[str, Any]] = {}
         self._states: list[State] = []
         self._parents: list[int] = []
         self._paths: list[int] = []  # policy tokens on the path of one sample
@@ -93,8 +96,7 @@ class SearchGraph:
 
     def __getitem__(self, node: int) -> dict[str, Any]:
         """The attributes of a node."""
-        attributes: dict[str, Any] = self.graph.nodes[node]
-        return attributes
+        return self._attributes[node]
 
     def state(self, node: int) -> State:
         """The state at a node."""
@@ -117,12 +119,12 @@ class SearchGraph:
 
     def status(self, node: int) -> Status:
         """``running``, ``terminated`` or ``truncated``."""
-        status: Status = self.graph.nodes[node]["status"]
+        status: Status = self._attributes[node]["status"]
         return status
 
     def count(self, node: int) -> int:
         """Identical samples merged in a node, rollouts not counted."""
-        count: int = self.graph.nodes[node]["count"]
+        count: int = self._attributes[node]["count"]
         return count
 
     def add(self, parent: int, steps: Sequence[Step], rollout: bool = False) -> int:
@@ -142,14 +144,14 @@ class SearchGraph:
                 status: Status = "truncated" if after.status == "terminated" and answer is None else after.status
                 node = self._new(at, after.state, step, status, answer)
                 self._index[key] = node
-            attributes = self.graph.nodes[node]
+            attributes = self._attributes[node]
             attributes["tokens"] += step.tokens
             self._generated += step.tokens
             if not rollout:
                 if not attributes["count"]:
                     self._reached(at, node)
                 attributes["count"] += 1
-                self.graph.edges[at, node]["count"] += 1
+                self._edges[node]["count"] += 1
             at = node
         return at
 
@@ -180,8 +182,10 @@ class SearchGraph:
             total=0.0,
             pruned=False,
         )
+        self._attributes[node] = self.graph.nodes[node]
         if parent >= 0:
             self.graph.add_edge(parent, node, action=step.text, prior=None, count=0)
+            self._edges[node] = self.graph.edges[parent, node]
         return node
 
     def _reached(self, parent: int, node: int) -> None:
@@ -199,7 +203,7 @@ class SearchGraph:
         """The scores of the steps up to a node; () when one of them has none."""
         found = []
         while node != self.root:
-            score = self.graph.nodes[node]["score"]
+            score = self._attributes[node]["score"]
             if score is None:
                 return ()
             found.append(score)
@@ -218,7 +222,7 @@ class SearchGraph:
         if len(scores) > len(path):
             raise ValueError(f"{len(path)} steps were to be scored; the verifier gave {len(scores)} scores")
         for at, score in zip(path, [*scores, *[math.nan] * len(path)], strict=False):
-            attributes = self.graph.nodes[at]
+            attributes = self._attributes[at]
             if attributes["score"] is None:
                 attributes["unscored"] = not math.isfinite(score)
                 self._unscored += attributes["unscored"]
@@ -226,7 +230,7 @@ class SearchGraph:
 
     def finished(self) -> list[int]:
         """Terminated nodes that vote, in order of creation: rollouts and pruned ones do not."""
-        return [node for node in self._finished if not self.graph.nodes[node]["pruned"]]
+        return [node for node in self._finished if not self._attributes[node]["pruned"]]
 
     def candidates(self) -> list[Candidate]:
         """What votes."""
@@ -273,10 +277,10 @@ class SearchGraph:
         """
         if not self._generated:
             return 0.0
-        weights = [(self._paths[node], self.graph.nodes[node]["count"]) for node in self._finished]
+        weights = [(self._paths[node], self._attributes[node]["count"]) for node in self._finished]
         total = sum(count for _, count in weights)
         mean = sum(path * count for path, count in weights) / total if total else 0.0
-        still_open = (self._reach(node) for node in self._leaves if not self.graph.nodes[node]["pruned"])
+        still_open = (self._reach(node) for node in self._leaves if not self._attributes[node]["pruned"])
         return (self._generated - since) / (max(mean, max(still_open, default=0)) or max(self._paths) or 1)
 
     def _reach(self, node: int) -> int:
@@ -330,7 +334,7 @@ class SearchGraph:
                 parent = parents[node]
                 made._new(parent, made._states[parent].then(step), step, attributes["status"], attributes["answer"])
                 made._index[parent, step.text, step.finish] = node
-            made.graph.nodes[node].update(attributes)
+            made[node].update(attributes)
             made._generated += attributes["tokens"]
             made._unscored += attributes["unscored"]
             if node != cls.root and attributes["count"]:

@@ -20,11 +20,17 @@ T = TypeVar("T")
 Search = Generator[Request, Proposed | Scored, T]
 
 
-def sample_seed(graph: SearchGraph, node: int, index: int) -> int:
-    """The seed of sample `index` at a node: 64 bits of a hash of the run's seed, problem, steps and index."""
+def sample_seeds(graph: SearchGraph, node: int, first: int, count: int) -> tuple[int, ...]:
+    """The seeds of samples at a node: 64 bits each of a hash of the run's seed, problem, steps and sample's index."""
     texts = "\x1f".join(graph.state(node).texts)
-    text = f"{graph.seed}\x1e{graph.problem.id}\x1e{texts}\x1e{index}"
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+    text = f"{graph.seed}\x1e{graph.problem.id}\x1e{texts}\x1e"
+    start = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    seeds = []
+    for index in range(first, first + count):
+        whole = start.copy()
+        whole.update(str(index).encode())
+        seeds.append(int.from_bytes(whole.digest(), "big"))
+    return tuple(seeds)
 
 
 def propose(
@@ -55,7 +61,7 @@ def propose(
     seeds = []
     drawn = {node: graph[node]["drawn"] for node in nodes}
     for node, count in zip(nodes, counts, strict=True):
-        seeds.append(tuple(sample_seed(graph, node, drawn[node] + index) for index in range(count)))
+        seeds.append(sample_seeds(graph, node, drawn[node], count))
         drawn[node] += count
     reply = yield Propose(tuple(graph.state(node) for node in nodes), tuple(seeds), temperature, max_steps, graph.scope)
     if not isinstance(reply, Proposed):

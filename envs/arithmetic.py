@@ -361,6 +361,7 @@ def _read_operation(line: str) -> tuple[str, Fraction, Fraction, Fraction] | Non
     return None
 
 
+@lru_cache(maxsize=1 << 12)  # answers come again and again, from siblings and in votes
 def _read_number(text: str) -> Fraction | None:
     """A whole number, a decimal or a fraction, with thousands separators allowed; None if it is not one."""
     text = text.strip().replace("−", "-").replace(",", "")

@@ -5,10 +5,14 @@ knows what a search is; the only thing taken from the room is how a state is wri
 
 Three things make it fast on a CPU: few operators per layer (the queries, keys and values are one matrix, so are gate
 and up; the weights of the norms are folded into the matrices that follow; residual additions are part of the matrix
-products), one cache that is written in place, and no transformers import. And one thing makes it exact: **the numbers
-of a row do not depend on the rows beside it**, to the last bit on a CPU, because every matrix product has at least
-`ROWS` rows (below that, BLAS switches to kernels that add in another order) and keys are attended in multiples of
+products), keys and values that are written in place, and no transformers import. And one thing makes it exact: **the
+numbers of a sequence do not depend on those beside it**, to the last bit on a CPU, because every matrix product has at
+least `ROWS` rows (below that, BLAS switches to kernels that add in another order) and keys are attended in multiples of
 `BLOCK`.
+
+Keys and values lie in one of two ways. Sequences that grow token by token have a row of a `Cache` each, as attention to
+one new token should copy nothing. What is kept of a search, `Prefixes`, lies in slots of one pool, as states share what
+is before them; a pass over several new tokens of many states reads it there, and nothing but attention is padded.
 """
 
 from __future__ import annotations
@@ -17,11 +21,14 @@ import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -158,55 +165,45 @@ class Llama:
         out, down = weights[f"{at}self_attn.o_proj.weight"], weights[f"{at}mlp.down_proj.weight"]
         return _Layer(qkv.contiguous(), out.T, gate_up.contiguous(), down.T)
 
-    def run(self, cache: Cache, ids: Tensor, start: Tensor, end: int) -> Tensor:
-        """Run new tokens through the model, writing their keys and values into the first rows of a cache.
+    def run(self, keys: Rows | Pages, ids: Tensor, positions: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Run new tokens through the model, writing their keys and values.
 
         Args:
-            cache: its row i holds ``start[i]`` positions of sequence i, and has room for ``end``.
-            ids: (rows, new) token ids, right-padded at will; rows x new and new > 1 are multiples of `ROWS`.
-            start: (rows,) position of each row's first new token.
-            end: at least the largest position reached, plus one.
+            keys: where keys and values are written and read.
+            ids: (tokens,) ids, at least `ROWS` of them.
+            positions: (tokens,) of each in its sequence.
+            wanted: indices of the tokens whose hidden states are wanted, at least `ROWS`; None for all.
 
         Returns:
-            (rows, new, hidden): normalised hidden states, ready for `logits`.
+            (tokens or wanted, hidden): normalised hidden states, ready for `logits`.
         """
-        config, (rows, new) = self.config, ids.shape
-        heads, kv_heads, width = config.heads, config.kv_heads, config.head_dim
-        group, length = heads // kv_heads, cache.length
-        end = min(-(-end // BLOCK) * BLOCK, length)
-        positions = start[:, None] + torch.arange(new, device=self.device)
-        rotation = self.rotations[positions][:, :, None]
-        mask = torch.zeros(rows, 1, new, end, device=self.device)
-        mask.masked_fill_(torch.arange(end, device=self.device) > positions[:, None, :, None], -torch.inf)
-        if new > 1 and group > 1:
-            mask = mask.repeat_interleave(group, 2)
-        lanes = torch.arange(rows * 2 * kv_heads, device=self.device).view(rows, 1, 2 * kv_heads)
-        places = (lanes * length + positions[:, :, None]).view(-1)
-        split = heads * width
-        x = embedding(ids, self.embedding).view(rows * new, config.hidden)
-        for layer, kept in zip(self.layers, cache.layers, strict=True):
-            qkv = linear(rms_norm(x, (config.hidden,), None, config.epsilon), layer.qkv)
-            turned = qkv[:, : split + kv_heads * width].view(rows, new, heads + kv_heads, width // 2, 2)
-            torch.view_as_complex(turned).mul_(rotation)
-            kept.view(-1, width).index_copy_(0, places, qkv[:, split:].reshape(-1, width))
-            query = qkv[:, :split].view(rows, new, kv_heads, group, width)
-            query = query.transpose(1, 2).reshape(rows, kv_heads, new * group, width)
-            mixed = scaled_dot_product_attention(
-                query, kept[:rows, :kv_heads, :end], kept[:rows, kv_heads:, :end], attn_mask=mask
-            )
-            mixed = mixed.view(rows, kv_heads, new, group * width).transpose(1, 2).reshape(rows * new, split)
+        config = self.config
+        shape, turned = (config.hidden,), (config.heads + config.kv_heads) * config.head_dim
+        split = config.heads * config.head_dim
+        rotation = self.rotations[positions][:, None]
+        x = embedding(ids, self.embedding)
+        for index, layer in enumerate(self.layers):
+            qkv = linear(rms_norm(x, shape, None, config.epsilon), layer.qkv)
+            pairs = qkv[:, :turned].view(len(ids), -1, config.head_dim // 2, 2)
+            torch.view_as_complex(pairs).mul_(rotation)
+            mixed = keys.attend(index, qkv[:, :split], qkv[:, split:])
+            if wanted is not None and index == len(self.layers) - 1:
+                x, mixed = x[wanted], mixed[wanted]
             x = torch.addmm(x, mixed, layer.out)
-            gate, up = linear(rms_norm(x, (config.hidden,), None, config.epsilon), layer.gate_up).chunk(2, -1)
+            gate, up = linear(rms_norm(x, shape, None, config.epsilon), layer.gate_up).chunk(2, -1)
             x = torch.addmm(x, silu(gate).mul_(up), layer.down)
-        return rms_norm(x, (config.hidden,), None, config.epsilon).view(rows, new, config.hidden)
+        return rms_norm(x, shape, None, config.epsilon)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden) to (..., labels): next-token logits of a policy, label logits of a verifier."""
         return linear(hidden, self.head, self.head_bias)
 
 
+# -------------------------------------------------------------------------------------------------- keys and values
+
+
 class Cache:
-    """Keys and values of many sequences, one row each: per layer (rows, 2 x kv heads, length, head_dim).
+    """Keys and values of sequences that grow token by token, one row each: (layers, rows, length, 2 x kv heads x d).
 
     Rows and length grow by doubling as `reserve` asks; what was written is kept.
     """
@@ -224,19 +221,106 @@ class Cache:
         before = (self.rows, self.length)
         self.rows = self.rows if rows <= self.rows else max(ROWS, 1 << (rows - 1).bit_length())
         self.length = self.length if length <= self.length else max(2 * BLOCK, 1 << (length - 1).bit_length())
-        shape = (config.layers, self.rows, 2 * config.kv_heads, self.length, config.head_dim)
+        shape = (config.layers, self.rows, self.length, 2 * config.kv_heads * config.head_dim)
         self.data = torch.zeros(shape, device=self.device)  # zeros: what is masked must still be a number
         if before[0]:
-            self.data[:, : before[0], :, : before[1]] = old
+            self.data[:, : before[0], : before[1]] = old
 
-    @property
-    def layers(self) -> Sequence[Tensor]:
-        """One tensor per layer."""
-        return self.data.unbind(0)
+    def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """Copy the first positions of rows onto others."""
+        self.data[:, list(targets), :length] = self.data[:, list(sources), :length]
 
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first positions of a row onto another."""
-        self.data[:, target, :, :length] = self.data[:, source, :, :length]
+
+class Rows:
+    """Attention of one new token in each of the first rows of a cache.
+
+    Args:
+        cache: its row i holds ``start[i]`` positions of sequence i, and has room for ``end``.
+        start: (rows,) position of each row's new token, at least `ROWS` rows.
+        end: at least the largest position, plus one.
+    """
+
+    def __init__(self, cache: Cache, start: Tensor, end: int) -> None:
+        self.config, self.cache, self.rows = cache.config, cache, len(start)
+        self.end = _up(end, BLOCK)
+        self.places = torch.arange(self.rows, device=start.device), start
+
+    @cached_property
+    def _mask(self) -> Tensor:
+        return _mask(self.places[1][:, None], self.end)
+
+    def attend(self, layer: int, query: Tensor, new: Tensor) -> Tensor:
+        """Write new keys and values, (rows, 2 x kv heads x d); mix values for queries and give them their shape."""
+        config, data = self.config, self.cache.data[layer]
+        data[self.places] = new
+        query = query.view(self.rows, config.kv_heads, config.heads // config.kv_heads, config.head_dim)
+        return _attend(config, query, data[: self.rows, : self.end], self._mask).reshape(self.rows, -1)
+
+
+class Pages:
+    """Attention of several new tokens of each of some sequences whose keys and values lie anywhere in a pool.
+
+    Args:
+        pool: (layers, slots, 2 x kv heads x d), finite wherever `table` points.
+        places: (tokens,) slots of the new tokens' own keys and values.
+        table: (sequences, end) slots of each sequence's positions, slot 0 beyond its last; `end` in whole blocks.
+        index: (tokens,) of each new token in a grid of sequences x `new`, which is ``(sequence, position - start)``.
+        start: (sequences,) position of each sequence's first new token.
+        new: most new tokens of a sequence, a multiple of `ROWS`.
+    """
+
+    def __init__(
+        self, config: ModelConfig, pool: Tensor, places: Tensor, table: Tensor, index: Tensor, start: Tensor, new: int
+    ) -> None:
+        self.config, self.pool, self.places, self.table, self.index = config, pool, places, table, index
+        self.start, self.new = start, new
+
+    @cached_property
+    def _mask(self) -> Tensor:
+        positions = self.start[:, None] + torch.arange(self.new, device=self.start.device)
+        return _mask(positions, self.table.shape[1]).repeat_interleave(self.config.heads // self.config.kv_heads, 2)
+
+    @cached_property
+    def _grid(self) -> Tensor:
+        """Queries, zero where there are none."""
+        config = self.config
+        return torch.zeros(len(self.table) * self.new, config.heads * config.head_dim, device=self.pool.device)
+
+    def attend(self, layer: int, query: Tensor, new: Tensor) -> Tensor:
+        """Write new keys and values, (tokens, 2 x kv heads x d); mix values for queries and give them their shape."""
+        config, pool, (rows, end) = self.config, self.pool[layer], self.table.shape
+        heads, width, group = config.kv_heads, config.head_dim, config.heads // config.kv_heads
+        pool[self.places] = new
+        self._grid[self.index] = query
+        spread = self._grid.view(rows, self.new, heads, group, width).transpose(1, 2)
+        kept = pool.index_select(0, self.table.view(-1)).view(rows, end, -1)
+        mixed = _attend(config, spread.reshape(rows, heads, self.new * group, width), kept, self._mask)
+        mixed = mixed.view(rows, heads, self.new, group * width).transpose(1, 2)
+        return mixed.reshape(rows * self.new, -1)[self.index]
+
+
+def _attend(config: ModelConfig, query: Tensor, kept: Tensor, mask: Tensor) -> Tensor:
+    """Attention of (rows, kv heads, queries, d) to (rows, end, 2 x kv heads x d)."""
+    keys, values = kept.view(*kept.shape[:2], 2, config.kv_heads, config.head_dim).permute(2, 0, 3, 1, 4)
+    return scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+
+
+def _mask(positions: Tensor, end: int) -> Tensor:
+    """What hides the keys that come after (rows, new) positions: (rows, 1, new, end)."""
+    hidden = torch.arange(end, device=positions.device) > positions[:, None, :, None]
+    return torch.zeros(hidden.shape, device=positions.device).masked_fill_(hidden, -torch.inf)
+
+
+def _up(count: int, multiple: int) -> int:
+    """The least multiple that is not below a count."""
+    return -(-count // multiple) * multiple
+
+
+def spans(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ranges one after another: starts (5, 9) and counts (2, 3) give 5, 6, 9, 10, 11."""
+    ends: NDArray[np.int64] = counts.cumsum()
+    ranges: NDArray[np.int64] = np.arange(ends[-1]) + np.repeat(starts - ends + counts, counts)
+    return ranges
 
 
 # ----------------------------------------------------------------------------------------------------------- tokens
@@ -284,20 +368,28 @@ class Tokens:
 
 @dataclass(eq=False)
 class Prefix:
-    """Keys and values of a token sequence: its own last part, and the prefix before it.
+    """A token sequence whose keys and values are kept: its own last part, and the prefix before it.
 
     Args:
+        scope: the search it belongs to.
         ids: of the whole sequence.
         before: the shorter prefix that this one goes on from.
-        data: (layers, 2 x kv heads, own tokens, head_dim).
+        slots: where its own tokens lie in the pool.
         note: what the owner wants to remember with it (a verifier: the score of the step that ends here).
     """
 
+    scope: str
     ids: Ids
     before: Prefix | None
-    data: Tensor
+    slots: NDArray[np.int64]
     note: float = float("nan")
     kept: bool = field(default=True, init=False)
+    after: int = field(default=0, init=False)  # kept prefixes that go on from this one
+
+    @cached_property
+    def path(self) -> NDArray[np.int64]:
+        """Where all its tokens lie in the pool."""
+        return np.concatenate([self.before.path, self.slots]) if self.before else self.slots
 
     def chain(self) -> list[Prefix]:
         """The prefixes from the root to this one."""
@@ -308,72 +400,170 @@ class Prefix:
             at = at.before
         return found[::-1]
 
-    def load(self, cache: Cache, first: int, count: int = 1) -> None:
-        """Write the whole sequence into each of `count` rows of a cache."""
-        whole = torch.cat([prefix.data for prefix in self.chain()], 2) if self.before else self.data
-        cache.data[:, first : first + count, :, : len(self.ids)] = whole[:, None]
+
+class Tail:
+    """Tokens to run: the parts that end `keys`, each of which goes on from the one before it, after a prefix.
+
+    Attributes:
+        start: tokens that are kept already.
+        length: tokens to run.
+    """
+
+    __slots__ = ("before", "keys", "length", "scope", "start")
+
+    def __init__(self, scope: str, before: Prefix | None, keys: tuple[Ids, ...]) -> None:
+        self.scope, self.before, self.keys = scope, before, keys
+        self.start = len(before.ids) if before else 0
+        self.length = len(keys[-1]) - self.start
 
 
 class Prefixes:
-    """Prefixes by scope and token ids, the least recently used dropped first beyond a limit of memory.
+    """Prefixes by scope and token ids, in one pool of slots.
 
-    A prefix is never dropped before those that go on from it, so what is counted is what is held.
+    Beyond a limit of memory, `trim` drops the least recently used, but none before those that go on from it.
 
     Args:
+        model: what runs them.
         limit: bytes.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.bytes = 0
-        self._kept: OrderedDict[tuple[str, Ids], Prefix] = OrderedDict()
-        self._scopes: dict[str, set[Ids]] = {}
+    def __init__(self, model: Llama, limit: int) -> None:
+        config = model.config
+        self.model, self.limit = model, limit
+        # a slot per token; slot 0 is nobody's and stays zero: the tables of short sequences point there
+        self.pool = torch.zeros(config.layers, 1, 2 * config.kv_heads * config.head_dim, device=model.device)
+        self._free: NDArray[np.int64] = np.zeros(0, np.int64)  # a stack: the first `_left` are free
+        self._left = 0
+        self._kept: dict[str, dict[Ids, Prefix]] = {}
+        self._recent: OrderedDict[Prefix, None] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._recent)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all that is kept."""
+        layers, slots, width = self.pool.shape
+        return (slots - 1 - self._left) * layers * width * self.pool.element_size()
 
     def find(self, scope: str, ids: Ids) -> Prefix | None:
-        """The prefix of exactly these ids, now most recently used (as is all that it goes on from)."""
-        found = self._kept.get((scope, ids))
+        """The prefix of exactly these ids, now most recently used."""
+        found = self._kept.get(scope, {}).get(ids)
         if found is not None:
-            for prefix in reversed(found.chain()):
-                self._kept.move_to_end((scope, prefix.ids))
+            self._recent.move_to_end(found)
         return found
 
-    def add(self, scope: str, ids: Ids, before: Prefix | None, data: Tensor, note: float = float("nan")) -> Prefix:
-        """Keep a prefix; `data` is for the ids that `before` does not cover.
+    def store(self, tails: Sequence[Tail], cache: Cache, rows: Sequence[int]) -> None:
+        """Keep tails that were run already: rows of a cache hold them, with all that is before them."""
+        starts = np.array([tail.start for tail in tails])
+        counts = np.array([tail.length for tail in tails])
+        slots = self._allot(int(counts.sum()))
+        source = self._tensor(spans(np.array(rows) * cache.length + starts, counts))
+        self.pool[:, self._tensor(slots)] = cache.data.flatten(1, 2).index_select(1, source)
+        self._keep(tails, counts, slots)
+
+    def load(self, prefix: Prefix, cache: Cache, rows: Sequence[int]) -> None:
+        """Write a whole sequence into rows of a cache."""
+        data = self.pool.index_select(1, self._tensor(prefix.path))
+        last = rows[-1] + 1
+        # neighbours are written as one block, which is twice as fast
+        where = slice(rows[0], last) if last - rows[0] == len(rows) else list(rows)
+        cache.data[:, where, : len(prefix.ids)] = data[:, None]
+
+    def extend(self, tails: Sequence[Tail], wanted: Sequence[int] = ()) -> tuple[list[list[Prefix]], Tensor]:
+        """Run tails in one pass, and keep them.
+
+        Args:
+            tails: what to run.
+            wanted: the tokens whose hidden states are wanted, counted over the tails one after another.
 
         Returns:
-            The prefix: the one that was kept already if there is one; not kept if `before` is no longer.
+            For each tail a prefix for each of its keys, and the hidden states (wanted, hidden).
         """
-        found = self.find(scope, ids)
-        if found is not None:
-            return found
-        prefix = Prefix(ids, before, data, note)
-        if before is not None and not before.kept:
+        starts = np.array([tail.start for tail in tails])
+        counts = np.array([tail.length for tail in tails])
+        total, rows = int(counts.sum()), np.arange(len(tails))
+        new, end = _up(int(counts.max()), ROWS), _up(int((starts + counts).max()), BLOCK)
+        slots = self._allot(total)
+        table = np.zeros((len(tails), end), np.int64)
+        flat, index = table.reshape(-1), spans(rows * new, counts)
+        paths = [tail.before.path for tail in tails if tail.before is not None]
+        flat[spans(rows * end, starts)] = np.concatenate([slots[:0], *paths])
+        flat[spans(rows * end + starts, counts)] = slots
+        ids = np.fromiter(chain.from_iterable(tail.keys[-1][tail.start :] for tail in tails), np.int64, total)
+        # below `ROWS` tokens the last is repeated, which changes nothing
+        tokens = [slots, index, ids, spans(starts, counts)]
+        padded = np.minimum(np.arange(max(ROWS, total)), total - 1)
+        places, index, ids, positions = (each[padded] for each in tokens)
+        pages = Pages(
+            self.model.config, self.pool, self._tensor(places), self._tensor(table), self._tensor(index),
+            self._tensor(starts), new,
+        )  # fmt: skip
+        which = self._tensor(np.resize(np.array(wanted, np.int64), max(ROWS, len(wanted))))
+        hidden = self.model.run(pages, self._tensor(ids), self._tensor(positions), which)
+        return self._keep(tails, counts, slots), hidden[: len(wanted)]
+
+    def _keep(self, tails: Sequence[Tail], counts: NDArray[np.int64], slots: NDArray[np.int64]) -> list[list[Prefix]]:
+        """The prefixes of tails whose keys and values are in slots, one tail after another."""
+        made, first = [], 0
+        for tail, count in zip(tails, counts.tolist(), strict=True):
+            prefixes, before, start = [], tail.before, first - tail.start
+            for key in tail.keys:
+                at = len(before.ids) if before else 0
+                before = self._add(Prefix(tail.scope, key, before, slots[start + at : start + len(key)]))
+                prefixes.append(before)
+            made.append(prefixes)
+            first += count
+        return made
+
+    def _tensor(self, array: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(self.pool.device)
+
+    def trim(self) -> None:
+        """Drop prefixes until what is kept is within the limit."""
+        while self._recent and self.bytes > self.limit:
+            prefix = next(iter(self._recent))
+            if prefix.after:
+                self._recent.move_to_end(prefix)
+                continue
+            del self._recent[prefix], self._kept[prefix.scope][prefix.ids]
+            self._release(prefix.slots)
             prefix.kept = False
-            return prefix
-        self._kept[scope, ids] = prefix
-        self._scopes.setdefault(scope, set()).add(ids)
-        self.bytes += _bytes(data)
-        self.find(scope, ids)
-        while self.bytes > self.limit and self._kept:
-            self._remove(*next(iter(self._kept)))
-        return prefix
+            if prefix.before is not None:
+                prefix.before.after -= 1
 
     def drop(self, scope: str) -> None:
         """Free all that a scope keeps."""
-        for ids in list(self._scopes.get(scope, ())):
-            self._remove(scope, ids)
+        dropped = self._kept.pop(scope, {}).values()
+        for prefix in dropped:
+            prefix.kept = False
+            del self._recent[prefix]
+        if dropped:
+            self._release(np.concatenate([prefix.slots for prefix in dropped]))
 
-    def _remove(self, scope: str, ids: Ids) -> None:
-        prefix = self._kept.pop((scope, ids))
-        prefix.kept = False
-        self.bytes -= _bytes(prefix.data)
-        self._scopes[scope].discard(ids)
-        if not self._scopes[scope]:
-            del self._scopes[scope]
+    def _add(self, prefix: Prefix) -> Prefix:
+        """Keep a prefix, unless it is kept already."""
+        there = self._kept.setdefault(prefix.scope, {})
+        found = there.setdefault(prefix.ids, prefix)
+        if found is not prefix:
+            self._release(prefix.slots)
+            return found
+        self._recent[prefix] = None
+        if prefix.before is not None:
+            prefix.before.after += 1
+        return prefix
 
+    def _allot(self, count: int) -> NDArray[np.int64]:
+        if count > self._left:
+            layers, slots, width = self.pool.shape
+            more = max(count - self._left, slots)
+            self.pool = torch.cat([self.pool, self.pool.new_empty(layers, more, width)], 1)
+            free = np.concatenate([self._free[: self._left], np.arange(slots, slots + more)])
+            self._left = len(free)
+            self._free = np.pad(free, (0, slots + more - len(free)))
+        self._left -= count
+        return self._free[self._left : self._left + count].copy()
 
-def _bytes(data: Tensor) -> int:
-    return data.numel() * data.element_size()
+    def _release(self, slots: NDArray[np.int64]) -> None:
+        self._free[self._left : self._left + len(slots)] = slots
+        self._left += len(slots)

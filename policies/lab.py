@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from envs.core import Environment, Finish, State, Step, transition
-from envs.llama import ROWS, Cache, Ids, Llama, Prefix, Prefixes, Tokens, UnsupportedModel
+from envs.llama import ROWS, Cache, Ids, Llama, Prefix, Prefixes, Rows, Tail, Tokens, UnsupportedModel
 from policies.core import Propose, Proposed, Usage
 
 _PREFILL = 4096  # most tokens of one prefill pass, padding included
+_BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
+_BELOW = np.float32(1 - 2.0**-23)
 _BURST = 16  # most decode steps of one poll, so that a caller can interrupt
 
 
@@ -37,11 +39,34 @@ class _Job:
     missing: int
     prefilled: int = 0
     generated: int = 0
+    ended: dict[tuple[int, Ids], _Ended | None] = field(default_factory=dict)  # by state (its id) and new tokens
 
     def reply(self, parameters: int) -> Proposed:
         # a sample of n tokens runs n: the last of its prompt and all but the last of its own
         flops = 2.0 * parameters * (self.prefilled + self.generated)
         return Proposed(tuple(map(tuple, self.samples)), Usage(self.prefilled, self.generated, flops))
+
+
+@dataclass
+class _Ended:
+    """What comes after a step: the same for all samples of a request that drew the same tokens at the same state.
+
+    Args:
+        state: with the step.
+        ids: of it.
+        whole: whether these are the tokens that a row holds; not so when text reads as other tokens than were drawn,
+            or an observation came.
+        running: whether the trajectory goes on.
+        full: whether the context leaves no room for more.
+        stored: whether a sample kept what its row holds.
+    """
+
+    state: State
+    ids: Ids
+    whole: bool
+    running: bool
+    full: bool
+    stored: bool = False
 
 
 @dataclass
@@ -95,13 +120,14 @@ class LabPolicy:
         self.step_tokens = step_tokens
         self.name = folder.resolve().name
         self.parameters = self.model.parameters
-        self._prefixes = Prefixes(memory)
+        self._prefixes = Prefixes(self.model, memory)
         self._queue: deque[_Sample] = deque()
         self._jobs: dict[int, _Job] = {}
         self._done: list[_Job] = []
         self._active: list[_Sample] = []  # sample i is in row i
+        self._ending: list[tuple[_Sample, int]] = []  # and their rows, to be kept
+        self._gone: list[int] = []  # rows whose samples ended in the last step
         self._cache = Cache(self.model)
-        self._scratch = Cache(self.model)
         vocabulary = range(self.model.config.vocabulary)
         ends = {token for token in vocabulary if environment.delimiter[-1] in self.tokens.decode([token])}
         # tokens after which a step may have ended: for these rows alone is text decoded
@@ -151,9 +177,11 @@ class LabPolicy:
     def poll(self) -> Sequence[tuple[int, Proposed]]:
         """Decode until a request is complete, at most `_BURST` steps; return what is complete."""
         for _ in range(_BURST):
-            if self._done or not (self._active or self._queue):
+            if self._done:
                 break
             self._admit()
+            if not self._active:
+                break
             self._decode()
         done, self._done = self._done, []
         for job in done:
@@ -164,7 +192,8 @@ class LabPolicy:
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search and the keys and values kept for it."""
         self._queue = deque(sample for sample in self._queue if sample.job.request.scope != scope)
-        self._leave([row for row, sample in enumerate(self._active) if sample.job.request.scope == scope])
+        out = {row for row, sample in enumerate(self._active) if sample.job.request.scope == scope}
+        self._leave(sorted(out.union(self._gone)))
         self._done = [job for job in self._done if job.request.scope != scope]
         self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}
         self._prefixes.drop(scope)
@@ -173,19 +202,17 @@ class LabPolicy:
         """Drop everything, the cache's memory included; the policy may be used again."""
         for scope in {job.request.scope for job in self._jobs.values()}:
             self.cancel(scope)
-        self._prefixes = Prefixes(self._prefixes.limit)
-        self._cache, self._scratch = Cache(self.model), Cache(self.model)
+        self._prefixes = Prefixes(self.model, self._prefixes.limit)
+        self._cache = Cache(self.model)
 
     # -------------------------------------------------------------------------------------------------- admission
 
     def _ids(self, state: State) -> Ids:
         return tuple(token for part in self.tokens.parts(self.environment, state) for token in part)
 
-    def _find(self, scope: str, state: State) -> Prefix | None:
+    def _find(self, scope: str, ids: Ids, state: State) -> Prefix | None:
         """The longest kept prefix of a state: up to the last token of it, or of a state on the way to it."""
-        parts = self.tokens.parts(self.environment, state)
-        ids = tuple(token for part in parts for token in part)
-        for part in reversed(parts):
+        for part in reversed(self.tokens.parts(self.environment, state)):
             found = self._prefixes.find(scope, ids[:-1])
             if found is not None:
                 return found
@@ -194,16 +221,14 @@ class LabPolicy:
 
     def _admit(self) -> None:
         """Give queued samples the free rows, after running what their states still lack."""
-        free = self.rows - len(self._active)
-        if not free or not self._queue:
-            return
+        free = self.rows - len(self._active) + len(self._gone)
         chosen = [self._queue.popleft() for _ in range(min(free, len(self._queue)))]
         groups: dict[tuple[str, Ids], list[_Sample]] = {}
         for sample in chosen:
             groups.setdefault((sample.job.request.scope, sample.ids), []).append(sample)
         lacking = []
         for (scope, ids), samples in groups.items():
-            prefix = self._find(scope, samples[0].state) if len(ids) > 1 else None
+            prefix = self._find(scope, ids, samples[0].state) if len(ids) > 1 else None
             for sample in samples:
                 sample.prefix = prefix
             if len(prefix.ids if prefix else ()) < len(ids) - 1:
@@ -215,45 +240,43 @@ class LabPolicy:
             batch += [lacking.pop() for _ in range(min(most - 1, len(lacking)))]
             self._prefill(batch)
         for samples in groups.values():
-            first = len(self._active)
-            for sample in samples:
-                self._join(sample)
-            if samples[0].prefix is not None:
-                samples[0].prefix.load(self._cache, first, len(samples))
+            self._join(samples)
+        if self._gone:
+            self._leave(self._gone)
+        self._prefixes.trim()
 
     def _prefill(self, batch: Sequence[list[_Sample]]) -> None:
         """Run what the states of groups of siblings lack, all but their last token, and keep it."""
-        new = -(-max(_lack(samples[0]) for samples in batch) // ROWS) * ROWS
-        starts = [len(samples[0].prefix.ids) if samples[0].prefix else 0 for samples in batch]
-        end = max(starts) + new
-        self._scratch.reserve(len(batch), end)
-        ids = np.zeros((len(batch), new), np.int64)
-        for row, (samples, start) in enumerate(zip(batch, starts, strict=True)):
-            tail = samples[0].ids[start:-1]
-            ids[row, : len(tail)] = tail
-            if samples[0].prefix is not None:
-                samples[0].prefix.load(self._scratch, row)
-        self.model.run(self._scratch, self._tensor(ids), self._tensor(np.array(starts)), end)
-        for row, (samples, start) in enumerate(zip(batch, starts, strict=True)):
-            sample = samples[0]
-            ran = len(sample.ids) - 1
-            data = self._scratch.data[:, row, :, start:ran].clone()
-            prefix = self._prefixes.add(sample.job.request.scope, sample.ids[:-1], sample.prefix, data)
-            sample.job.prefilled += ran - start
-            for each in samples:
-                each.prefix = prefix
+        firsts = [samples[0] for samples in batch]
+        tails = [Tail(sample.job.request.scope, sample.prefix, (sample.ids[:-1],)) for sample in firsts]
+        made, _ = self._prefixes.extend(tails)
+        for samples, tail, (prefix,) in zip(batch, tails, made, strict=True):
+            samples[0].job.prefilled += tail.length
+            for sample in samples:
+                sample.prefix = prefix
 
-    def _join(self, sample: _Sample) -> None:
-        row = len(self._active)
-        self._active.append(sample)
-        self._last[row] = sample.ids[-1]
-        self._length[row] = len(sample.ids) - 1
-        self._count[row] = 0
-        self._drawn[row] = sample.drawn
-        self._logprobs[row] = 0.0
-        self._seeds[row] = sample.seed & 0xFFFFFFFFFFFFFFFF
-        self._temperatures[row] = sample.job.request.temperature
-        self._cache.reserve(row + 1, len(sample.ids) + 1)
+    def _join(self, samples: Sequence[_Sample]) -> None:
+        """Give siblings rows, those that others left first, and write there what their state holds."""
+        prefix, ids = samples[0].prefix, samples[0].ids
+        rows = []
+        for sample in samples:
+            if self._gone:
+                row = self._gone.pop()
+                self._active[row] = sample
+            else:
+                row = len(self._active)
+                self._active.append(sample)
+            self._seeds[row] = sample.seed & 0xFFFFFFFFFFFFFFFF
+            self._drawn[row] = sample.drawn
+            self._temperatures[row] = sample.job.request.temperature
+            rows.append(row)
+        self._last[rows] = ids[-1]
+        self._length[rows] = len(ids) - 1
+        self._count[rows] = 0
+        self._logprobs[rows] = 0.0
+        self._cache.reserve(len(self._active), len(ids) + 1)
+        if prefix is not None:
+            self._prefixes.load(prefix, self._cache, sorted(rows))
 
     def _leave(self, gone: Sequence[int]) -> None:
         """Take samples out; the last rows move into their places."""
@@ -263,13 +286,14 @@ class LabPolicy:
         if targets:
             for source, target in zip(sources, targets, strict=True):
                 self._active[target] = self._active[source]
-                self._cache.move(source, target, int(self._length[source]))
+            self._cache.move(sources, targets, int(self._length[sources].max()))
             for values in (
                 *(self._last, self._length, self._count, self._drawn, self._seeds),
                 *(self._temperatures, self._logprobs, self._new),
             ):
                 values[targets] = values[sources]
         del self._active[left:]
+        self._gone = []
 
     # --------------------------------------------------------------------------------------------------- decoding
 
@@ -282,8 +306,8 @@ class LabPolicy:
             self._length[count:rows] = 0
         end = int(self._length[:count].max()) + 1
         self._cache.reserve(rows, end)
-        ids, start = self._tensor(self._last[:rows, None]), self._tensor(self._length[:rows])
-        logits = self.model.logits(self.model.run(self._cache, ids, start, end)[:, 0])[:count]
+        ids, start = self._tensor(self._last[:rows]), self._tensor(self._length[:rows])
+        logits = self.model.logits(self.model.run(Rows(self._cache, start, end), ids, start))[:count]
         uniforms = uniform(self._seeds[:count], self._drawn[:count])
         tokens, logprobs = draw(logits, uniforms, self._temperatures[:count])
         self._new[np.arange(count), self._count[:count]] = tokens
@@ -294,7 +318,8 @@ class LabPolicy:
         self._drawn[:count] += 1
         full = (self._count[:count] >= self.step_tokens) | (self._length[:count] >= self.model.config.context)
         ended = np.flatnonzero(self._stops[tokens] | full).tolist()
-        self._leave([row for row in ended if self._end_step(row, bool(full[row]))])
+        self._gone = [row for row in ended if self._end_step(row, bool(full[row]))]
+        self._store()
 
     def _end_step(self, row: int, full: bool) -> bool:
         """A step of a row ended, perhaps: record it; the sample goes on, or it is finished or queued again.
@@ -302,9 +327,33 @@ class LabPolicy:
         Returns:
             Whether the row is free now.
         """
+        sample = self._active[row]
         new: Ids = tuple(self._new[row, : self._count[row]].tolist())
+        known = sample.job.ended
+        key = (id(sample.state), new)  # of a state that the request or `known` holds
+        if key not in known:
+            known[key] = self._after(sample, new, float(self._logprobs[row]), int(self._length[row]), full)
+        ended = known[key]
+        if ended is None:
+            return False
+        sample.state, sample.ids = ended.state, ended.ids
+        sample.drawn, sample.made = int(self._drawn[row]), sample.made + 1
+        if ended.running and sample.made != sample.job.request.max_steps and not ended.full:
+            if ended.whole:
+                self._count[row], self._logprobs[row] = 0, 0.0
+            else:  # go on from what the state reads as
+                self._queue.appendleft(sample)
+            return not ended.whole
+        if ended.running and ended.whole and not ended.stored:
+            ended.stored = True
+            self._ending.append((sample, row))
+        self._finish(sample)
+        return True
+
+    def _after(self, sample: _Sample, new: Ids, logprob: float, length: int, full: bool) -> _Ended | None:
+        """What comes after new tokens if they end a step."""
         text, delimiter, _ = self.tokens.decode(new).partition(self.environment.delimiter)
-        length, context = int(self._length[row]), self.model.config.context
+        context = self.model.config.context
         finish: Finish
         if delimiter and length < context:
             finish = "step"
@@ -313,37 +362,28 @@ class LabPolicy:
         elif full:
             finish = "length"
         else:
-            return False
-        sample = self._active[row]
-        step = Step(text, len(new), float(self._logprobs[row]), finish)
+            return None
+        step = Step(text, len(new), logprob, finish)
         last = sample.made + 1 == sample.job.request.max_steps
         # where the last step leads is not asked here: the search asks, and an environment may take its time
         after = transition(sample.state.then(step)) if last else self.environment.step(sample.state, step)
-        sample.state, sample.drawn, sample.made = after.state, int(self._drawn[row]), sample.made + 1
-        sample.ids += self.tokens.step(self.environment, after.state.steps[-1])
-        # false when the text of the state reads as other tokens than were sampled, or an observation came
-        whole = len(sample.ids) == length + 1 and sample.ids[-len(new) :] == new
-        running = after.status == "running"
-        if running and sample.made != sample.job.request.max_steps and len(sample.ids) < context:
-            if whole:
-                self._count[row], self._logprobs[row] = 0, 0.0
-            else:  # go on from what the state reads as
-                self._queue.appendleft(sample)
-            return not whole
-        if running and whole:
-            self._keep(sample, row, length)
-        self._finish(sample)
-        return True
+        ids = sample.ids + self.tokens.step(self.environment, after.state.steps[-1])
+        whole = len(ids) == length + 1 and ids[-len(new) :] == new
+        return _Ended(after.state, ids, whole, after.status == "running", len(ids) >= context)
 
-    def _keep(self, sample: _Sample, row: int, length: int) -> None:
-        """Keep what a row holds of its sample's state, for those who go on from it."""
-        scope, ids = sample.job.request.scope, sample.ids[:-1]
-        if self._prefixes.find(scope, ids) is not None:  # a sibling said the same
-            return
-        before = sample.prefix if sample.prefix is not None and sample.prefix.kept else None
-        start = len(before.ids) if before else 0
-        data = self._cache.data[:, row, :, start:length].clone()
-        self._prefixes.add(scope, ids, before, data)
+    def _store(self) -> None:
+        """Keep what rows hold of the states of samples that ended, for those who go on from them."""
+        tails, rows = [], []
+        for sample, row in self._ending:
+            scope, ids = sample.job.request.scope, sample.ids[:-1]
+            if self._prefixes.find(scope, ids) is None:
+                before = sample.prefix if sample.prefix is not None and sample.prefix.kept else None
+                tails.append(Tail(scope, before, (ids,)))
+                rows.append(row)
+        self._ending.clear()
+        if tails:
+            self._prefixes.store(tails, self._cache, rows)
+            self._prefixes.trim()
 
     def _finish(self, sample: _Sample) -> None:
         job, (i, j) = sample.job, sample.place
@@ -386,22 +426,40 @@ def draw(
         temperatures: (rows,).
 
     Returns:
-        Tokens and their log-probabilities at temperature 1, (rows,) each.
+        Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each.
     """
-    logprobs = torch.log_softmax(logits, -1)
+    likely = torch.softmax(logits, -1).cpu().numpy()
     greedy = temperatures == 0
-    if greedy.all():
-        tokens = logits.argmax(-1)
+    scale = np.where(greedy, np.float32(1), temperatures)
+    if (scale == 1).all():
+        weights = likely
     else:
-        if (temperatures[~greedy] == 1).all():
-            weights = logprobs.exp()
-        else:
-            scale = torch.from_numpy(np.where(greedy, 1, temperatures)[:, None]).to(logits.device)
-            weights = torch.softmax(logits / scale, -1)
-        summed = weights.cumsum(-1)
-        at = torch.from_numpy(uniforms[:, None]).to(logits.device) * summed[:, -1:]
-        tokens = torch.searchsorted(summed, at, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
-        if greedy.any():
-            tokens = torch.where(torch.from_numpy(greedy).to(logits.device), logits.argmax(-1), tokens)
-    chosen = logprobs.gather(-1, tokens[:, None])[:, 0]
-    return tokens.cpu().numpy(), chosen.cpu().numpy()
+        weights = torch.softmax(logits / torch.from_numpy(scale[:, None]).to(logits.device), -1).cpu().numpy()
+    tokens = _invert(weights, uniforms)
+    if greedy.any():
+        tokens[greedy] = logits.cpu().numpy()[greedy].argmax(-1)
+    chosen = likely[np.arange(len(tokens)), tokens]
+    return tokens, np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
+
+
+def _invert(weights: NDArray[np.float32], uniforms: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The first index at which the running sum of a row exceeds that share of the row's sum: never one of weight 0.
+
+    In two stages, blocks and then within a block, as running sums over whole rows would take longer than the softmax.
+    """
+    starts = np.arange(0, weights.shape[1], _BLOCK)
+    blocks = np.add.reduceat(weights, starts, axis=1)
+    block, rest = _exceeds(blocks, uniforms * blocks.sum(1))
+    places = starts[block][:, None] + np.arange(_BLOCK)
+    inside = np.take_along_axis(weights, np.minimum(places, weights.shape[1] - 1), 1)
+    inside[places >= weights.shape[1]] = 0
+    return starts[block] + _exceeds(inside, rest)[0]
+
+
+def _exceeds(weights: NDArray[np.float32], marks: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Where running sums first exceed marks in [0, sum), and how far the mark is above the sum before that."""
+    summed = weights.cumsum(1)
+    marks = np.minimum(marks, summed[:, -1] * _BELOW)  # rounding may have put it on the sum
+    index = np.minimum((summed <= marks[:, None]).sum(1), weights.shape[1] - 1)  # NaN exceeds nothing
+    rows = np.arange(len(index))
+    return index, np.maximum(marks - (summed[rows, index] - weights[rows, index]), 0)

@@ -19,15 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from envs.core import Environment, State
-from envs.llama import ROWS, Cache, Ids, Llama, Prefix, Prefixes, Tokens, UnsupportedModel
+from envs.llama import Ids, Llama, Prefix, Prefixes, Tail, Tokens, UnsupportedModel
 from verifiers.core import Score, Scored
 
 PRIOR = 0.5  # score of empty steps before the first one with text
-_RUN = 4096  # most tokens of one pass, padding included
+_RUN = 512  # tokens of one pass, or a few more: larger ones do not fit the processor's caches and are slower
 
 
 @dataclass(frozen=True)
@@ -64,21 +63,11 @@ def lay_out(tokens: Tokens, environment: Environment, state: State) -> Layout:
 
 
 @dataclass(frozen=True)
-class _Tail:
-    """What a state needs run: the parts that end ``keys``, after `prefix`."""
+class _Work:
+    """Tokens to run, and for each key of theirs the position of the token whose score is wanted (-1: none)."""
 
-    scope: str
-    prefix: Prefix | None
-    keys: tuple[Ids, ...]
-    closing: tuple[int, ...]  # per key; -1 for the prompt
-
-    @property
-    def start(self) -> int:
-        return len(self.prefix.ids) if self.prefix else 0
-
-    @property
-    def length(self) -> int:
-        return len(self.keys[-1]) - self.start
+    tail: Tail
+    closing: tuple[int, ...]
 
 
 class LabVerifier:
@@ -105,8 +94,7 @@ class LabVerifier:
         self.environment = environment
         self.name = folder.resolve().name
         self.parameters = self.model.parameters
-        self._prefixes = Prefixes(memory)
-        self._cache = Cache(self.model)
+        self._prefixes = Prefixes(self.model, memory)
         self._queue: list[tuple[int, Score]] = []
 
     # ------------------------------------------------------------------------------------------------ the contract
@@ -122,7 +110,7 @@ class LabVerifier:
         """Score all that is queued, in common batches."""
         queue, self._queue = self._queue, []
         layouts = [[lay_out(self.tokens, self.environment, state) for state in request.states] for _, request in queue]
-        found: dict[tuple[str, Ids], float] = {}
+        known: dict[tuple[str, Ids], Prefix] = {}
         spent = [0] * len(queue)
         # prompts first, as the states of a search share theirs; then the longest, as they answer for their prefixes
         work = sorted(
@@ -130,25 +118,30 @@ class LabVerifier:
             key=lambda item: -len(item[1].keys[-1]),
         )
         for prompts in (True, False):
-            tails: list[_Tail] = []
+            batch: list[_Work] = []
+            size = 0
             covered: set[tuple[str, Ids]] = set()
             for index, layout in work:
-                scope = queue[index][1].scope
-                keys = [key for key in layout.keys[: 1 if prompts else None] if len(key) <= self.model.config.context]
-                if not keys or (scope, keys[-1]) in covered:
+                scope, keys = queue[index][1].scope, self._readable(layout)[: 1 if prompts else None]
+                if not keys or (scope, keys[-1]) in known or (scope, keys[-1]) in covered:
                     continue
-                covered.update((scope, key) for key in keys)
-                tail = self._tail(scope, keys, (-1, *layout.closing), found)
-                if tail is not None:
-                    spent[index] += tail.length
-                    tails.append(tail)
-            self._run(tails, found)
+                before, new = self._split(scope, keys)
+                if before is not None and not new:
+                    known[scope, keys[-1]] = before
+                    continue
+                covered.update((scope, key) for key in new)
+                tail = Tail(scope, before, new)
+                spent[index] += tail.length
+                size += tail.length
+                batch.append(_Work(tail, (-1, *layout.closing)[len(keys) - len(new) : len(keys)]))
+                if size >= _RUN:
+                    self._run(batch, known)
+                    batch, size = [], 0
+            if batch:
+                self._run(batch, known)
         replies = []
         for (ticket, request), group, tokens in zip(queue, layouts, spent, strict=True):
-            scores = tuple(
-                tuple(found.get((request.scope, layout.keys[k]), math.nan) if k else PRIOR for k in layout.origin)
-                for layout in group
-            )
+            scores = tuple(self._scores(request.scope, layout, known) for layout in group)
             replies.append((ticket, Scored(scores, tokens, 2.0 * self.parameters * tokens)))
         return replies
 
@@ -158,49 +151,45 @@ class LabVerifier:
         self._prefixes.drop(scope)
 
     def close(self) -> None:
-        """Drop everything, the cache's memory included; the verifier may be used again."""
+        """Drop everything, the pool's memory included; the verifier may be used again."""
         self._queue = []
-        self._prefixes = Prefixes(self._prefixes.limit)
-        self._cache = Cache(self.model)
+        self._prefixes = Prefixes(self.model, self._prefixes.limit)
 
     # ---------------------------------------------------------------------------------------------------- running
 
-    def _tail(
-        self, scope: str, keys: Sequence[Ids], closing: Sequence[int], found: dict[tuple[str, Ids], float]
-    ) -> _Tail | None:
-        """What is left to run of a state, None if nothing; scores that are known already go to `found`."""
-        prefix, at = None, len(keys)
-        while at and (prefix := self._prefixes.find(scope, keys[at - 1])) is None:
-            at -= 1
-        for known in prefix.chain() if prefix else ():
-            found[scope, known.ids] = known.note
-        return _Tail(scope, prefix, tuple(keys[at:]), tuple(closing[at : len(keys)])) if at < len(keys) else None
+    def _readable(self, layout: Layout) -> tuple[Ids, ...]:
+        """The keys that the context has room for."""
+        context = self.model.config.context
+        if len(layout.keys[-1]) <= context:
+            return layout.keys
+        return tuple(key for key in layout.keys if len(key) <= context)
 
-    def _run(self, tails: list[_Tail], found: dict[tuple[str, Ids], float]) -> None:
-        """Run tails in batches of like length; scores go to `found`, keys and values are kept."""
-        tails = sorted(tails, key=lambda tail: tail.length)
-        while tails:
-            batch = [tails.pop()]  # the longest first: the others of the batch are padded to it
-            most = max(1, _RUN // batch[0].length)
-            batch += [tails.pop() for _ in range(min(most - 1, len(tails)))]
-            self._run_batch(batch, found)
+    def _split(self, scope: str, keys: tuple[Ids, ...]) -> tuple[Prefix | None, tuple[Ids, ...]]:
+        """The longest prefix that is kept, and the keys after it."""
+        for at in range(len(keys), 0, -1):
+            prefix = self._prefixes.find(scope, keys[at - 1])
+            if prefix is not None:
+                return prefix, keys[at:]
+        return None, keys
 
-    def _run_batch(self, batch: Sequence[_Tail], found: dict[tuple[str, Ids], float]) -> None:
-        new = -(-batch[0].length // ROWS) * ROWS
-        end = max(tail.start for tail in batch) + new
-        self._cache.reserve(len(batch), end)
-        ids = np.zeros((len(batch), new), np.int64)
-        for row, tail in enumerate(batch):
-            ids[row, : tail.length] = tail.keys[-1][tail.start :]
-            if tail.prefix is not None:
-                tail.prefix.load(self._cache, row)
-        starts = torch.tensor([tail.start for tail in batch], device=self.model.device)
-        hidden = self.model.run(self._cache, torch.from_numpy(ids).to(self.model.device), starts, end)
-        right = torch.softmax(self.model.logits(hidden), -1)[..., 1].cpu().numpy()
-        for row, tail in enumerate(batch):
-            prefix, start = tail.prefix, tail.start
-            for key, closing in zip(tail.keys, tail.closing, strict=True):
-                score = round(float(right[row, closing - tail.start]), 5) if closing >= 0 else math.nan
-                data = self._cache.data[:, row, :, start : len(key)].clone()
-                prefix, start = self._prefixes.add(tail.scope, key, prefix, data, score), len(key)
-                found[tail.scope, key] = score
+    def _run(self, batch: Sequence[_Work], known: dict[tuple[str, Ids], Prefix]) -> None:
+        """Run tails in one pass; what they end in goes to `known`, with scores."""
+        wanted, first = [], 0
+        for work in batch:
+            start = work.tail.start
+            wanted += [first + closing - start for closing in work.closing if closing >= 0]
+            first += len(work.tail.keys[-1]) - start
+        made, hidden = self._prefixes.extend([work.tail for work in batch], wanted)
+        right = iter(torch.softmax(self.model.logits(hidden), -1)[:, 1].tolist())
+        for work, prefixes in zip(batch, made, strict=True):
+            for prefix, closing in zip(prefixes, work.closing, strict=True):
+                if closing >= 0:
+                    prefix.note = round(next(right), 5)
+                known[prefix.scope, prefix.ids] = prefix
+        self._prefixes.trim()
+
+    def _scores(self, scope: str, layout: Layout, known: dict[tuple[str, Ids], Prefix]) -> tuple[float, ...]:
+        """One score per step of a state."""
+        keys = self._readable(layout)
+        notes = {len(prefix.ids): prefix.note for prefix in known[scope, keys[-1]].chain()} if keys else {}
+        return tuple(notes.get(len(layout.keys[k]), math.nan) if k else PRIOR for k in layout.origin)

@@ -18,7 +18,7 @@ from agent.budget import Budget
 from agent.engine import Engine, Task
 from agent.graph import SearchGraph
 from agent.planner import METHODS
-from agent.search import Search, sample_seed
+from agent.search import Search, sample_seeds
 from agent.strategies import Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Strategy
 from envs.core import Environment, Problem, Split, State, Step, Transition, termination, transition, truncation
 from envs.toy import Toy
@@ -264,7 +264,7 @@ def test_best_of_n_is_the_vote_of_its_samples() -> None:
     n = 16
     policy = ScriptedPolicy(TOY)
     blank = SearchGraph(TOY, PROBLEM, 0)
-    seeds = tuple(sample_seed(blank, 0, index) for index in range(n))
+    seeds = sample_seeds(blank, 0, 0, n)
     policy.submit(1, Propose((State(PROBLEM),), (seeds,), max_steps=None))
     ((_, reply),) = policy.poll()
     weights: dict[str, float] = {}

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 from envs.core import Problem, State, Step, render
-from envs.llama import Cache, Llama, Prefix, Prefixes, Tokens, UnsupportedModel
+from envs.llama import Cache, Llama, Prefix, Prefixes, Rows, Tail, Tokens, UnsupportedModel, spans
 
 SHAPES: list[dict[str, Any]] = [
     {},
@@ -27,41 +28,73 @@ def test_logits_are_those_of_transformers(checkpoint: Callable[..., Path], kind:
     auto = AutoModelForCausalLM if kind == "policy" else AutoModelForTokenClassification
     theirs = auto.from_pretrained(folder, dtype=torch.float32)
     ours = Llama(folder)
-    ids = torch.randint(3, 19, (3, 40), generator=torch.Generator().manual_seed(1))
-    cache = Cache(ours)
-    cache.reserve(3 + 1, 41)
+    ids = torch.randint(3, 19, (4, 40), generator=torch.Generator().manual_seed(1))
+    prefixes, cache = Prefixes(ours, 1 << 20), Cache(ours)
+    cache.reserve(4, 41)
     with torch.inference_mode():
         want = theirs(ids).logits
-        whole = ours.logits(ours.run(cache, ids, torch.zeros(3, dtype=torch.long), 40))
+        made, hidden = extend(prefixes, ids)
         # the last tokens again, one by one after a shorter prefix
-        ours.run(cache, ids[:, :36], torch.zeros(3, dtype=torch.long), 36)
-        last = [ours.logits(ours.run(cache, ids[:, at : at + 1], torch.full((3,), at), at + 1)) for at in range(36, 40)]
-    torch.testing.assert_close(whole, want, atol=1e-4, rtol=0)
-    torch.testing.assert_close(torch.cat(last, 1), want[:, 36:], atol=1e-4, rtol=0)
+        made, _ = extend(prefixes, ids[:, :36], scope="shorter")
+        for row, prefix in enumerate(made):
+            prefixes.load(prefix, cache, [row])
+        last = [decode(ours, cache, ids[:, at], at) for at in range(36, 40)]
+    torch.testing.assert_close(ours.logits(hidden).view(want.shape), want, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours.logits(torch.stack(last, 1)), want[:, 36:], atol=1e-4, rtol=0)
     assert ours.parameters == theirs.num_parameters()
+
+
+def extend(prefixes: Prefixes, ids: torch.Tensor, scope: str = "s") -> tuple[list[Prefix], torch.Tensor]:
+    tails = [Tail(f"{scope}{row}", None, (tuple(each),)) for row, each in enumerate(ids.tolist())]
+    made, hidden = prefixes.extend(tails, range(ids.numel()))
+    return [prefix for (prefix,) in made], hidden
+
+
+def decode(model: Llama, cache: Cache, ids: torch.Tensor, at: int) -> torch.Tensor:
+    positions = torch.full(ids.shape, at)
+    return model.run(Rows(cache, positions, at + 1), ids, positions)
 
 
 def test_rows_do_not_depend_on_each_other_to_the_last_bit(checkpoint: Callable[..., Path]) -> None:
     model = Llama(checkpoint("policy"))
-    ids = torch.randint(3, 19, (70, 8), generator=torch.Generator().manual_seed(1))
-    cache = Cache(model)
-    cache.reserve(70, 100)
+    ids = torch.randint(3, 19, (70, 9), generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        whole = model.run(cache, ids, torch.zeros(70, dtype=torch.long), 8)
+        made, hidden = extend(Prefixes(model, 1 << 20), ids)
+        whole = hidden.view(70, 9, -1)
         for rows in (1, 2, 5, 33):
-            few = model.run(cache, ids[:rows], torch.zeros(rows, dtype=torch.long), 8 + 60)
-            assert torch.equal(few, whole[:rows])
-        shorter = model.run(cache, ids[:2, :4], torch.zeros(2, dtype=torch.long), 4)
-        assert torch.equal(shorter, whole[:2, :4])
+            _, few = extend(Prefixes(model, 1 << 20), ids[:rows])
+            assert torch.equal(few.view(rows, 9, -1), whole[:rows])
+        prefixes = Prefixes(model, 1 << 20)
+        # beside a longer one, after a part of itself, and with less of itself
+        long = Tail("long", None, (tuple(torch.randint(3, 19, (90,)).tolist()),))
+        short = tuple(ids[0, :5].tolist())
+        ((_,), (before,)), few = prefixes.extend([long, Tail("s", None, (short,))], range(90, 95))
+        assert torch.equal(few, whole[0, :5])
+        _, rest = prefixes.extend([Tail("s", before, (made[0].ids[:6], made[0].ids))], range(4))
+        assert torch.equal(rest, whole[0, 5:])
+
+
+def test_decoded_rows_do_not_depend_on_each_other_to_the_last_bit(checkpoint: Callable[..., Path]) -> None:
+    model = Llama(checkpoint("policy"))
+    ids = torch.randint(3, 19, (70, 8), generator=torch.Generator().manual_seed(1))
+    runs = []
+    with torch.inference_mode():
+        for rows, end in ((70, 8), (4, 8), (33, 60)):
+            cache = Cache(model)
+            cache.reserve(70, 100)
+            starts = torch.zeros(rows, dtype=torch.long)
+            runs.append([model.run(Rows(cache, starts + at, end), ids[:rows, at], starts + at) for at in range(8)])
+    for few in runs[1:]:
+        assert all(torch.equal(a, b[: len(a)]) for a, b in zip(few, runs[0], strict=True))
 
 
 def test_the_cache_keeps_what_was_written_when_it_grows(checkpoint: Callable[..., Path]) -> None:
     cache = Cache(Llama(checkpoint("policy")))
     cache.reserve(2, 10)
-    cache.data[:, 1, :, :10] = 3.0
+    cache.data[:, 1, :10] = 3.0
     cache.reserve(9, 200)
     assert (cache.rows, cache.length) >= (9, 200)
-    assert (cache.data[:, 1, :, :10] == 3).all()
+    assert (cache.data[:, 1, :10] == 3).all()
     assert (cache.data[:, 2:] == 0).all()
 
 
@@ -106,36 +139,61 @@ def test_text_cannot_forge_special_tokens(checkpoint: Callable[..., Path]) -> No
     assert tokens.encode("\ud800a")  # half a surrogate pair is read, somehow
 
 
-def test_prefixes_drop_the_least_recently_used_leaf_first_and_hold_what_they_count() -> None:
-    one = torch.zeros(1, 1, 4, 2)  # 32 bytes
-    kept = Prefixes(limit=96)
-    root = kept.add("a", (1,), None, one)
-    child = kept.add("a", (1, 2), root, one)
-    other = kept.add("b", (1,), None, one)
-    assert (len(kept), kept.bytes) == (3, 96)
-    assert kept.find("a", (1, 2)) is child
-    newest = kept.add("c", (9,), None, one)  # b's is the least recently used
-    assert not other.kept
-    assert kept.find("b", (1,)) is None
-    assert child.kept
-    assert root.kept
-    assert newest.kept
-    kept.add("c", (9, 9), newest, one)  # now the child goes, not the root that it stands on
-    assert (root.kept, child.kept) == (True, False)
-    assert kept.bytes == 96
-    orphan = kept.add("a", (1, 2, 3), child, one)
-    assert not orphan.kept
-    kept.drop("c")
-    assert (len(kept), kept.bytes) == (1, 32)
+def test_spans_are_ranges_one_after_another() -> None:
+    assert spans(np.array([5, 9, 7]), np.array([2, 0, 3])).tolist() == [5, 6, 7, 8, 9]
+    assert spans(np.array([5]), np.array([0])).tolist() == []
 
 
-def test_a_prefix_loads_its_whole_chain(checkpoint: Callable[..., Path]) -> None:
+def test_prefixes_drop_the_least_recently_used_leaf_first_and_hold_what_they_count(
+    checkpoint: Callable[..., Path],
+) -> None:
     model = Llama(checkpoint("policy"))
-    cache = Cache(model)
-    cache.reserve(4, 8)
-    data = torch.randn(2, 4, 6, 8)
-    root = Prefix((1, 2), None, data[:, :, :2])
-    Prefix((1, 2, 3, 4, 5, 6), root, data[:, :, 2:]).load(cache, 2, 2)
-    assert torch.equal(cache.data[:, 2, :, :6], data)
-    assert torch.equal(cache.data[:, 3, :, :6], data)
-    assert (cache.data[:, 1] == 0).all()
+    token = 2 * 2 * 2 * 8 * 4  # bytes: layers, keys and values, kv heads, head_dim, float32
+    kept = Prefixes(model, 3 * token)
+
+    def add(scope: str, ids: tuple[int, ...], before: Prefix | None = None) -> Prefix:
+        (((made,),), _) = kept.extend([Tail(scope, before, (ids,))])
+        kept.trim()
+        return made
+
+    with torch.inference_mode():
+        root = add("a", (1,))
+        child = add("a", (1, 2), root)
+        other = add("b", (1,))
+        assert (len(kept), kept.bytes) == (3, 3 * token)
+        assert kept.find("a", (1, 2)) is child
+        newest = add("c", (9,))  # b's is the least recently used
+        assert not other.kept
+        assert kept.find("b", (1,)) is None
+        assert child.kept
+        assert root.kept
+        assert newest.kept
+        add("c", (9, 9), newest)  # now the child goes, not the root that it stands on
+        assert (root.kept, child.kept) == (True, False)
+        assert kept.bytes == 3 * token
+        assert add("a", (1,)) is root  # what is kept already is not kept twice
+        assert kept.bytes == 3 * token
+        kept.drop("c")
+        assert (len(kept), kept.bytes) == (1, token)
+
+
+def test_a_prefix_loads_its_whole_chain_and_a_row_is_stored(checkpoint: Callable[..., Path]) -> None:
+    model = Llama(checkpoint("policy"))
+    prefixes, cache = Prefixes(model, 1 << 20), Cache(model)
+    cache.reserve(6, 8)
+    ids = (3, 4, 5, 6, 7, 8)
+    with torch.inference_mode():
+        ((root, whole),), _ = prefixes.extend([Tail("s", None, (ids[:2], ids))])
+        assert whole.before is root
+        data = prefixes.pool[:, whole.path]
+        assert data.shape[1] == 6
+        for rows in ([2, 3], [0, 5]):
+            prefixes.load(whole, cache, rows)
+            assert all(torch.equal(cache.data[:, row, :6], data) for row in rows)
+        assert (cache.data[:, [1, 4]] == 0).all()
+        prefixes.store([Tail("t", None, (ids[:2],)), Tail("s", root, (ids[:5],))], cache, [3, 5])
+        for scope, stored in (("t", ids[:2]), ("s", ids[:5])):
+            found = prefixes.find(scope, stored)
+            assert found is not None
+            assert torch.equal(prefixes.pool[:, found.path], data[:, : len(stored)])
+    assert (prefixes.pool[:, 0] == 0).all()
