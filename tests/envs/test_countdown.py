@@ -556,9 +556,17 @@ def test_conforms() -> None:
 
 
 def test_a_scripted_policy_solves_it_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["solve", "4 6 8 2", "--env", "countdown", "--budget", "200"]) == 0
+    careless = ["--policy", "scripted", "--verifier", "none", "--strategy", "majority", "--budget", "200"]
+    assert main(["solve", "4 6 8 2", "--env", "countdown", *careless]) == 0
     out = capsys.readouterr().out
     assert "make 24 from 2 4 6 8" in out
+    assert "(left: 24)" in out
+    assert "✓ right" in out
+
+
+def test_the_shipped_policy_solves_it_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "4 6 8 2", "--env", "countdown"]) == 0
+    out = capsys.readouterr().out
     assert "(left: 24)" in out
     assert "✓ right" in out
 
