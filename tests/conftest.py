@@ -13,6 +13,7 @@ for _name, _value in {
 
 import functools
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from envs.core import Problem, Split, State, Step, Transition, termination, transition, truncation
+
+# A shell starts what it runs in the background with interrupts ignored; some tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two workers share two busy cores: a deadline would measure the machine, not the code.
 settings.register_profile(
