@@ -138,6 +138,9 @@ def test_what_is_interrupted_is_killed(either: Sandbox) -> None:
 
     def interrupted() -> None:
         with either.start({"main.py": "import time; time.sleep(600)"}, [tag], QUICK):
+            deadline = time.monotonic() + 10  # it is started, but may not run yet
+            while not alive(tag) and time.monotonic() < deadline:
+                time.sleep(0.01)
             assert alive(tag)
             raise Interrupted
 
