@@ -119,6 +119,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             (rf"(?<=\d)\s*(?:\\text\s*\{{\s*{word}\s*\}}|{word}(?![a-zA-Z]))", rf"\\cdot 10^{power}")
             for word, power in (("thousand", 3), ("million", 6), ("billion", 9))
         ),
+        (rf"\\text\s*\{{\s*({_NO_UNITS})\s*\}}", r" \1"),
         (r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}|,?\s+(?:and|or)\s+", ","),
         (r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (rf"(?<![a-zA-Z\\])(pi|infty|{_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),

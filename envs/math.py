@@ -118,16 +118,14 @@ class Math:
     def step(self, state: State, step: Step) -> Transition:
         """A step that states the answer terminates; one that the policy ended or that was cut truncates."""
         after = state.then(step)
-        if len(step.text) > MAX_STEP or not is_text(step.text):
-            return truncation(after)
         if self.answer(after) is not None:
             return termination(after)
-        goes_on = step.finish == "step" and len(after.steps) < self.max_steps
+        goes_on = step.finish == "step" and len(after.steps) < self.max_steps and _is_readable(step.text)
         return transition(after) if goes_on else truncation(after)
 
     def answer(self, state: State) -> str | None:
         """The answer that the steps state, as the model wrote it."""
-        if not state.steps or len(state.steps[-1].text) > MAX_STEP:
+        if not state.steps or not _is_readable(state.steps[-1].text):
             return None
         return find_answer(self.delimiter.join(state.texts), state.steps[-1].finish)
 
@@ -172,6 +170,10 @@ class Math:
 def _algebra() -> Algebra:
     """One process for all environments."""
     return Algebra()
+
+
+def _is_readable(text: str) -> bool:
+    return len(text) <= MAX_STEP and is_text(text)
 
 
 def _problem(question: str, answer: str | None, meta: Mapping[str, Any]) -> Problem:

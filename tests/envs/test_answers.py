@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.answers import MAX_ANSWER, WORKER, Algebra, find_answer, normalize, same_answer
+from envs.core import Finish
 from tests.envs.hostile import hostile
 from tests.envs.rewritings import kind_of, perturbations, rewritings
 
@@ -65,10 +66,11 @@ def test_finding(solution: str, answer: str | None) -> None:
 
 
 def test_before_a_solution_is_over_a_heading_or_a_remark_is_no_answer() -> None:
-    for finish in ("step", "length"):
-        assert find_answer("#### Step 2", finish) is None  # type: ignore[arg-type]
-        assert find_answer("The answer is 5.", finish) is None  # type: ignore[arg-type]
-        assert find_answer(r"\boxed{5} and", finish) == "5"  # type: ignore[arg-type]
+    finishes: tuple[Finish, ...] = ("step", "length")
+    for finish in finishes:
+        assert find_answer("#### Step 2", finish) is None
+        assert find_answer("The answer is 5.", finish) is None
+        assert find_answer(r"\boxed{5} and", finish) == "5"
     assert find_answer("#### $1,800", "step") == "$1,800"
     assert find_answer("#### 1,8", "length") is None
 
