@@ -27,7 +27,7 @@ MATH500 = DATA / "math500.jsonl"
 
 @pytest.fixture(scope="module")
 def algebra() -> Iterator[Algebra]:
-    made = Algebra()
+    made = Algebra(seconds=6.0)  # time enough on any machine
     yield made
     made.close()
 
@@ -212,13 +212,13 @@ def test_hostile_answers_run_nothing_and_take_no_more_than_they_may(tmp_path: Pa
     assert len(corpus) >= 300
     algebra = Algebra(seconds=0.2)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert algebra.same(r"2\sqrt{5}", r"\sqrt{20}")
     for text in corpus:
         assert not same_answer(text, "17", algebra)
         found = find_answer(text)
         assert found is None or len(found) <= len(text)
     asked = algebra.asked
     assert asked > 300  # enough of them reach the process that reads them
+    algebra.seconds = 6.0
     assert algebra.same(r"2\sqrt{6}", r"\sqrt{24}")  # and it still works
     algebra.close()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -288,6 +288,7 @@ def test_limits_of_time_and_memory() -> None:
         limited.close()
     algebra = Algebra(seconds=0.5)
     assert not algebra.same(*hard)
+    algebra.seconds = 6.0
     assert algebra.same(*easy)
     algebra.close()
 
