@@ -32,12 +32,12 @@ MAX_DIGITS = 100  # of a number that is read as one, and its largest power of te
 SIGNIFICANT = 6  # digits from which on a decimal may stand for the number that it is rounded from
 CACHED = 1 << 14  # answers read, and pairs compared
 START = 120.0  # seconds for loading sympy, on a busy machine
-PATIENCE = 10.0  # seconds of delay before the process counts as lost
+PATIENCE = 10  # times the processor time, by the clock: what a busy machine may need for it
 WORKER = Path(__file__).with_name("answers_worker.py")
 
 # -------------------------------------------------------------------------------------------------------- finding
 
-_BRACES = re.compile(r"(\\f?boxed\s*\{)|\\.|([{}])", re.DOTALL)
+_BRACES = re.compile(r"(\\(?:boxed|fbox)\s*\{)|\\.|([{}])", re.DOTALL)
 _MARKED = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _SAID = re.compile(r"\b(?:the|final) answer(?: is\b|:)[ \t]*:?", re.IGNORECASE)
 _SENTENCE = re.compile(r"(?<!\.)\.(?=\s|$)")
@@ -93,6 +93,7 @@ _UNICODE = str.maketrans(
     }
 )  # fmt: skip
 _FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp|gcd|lcm|max|min|mod"
+_NO_UNITS = "(?:hundred|thousand|tenth|hundredth|thousandth|million|billion|trillion|dozen)s?|times|plus|minus|squared"
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.ASCII), replacement)
     for pattern, replacement in (
@@ -113,7 +114,12 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\\\\s*(?=\\end\s*\{)", ""),  # the last row of a matrix needs no end
         (r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\degrees?(?![a-zA-Z])", ""),
         (r"\\?\$", ""),
-        (r"\\%", "%"),
+        (r"\\%|\s*(?:\\text\s*\{\s*percent\s*\}|(?<![a-zA-Z\\])percent(?![a-zA-Z]))", "%"),
+        *(
+            (rf"(?<=\d)\s*(?:\\text\s*\{{\s*{word}\s*\}}|{word}(?![a-zA-Z]))", rf"\\cdot 10^{power}")
+            for word, power in (("thousand", 3), ("million", 6), ("billion", 9))
+        ),
+        (rf"\\text\s*\{{\s*({_NO_UNITS})\s*\}}", r" \1"),
         (r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}|,?\s+(?:and|or)\s+", ","),
         (r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (rf"(?<![a-zA-Z\\])(pi|infty|{_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
@@ -127,12 +133,13 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"_(?:\\text)?\s*\{\s*(\d+)\s*\}", r"_\1"),
     )
 )
-_WRAPPED = re.compile(r"\\f?boxed\s*\{(.*)\}|\\\((.*)\\\)|\\\[(.*)\\\]|\\text\s*\{([^{}]*)\}", re.DOTALL)
+_WRAPPED = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}|\\\((.*)\\\)|\\\[(.*)\\\]|\\text\s*\{([^{}]*)\}", re.DOTALL)
 _UNIT = re.compile(
     rf"""(?:
-        (?<=[\w}})%])\s*\\text\s*\{{[^{{}}]*\}}                            # 15\text{{ cm}}^2
-        |(?:(?<=[\d}})])\s*|(?<=\\pi)\s+)                                  # 15 square cm, 12 apples, 3pi cm
-        (?:[cmk]?m|in|ft|mi|k?g|lbs?|oz|mph|sq|hrs?|(?!(?:{_FUNCTIONS})(?![a-zA-Z]))[a-zA-Z]{{3,}})(?![a-zA-Z\d_])
+        (?<=[\w}})%])\s*\\text\s*\{{(?!\s*(?:{_NO_UNITS})(?![a-zA-Z]))[^{{}}]*\}}  # 15\text{{ cm}}^2
+        |(?:(?<=[\d}})])\s*|(?<=\\pi)\s+)                                       # 15 square cm, 12 apples, 3pi cm
+        (?:[cmk]?m|in|ft|mi|k?g|lbs?|oz|mph|sq|hrs?|(?!(?:{_FUNCTIONS}|{_NO_UNITS})(?![a-zA-Z]))[a-zA-Z]{{3,}})
+        (?![a-zA-Z\d_])
         (?:\.?[\s/-]+(?:[a-zA-Z]{{2,}}|[mgh])(?![a-zA-Z\d_]))*
         )\.?\s*(?:\^\s*\{{?[23]\}}?)?\s*$""",
     re.ASCII | re.VERBOSE,
@@ -294,11 +301,11 @@ def _compare(a: str, b: str) -> bool | None:
 class Algebra:
     """math-verify in a process of its own; a verdict that it does not reach within the limits is "not the same".
 
-    The process starts at once, so that no comparison waits for it, and again should it die. Verdicts are kept. Any
+    The process starts at once, so that it is ready when it is needed, and again should it die. Verdicts are kept. Any
     thread may ask.
 
     Args:
-        seconds: of processor time that one comparison may take, and two thirds of what it may take by the clock.
+        seconds: of processor time that one comparison may take, so that a busy machine changes no verdict.
         memory: bytes of address space that one comparison may take.
 
     Raises:
@@ -320,6 +327,16 @@ class Algebra:
         """Whether two normal forms are the same mathematical object."""
         return self._verdict(*sorted((a, b)))
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, while there is one."""
+        return self._worker.process.pid if self._worker is not None else None
+
+    @property
+    def asked(self) -> int:
+        """How many comparisons the process was asked for."""
+        return self._verdict.cache_info().misses
+
     def close(self) -> None:
         """End the process."""
         with self._lock:
@@ -328,14 +345,15 @@ class Algebra:
             self._worker = None
 
     def _ask(self, a: str, b: str) -> bool:
-        question = json.dumps([a, b, self.seconds, self.memory])
+        patience = PATIENCE * self.seconds
+        question = json.dumps([a, b, self.seconds, patience, self.memory])
         with self._lock:
             for _ in range(2):  # something else may have ended the process: then once more, in a new one
                 if self._worker is None or self._worker.owner != os.getpid():  # a fork has no share in it
                     self._worker = _Worker()
                 reply: object = None
                 try:
-                    reply = self._worker.ask(question, 2 * self.seconds + PATIENCE)
+                    reply = self._worker.ask(question, 2 * patience)
                 finally:  # also when interrupted: a late reply must not become the next one
                     if not isinstance(reply, bool):
                         self._worker.stop()
@@ -350,25 +368,26 @@ class _Worker:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        with tempfile.TemporaryFile() as errors:
-            # -P: neither this folder nor the current one may hide a module. A group of its own: Ctrl-C is not for it.
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", str(WORKER)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                bufsize=0,
-                process_group=0,
-            )
-            self.stop = weakref.finalize(self, _stop, self.process, self.owner)
-            if self._reply(START) != "ready":
-                self.stop()
-                errors.seek(0)
-                said = errors.read().decode(errors="replace").strip()
-                raise RuntimeError(f"the process that compares answers did not start: {said or 'no reply'}")
+        self._loaded = False
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - `stop` closes it
+        # -P: neither this folder nor the current one may hide a module. A group of its own: Ctrl-C is not for it.
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-W", "ignore", str(WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            bufsize=0,
+            process_group=0,
+        )
+        self.stop = weakref.finalize(self, _stop, self.process, self._errors, self.owner)
 
     def ask(self, question: str, seconds: float) -> object:
-        """The reply to a question, or None if there is none in time."""
+        """The reply to a question, or None if there is none in time; raises RuntimeError if it did not start."""
+        if not self._loaded and self._reply(START) != "ready":
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip()
+            raise RuntimeError(f"the process that compares answers did not start: {said or 'no reply'}")
+        self._loaded = True
         try:
             self._pipe(self.process.stdin).write(question.encode() + b"\n")
         except BrokenPipeError:
@@ -387,7 +406,8 @@ class _Worker:
         return pipe
 
 
-def _stop(process: subprocess.Popen[bytes], owner: int) -> None:
+def _stop(process: subprocess.Popen[bytes], errors: IO[bytes], owner: int) -> None:
     if owner == os.getpid():
         process.kill()
         process.communicate()  # closes the pipes and waits
+        errors.close()

@@ -46,7 +46,7 @@ CALIBRATION = 5  # one in so many questions of a train part
 _QUESTION_KEYS = ("problem", "question")
 _ANSWER_KEYS = ("answer", "extracted_groundtruth", "solution")
 _SUBJECT_KEYS = ("subject", "type")
-_HUB = re.compile(r"[\w.-]+/[\w.-]+(?::[\w.-]+)?", re.ASCII)
+_HUB = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?(?:@([\w.-]+))?", re.ASCII)
 _TRAIN = re.compile(r"(?:^|[^a-z])train(?![a-z])", re.IGNORECASE)
 _WHOLE = re.compile(r"0*(\d+)(?:\.0+)?", re.ASCII)
 _LEVEL = re.compile(r"(?:Level )?(\d+)", re.ASCII)
@@ -59,10 +59,11 @@ class Math:
 
     Args:
         data: a file of problems (.jsonl, .json or .csv), a folder of such files, a list of both, or the id of a hub's
-            dataset, ``owner/name`` or ``owner/name:configuration`` (with the package ``datasets``).
+            dataset, ``owner/name`` with ``:configuration`` or ``@part`` where need be (with the package ``datasets``).
         delimiter: what separates steps.
         max_steps: depth at which a trajectory is truncated.
         template: the prompt, with ``{question}`` where the question goes.
+        levels: of the problems that have a level, only those of these; all if empty.
 
     Raises:
         ValueError: for an option that cannot be, and for data that cannot be read: with the file and the line.
@@ -77,6 +78,7 @@ class Math:
         delimiter: str = "\n\n",
         max_steps: int = 64,
         template: str = "{question}\n\n",
+        levels: Sequence[int] = (),
     ) -> None:
         if not delimiter or max_steps < 1:
             raise ValueError(
@@ -92,7 +94,8 @@ class Math:
         known = set[str]()
         drawn = [entry for source in ([data] if isinstance(data, str | Path) else data) for entry in _load(source)]
         for problem, split in sorted(drawn, key=lambda entry: SPLITS.index(entry[1]), reverse=True):  # test first
-            if problem.id not in known:
+            level = problem.meta.get("level")
+            if (not levels or level is None or level in levels) and problem.id not in known:
                 self.splits[split].append(problem)
             known.add(problem.id)
 
@@ -115,16 +118,14 @@ class Math:
     def step(self, state: State, step: Step) -> Transition:
         """A step that states the answer terminates; one that the policy ended or that was cut truncates."""
         after = state.then(step)
-        if len(step.text) > MAX_STEP or not is_text(step.text):
-            return truncation(after)
         if self.answer(after) is not None:
             return termination(after)
-        goes_on = step.finish == "step" and len(after.steps) < self.max_steps
+        goes_on = step.finish == "step" and len(after.steps) < self.max_steps and _is_readable(step.text)
         return transition(after) if goes_on else truncation(after)
 
     def answer(self, state: State) -> str | None:
         """The answer that the steps state, as the model wrote it."""
-        if not state.steps or len(state.steps[-1].text) > MAX_STEP:
+        if not state.steps or not _is_readable(state.steps[-1].text):
             return None
         return find_answer(self.delimiter.join(state.texts), state.steps[-1].finish)
 
@@ -133,7 +134,7 @@ class Math:
         return problem.answer is not None and self.same(problem.answer, answer)
 
     def same(self, a: str, b: str) -> bool:
-        """Whether two answers are the same mathematical object; at most some 1.5 s for any two texts."""
+        """Whether two answers are the same mathematical object; a second of processor time at most, for any texts."""
         return same_answer(a, b, self._algebra)
 
     # -------------------------------------------------------------------------------------------------- problems
@@ -171,6 +172,10 @@ def _algebra() -> Algebra:
     return Algebra()
 
 
+def _is_readable(text: str) -> bool:
+    return len(text) <= MAX_STEP and is_text(text)
+
+
 def _problem(question: str, answer: str | None, meta: Mapping[str, Any]) -> Problem:
     text = question.strip()
     if not any(character.isalnum() for character in text):
@@ -204,8 +209,8 @@ def _load(source: str | Path) -> Iterator[tuple[Problem, Split]]:
         except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: {error}") from None
         yield from _entries(rows, str(path), "train" if _TRAIN.search(path.stem) else "test")
-    elif isinstance(source, str) and _HUB.fullmatch(source) and not path.suffix:
-        yield from _from_hub(source)
+    elif isinstance(source, str) and (named := _HUB.fullmatch(source)) and path.suffix not in _READERS:
+        yield from _from_hub(named[1], named[2], named[3])
     else:
         siblings = path.parent.iterdir() if path.parent.is_dir() else ()
         raise ValueError(f"there is no file {str(path)!r}{nearest(str(path), map(str, siblings))}")
@@ -281,14 +286,19 @@ _READERS = {".csv": _read_table, ".json": _read_list, ".jsonl": _read_lines}
 _READABLE = f"files that end in {', '.join(_READERS)} are read"
 
 
-def _from_hub(source: str) -> Iterator[tuple[Problem, Split]]:
-    """What the package `datasets` gets; "train" is taken for that only beside a test part: some tests have no other."""
+def _from_hub(name: str, configuration: str | None, part: str | None) -> Iterator[tuple[Problem, Split]]:
+    """What the package `datasets` gets. A "train" that was not asked for is a test if it is all there is."""
     if importlib.util.find_spec("datasets") is None:
         raise ValueError(
-            f"there is no file or folder {source!r} here, and to read it from a hub takes: pip install datasets"
+            f"there is no file or folder {name!r} here, and to read it from a hub takes: pip install datasets"
         )
     datasets = importlib.import_module("datasets")
-    owner_and_name, _, configuration = source.partition(":")
-    parts = datasets.load_dataset(owner_and_name, configuration or None)
-    for part, rows in parts.items():
-        yield from _entries(rows, f"{source} ({part})", "train" if part == "train" and "test" in parts else "test")
+    try:
+        parts = datasets.load_dataset(name, configuration)
+    except Exception as error:  # of many kinds, those of the network among them
+        raise ValueError(f"{name!r} cannot be had from the hub: {type(error).__name__}: {error}") from None
+    if part is not None and part not in parts:
+        raise ValueError(f"{name!r} has no part {part!r}{nearest(part, parts)} (its parts: {', '.join(parts)})")
+    for each in parts if part is None else [part]:
+        trains = each == "train" and (part is not None or "test" in parts)
+        yield from _entries(parts[each], f"{name} ({each})", "train" if trains else "test")

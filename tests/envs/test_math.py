@@ -1,6 +1,7 @@
 """The math environment: reading problems, following solutions, and the conformance kit."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,10 +10,13 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.parts import environment_of, models_of
+from agent.recipe import load_recipe
 from envs import Problem, State, Step, UnreadableQuestion, UnusableEnvironment, check_environment, load_environment
 from envs.core import SPLITS, Finish
 from envs.math import MAX_QUESTION, MAX_STEP, Math
 
+DATA = Path(os.environ.get("STEPWELL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 ENVIRONMENT = Math()
 
 
@@ -124,6 +128,35 @@ def test_the_published_layouts_are_read(row: dict[str, Any], answer: str, meta: 
     assert only(tmp_path / "set.json") == problem
 
 
+def test_levels_can_be_chosen(tmp_path: Path) -> None:
+    rows = [{"problem": f"Q{level}?", "answer": level, "level": f"Level {level}"} for level in range(1, 6)]
+    data = write(tmp_path / "set.jsonl", [*rows, {"problem": "Q?", "answer": 0}])
+    chosen = Math(data, levels=(2, 4)).problems("test", 3)  # what has no level is of every level
+    assert {problem.answer for problem in chosen} == {"2", "4", "0"}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the published sets are not here; STEPWELL_DATA=FOLDER names them")
+@pytest.mark.parametrize(("name", "size"), [("math500", 500), ("aime24", 30), ("amc23", 40), ("gsm8k_test", 1319)])
+def test_the_published_sets(name: str, size: int) -> None:
+    environment = Math([DATA / f"{name}.jsonl", DATA / "gsm8k_train.jsonl"])
+    problems = environment.problems("test", size)
+    assert len(environment.splits["test"]) == len({problem.question for problem in problems}) == size
+    assert len(environment.splits["train"]) + len(environment.splits["calibration"]) == 7473
+    assert 0.18 < len(environment.splits["calibration"]) / 7473 < 0.22
+    if name == "math500":
+        levels = [problem.meta["level"] for problem in problems]
+        assert [levels.count(level) for level in range(1, 6)] == [43, 90, 105, 128, 134]
+
+
+@pytest.mark.parametrize("name", ["math500", "gsm8k", "aime24", "amc23"])
+def test_the_recipes_make_the_environment(name: str, tmp_path: Path) -> None:
+    data = write(tmp_path / "set.jsonl", [{"problem": "What is 2 plus 2?", "answer": "4"}])
+    recipe = load_recipe(name, [f"environment.data={data}"])
+    environment = environment_of(recipe)
+    assert r"\boxed{}" in environment.prompt(environment.problems("test", 1)[0])
+    assert models_of(recipe, environment)[1] is None
+
+
 def test_a_table_is_read(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_text('Question,Answer\n"What, then?",5\n')
     assert only(tmp_path / "set.csv").question == "What, then?"
@@ -206,9 +239,16 @@ def test_a_hub_without_a_test_part_is_all_test(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "datasets", package)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: package)
     assert len(Math("owner/aime").problems("test", 20)) == 20
-    gsm = Math("owner/gsm:main")
-    assert len(gsm.splits["test"]) == 5
-    assert len(gsm.splits["train"]) + len(gsm.splits["calibration"]) == 15
+    for source, tested in [("owner/gsm:main", 5), ("owner/gsm:main@train", 0)]:
+        gsm = Math(source)
+        assert len(gsm.splits["test"]) == tested
+        assert len(gsm.splits["train"]) + len(gsm.splits["calibration"]) == 15
+    with pytest.raises(
+        ValueError, match=r"'owner/gsm' has no part 'tset'; did you mean 'test'\? \(its parts: train, test"
+    ):
+        Math("owner/gsm:main@tset")
+    with pytest.raises(ValueError, match="'owner/other' cannot be had from the hub: AssertionError"):
+        Math("owner/other")
 
 
 # ------------------------------------------------------------------------------------------ the kit and the commands
