@@ -43,6 +43,7 @@ class Kind:
         goes_on: fields that make it go on with the last message; None if it is not known to.
         raw: whether it takes a prompt that is not put into a template: text or token ids.
         template_options: whether a chat may say ``chat_template_kwargs``.
+        stop_ids: whether it takes ``stop_token_ids``.
     """
 
     owner: str = ""
@@ -53,6 +54,7 @@ class Kind:
     goes_on: Mapping[str, Any] | None = None
     raw: bool = True
     template_options: bool = False
+    stop_ids: bool = False
 
 
 _GO_ON = {"continue_final_message": True, "add_generation_prompt": False}
@@ -65,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
         "stop_reason",
         _GO_ON,
         template_options=True,
+        stop_ids=True,
     ),
     "sglang": Kind(
         "sglang",
@@ -74,8 +77,11 @@ KINDS: Mapping[str, Kind] = {
         "matched_stop",
         _GO_ON,
         template_options=True,
+        stop_ids=True,
     ),
-    "llamacpp": Kind("llamacpp", {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}, True, goes_on=_GO_ON, template_options=True),
+    "llamacpp": Kind(
+        "llamacpp", {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}, True, goes_on=_GO_ON, template_options=True
+    ),
     "ollama": Kind("library", goes_on={}, raw=False),
     "other": Kind(),
 }
@@ -164,7 +170,7 @@ class Written:
     Args:
         text: with the stop string that ended it, where that is known.
         thought: what the model thought before it, where the server takes that out of the text.
-        pieces: its tokens as text, if the server told; a token without text, such as that of the end, may be among them.
+        pieces: its tokens as text, if the server told; one without text, such as that of the end, may be among them.
         logprobs: of the pieces.
         alternatives: for each piece, the likeliest tokens and their log-probabilities.
         cut: it reached the most tokens that were asked for, or that the context has room for.

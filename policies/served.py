@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from loguru import logger
 
@@ -22,10 +21,10 @@ from envs.servers import Prompt, Sampling, Written, find_model, request_of
 from policies.core import Propose, Proposed, Usage
 from policies.dialogue import Dialogue, messages, own_text
 from policies.options import SamplingOptions
-from policies.steps import THINK, THOUGHT, cut, is_thinking
+from policies.steps import THINK, THOUGHT, Cut, cut, is_thinking
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
-_MOST_BLANK = 3  # requests in a row that add nothing to a step
+_MOST_BLANK = 3  # requests in a row that bring nothing but blanks
 
 
 @dataclass
@@ -56,8 +55,9 @@ class _Sample:
         text: what was generated since.
         ends: for each token of that, the characters of the text up to its end.
         logprobs: of each token.
-        asked: requests made in all, and `blank` of them since something was added to the text.
-        most: tokens that the last request asked for, at most.
+        asked: requests answered in all, and `blank` of them since the last that brought more than blanks.
+        prompt: tokens of the last one's prompt, if known.
+        most: tokens that the next request asks for at most, once the context has proved too small; 0 before.
     """
 
     job: _Job
@@ -70,6 +70,7 @@ class _Sample:
     logprobs: list[float] = field(default_factory=list)
     asked: int = 0
     blank: int = 0
+    prompt: int | None = None
     most: int = 0
 
 
@@ -81,8 +82,8 @@ class ServedPolicy:
         environment: whose problems it continues; ends steps and trajectories.
         base_url: of the server, with its version.
         server: its kind, one of `envs.servers.KINDS`; ``auto`` asks it.
-        tokenizer: folder or hub id of the model's tokenizer. Prompts are then rendered here and sent as token ids, which
-            is exact whatever a template does to a message; without it the server's chat template is used.
+        tokenizer: folder or hub id of the model's tokenizer. Prompts are then rendered here and sent as token ids,
+            which is exact whatever a template does to a message; without it the server's chat template is used.
         parameters: of the model, for FLOPs; 0 takes what the server says, if it says.
         key_variable: the environment variable that holds the API key, if the server wants one.
         logprobs: whether to ask for log-probabilities; without them those of steps are 0.
@@ -140,11 +141,15 @@ class ServedPolicy:
                 " tokenizer, or chat=False to go on from plain text, or say what server it is"
             )
         if not kind.raw and (self._dialogue is not None or options.chat is False):
-            raise ValueError("Ollama puts every prompt into the model's template: give neither tokenizer nor chat=False")
+            raise ValueError(
+                "Ollama puts every prompt into the model's template: give neither tokenizer nor chat=False"
+            )
         if options.top_k and not kind.top_k:
             raise ValueError(f"top_k is {options.top_k}, and this server takes none; set it there")
         if options.stop and not kind.stopped_by:
-            raise ValueError("this server does not say which stop string it met: give no stop, the model ends its answer")
+            raise ValueError(
+                "this server does not say which stop string it met: give no stop, the model ends its answer"
+            )
 
     # ------------------------------------------------------------------------------------------------ the contract
 
@@ -225,11 +230,14 @@ class ServedPolicy:
             stop = tuple(options.stop)
         else:
             stop, left = (delimiter, *options.stop), min(left, options.step_tokens - self._spoken(sample))
+        prompt = self._prompt(sample.state, sample.text)
+        if self.model.context is not None:  # how long a prompt is that the server renders, it alone knows
+            left = min(left, self.model.context - (1 if self._dialogue is None else len(prompt)))
         if left < 1:
             self._cut(sample, "length")
             return
         seed = sample.seed if not sample.asked else _later_seed(sample.seed, sample.asked)
-        sample.most = left if not sample.most else min(left, sample.most)
+        sample.most = min(left, sample.most or left)
         sampling = Sampling(
             tokens=sample.most,
             temperature=sample.job.request.temperature,
@@ -239,8 +247,9 @@ class ServedPolicy:
             top_k=options.top_k,
             logprobs=self._logprobs,
         )
-        prompt = self._prompt(sample.state, sample.text)
         path, body, read = request_of(self.model, prompt, sampling)
+        if self._dialogue is not None and self.model.kind.stop_ids:
+            body["stop_token_ids"] = sorted(self._dialogue.ends)
         if "messages" in body and options.thinking is not None and self.model.kind.template_options:
             body["chat_template_kwargs"] = {"enable_thinking": options.thinking, "thinking": options.thinking}
         key = next(self._keys)
@@ -252,17 +261,17 @@ class ServedPolicy:
         if self._dialogue is not None:
             return [*self._dialogue.ids(state), *self._dialogue.inside(text)]
         if self.options.chat is False:
-            return self.environment.prompt(state.problem) + own_text(self.environment, state.steps, self._prefill) + text
+            return (
+                self.environment.prompt(state.problem)
+                + own_text(self.environment, state.steps, self.options.prefill)
+                + text
+            )
         turns = messages(self.environment, state, self.options)
         if text and turns[-1]["role"] == "assistant":
             turns[-1] = {"role": "assistant", "content": turns[-1]["content"] + text}
         elif text:
             turns.append({"role": "assistant", "content": text})
         return turns
-
-    @property
-    def _prefill(self) -> str:
-        return self.options.prefill
 
     def _opened(self, state: State) -> bool:
         """Whether the prompt of a state ends in the middle of thinking."""
@@ -274,9 +283,9 @@ class ServedPolicy:
 
     def _spoken(self, sample: _Sample) -> int:
         """Tokens of the step under way that are no thinking."""
-        found = cut(sample.text, self.environment.delimiter, opened=self._opened(sample.state), over="length")
-        assert found is not None
-        return len(sample.ends) - bisect_left(sample.ends, len(found.thinking))
+        delimiter, opened = self.environment.delimiter, self._opened(sample.state)
+        found = cut(sample.text, delimiter, opened=opened, over="length")
+        return len(sample.ends) - (self._thought(sample, found) if found else 0)
 
     # -------------------------------------------------------------------------------------------------- receiving
 
@@ -284,23 +293,29 @@ class ServedPolicy:
         """Go on from what a request led to."""
         if isinstance(outcome, ServerRefused) and _says_full(outcome):
             if sample.most > 1:
-                sample.most //= 2  # the context has not that much room
+                sample.most = sample.most * 3 // 4  # the context has not that much room
                 self._ask(sample)
             else:
                 self._cut(sample, "length")
             return
         if isinstance(outcome, Exception):
             raise outcome
-        sample.asked += 1
+        sample.asked, sample.most = sample.asked + 1, 0
         if outcome.prompt is not None:
             sample.job.prefilled += max(0, outcome.prompt - outcome.cached)
         if outcome.generated is None or outcome.prompt is None:
             self._warn()
         over = self._add(sample, outcome)
-        self._cut(sample, over)
+        if sample.blank > 1 and outcome.prompt is not None and outcome.prompt == sample.prompt:
+            raise ValueError(
+                f"the chat template of {self.model.name} drops space at the end of the assistant's message, so its"
+                " server cannot go on from there; give the model's tokenizer"
+            )
+        sample.prompt = outcome.prompt
+        self._cut(sample, "length" if over is None and sample.blank > _MOST_BLANK else over)
 
     def _add(self, sample: _Sample, written: Written) -> Finish | None:
-        """Add to a sample what was written, and tell how it ended: None for a stop string that may have more after it."""
+        """Add to a sample what was written, and tell how it ended: None for a stop string, which may not be the end."""
         thinking = is_thinking(sample.text, self._opened(sample.state))
         text, over = written.text, ("length" if written.cut else None if written.stop else "answer")
         if written.thought:
@@ -328,53 +343,51 @@ class ServedPolicy:
 
     def _cut(self, sample: _Sample, over: Finish | None) -> None:
         """Cut the steps that are complete from what was written, follow them, and finish the sample or ask for more."""
-        request = sample.job.request
-        while True:
-            found = cut(
-                sample.text,
-                self.environment.delimiter,
-                self.options.stop,
-                opened=self._opened(sample.state),
-                over=over,
-            )
-            if found is None:
-                break
-            end = len(sample.text) if found.end is None else found.end
-            whole = end == len(sample.text) and (over is None or found.end is None)
-            count = len(sample.ends) if whole else min(bisect_left(sample.ends, end) + 1, len(sample.ends))
-            step = Step(
-                found.text,
-                max(count, 1),
-                min(sum(sample.logprobs[:count]), 0.0),
-                found.finish,
-                thinking=found.thinking,
-            )
-            rest = sample.text[end:]
+        while (first := self._first(sample, over)) is not None:
+            found, count = first
+            step = Step(found.text, max(count, 1), sum(sample.logprobs[:count]), found.finish, thinking=found.thinking)
+            unread = len(sample.ends) - count
             sample.made += 1
-            if sample.made == request.max_steps:  # where the last step leads is not asked here
-                self._finish(sample, step, len(sample.ends) - count)
+            if sample.made == sample.job.request.max_steps:  # where the last step leads is not asked here
+                self._finish(sample, step, unread)
                 return
             after = self.environment.step(sample.state, step)
             if after.status != "running":
-                self._finish(sample, step, len(sample.ends) - count)
+                self._finish(sample, after.state.steps[-1], unread)
                 return
-            if after.state.steps[-1].observation and (rest or count < len(sample.ends)):
-                # what was written after it was written without it
-                step = replace(after.state.steps[-1], tokens=step.tokens + len(sample.ends) - count)
-                after = replace(after, state=sample.state.then(step))
-                rest, over, count = "", None, len(sample.ends)
-            sample.state, sample.text = after.state, rest
-            sample.ends = [at - end for at in sample.ends[count:]]
-            sample.logprobs = sample.logprobs[count:]
-            sample.most = 0
-            if found.end is None or (not rest and over is None):
+            seen = bool(after.state.steps[-1].observation)
+            if found.end is None or seen:  # what was written after an observation was written without it
+                step = replace(after.state.steps[-1], tokens=step.tokens + unread)
+                sample.state = sample.state.then(step)
+                sample.text, sample.ends, sample.logprobs, over = "", [], [], None
+            else:
+                sample.state, sample.text = after.state, sample.text[found.end :]
+                sample.ends = [max(end - found.end, 0) for end in sample.ends[count:]]
+                sample.logprobs = sample.logprobs[count:]
+            sample.blank = 0
+            if not sample.text and over is None:
                 break
-        if sample.blank > _MOST_BLANK:
-            raise ValueError(
-                f"{self.model.name} gave nothing but blanks {sample.blank} times: the chat template of this server may"
-                " trim the assistant's message; give the model's tokenizer"
-            )
         self._ask(sample)
+
+    def _first(self, sample: _Sample, over: Finish | None) -> tuple[Cut, int] | None:
+        """The first step of what was written and how many of the tokens are its; None while it may go on."""
+        delimiter, stop, opened = self.environment.delimiter, self.options.stop, self._opened(sample.state)
+        found = cut(sample.text, delimiter, stop, opened=opened, over=over)
+        if found is None:
+            return None
+        count = len(sample.ends)
+        if found.end is not None:
+            count = min(bisect_left(sample.ends, found.end) + 1, count)
+        most = self._thought(sample, found) + self.options.step_tokens
+        if count <= most:
+            return found, count
+        shorter = cut(sample.text[: sample.ends[most - 1]], delimiter, stop, opened=opened, over="length")
+        assert shorter is not None
+        return shorter, most
+
+    def _thought(self, sample: _Sample, found: Cut) -> int:
+        """Tokens of the thinking before a step."""
+        return bisect_left(sample.ends, len(found.thinking)) + 1 if found.thinking else 0
 
     def _finish(self, sample: _Sample, step: Step, unread: int) -> None:
         """The sample is complete; tokens that were generated after its last step are charged to that."""
@@ -397,8 +410,7 @@ class ServedPolicy:
 
 def _says_full(refusal: ServerRefused) -> bool:
     """Whether a request was refused because prompt and answer together would not fit the context."""
-    words = str(refusal).lower()
-    return refusal.status in (400, 413, 422) and "context" in words or "max_tokens" in words
+    return refusal.status in (400, 413, 422) and "context" in str(refusal).lower()
 
 
 def _later_seed(seed: int, index: int) -> int:
