@@ -80,6 +80,8 @@ class ServedPolicy:
     Args:
         model: as the server calls it; may be left empty where the server has but one.
         environment: whose problems it continues; ends steps and trajectories.
+        options: of sampling.
+        name: in records; by default the last part of the model's.
         base_url: of the server, with its version.
         server: its kind, one of `envs.servers.KINDS`; ``auto`` asks it.
         tokenizer: folder or hub id of the model's tokenizer. Prompts are then rendered here and sent as token ids,
@@ -87,8 +89,7 @@ class ServedPolicy:
         parameters: of the model, for FLOPs; 0 takes what the server says, if it says.
         key_variable: the environment variable that holds the API key, if the server wants one.
         logprobs: whether to ask for log-probabilities; without them those of steps are 0.
-        options: of sampling.
-        limits: of the connection.
+        connections, timeout, patience, pause, longest_pause: see `envs.remote.Limits`.
 
     Raises:
         ConnectionError: the server does not answer.
@@ -99,15 +100,20 @@ class ServedPolicy:
         self,
         model: str,
         environment: Environment,
+        options: SamplingOptions | None = None,
         *,
+        name: str = "",
         base_url: str = "http://localhost:8000/v1",
         server: str = "auto",
         tokenizer: str | None = None,
         parameters: int = 0,
         key_variable: str = "OPENAI_API_KEY",
         logprobs: bool = True,
-        options: SamplingOptions | None = None,
-        limits: Limits | None = None,
+        connections: int = Limits.connections,
+        timeout: float = Limits.timeout,
+        patience: float = Limits.patience,
+        pause: float = Limits.pause,
+        longest_pause: float = Limits.longest_pause,
     ) -> None:
         self.environment = environment
         self.options = options or SamplingOptions()
@@ -117,6 +123,7 @@ class ServedPolicy:
             from transformers import AutoTokenizer  # imported by those who need it only
 
             self._dialogue = Dialogue(AutoTokenizer.from_pretrained(tokenizer), environment, self.options)
+        limits = Limits(connections, timeout, patience, pause, longest_pause)
         self._client = Client(base_url, limits, key_variable)
         try:
             self.model = find_model(self._client, model, server)
@@ -124,7 +131,7 @@ class ServedPolicy:
         except BaseException:
             self._client.close()
             raise
-        self.name = self.model.name.rstrip("/").rpartition("/")[2]
+        self.name = name or self.model.name.rstrip("/").rpartition("/")[2]
         self.parameters = parameters or self.model.parameters
         self._keys = itertools.count()
         self._jobs: dict[int, _Job] = {}

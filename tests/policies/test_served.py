@@ -1,12 +1,13 @@
 """Policies behind a server: the contract, whatever kind of server it is and whatever fails, and what text becomes."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from loguru import logger
 
 from envs.math import Math
-from envs.remote import Limits, ServerRefused, ServerUnavailable
+from envs.remote import ServerRefused, ServerUnavailable
 from envs.toy import Toy
 from policies.checks import ask, check_policy
 from policies.core import Propose, Proposed
@@ -14,14 +15,14 @@ from policies.dialogue import Dialogue
 from policies.options import SamplingOptions
 from policies.served import ServedPolicy
 from tests.policies.families import QWEN25, tokenizer_of
-from tests.servers import Dialect, Faults, Recital, Script, Server, openai_routes
+from tests.servers import Dialect, Fault, Faults, Recital, Script, Server, openai_routes
 
 TOY = Toy()
-PROBLEMS = TOY.problems("train", 4)
+PROBLEMS = TOY.problems("train", 3)
 MATH = Math()
 QUESTION = MATH.read("What is 2 + 3?")
 PLAIN = SamplingOptions(chat=False)
-QUICK = Limits(timeout=1.0, patience=120.0, pause=0.01, longest_pause=0.1)
+QUICK: dict[str, Any] = {"timeout": 4.0, "patience": 300.0, "pause": 0.01, "longest_pause": 0.1}
 
 Make = Callable[..., ServedPolicy]
 
@@ -37,8 +38,10 @@ def serve() -> Iterator[Make]:
         ways = {key: given.pop(key) for key in ("context", "logprobs", "usage", "trims", "decode") if key in given}
         server = Server(openai_routes(model, dialect, **ways), faults)
         opened.append(server)
-        given.setdefault("limits", QUICK)
-        policy = ServedPolicy("scripted", given.pop("environment", TOY), base_url=server.url, **given)
+        environment = given.pop("environment", TOY)
+        policy = ServedPolicy(
+            "scripted", environment, given.pop("options", None), base_url=server.url, **QUICK, **given
+        )
         policy.server = server  # type: ignore[attr-defined]
         opened.append(policy)
         return policy
@@ -72,7 +75,8 @@ def test_the_contract_on_plain_text(serve: Make, dialect: Dialect) -> None:
 
 
 def test_the_contract_while_three_calls_in_ten_fail(serve: Make) -> None:
-    policy = serve(Script(TOY, PROBLEMS), faults=Faults(0.3))
+    kinds = [kind for kind in get_args(Fault) if kind != "hang"]  # tests/agent/test_faults.py has those
+    policy = serve(Script(TOY, PROBLEMS), faults=Faults(0.3, kinds=kinds))
     check_policy(policy, TOY, PROBLEMS)
     assert len(policy.server.failed) > 4  # type: ignore[attr-defined]
 
@@ -202,12 +206,21 @@ def test_a_template_that_trims_is_found_out(serve: Make) -> None:
         whole(policy, 3)
 
 
-def test_without_counts_or_logprobs_it_is_said_and_the_contract_holds(
-    serve: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_a_server_does_not_count_is_counted_as_far_as_it_can_be_and_said(serve: Make) -> None:
+    told = whole(serve(Recital(SOLUTION), environment=MATH), 3)
+    said: list[str] = []
+    sink = logger.add(said.append, format="{message}")
     for ways in ({"logprobs": False}, {"usage": False}, {"logprobs": False, "usage": False}):
-        policy = serve(Script(TOY, PROBLEMS), **ways)
-        check_policy(policy, TOY, PROBLEMS)
+        policy = serve(Recital(SOLUTION), environment=MATH, **ways)
+        reply = whole(policy, 3)
+        assert [step.text for step in reply.samples[0][0]] == [step.text for step in told.samples[0][0]]
+        assert (reply.usage.generated, reply.usage.prefilled) == (
+            3 if len(ways) == 2 else told.usage.generated, 0 if "usage" in ways else told.usage.prefilled
+        )  # fmt: skip
+        if "logprobs" in ways:
+            assert {step.logprob for step in reply.samples[0][0]} == {0.0}
+    logger.remove(sink)
+    assert [line.count("leaves counts of tokens out") for line in said] == [1, 1]
 
 
 # ------------------------------------------------------------------------------------------------------------ errors
