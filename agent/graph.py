@@ -8,6 +8,7 @@ node attribute meaning
 text           the step that led here; empty at the root
 finish         ``step``, ``answer`` or ``length``: how the step ended
 observation    the environment's reply to the step, if any
+thinking       what the policy thought before the step; only where it did
 depth          steps from the root
 status         ``running``, ``terminated`` (has an answer) or ``truncated`` (ended without one)
 answer         the answer of a terminated node, else None
@@ -181,6 +182,7 @@ class SearchGraph:
             visits=0,
             total=0.0,
             pruned=False,
+            **({"thinking": step.thinking} if step.thinking else {}),
         )
         self._attributes[node] = self.graph.nodes[node]
         if parent >= 0:
@@ -319,6 +321,7 @@ class SearchGraph:
         parents = {edge["to"]: edge["from"] for edge in raw["edges"]}
         for node, each in enumerate(raw["nodes"]):
             attributes = {name: each[name] for name in made[cls.root]}
+            thinking = each.get("thinking", "")
             if each["id"] != node:
                 raise ValueError(f"node {each['id']!r} in place of node {node}")
             if node != cls.root:
@@ -330,6 +333,7 @@ class SearchGraph:
                     attributes["logprob"],
                     attributes["finish"],
                     attributes["observation"],
+                    thinking,
                 )
                 parent = parents[node]
                 made._new(parent, made._states[parent].then(step), step, attributes["status"], attributes["answer"])

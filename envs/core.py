@@ -50,6 +50,8 @@ class Step:
         logprob: sum of the log-probabilities of those tokens at temperature 1, in nats.
         finish: ``step`` (stopped at a delimiter), ``answer`` (the policy ended its solution) or ``length`` (cut).
         observation: the environment's reply to the step, if it gives one (a tool's output).
+        thinking: what the policy wrote to itself before the step (``<think>...</think>`` and the space after it). It
+            belongs to the policy alone: it is no part of the text, and its tokens are among `tokens`.
     """
 
     text: str
@@ -57,6 +59,7 @@ class Step:
     logprob: float = 0.0
     finish: Finish = "step"
     observation: str = ""
+    thinking: str = ""
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def is_text(text: str) -> bool:
 
 
 def render(environment: Environment, state: State) -> str:
-    """The text a model continues: the prompt, then each step (and its observation) closed by the delimiter."""
+    """The text a model reads: the prompt, then each step (and its observation) closed by the delimiter."""
     parts = [environment.prompt(state.problem)]
     for step in state.steps:
         parts += [step.text, environment.delimiter]

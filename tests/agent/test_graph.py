@@ -55,6 +55,17 @@ def test_identical_siblings_merge_and_the_rest_does_not() -> None:
     assert graph.add(0, [coin("6")]) == 1
 
 
+def test_siblings_that_only_thought_otherwise_merge_and_the_first_thought_is_kept() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    assert graph.add(0, [coin("6", thinking="hm")]) == graph.add(0, [coin("6", thinking="hum")]) == 1
+    assert graph.add(0, [coin("10")]) == 2
+    assert (graph.count(1), graph.state(1).steps[0].thinking, graph[1]["thinking"]) == (2, "hm", "hm")
+    assert "thinking" not in graph[2]
+    back = SearchGraph.from_json(json.loads(json.dumps(graph.to_json())), TOY)
+    assert back == graph
+    assert back.state(1) == graph.state(1)
+
+
 def test_steps_after_the_end_are_not_added() -> None:
     graph = SearchGraph(TOY, TOY.read("2 with 1 2"))
     assert graph.add(0, [coin("2"), coin("1"), coin("1")]) == 1

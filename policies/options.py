@@ -1,0 +1,53 @@
+"""What may be said about a language model as a policy, whichever backend runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    r"""How a language model is asked, and where its steps and solutions end.
+
+    Temperature and seeds are not here: they come with each request.
+
+    Args:
+        top_p: sample from the likeliest tokens that together have this probability (nucleus sampling); 1 is all.
+        top_k: sample from this many of the likeliest tokens; 0 is all.
+        step_tokens: a step that is longer is cut (finish ``length``); what was thought before it does not count.
+        solution_tokens: all the steps of a trajectory together, thinking included; what goes beyond is cut.
+        stop: texts that end the solution; they stay in it.
+        system: the system prompt of a chat model.
+        prefill: what the answer starts with, before the first step, e.g. ``<think>\n``.
+        chat: whether the prompt is a user's turn, by the model's chat template, or plain text to go on from; None
+            asks in a chat where the model has a template.
+        thinking: whether the model thinks before it answers, for templates that can say so; None leaves it to them.
+
+    Raises:
+        ValueError: for a value that cannot be.
+    """
+
+    top_p: float = 1.0
+    top_k: int = 0
+    step_tokens: int = 512
+    solution_tokens: int = 8192
+    stop: Sequence[str] = ()
+    system: str = ""
+    prefill: str = ""
+    chat: bool | None = None
+    thinking: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; allowed: above 0, at most 1")
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}; allowed: 0 (all tokens) or more")
+        if min(self.step_tokens, self.solution_tokens) < 1:
+            given = f"step_tokens {self.step_tokens}, solution_tokens {self.solution_tokens}"
+            raise ValueError(f"{given}; at least 1 each is needed")
+        if isinstance(self.stop, str) or not all(self.stop):
+            raise ValueError(f"stop is {self.stop!r}; expected a list of texts, none empty")
+        if self.chat is False and (self.system or self.thinking is not None):
+            raise ValueError("a system prompt and thinking are a chat's; give neither with chat=False")

@@ -1,0 +1,93 @@
+"""Cutting what a language model writes into steps.
+
+A model writes text, token by token. A step ends with the environment's delimiter, which is not part of it; a solution
+ends with a stop string, which is, or with a token of the model's own. Blank steps are none: delimiters at the start of
+a step are skipped. What stands between ``<think>`` and ``</think>`` before a step is the step's thinking: delimiters
+and stop strings do not count in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from envs.core import Finish, Step
+
+THINK, THOUGHT = "<think>", "</think>"
+"""What thinking stands between: DeepSeek-R1, Qwen3, SmolLM3 and most others."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The first step of a text.
+
+    Args:
+        thinking: what comes before it, with its marks and the space after them.
+        text: of the step.
+        finish: how it ended.
+        end: characters of the text that it took, the delimiter or stop string included; None for all there is, and
+            for the token that ended the solution.
+    """
+
+    thinking: str
+    text: str
+    finish: Finish
+    end: int | None
+
+    def step(self, lengths: Sequence[int], logprobs: Sequence[float]) -> Step:
+        """The step with what it cost.
+
+        Args:
+            lengths: for each token, the characters of the text up to its end; a token belongs to the step if the step
+                cannot do without it.
+            logprobs: of each token.
+        """
+        tokens = len(logprobs) if self.end is None else bisect_left(lengths, self.end) + 1
+        return Step(self.text, tokens, min(sum(logprobs[:tokens]), 0.0), self.finish, thinking=self.thinking)
+
+
+def cut(
+    text: str, delimiter: str, stop: Sequence[str] = (), *, opened: bool = False, over: Finish | None = None
+) -> Cut | None:
+    """Cut the first step from a text.
+
+    Args:
+        text: what was generated since the last step.
+        delimiter: of the environment.
+        stop: texts that end the solution.
+        opened: whether the prompt ends with ``<think>``, so that the text starts in the middle of thinking.
+        over: how the text ended, or None while more may come.
+
+    Returns:
+        The step, or None while it may go on.
+    """
+    start = _thought(text, opened)
+    if start is None:
+        return None if over is None else Cut(text, "", over, None)
+    thinking, first = text[:start], start
+    while text.startswith(delimiter, first):
+        first += len(delimiter)
+    ends = [(at, at + len(each)) for each in stop if (at := text.find(each, first)) >= 0]
+    at = text.find(delimiter, first)
+    if ends and (at < 0 or min(ends)[0] < at):
+        end = min(ends)[1]
+        return Cut(thinking, text[first:end], "answer", end)
+    if at >= 0:
+        return Cut(thinking, text[first:at], "step", at + len(delimiter))
+    return None if over is None else Cut(thinking, text[first:], over, None)
+
+
+def is_thinking(text: str, opened: bool = False) -> bool:
+    """Whether a text that is being generated is in the middle of thinking."""
+    return _thought(text, opened) is None
+
+
+def _thought(text: str, opened: bool) -> int | None:
+    """Characters of thinking at the start of a text, with the space that follows; None while it goes on."""
+    if not opened and not text.lstrip().startswith(THINK):
+        return 0
+    at = text.find(THOUGHT)
+    if at < 0:
+        return None
+    return len(text) - len(text[at + len(THOUGHT) :].lstrip())
