@@ -338,6 +338,11 @@ def run_eval(arguments: argparse.Namespace) -> int:
     if interrupts:
         errors.print(f"interrupted after {len(rows)} of {total}; the same command goes on", style="yellow")
         return 130
+    unavailable = [row for row in rows if row.get("unavailable")]
+    if unavailable:
+        message = f"{len(unavailable)} of {total} failed, as a model could not be reached; the same command tries again"
+        errors.print(f"{message}\n{unavailable[0]['error']}", style="yellow", soft_wrap=True, markup=False)
+        return 1
     return 0
 
 

@@ -102,7 +102,8 @@ class Engine:
         """Run searches, at most `concurrency` at once, and yield each graph when its search is over.
 
         ``graph.info`` then holds ``answer``, ``confidence``, ``node`` (the chosen trajectory), ``spent``, ``stopped``
-        and, when something raised, ``error``; the other searches go on.
+        and, when something raised, ``error``; the other searches go on. With ``unavailable`` the error is one that may
+        pass: a model that could not be reached.
 
         Raises:
             ValueError: concurrency below 1.
@@ -149,15 +150,19 @@ class Engine:
             scoring.pop(ticket, None)
             done.append(self._end(asked.pop(ticket), reason, error))
 
-        def deliver(ticket: int, reply: Proposed | Scored) -> None:
-            if ticket in asked:
+        def deliver(ticket: int, reply: Proposed | Scored | Exception) -> None:
+            if ticket not in asked:
+                return
+            if isinstance(reply, Exception):
+                end_asked(ticket, "error", reply)
+            else:
                 search = asked.pop(ticket)
                 proposing.discard(ticket)
                 scoring.pop(ticket, None)
                 go_on(search, reply)
 
         def poll(service: Policy | Verifier, tickets: Iterable[int]) -> bool:
-            replies: Sequence[tuple[int, Proposed | Scored]]
+            replies: Sequence[tuple[int, Proposed | Scored | Exception]]
             try:
                 replies = service.poll()
             except Exception as error:
@@ -266,6 +271,8 @@ class Engine:
         }
         if error is not None:
             graph.info["error"] = f"{type(error).__name__}: {error}"
+            if isinstance(error, ConnectionError):
+                graph.info["unavailable"] = True
             logger.warning("{}: {}", graph.problem.id, graph.info["error"])
         if graph.unscored and not self._warned:
             self._warned = True

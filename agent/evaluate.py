@@ -1,7 +1,8 @@
 """Evaluation: many problems, several strategies and budgets, one engine, results that outlive a kill.
 
 Results are JSON lines, each written and synced before the next is waited for. The first line holds the configuration
-and its fingerprint; the same command goes on where the file ends. A line that was torn by a kill is dropped.
+and its fingerprint; the same command goes on where the file ends. A line that was torn by a kill is dropped. A problem
+that failed because a model could not be reached is tried again by the same command; its newer line then counts.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ class ResultsFile:
                 f"{self.path} belongs to another configuration ({'; '.join(differences(theirs, config))});"
                 " give another --out, or the same options to go on"
             )
-        return rows
+        return [row for row in rows if not row.get("unavailable")]
 
     def append(self, row: dict[str, Any]) -> None:
         """Add a row: write it and wait until it is on the disk."""
@@ -191,6 +192,8 @@ def result_row(cell: Cell, solution: Solution) -> dict[str, Any]:
         row["plan"] = solution.plan
     if solution.error:
         row["error"] = solution.error
+        if graph.info.get("unavailable"):
+            row["unavailable"] = True
     return row
 
 

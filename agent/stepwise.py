@@ -76,12 +76,18 @@ class Stepwise:
             self._ask(replace(request, max_steps=1), samples)
         self._jobs[ticket] = job
 
-    def poll(self) -> Sequence[tuple[int, Proposed]]:
+    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
         """Let the policy work, then go on with the transitions that are over; return what is complete."""
+        failed: list[tuple[int, Exception]] = []
         if self._asked:
             for ticket, reply in self.policy.poll():
-                if ticket in self._asked:
-                    self._proposed(self._asked.pop(ticket), reply)
+                if ticket not in self._asked:
+                    continue
+                samples = self._asked.pop(ticket)
+                if not isinstance(reply, Exception):
+                    self._proposed(samples, reply)
+                elif self._jobs.pop(samples[0].job.ticket, None) is not None:
+                    failed.append((samples[0].job.ticket, reply))
         elif self._moving:
             self.environment.wait(_WAIT)
         moving, self._moving = self._moving, []
@@ -93,7 +99,7 @@ class Stepwise:
         done = [job for job in self._jobs.values() if not job.missing]
         for job in done:
             del self._jobs[job.ticket]
-        return [(job.ticket, Proposed(tuple(map(tuple, job.samples)), job.usage)) for job in done]
+        return [*failed, *((job.ticket, Proposed(tuple(map(tuple, job.samples)), job.usage)) for job in done)]
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, and let go of its transitions."""

@@ -24,6 +24,7 @@ def ask(policy: Policy, requests: Sequence[Propose], patience: float = 60.0) -> 
 
     Raises:
         TimeoutError: when a request is still unanswered after `patience` seconds, or is answered twice or unasked.
+        Exception: the one that a request was answered by.
     """
     for ticket, request in enumerate(requests):
         policy.submit(ticket, request)
@@ -33,6 +34,8 @@ def ask(policy: Policy, requests: Sequence[Propose], patience: float = 60.0) -> 
         for ticket, reply in policy.poll():
             if ticket in replies or not 0 <= ticket < len(requests):
                 raise TimeoutError(f"ticket {ticket} was answered twice or never submitted")
+            if isinstance(reply, Exception):
+                raise reply
             replies[ticket] = reply
         if time.monotonic() - started > patience:
             raise TimeoutError(f"{len(requests) - len(replies)} of {len(requests)} requests got no reply")

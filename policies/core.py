@@ -82,8 +82,12 @@ class Policy(Protocol):
         """Queue a request under the caller's ticket; returns at once."""
         ...
 
-    def poll(self) -> Sequence[tuple[int, Proposed]]:
-        """Do or await some work; return the replies that became ready, maybe none. Returns () at once when idle."""
+    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
+        """Do or await some work; return the replies that became ready, maybe none. Returns () at once when idle.
+
+        A request that cannot be answered is answered by the exception that says why, and fails its search alone; a
+        `ConnectionError` says that trying again later may help.
+        """
         ...
 
     def cancel(self, scope: str) -> None:

@@ -58,8 +58,12 @@ class Verifier(Protocol):
         """Queue a request under the caller's ticket; returns at once."""
         ...
 
-    def poll(self) -> Sequence[tuple[int, Scored]]:
-        """Do or await some work; return the replies that became ready, maybe none. Returns () at once when idle."""
+    def poll(self) -> Sequence[tuple[int, Scored | Exception]]:
+        """Do or await some work; return the replies that became ready, maybe none. Returns () at once when idle.
+
+        A request that cannot be answered is answered by the exception that says why, and fails its search alone; a
+        `ConnectionError` says that trying again later may help.
+        """
         ...
 
     def cancel(self, scope: str) -> None:

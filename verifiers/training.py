@@ -250,6 +250,8 @@ def collect(
         if not running:
             return
         for replied, reply in policy.poll():
+            if isinstance(reply, Exception):
+                raise reply
             job = running.pop(replied)
             job.usage += reply.usage
             if not job.solutions:
@@ -618,7 +620,10 @@ def score_all(verifier: Verifier, states: Sequence[State], batch: int = 256) -> 
         while not (ready := verifier.poll()):
             pass
         verifier.cancel("report")
-        scores += [tuple(0.0 if math.isnan(score) else score for score in each) for each in ready[0][1].scores]
+        ((_, reply),) = ready
+        if isinstance(reply, Exception):
+            raise reply
+        scores += [tuple(0.0 if math.isnan(score) else score for score in each) for each in reply.scores]
     return scores
 
 

@@ -231,6 +231,21 @@ def test_a_policy_that_breaks_over_one_request_spoils_no_other() -> None:
                 assert graph.info["answer"] == sound[graph.problem.id].info["answer"]
 
 
+class Failing(ScriptedPolicy):
+    """Answers requests for the bad problem by an exception."""
+
+    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:  # type: ignore[override]
+        bad = {ticket for ticket, request in self._queue.items() if request.states[0].problem == BAD}
+        return [(ticket, ConnectionError("down") if ticket in bad else reply) for ticket, reply in super().poll()]
+
+
+@pytest.mark.parametrize("strategy", [Greedy(), Beam(8, 4)], ids=["greedy", "beam"])
+def test_a_request_that_is_answered_by_an_exception_fails_its_search_alone(strategy: Strategy) -> None:
+    graphs = list(engine(Failing(TOY)).run(tasks(strategy)))
+    only_the_bad_one_failed(graphs, "ConnectionError: down")
+    assert [graph.problem for graph in graphs if graph.info.get("unavailable")] == [BAD]
+
+
 def test_a_policy_that_breaks_once_is_asked_again() -> None:
     class Stumbling(ScriptedPolicy):
         polls = 0

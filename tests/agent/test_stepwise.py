@@ -453,11 +453,25 @@ def test_tickets_requests_without_samples_and_the_end() -> None:
     with pytest.raises(ValueError, match="ticket 1 is in use"):
         policy.submit(1, request)
     policy.submit(2, Propose((State(BAD),), ((),), scope="b"))
-    assert [(ticket, reply.samples) for ticket, reply in policy.poll()] == [(2, ((),))]
+    assert policy.poll() == [(2, Proposed(((),)))]
     policy.close()
     assert policy.poll() == []
     assert inside.poll() == []
     assert (policy.name, policy.parameters) == (inside.name, inside.parameters)
+
+
+def test_a_request_answered_by_an_exception_fails_its_search_alone() -> None:
+    class Failing(ScriptedPolicy):
+        def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:  # type: ignore[override]
+            bad = {ticket for ticket, request in self._queue.items() if request.states[0].problem == BAD}
+            return [(ticket, ConnectionError("down") if ticket in bad else reply) for ticket, reply in super().poll()]
+
+    environment = Plugin()
+    for strategy in (Majority(4), Beam(8, 4)):
+        engine = Engine(environment, Failing(environment), TableVerifier(environment))
+        graphs = list(engine.run(Task(each, strategy.search, vote=strategy.vote) for each in PROBLEMS))
+        failures = {graph.problem: graph.info["error"] for graph in graphs if "error" in graph.info}
+        assert failures == {BAD: "ConnectionError: down"}
 
 
 def test_a_reply_of_another_shape_is_the_searchs_own_trouble() -> None:
