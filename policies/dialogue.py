@@ -106,6 +106,7 @@ class Dialogue:
         self._left = line if self._tokenize(_NEXT) != self._next else ()
         self._skipped = len(self._decode(self._left))
         self._encode = lru_cache(maxsize=1 << 16)(self._encode_pieces)
+        self._read = lru_cache(maxsize=1 << 10)(self._prompt_ids)
 
     # ------------------------------------------------------------------------------------------------------- text
 
@@ -129,7 +130,7 @@ class Dialogue:
 
     def parts(self, state: State) -> list[Ids]:
         """The ids of the prompt, then of each step with its observation."""
-        return [self._prompt_ids(self._question(state.problem)), *map(self.step, state.steps)]
+        return [self._read(self._question(state.problem)), *map(self.step, state.steps)]
 
     def step(self, step: Step) -> Ids:
         """The ids of a step, closed by the delimiter, and of its observation."""

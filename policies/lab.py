@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,30 +21,12 @@ from numpy.typing import NDArray
 
 from envs.core import Environment, Finish, State, Step, transition
 from envs.llama import ROWS, Cache, Ids, Llama, Prefix, Prefixes, Rows, Tail, Tokens, UnsupportedModel
-from policies.core import Propose, Proposed, Usage
+from policies.core import Propose, Proposed
+from policies.jobs import Job
+from policies.sampling import draw, uniform
 
 _PREFILL = 4096  # most tokens of one prefill pass, padding included
-_BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
-_BELOW = np.float32(1 - 2.0**-23)
 _BURST = 16  # most decode steps of one poll, so that a caller can interrupt
-
-
-@dataclass
-class _Job:
-    """A request in progress."""
-
-    ticket: int
-    request: Propose
-    samples: list[list[tuple[Step, ...]]]
-    missing: int
-    prefilled: int = 0
-    generated: int = 0
-    ended: dict[tuple[int, Ids], _Ended | None] = field(default_factory=dict)  # by state (its id) and new tokens
-
-    def reply(self, parameters: int) -> Proposed:
-        # a sample of n tokens runs n: the last of its prompt and all but the last of its own
-        flops = 2.0 * parameters * (self.prefilled + self.generated)
-        return Proposed(tuple(map(tuple, self.samples)), Usage(self.prefilled, self.generated, flops))
 
 
 @dataclass
@@ -73,11 +55,12 @@ class _Ended:
 class _Sample:
     """One sample in progress; `ids` are those of `state`, `made` counts the steps that it added to it."""
 
-    job: _Job
+    job: Job
     place: tuple[int, int]
     seed: int
     state: State
     ids: Ids
+    ended: dict[tuple[int, Ids], _Ended | None]  # of its request: by state (its id) and new tokens
     drawn: int = 0
     made: int = 0
     prefix: Prefix | None = None
@@ -122,8 +105,8 @@ class LabPolicy:
         self.parameters = self.model.parameters
         self._prefixes = Prefixes(self.model, memory)
         self._queue: deque[_Sample] = deque()
-        self._jobs: dict[int, _Job] = {}
-        self._done: list[_Job] = []
+        self._jobs: dict[int, Job] = {}
+        self._done: list[Job] = []
         self._active: list[_Sample] = []  # sample i is in row i
         self._ending: list[tuple[_Sample, int]] = []  # and their rows, to be kept
         self._gone: list[int] = []  # rows whose samples ended in the last step
@@ -151,13 +134,7 @@ class LabPolicy:
             ValueError: when a state leaves no room in the model's context, the request is malformed (one tuple of
                 seeds per state, temperature >= 0, max_steps None or >= 1), or the ticket is in use.
         """
-        if ticket in self._jobs:
-            raise ValueError(f"ticket {ticket} is in use")
-        if len(request.seeds) != len(request.states):
-            raise ValueError(f"{len(request.seeds)} tuples of seeds for {len(request.states)} states; one each")
-        if not request.temperature >= 0 or (request.max_steps is not None and request.max_steps < 1):
-            given = f"temperature {request.temperature}, max_steps {request.max_steps}"
-            raise ValueError(f"{given}; allowed: temperature >= 0, max_steps None or >= 1")
+        job = Job.of(ticket, request, self._jobs)
         ids = [self._ids(state) for state in request.states]
         for state, tokens in zip(request.states, ids, strict=True):
             if not 0 < len(tokens) < self.model.config.context:
@@ -165,13 +142,13 @@ class LabPolicy:
                     f"problem {state.problem.id!r} with {len(state.steps)} steps takes {len(tokens)} tokens; "
                     f"policy {self.name!r} reads 1 to {self.model.config.context - 1}"
                 )
-        job = _Job(ticket, request, [[() for _ in seeds] for seeds in request.seeds], sum(map(len, request.seeds)))
         self._jobs[ticket] = job
         if not job.missing:
             self._done.append(job)
+        ended: dict[tuple[int, Ids], _Ended | None] = {}
         for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
             for j, seed in enumerate(request.seeds[i]):
-                self._queue.append(_Sample(job, (i, j), seed, state, tokens))
+                self._queue.append(_Sample(job, (i, j), seed, state, tokens, ended))
 
     @torch.inference_mode()
     def poll(self) -> Sequence[tuple[int, Proposed]]:
@@ -329,7 +306,7 @@ class LabPolicy:
         """
         sample = self._active[row]
         new: Ids = tuple(self._new[row, : self._count[row]].tolist())
-        known = sample.job.ended
+        known = sample.ended
         key = (id(sample.state), new)  # of a state that the request or `known` holds
         if key not in known:
             known[key] = self._after(sample, new, float(self._logprobs[row]), int(self._length[row]), full)
@@ -386,12 +363,8 @@ class LabPolicy:
             self._prefixes.trim()
 
     def _finish(self, sample: _Sample) -> None:
-        job, (i, j) = sample.job, sample.place
-        job.samples[i][j] = sample.state.steps[-sample.made :]
-        job.generated += sample.drawn
-        job.missing -= 1
-        if not job.missing:
-            self._done.append(job)
+        if sample.job.finish(sample.place, sample.state.steps[-sample.made :], sample.drawn):
+            self._done.append(sample.job)
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.model.device)
@@ -400,66 +373,3 @@ class LabPolicy:
 def _lack(sample: _Sample) -> int:
     """Tokens to run before a sample can start: all but the last, less what is kept."""
     return len(sample.ids) - 1 - (len(sample.prefix.ids) if sample.prefix else 0)
-
-
-def uniform(seeds: NDArray[np.uint64], index: NDArray[np.int64]) -> NDArray[np.float32]:
-    """One number in [0, 1) per (seed, index), by hashing (splitmix64, Steele et al. 2014): 24 random bits each."""
-    with np.errstate(over="ignore"):
-        x = _mix(seeds) + (index.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        return ((_mix(x) >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def draw(
-    logits: torch.Tensor, uniforms: NDArray[np.float32], temperatures: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Draw one token per row by the inverse of its cumulative distribution; temperature 0 takes the likeliest.
-
-    Args:
-        logits: (rows, vocabulary), float32.
-        uniforms: (rows,) in [0, 1).
-        temperatures: (rows,).
-
-    Returns:
-        Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each.
-    """
-    likely = torch.softmax(logits, -1).cpu().numpy()
-    greedy = temperatures == 0
-    scale = np.where(greedy, np.float32(1), temperatures)
-    if (scale == 1).all():
-        weights = likely
-    else:
-        weights = torch.softmax(logits / torch.from_numpy(scale[:, None]).to(logits.device), -1).cpu().numpy()
-    tokens = _invert(weights, uniforms)
-    if greedy.any():
-        tokens[greedy] = logits.cpu().numpy()[greedy].argmax(-1)
-    chosen = likely[np.arange(len(tokens)), tokens]
-    return tokens, np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
-
-
-def _invert(weights: NDArray[np.float32], uniforms: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The first index at which the running sum of a row exceeds that share of the row's sum: never one of weight 0.
-
-    In two stages, blocks and then within a block, as running sums over whole rows would take longer than the softmax.
-    """
-    starts = np.arange(0, weights.shape[1], _BLOCK)
-    blocks = np.add.reduceat(weights, starts, axis=1)
-    block, rest = _exceeds(blocks, uniforms * blocks.sum(1))
-    places = starts[block][:, None] + np.arange(_BLOCK)
-    inside = np.take_along_axis(weights, np.minimum(places, weights.shape[1] - 1), 1)
-    inside[places >= weights.shape[1]] = 0
-    return starts[block] + _exceeds(inside, rest)[0]
-
-
-def _exceeds(weights: NDArray[np.float32], marks: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Where running sums first exceed marks in [0, sum), and how far the mark is above the sum before that."""
-    summed = weights.cumsum(1)
-    marks = np.minimum(marks, summed[:, -1] * _BELOW)  # rounding may have put it on the sum
-    index = np.minimum((summed <= marks[:, None]).sum(1), weights.shape[1] - 1)  # NaN exceeds nothing
-    rows = np.arange(len(index))
-    return index, np.maximum(marks - (summed[rows, index] - weights[rows, index]), 0)

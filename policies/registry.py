@@ -1,47 +1,92 @@
-"""Policies by name: the folders shipped in ``policies/weights/``, ``scripted``, or the path of a folder."""
+"""Policies by name: what ships, the path of a lab model's folder, or ``BACKEND:MODEL`` for any language model.
+
+``hf:Qwen/Qwen2.5-1.5B-Instruct``, ``hf:path/to/folder`` and ``hf:file.gguf`` are run by transformers (`policies.hf`);
+``smollm2`` is the model that the package of that extra brings.
+"""
 
 from __future__ import annotations
 
-import difflib
+import importlib
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from envs.core import Environment
+from envs.registry import nearest
 from policies.core import Policy
+from policies.options import SamplingOptions
 from policies.scripted import ScriptedPolicy
 
-SCRIPTED = "scripted"
+SCRIPTED, SMOLLM2 = "scripted", "smollm2"
 WEIGHTS = Path(__file__).parent / "weights"
+BACKENDS: dict[str, str] = {"hf": "policies.hf:TransformersPolicy"}
+"""What runs language models: called with a model, an environment, `SamplingOptions`, and options of its own by name."""
 
 
 def policy_names() -> list[str]:
     """Names of the policies that ship with this package, in order."""
-    return sorted([*(path.parent.name for path in WEIGHTS.glob("*/config.json")), SCRIPTED])
+    return sorted([*(path.parent.name for path in WEIGHTS.glob("*/config.json")), SCRIPTED, SMOLLM2])
 
 
 def load_policy(name_or_path: str | Path, environment: Environment, **options: Any) -> Policy:
     """Load a policy.
 
     Args:
-        name_or_path: a name of `policy_names`, or a folder in the transformers layout.
+        name_or_path: a name of `policy_names`, a folder of a lab model, or ``BACKEND:MODEL`` with one of `BACKENDS`.
         environment: whose problems it continues.
-        options: of `policies.lab.LabPolicy` or `policies.scripted.ScriptedPolicy`.
+        options: of `policies.lab.LabPolicy` or `policies.scripted.ScriptedPolicy`; for language models those of
+            `policies.options.SamplingOptions` and of the backend's class.
 
     Raises:
-        ValueError: no such name or folder; the message lists the names and the nearest one.
+        ValueError: no such name or folder, a wrong option, or a model that cannot be run; the message lists what is
+            allowed and the nearest match.
         TypeError: ``scripted`` for an environment that has no script.
-        UnsupportedModel: the folder holds something that is not run here.
     """
     if name_or_path == SCRIPTED:
         return ScriptedPolicy(environment, **options)
-    from policies.lab import LabPolicy  # torch is imported by those who need it only
+    if name_or_path == SMOLLM2:
+        from policies.checkpoints import smollm2_file
 
+        return _language_model("hf", str(smollm2_file()), environment, {"name": SMOLLM2, **options})
+    backend, colon, model = str(name_or_path).partition(":")
+    if colon and backend in BACKENDS:
+        return _language_model(backend, model, environment, options)
     shipped, given = WEIGHTS / name_or_path, Path(name_or_path)
     for folder in (shipped, given):
         if (folder / "config.json").is_file():
-            return LabPolicy(folder, environment, **options)
-    names = policy_names()
-    near = difflib.get_close_matches(str(name_or_path), names, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    allowed = ", ".join(names) or "(none shipped)"
-    raise ValueError(f"no policy {str(name_or_path)!r}; allowed: {allowed}, or a folder with a config.json{hint}")
+            return _lab_model(folder, environment, options)
+    names = [*policy_names(), *(f"{each}:{model}" for each in BACKENDS if colon)]
+    backends = ", ".join(f"{each}:MODEL" for each in BACKENDS)
+    raise ValueError(
+        f"no policy {str(name_or_path)!r}{nearest(str(name_or_path), names) or ';'} allowed: "
+        f"{', '.join(policy_names())}, a folder with a config.json, or {backends}"
+    )
+
+
+def _lab_model(folder: Path, environment: Environment, options: dict[str, Any]) -> Policy:
+    from envs.llama import UnsupportedModel
+    from policies.lab import LabPolicy  # torch is imported by those who need it only
+
+    try:
+        return LabPolicy(folder, environment, **options)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"{error}; any causal language model runs as hf:{folder}") from None
+
+
+def _language_model(backend: str, model: str, environment: Environment, options: dict[str, Any]) -> Policy:
+    """Make a policy of a language model, from the options of every backend and those of this one."""
+    module, _, name = BACKENDS[backend].partition(":")
+    make: Callable[..., Policy] = getattr(importlib.import_module(module), name)
+    shared = {field.name for field in fields(SamplingOptions)}
+    own = {each.name for each in inspect.signature(make).parameters.values() if each.kind is each.KEYWORD_ONLY}
+    for option in options:
+        if option not in shared | own:
+            allowed = sorted(shared | own)
+            raise ValueError(
+                f"policy {backend}:{model} has no option {option!r}{nearest(option, allowed) or ';'} "
+                f"allowed: {', '.join(allowed)}"
+            )
+    asked = SamplingOptions(**{option: value for option, value in options.items() if option in shared})
+    return make(model, environment, asked, **{option: value for option, value in options.items() if option in own})

@@ -1,0 +1,402 @@
+"""Any causal language model of transformers as a policy, on a CPU or a GPU.
+
+Samples join and leave between decode steps: one batch, padded on the left, is what runs. Positions and masks are given,
+so what is padded does not count, and a sample depends on its state, seed and temperature as far as floating point
+allows: its uniform numbers are a hash of (seed, index of the token), and its prompt is run by itself.
+
+Siblings share one prefill. What a sample wrote is kept at the end of every step, so that going on from any node of a
+search runs nothing twice (`policies.prefixes`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from envs.core import Environment, Finish, State, transition
+from policies.checkpoints import UnusableModel, load_checkpoint
+from policies.core import Propose, Proposed
+from policies.dialogue import Dialogue, Ids
+from policies.jobs import Job
+from policies.options import SamplingOptions
+from policies.prefixes import Prefix, Prefixes
+from policies.sampling import draw, uniform
+from policies.steps import THOUGHT, cut, is_thinking
+
+_BURST = 16  # most decode steps of one poll, so that a caller can interrupt
+_CHUNK = 2048  # most tokens of one prefill pass
+_CONTEXT = 1 << 20  # of a model that does not say
+
+
+@dataclass(eq=False)
+class _Sample:
+    """One sample in progress.
+
+    Args:
+        state: where it is; `ids` are those of it, and `made` counts the steps that it added.
+        prefix: of what is before the tokens that its row holds of the current step.
+        drawn: tokens of the sample.
+        new: tokens of the current step, and their `logprobs`.
+        thinking: whether it is in the middle of thinking.
+        limit: tokens at which the current step is cut.
+        room: tokens at which it is cut, whatever it holds.
+    """
+
+    job: Job
+    place: tuple[int, int]
+    seed: int
+    state: State
+    ids: Ids
+    prefix: Prefix | None = None
+    drawn: int = 0
+    made: int = 0
+    new: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    thinking: bool = False
+    limit: int = 0
+    room: int = 0
+
+    @property
+    def scope(self) -> str:
+        return self.job.request.scope
+
+    @property
+    def length(self) -> int:
+        """Tokens whose keys and values its row holds: all but the last."""
+        return len(self.ids) + len(self.new) - 1
+
+
+class TransformersPolicy:
+    """A causal language model as a `Policy`.
+
+    Args:
+        model: a folder, a GGUF file or the id of a hub's model.
+        environment: whose problems it continues; ends steps and trajectories.
+        options: how it is asked and where its steps end.
+        device: ``cpu``, ``cuda``, ``auto`` for all the GPUs there are (with accelerate), or None for a GPU where there
+            is one.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for that of the files; None is float32 on a CPU and
+            auto elsewhere.
+        rows: most samples in progress at once; more wait their turn.
+        memory: bytes of keys and values kept for reuse. Beyond it the least recently used are dropped, whichever
+            search they belong to; what must be prefilled again is charged again.
+        name: in records; by default the model's, without the folders before it.
+
+    Raises:
+        UnusableModel: when the model cannot be had, or keeps something else than keys and values.
+        ValueError: for options that it cannot keep.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        environment: Environment,
+        options: SamplingOptions | None = None,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        rows: int = 64,
+        memory: int = 1 << 30,
+        name: str | None = None,
+    ) -> None:
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        tokenizer, self.model = load_checkpoint(model, device, dtype or ("float32" if device == "cpu" else "auto"))
+        path = Path(model).expanduser()
+        self.name = name or (path.resolve().name.removesuffix(".gguf") if path.exists() else str(model))
+        self.environment = environment
+        self.options = options = options or SamplingOptions()
+        config = self.model.config.get_text_config()
+        self.context: int = getattr(config, "max_position_embeddings", None) or _CONTEXT
+        self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        ends = [config.eos_token_id, self.model.generation_config.eos_token_id]
+        flat = [token for end in ends for token in (end if isinstance(end, list) else [end]) if token is not None]
+        self.dialogue = Dialogue(tokenizer, environment, options, flat)
+        self.rows = rows
+        # a step may have ended after a token that has one of these characters, or half of one
+        self._last = {"\ufffd", *(text[-1] for text in (environment.delimiter, THOUGHT, *options.stop))}
+        self._may_end: dict[int, bool] = dict.fromkeys(self.dialogue.ends, True)
+        self._prefixes = Prefixes(memory)
+        self._queue: deque[_Sample] = deque()
+        self._jobs: dict[int, Job] = {}
+        self._done: list[Job] = []
+        self._active: list[_Sample] = []  # sample i is in row i
+        self._cache: Any = None  # keys and values of the rows, padded on the left: a DynamicCache, or None without rows
+        known = inspect.signature(self.model.forward).parameters
+        self._cache_name = "cache" if "cache" in known else "past_key_values"  # before transformers 5.20
+        self._few = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+        self._none = self._probe()
+
+    # ------------------------------------------------------------------------------------------------ the contract
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model thinks before it answers."""
+        return self.dialogue.thinks
+
+    def submit(self, ticket: int, request: Propose) -> None:
+        """Queue a request.
+
+        Raises:
+            ValueError: when a state leaves no room in the model's context, the request is malformed (see `Job.of`), or
+                the ticket is in use.
+        """
+        job = Job.of(ticket, request, self._jobs)
+        ids = [self.dialogue.ids(state) for state in request.states]
+        for state, tokens in zip(request.states, ids, strict=True):
+            if not 0 < len(tokens) < self.context:
+                raise ValueError(
+                    f"problem {state.problem.id!r} with {len(state.steps)} steps takes {len(tokens)} tokens; "
+                    f"policy {self.name!r} reads 1 to {self.context - 1}"
+                )
+        self._jobs[ticket] = job
+        if not job.missing:
+            self._done.append(job)
+        for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
+            for j, seed in enumerate(request.seeds[i]):
+                self._queue.append(_Sample(job, (i, j), seed & 0xFFFFFFFFFFFFFFFF, state, tokens))
+
+    @torch.inference_mode()
+    def poll(self) -> Sequence[tuple[int, Proposed]]:
+        """Decode until a request is complete, at most `_BURST` steps; return what is complete."""
+        for _ in range(_BURST):
+            if self._done:
+                break
+            self._admit()
+            if not self._active:
+                break
+            self._decode()
+        done, self._done = self._done, []
+        for job in done:
+            del self._jobs[job.ticket]
+        return [(job.ticket, job.reply(self.parameters)) for job in done]
+
+    @torch.inference_mode()
+    def cancel(self, scope: str) -> None:
+        """Drop the requests of a search and the keys and values kept for it."""
+        self._queue = deque(sample for sample in self._queue if sample.scope != scope)
+        self._keep([row for row, sample in enumerate(self._active) if sample.scope != scope])
+        self._done = [job for job in self._done if job.request.scope != scope]
+        self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}
+        self._prefixes.drop(scope)
+
+    def close(self) -> None:
+        """Drop everything; the policy may be used again."""
+        for scope in {job.request.scope for job in self._jobs.values()}:
+            self.cancel(scope)
+        self._prefixes = Prefixes(self._prefixes.limit)
+
+    # -------------------------------------------------------------------------------------------------- admission
+
+    def _admit(self) -> None:
+        """Give queued samples the free rows, after running what their states still lack."""
+        count = min(self.rows - len(self._active), len(self._queue))
+        groups: dict[tuple[str, Ids], list[_Sample]] = {}
+        for sample in [self._queue.popleft() for _ in range(count)]:
+            groups.setdefault((sample.scope, sample.ids), []).append(sample)
+        if not groups:
+            return
+        joined = [(samples, self._prefill(samples[0])) for samples in groups.values()]
+        for samples, prefix in joined:
+            for sample in samples:
+                sample.prefix = prefix
+                self._begin(sample)
+        self._join(joined)
+        self._prefixes.trim()
+
+    def _prefill(self, sample: _Sample) -> Prefix | None:
+        """What a state needs, all but its last token, kept or run now."""
+        prefix, ids = None, sample.ids
+        for part in reversed(self.dialogue.parts(sample.state)):
+            prefix = self._prefixes.find(sample.scope, ids[:-1])
+            if prefix is not None:
+                break
+            ids = ids[: len(ids) - len(part)]
+        known = len(prefix.ids) if prefix else 0
+        lacking = sample.ids[known:-1]
+        if not lacking:
+            return prefix
+        cache = _cache_of((k[None], v[None]) for k, v in (prefix.whole() if prefix else self._none))
+        for start in range(0, len(lacking), _CHUNK):
+            self._run(cache, [lacking[start : start + _CHUNK]], [known + start])
+        sample.job.prefilled += len(lacking)
+        own = [(k[0, :, known:].clone(), v[0, :, known:].clone()) for k, v in _layers(cache)]
+        return self._prefixes.add(sample.scope, sample.ids[:-1], prefix, own)
+
+    def _begin(self, sample: _Sample) -> None:
+        """Before the first token of a step."""
+        sample.new, sample.logprobs = [], []
+        spent = sum(step.tokens for step in sample.state.steps)
+        sample.room = max(1, min(self.options.solution_tokens - spent, self.context - len(sample.ids)))
+        sample.thinking = self._opened(sample)
+        sample.limit = sample.room if sample.thinking else min(self.options.step_tokens, sample.room)
+
+    def _opened(self, sample: _Sample) -> bool:
+        return self.dialogue.opened and not sample.state.steps
+
+    def _join(self, joined: Sequence[tuple[list[_Sample], Prefix | None]]) -> None:
+        """Append rows that hold what is before the samples' last tokens."""
+        layers = [prefix.whole() if prefix else self._none for _, prefix in joined]
+        rows = [len(samples) for samples, _ in joined]
+        length = max(self._length(), *(each[0][0].shape[1] for each in layers))
+
+        def grown(old: Tensor | None, new: Sequence[Tensor]) -> Tensor:
+            wide = [pad(each, (0, 0, length - each.shape[-2], 0)) for each in new]
+            parts = [each.expand(count, *each.shape) for each, count in zip(wide, rows, strict=True)]
+            return torch.cat([*([] if old is None else [pad(old, (0, 0, length - old.shape[-2], 0))]), *parts])
+
+        old = _layers(self._cache) if self._cache else [(None, None)] * len(self._none)
+        self._cache = _cache_of(
+            (grown(k, [each[at][0] for each in layers]), grown(v, [each[at][1] for each in layers]))
+            for at, (k, v) in enumerate(old)
+        )
+        self._active += [sample for samples, _ in joined for sample in samples]
+
+    def _keep(self, rows: Sequence[int]) -> None:
+        """Let all samples but those in some rows go, and with them what only they needed."""
+        if len(rows) == len(self._active):
+            return
+        self._active = [self._active[row] for row in rows]
+        if not rows:
+            self._cache = None
+            return
+        first = self._length() - max(sample.length for sample in self._active)
+        self._cache = _cache_of((k[list(rows), :, first:], v[list(rows), :, first:]) for k, v in _layers(self._cache))
+
+    def _length(self) -> int:
+        return int(self._cache.layers[0].keys.shape[2]) if self._cache else 0
+
+    # --------------------------------------------------------------------------------------------------- decoding
+
+    def _decode(self) -> None:
+        """One token for every active sample."""
+        active = self._active
+        last = [[sample.new[-1] if sample.new else sample.ids[-1]] for sample in active]
+        logits = self._run(self._cache, last, [sample.length for sample in active])
+        seeds = np.array([sample.seed for sample in active], np.uint64)
+        uniforms = uniform(seeds, np.array([sample.drawn for sample in active]))
+        temperatures = np.array([sample.job.request.temperature for sample in active], np.float32)
+        tokens, logprobs = draw(logits, uniforms, temperatures, self.options.top_p, self.options.top_k)
+        staying = []
+        for row, (sample, token, logprob) in enumerate(zip(active, tokens.tolist(), logprobs.tolist(), strict=True)):
+            sample.new.append(token)
+            sample.logprobs.append(logprob)
+            sample.drawn += 1
+            if (len(sample.new) < sample.limit and not self._ends(token)) or not self._end_step(row, sample):
+                staying.append(row)
+        self._keep(staying)
+        self._prefixes.trim()
+
+    def _run(self, cache: Any, ids: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
+        """Run new tokens of rows, and add their keys and values to a cache.
+
+        Args:
+            cache: row i ends with the first ``starts[i]`` tokens of its sequence.
+            ids: new tokens of each row, equally many.
+            starts: position of the first of them in each row's sequence.
+
+        Returns:
+            The logits after the last token, (rows, vocabulary), in float32.
+        """
+        device, length = self.model.device, cache.get_seq_length()
+        tokens, first = torch.tensor(ids, device=device), torch.tensor(starts, device=device)[:, None]
+        positions = first + torch.arange(tokens.shape[1], device=device)
+        mask = torch.arange(length + tokens.shape[1], device=device) >= length - first
+        given = {"attention_mask": mask.long(), "position_ids": positions, self._cache_name: cache, "use_cache": True}
+        logits: Tensor = self.model(input_ids=tokens, **given, **self._few).logits
+        return logits[:, -1].float()
+
+    def _probe(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of no tokens, (heads, 0, width) for each layer; raises `UnusableModel` for other caches."""
+        cache = _cache_of(())
+        try:
+            with torch.inference_mode():
+                self._run(cache, [[0, 0]], [0])
+            shapes = {(keys.ndim, keys.shape[2], values.shape[2]) for keys, values in _layers(cache)}
+        except Exception as error:
+            raise UnusableModel(f"{self.name} does not go on from keys and values: {error}") from error
+        if shapes != {(4, 2, 2)}:
+            raise UnusableModel(f"{self.name} keeps something else than the keys and values of each token")
+        return [(keys[0, :, :0], values[0, :, :0]) for keys, values in _layers(cache)]
+
+    # ------------------------------------------------------------------------------------------------------- steps
+
+    def _ends(self, token: int) -> bool:
+        """Whether a step may have ended after a token."""
+        if token not in self._may_end:
+            self._may_end[token] = not self._last.isdisjoint(self.dialogue.decode((token,)))
+        return self._may_end[token]
+
+    def _end_step(self, row: int, sample: _Sample) -> bool:
+        """A step ended, perhaps: record it; the sample goes on, or it is finished or queued again.
+
+        Returns:
+            Whether it leaves its row.
+        """
+        text, opened = self.dialogue.decode(sample.new), self._opened(sample)
+        over: Finish | None = None
+        if sample.new[-1] in self.dialogue.ends:
+            over = "answer"
+        elif len(sample.new) >= (sample.room if is_thinking(text, opened) else sample.limit):
+            over = "length"
+        ended = cut(text, self.environment.delimiter, self.options.stop, opened=opened, over=over)
+        if ended is None:
+            thinking = is_thinking(text, opened)
+            if thinking:
+                sample.limit = sample.room
+            elif sample.thinking:  # it speaks now
+                sample.limit = min(len(sample.new) + self.options.step_tokens, sample.room)
+            sample.thinking = thinking
+            return False
+        step = replace(ended, end=None).step((), sample.logprobs)  # of all tokens, as each one was looked at
+        sample.made += 1
+        last = sample.made == sample.job.request.max_steps
+        # where the last step leads is not asked here: the search asks, and an environment may take its time
+        after = transition(sample.state.then(step)) if last else self.environment.step(sample.state, step)
+        ids = sample.ids + self.dialogue.step(after.state.steps[-1])
+        whole = ids == (*sample.ids, *sample.new)
+        running = after.status == "running"
+        if running and whole:
+            sample.prefix = self._store(row, sample, ids)
+        sample.state, sample.ids = after.state, ids
+        spent = sum(each.tokens for each in after.state.steps)
+        if running and not last and len(ids) < self.context and spent < self.options.solution_tokens:
+            if whole:
+                self._begin(sample)
+            else:  # go on from what the state reads as
+                self._queue.appendleft(sample)
+            return not whole
+        if sample.job.finish(sample.place, after.state.steps[-sample.made :], sample.drawn):
+            self._done.append(sample.job)
+        return True
+
+    def _store(self, row: int, sample: _Sample, ids: Ids) -> Prefix:
+        """Keep what a row holds of a state, for those who go on from it."""
+        found = self._prefixes.find(sample.scope, ids[:-1])
+        if found is not None:
+            return found
+        first = self._length() - sample.length + (len(sample.prefix.ids) if sample.prefix else 0)
+        own = [(k[row, :, first:].clone(), v[row, :, first:].clone()) for k, v in _layers(self._cache)]
+        return self._prefixes.add(sample.scope, ids[:-1], sample.prefix, own)
+
+
+def _cache_of(layers: Iterable[tuple[Tensor, Tensor]]) -> Any:
+    """A cache of transformers that holds keys and values, (rows, heads, length, width) for each layer."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for at, (keys, values) in enumerate(layers):
+        cache.update(keys, values, at)
+    return cache
+
+
+def _layers(cache: Any) -> list[tuple[Tensor, Tensor]]:
+    return [(layer.keys, layer.values) for layer in cache.layers]

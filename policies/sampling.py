@@ -1,0 +1,92 @@
+"""Drawing tokens: uniform numbers that belong to a seed, and the inverse of a distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+_BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
+_BELOW = np.float32(1 - 2.0**-23)
+
+
+def uniform(seeds: NDArray[np.uint64], index: NDArray[np.int64]) -> NDArray[np.float32]:
+    """One number in [0, 1) per (seed, index), by hashing (splitmix64, Steele et al. 2014): 24 random bits each."""
+    with np.errstate(over="ignore"):
+        x = _mix(seeds) + (index.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        return ((_mix(x) >> np.uint64(40)).astype(np.float32)) * np.float32(2.0**-24)
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def draw(
+    logits: torch.Tensor,
+    uniforms: NDArray[np.float32],
+    temperatures: NDArray[np.float32],
+    top_p: float = 1.0,
+    top_k: int = 0,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Draw one token per row by the inverse of its cumulative distribution; temperature 0 takes the likeliest.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+        uniforms: (rows,) in [0, 1).
+        temperatures: (rows,).
+        top_p: draw from the likeliest tokens that together have this probability.
+        top_k: draw from this many of the likeliest tokens, or from all for 0.
+
+    Returns:
+        Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each.
+    """
+    likely = torch.softmax(logits, -1).cpu().numpy()
+    greedy = temperatures == 0
+    scale = np.where(greedy, np.float32(1), temperatures)
+    if (scale == 1).all() and top_p == 1 and not top_k:
+        weights = likely
+    else:
+        scaled = torch.softmax(logits / torch.from_numpy(scale[:, None]).to(logits.device), -1)
+        weights = _likeliest(scaled, top_p, top_k).cpu().numpy()
+    tokens = _invert(weights, uniforms)
+    if greedy.any():
+        tokens[greedy] = logits.cpu().numpy()[greedy].argmax(-1)
+    chosen = likely[np.arange(len(tokens)), tokens]
+    return tokens, np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
+
+
+def _likeliest(weights: torch.Tensor, top_p: float, top_k: int) -> torch.Tensor:
+    """The weights with all but the likeliest of a row set to 0: first the `top_k`, then of these the `top_p`."""
+    if 0 < top_k < weights.shape[1]:
+        weights = weights.masked_fill(weights < weights.topk(top_k).values[:, -1:], 0)
+    if top_p < 1:
+        ordered = weights.sort(-1, descending=True).values
+        before = ordered.cumsum(-1) - ordered  # the weight of what is likelier
+        last = (before < top_p * ordered.sum(-1, keepdim=True)).sum(-1, keepdim=True) - 1
+        weights = weights.masked_fill(weights < ordered.gather(-1, last), 0)
+    return weights
+
+
+def _invert(weights: NDArray[np.float32], uniforms: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The first index at which the running sum of a row exceeds that share of the row's sum: never one of weight 0.
+
+    In two stages, blocks and then within a block, as running sums over whole rows would take longer than the softmax.
+    """
+    starts = np.arange(0, weights.shape[1], _BLOCK)
+    blocks = np.add.reduceat(weights, starts, axis=1)
+    block, rest = _exceeds(blocks, uniforms * blocks.sum(1))
+    places = starts[block][:, None] + np.arange(_BLOCK)
+    inside = np.take_along_axis(weights, np.minimum(places, weights.shape[1] - 1), 1)
+    inside[places >= weights.shape[1]] = 0
+    return starts[block] + _exceeds(inside, rest)[0]
+
+
+def _exceeds(weights: NDArray[np.float32], marks: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Where running sums first exceed marks in [0, sum), and how far the mark is above the sum before that."""
+    summed = weights.cumsum(1)
+    marks = np.minimum(marks, summed[:, -1] * _BELOW)  # rounding may have put it on the sum
+    index = np.minimum((summed <= marks[:, None]).sum(1), weights.shape[1] - 1)  # NaN exceeds nothing
+    rows = np.arange(len(index))
+    return index, np.maximum(marks - (summed[rows, index] - weights[rows, index]), 0)
