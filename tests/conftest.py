@@ -74,7 +74,7 @@ class Chatter:
         return list(made.values())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def chatter() -> Chatter:
     return Chatter()
 
