@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from envs.core import Demonstrator, Environment, Problem
 from envs.optim import Optimizers, load_checkpoint, save_checkpoint
 from policies.tokenizer import FIRST_NUMBER, NUMBERS, build_tokenizer
+from policies.widening import widen
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,20 @@ class PolicyRecipe:
     Args:
         name: of the policy, and of its folder.
         environment: name in the registry.
-        architecture: the model's sizes.
+        architecture: the model's sizes; by default the class's, or those of `start`.
         tokens: training tokens in all, questions included.
         batch_tokens: tokens per optimiser step, padding included.
         muon_lr: peak learning rate of the matrices (Muon).
         adam_lr: peak learning rate of embeddings and norms (AdamW).
         curriculum: stages of environment options; each holds until its fraction of the tokens has been seen.
-        start: policy (name or folder) whose weights and tokenizer it goes on from; its sizes are then that one's.
+        start: policy (name or folder) whose weights and tokenizer it goes on from, widened to `architecture` if that
+            is given.
         seed: of the weights and the data.
     """
 
     name: str
     environment: str = "arithmetic"
-    architecture: Architecture = field(default_factory=Architecture)
+    architecture: Architecture | None = None
     tokens: int = 10_000_000
     batch_tokens: int = 2048
     muon_lr: float = 0.02
@@ -80,9 +82,9 @@ class PolicyRecipe:
         return next((stage.options for stage in self.curriculum if fraction < stage.until), {})
 
 
-def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained model; the torch seed decides its weights."""
-    config = LlamaConfig(
+def configuration(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    """The transformers configuration of a model of these sizes."""
+    return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=architecture.hidden_size,
         intermediate_size=architecture.intermediate_size,
@@ -97,7 +99,11 @@ def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) 
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    model = LlamaForCausalLM(config)
+
+
+def build_model(architecture: Architecture, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """An untrained model; the torch seed decides its weights."""
+    model = LlamaForCausalLM(configuration(architecture, tokenizer))
     with torch.no_grad():
         weight = model.get_input_embeddings().weight
         weight[FIRST_NUMBER : FIRST_NUMBER + NUMBERS] = _number_features(architecture.hidden_size)
@@ -224,12 +230,14 @@ def train_policy(
     before = 0
     if start is None:
         tokenizer = build_tokenizer(_corpus(environment))
-        model = build_model(recipe.architecture, tokenizer).to(device)
+        model = build_model(recipe.architecture or Architecture(), tokenizer)
     else:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
-        model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True).to(device)
+        model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True)
+        if recipe.architecture is not None:
+            model = widen(model, configuration(recipe.architecture, tokenizer))
         before = json.loads((start / "training.json").read_text())["tokens_seen"]
-    model.train()
+    model.to(device).train()
     optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
     record: dict[str, Any] = {"recipe": asdict(recipe), "parameters": model.num_parameters()}
     progress: dict[str, Any] = {"tokens": 0, "examples": 0, "steps": 0, "seconds": 0.0, "recent": 0.0, "losses": []}
