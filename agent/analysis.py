@@ -420,9 +420,10 @@ def _within(rows: Iterable[tuple[Any, ...]], resamples: int) -> tuple[float, flo
     x, y = (frame[name] - groups[name].transform("mean") for name in ("x", "y"))
     sums = pd.DataFrame({"problem": frame["problem"], "xy": x * y, "xx": x * x, "yy": y * y})
     parts = sums.groupby("problem").sum().to_numpy(dtype=float)  # (problems, 3)
-    rng = np.random.default_rng(0)
-    drawn = rng.multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=resamples) if len(parts) else []
-    totals = np.vstack([parts.sum(0), np.asarray(drawn).reshape(-1, len(parts)) @ parts])
+    if not len(parts):
+        return math.nan, math.nan, math.nan
+    drawn = np.random.default_rng(0).multinomial(len(parts), np.full(len(parts), 1 / len(parts)), size=resamples)
+    totals = np.vstack([parts.sum(0), drawn @ parts])
     with np.errstate(invalid="ignore", divide="ignore"):
         values = totals[:, 0] / np.sqrt(totals[:, 1] * totals[:, 2])
     if not np.isfinite(values[0]):

@@ -128,7 +128,7 @@ def _written(steps: list[dict[str, Any]], delimiter: str) -> str:
 
 
 def _problems(file: StudyFile) -> dict[int, Mapping[str, Any]]:
-    problems = {row["problem"]: dict(row) for row in file.rows("SELECT * FROM problems")}
+    problems: dict[int, Mapping[str, Any]] = {row["problem"]: dict(row) for row in file.rows("SELECT * FROM problems")}
     if all(problem["answer"] is None for problem in problems.values()):
         raise RecipeError(f"{file.path} has no gold answers, so that nothing in it is known to be right")
     return problems

@@ -266,6 +266,7 @@ class StudyFile:
         return file
 
     def _connect(self, uri: str) -> None:
+        self._environments: dict[str, Environment] = {}
         self.connection = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
         self.connection.row_factory = sqlite3.Row
 
@@ -462,13 +463,16 @@ class StudyFile:
         return ((Place(row[0], row[1]), json.loads(zlib.decompress(row[2]))) for row in cursor)
 
     def environment(self, label: str) -> Environment:
-        """The environment of a label, as `load_environment` makes it."""
+        """The environment of a label, as `load_environment` makes it, once."""
+        if label in self._environments:
+            return self._environments[label]
         configs = self.config["environments"]
         names = [each if isinstance(each, str) else each["name"] for each in configs]
         for name, config in zip(names, configs, strict=True):
             options = {} if isinstance(config, str) else {key: config[key] for key in config if key != "name"}
             if label == " ".join([name, *(f"{key}={value}" for key, value in options.items())]):
-                return load_environment(name, **options)
+                self._environments[label] = load_environment(name, **options)
+                return self._environments[label]
         raise ValueError(f"no environment {label!r}; allowed: {', '.join(names)}")
 
     def graph(self, place: Place) -> SearchGraph:

@@ -12,6 +12,4 @@ def require(extra: str, *packages: str, what: str = "the environment") -> None:
     """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise ImportError(
-            f"{what} needs {' and '.join(missing)}, not installed here: pip install 'stepwell[{extra}]'"
-        )
+        raise ImportError(f"{what} needs {' and '.join(missing)}, not installed here: pip install 'stepwell[{extra}]'")

@@ -144,7 +144,7 @@ def examples(
 
 def found(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, seed: int, part: int) -> list[Example]:
     """The next `CHUNK` of prompts and solutions that are there already: all, in a new order, again and again."""
-    chosen = []
+    chosen: list[tuple[str, str]] = []
     for at in range(part * CHUNK, (part + 1) * CHUNK):
         epoch, place = divmod(at, len(texts))
         if not place or not chosen:
