@@ -112,6 +112,10 @@ def build_parser() -> _Parser:
     study.add_argument(
         "--concurrency", type=_positive, default=64, metavar="N", help="searches open at once (default 64)"
     )
+    study.add_argument(
+        "--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT or local"
+    )
+    study.add_argument("--workers", type=_positive, metavar="N", help="of --ray (default: one per GPU, or per CPU)")
     study.add_argument("--retry-errors", action="store_true", help="run the searches that failed again")
     study.add_argument("--table", action="store_true", help="only show what the file has")
     study.add_argument("--json", action="store_true", help="print the table as JSON")
@@ -154,8 +158,10 @@ def build_parser() -> _Parser:
         if kind == "policy":
             inner.add_argument(
                 "--from-study",
+                nargs="+",
+                default=[],
                 metavar="FILE",
-                help="learn from the right solutions of a study of the train split",
+                help="learn from the right solutions that studies of the train split found",
             )
             inner.add_argument("--most", type=_positive, default=4, metavar="N", help="of one problem (default 4)")
         if kind == "prm":
@@ -423,6 +429,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
     Ctrl-C ends it after the searches that are over; the third one raises.
     """
     import signal
+    from functools import partial
 
     from agent.display import ProgressLine
     from agent.solver import Solver
@@ -451,8 +458,16 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
                 errors.print(f"going on from {done} of {total} results in {out}", style="dim", soft_wrap=True)
             if done < total:
                 with ProgressLine(errors) as line:
-                    run_study(
-                        study, file, problems, line, arguments.concurrency, solvers.append, lambda: bool(interrupts)
+                    run = partial(run_study, on_solver=solvers.append)
+                    if getattr(arguments, "ray", None):
+                        run = partial(_ray_runner(), address=arguments.ray, workers=arguments.workers)
+                    run(
+                        study,
+                        file,
+                        problems,
+                        on_progress=line,
+                        concurrency=arguments.concurrency,
+                        stopped=lambda: bool(interrupts),
                     )
             done = len(file.done())
     finally:
@@ -462,6 +477,20 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
         errors.print(f"interrupted after {done} of {total}; the same command goes on", style="yellow")
         return 130
     return 0
+
+
+def _ray_runner() -> Callable[..., None]:
+    """What runs a study on a cluster, if ray is installed."""
+    from agent.recipe import RecipeError
+    from envs.extras import require
+
+    try:
+        require("ray", "ray", what="--ray")
+    except ImportError as error:
+        raise RecipeError(str(error)) from None
+    from agent.cluster import run_on_ray
+
+    return run_on_ray
 
 
 def _show(path: Path, arguments: argparse.Namespace) -> int:
@@ -543,34 +572,33 @@ def run_train_policy(arguments: argparse.Namespace) -> int:
     load()  # a wrong name is refused here
     folder = Path(arguments.out or f"runs/{recipe.name}")
     start = None if recipe.start is None else weights_folder(recipe.start, WEIGHTS) or Path(recipe.start)
-    texts = (
-        _found_solutions(Path(arguments.from_study), recipe.environment, arguments.most) if arguments.from_study else ()
-    )
+    texts = _found_solutions([Path(name) for name in arguments.from_study], recipe.environment, arguments.most)
     print(train_policy(recipe, load, folder, start, arguments.device, texts=texts))
     return 0
 
 
-def _found_solutions(path: Path, environment: str, most: int) -> Sequence[tuple[str, str]]:
-    """Prompts and right solutions of a study of the train split of an environment."""
+def _found_solutions(paths: Sequence[Path], environment: str, most: int) -> Sequence[tuple[str, str]]:
+    """Prompts and right solutions, each once, of studies of the train split of an environment."""
     from loguru import logger
 
     from agent.export import right_solutions
     from agent.recipe import RecipeError
     from agent.store import StudyFile
 
-    with StudyFile(path) as file:
-        split, cells = file.config["split"], file.cells()
-        if split != "train":
-            raise RecipeError(f"{path} is a study of the {split} split; a policy learns from the train split only")
-        names = {cell["environment"].split()[0] for cell in cells}
-        if names != {environment}:
-            raise RecipeError(f"{path} is a study of {', '.join(sorted(names))}; the recipe is for {environment}")
-        texts = list(right_solutions(file, most))
-        solved, asked = len({prompt for prompt, _ in texts}), file.rows("SELECT count(*) FROM problems")[0][0]
-    if not texts:
-        raise RecipeError(f"{path} holds no right solution")
-    logger.info("{:,} right solutions of {:,} problems of {:,}", len(texts), solved, asked)
-    return texts
+    texts: dict[tuple[str, str], None] = {}
+    for path in paths:
+        with StudyFile(path) as file:
+            if (split := file.config["split"]) != "train":
+                raise RecipeError(f"{path} is a study of the {split} split; a policy learns from the train split only")
+            names = {cell["environment"].split()[0] for cell in file.cells()}
+            if names != {environment}:
+                raise RecipeError(f"{path} is a study of {', '.join(sorted(names))}; the recipe is for {environment}")
+            found = list(right_solutions(file, most))
+        if not found:
+            raise RecipeError(f"{path} holds no right solution")
+        logger.info("{}: {:,} right solutions of {:,} problems", path, len(found), len({prompt for prompt, _ in found}))
+        texts |= dict.fromkeys(found)
+    return list(texts)
 
 
 def run_train_prm(arguments: argparse.Namespace) -> int:

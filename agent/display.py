@@ -378,12 +378,23 @@ class ProgressLine:
 
 
 def study_view(config: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]], unicode: bool = True) -> Group:
-    """The results of a study: for each environment and policy, accuracy (by level too) and cost of each line."""
+    """The results of a study: for each environment, policy and verifier, accuracy (by level too) and cost of each line.
+
+    Lines without a verifier have tables of their own only if there are several verifiers.
+    """
     mark = "±" if unicode else "+-"
     parts: list[RenderableType] = []
     for environment, policy in dict.fromkeys((each["environment"], each["policy"]) for each in summaries):
         lines = [each for each in summaries if (each["environment"], each["policy"]) == (environment, policy)]
-        parts += _setup_view(f"{environment} {config['split']}; policy {policy}", config, lines, unicode, mark)
+        verifiers = list(dict.fromkeys(line["verifier"] for line in lines))
+        scoring = [name for name in verifiers if name != "none"]
+        blocks = [lines]
+        if len(scoring) > 1:
+            blocks = [[line for line in lines if line["verifier"] == name] for name in verifiers]
+        for block in blocks:
+            verifier = next((line["verifier"] for line in block if line["verifier"] != "none"), "none")
+            title = f"{environment} {config['split']}; policy {policy}, verifier {verifier}"
+            parts += _setup_view(title, config, block, unicode, mark)
     parts.append(
         Text(
             f"{mark} is half the width of the 95 % interval; what a line cost is the mean per search; seconds are those"
@@ -400,25 +411,20 @@ def study_view(config: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]]
 def _setup_view(
     title: str, config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], unicode: bool, mark: str
 ) -> list[RenderableType]:
-    """The lines of one environment and policy."""
+    """The tables of one environment, policy and verifier."""
     box = SIMPLE_HEAD if unicode else ASCII2
-    verifiers = list(dict.fromkeys(line["verifier"] for line in lines))
-    scoring = [name for name in verifiers if name != "none"]
-    several = len(scoring) > 1
     seeds = config["seeds"]
-    title += "" if several else f", verifier {scoring[0] if scoring else 'none'}"
     title += (
         f", vote {config['vote']['rule']} of {config['vote']['aggregate']}, temperature {config['temperature']:g},"
         f" {config['n']} problems, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
     )
     levels = sorted({level for line in lines for level in line["levels"]})
     compared = next((line["versus"]["strategy"] for line in lines if "versus" in line), None)
-    named = ("verifier",) if several else ()
-    right = _columns(box, *named, "budget", "right", "95 %", *(f"level {x}" if len(levels) <= 6 else x for x in levels))
+    right = _columns(box, "right", "95 %", *(f"level {level}" if len(levels) <= 6 else level for level in levels))
     headers = ("samples", "policy tokens", "verifier tokens", "FLOP", "seconds")
-    cost = _columns(box, *named, "budget", *headers, *([f"versus {compared}"] if compared else []))
+    cost = _columns(box, *headers, *([f"versus {compared}"] if compared else []))
     for line in lines:
-        names = [line["strategy"], *([line["verifier"]] if several else []), line["budget"]]
+        names = (line["strategy"], line["budget"])
         if not line["n"]:
             right.add_row(*names, "-")
             cost.add_row(*names, "-")
@@ -461,7 +467,7 @@ def votes_view(tables: Sequence[tuple[str, Mapping[tuple[str, str], float]]], un
 def _columns(box: Box, *headers: str) -> Table:
     table = Table(box=box, pad_edge=False)
     table.add_column("strategy", overflow="ellipsis")
-    for header in headers:
+    for header in ("budget", *headers):
         table.add_column(header, justify="right")
     return table
 

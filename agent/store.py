@@ -128,6 +128,13 @@ def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Resu
     return Result(place, row, candidates, votes, packed)
 
 
+def failure_of(place: Place, error: str, known: bool) -> Result:
+    """The result of a search that nothing came back of; `known` is whether the problem has a gold answer."""
+    row: dict[str, Any] = dict.fromkeys(("answer", "node", "plan"))
+    row |= {"correct": 0 if known else None, "confidence": 0.0, "drawn": 0, "stopped": "error", "error": error}
+    return Result(place, row | dict.fromkeys(COSTS, 0.0), votes=[vote_row([], vote) for vote in VOTES])
+
+
 def _candidates(graph: SearchGraph) -> list[dict[str, Any]]:
     environment, problem = graph.environment, graph.problem
     firsts: list[Candidate] = []

@@ -366,10 +366,35 @@ def search_all(
             yield result_of(place, solution, study.graphs), solution.graph.scope
 
 
+Problems = Mapping[str, tuple[Environment, Sequence[Problem]]]  # of `study_problems`
+
+
+def track(study: Study, file: StudyFile, problems: Problems, tell: Callable[[Progress], None]) -> Tracker:
+    """A tracker that knows what the file has."""
+    return Tracker(
+        [cell.budget for cell in study.cells],
+        [len(problems[cell.environment.label][1]) for cell in study.cells],
+        [(place.cell, right, failed) for place, (right, failed) in file.done().items()],
+        tell,
+    )
+
+
+def lacking(study: Study, file: StudyFile, problems: Problems) -> Iterator[tuple[Recipe, list[tuple[Place, Problem]]]]:
+    """What a file lacks, by the models that it needs (`shared_models`)."""
+    numbers, done = file.problem_numbers(), file.done()
+    for recipe, cells in shared_models(study):
+        label = recipe.environment.label
+        places = [
+            (Place(cell, numbers[label, problem.id]), problem) for cell in cells for problem in problems[label][1]
+        ]
+        if wanted := [(place, problem) for place, problem in places if place not in done]:
+            yield recipe, wanted
+
+
 def run_study(
     study: Study,
     file: StudyFile,
-    problems: Mapping[str, tuple[Environment, Sequence[Problem]]],
+    problems: Problems,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     concurrency: int = 64,
     on_solver: Callable[[Solver], None] = lambda solver: None,
@@ -389,26 +414,11 @@ def run_study(
         on_solver: called with the solver at work, so that it can be stopped.
         stopped: whether to end.
     """
-    cells = study.cells
-    numbers = file.problem_numbers()
-    done = file.done()
-    tracker = Tracker(
-        [cell.budget for cell in cells],
-        [len(problems[cell.environment.label][1]) for cell in cells],
-        [(place.cell, right, failed) for place, (right, failed) in done.items()],
-        on_progress,
-    )
-    for recipe, group in shared_models(study):
-        environment, drawn = problems[recipe.environment.label]
-        wanted = [
-            (Place(cell, numbers[recipe.environment.label, problem.id]), problem) for cell in group for problem in drawn
-        ]
-        wanted = [(place, problem) for place, problem in wanted if place not in done]
+    tracker = track(study, file, problems, on_progress)
+    for recipe, wanted in lacking(study, file, problems):
         if stopped():
             return
-        if not wanted:
-            continue
-        solver = Solver.from_recipe(recipe, environment)
+        solver = Solver.from_recipe(recipe, problems[recipe.environment.label][0])
         on_solver(solver)
         try:
             for result, scope in search_all(study, solver, wanted, concurrency, tracker.watch):

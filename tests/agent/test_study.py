@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.export import right_solutions
 from agent.recipe import Component, RecipeError
 from agent.report import revoted, summarize
 from agent.solver import Solver
@@ -425,6 +426,27 @@ def test_the_table_of_a_study_and_its_votes(toy: Path, capsys: pytest.CaptureFix
     assert "allowed: majority, max, vote" in capsys.readouterr().err
     assert main(["report", str(toy.parent / "none.sqlite")]) == 2
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_a_policy_learns_from_right_solutions_of_the_train_split_only(
+    toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    train = measured(replace(TOY, split="train", graphs=False, seeds=(0,)), tmp_path / "train.sqlite")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: coins\nenvironment: toy\ntokens: 2000\nbatch_tokens: 256\n"
+        "architecture: {hidden_size: 32, layers: 1, heads: 1, intermediate_size: 48}\n"
+    )
+    words = ["train", "policy", "--config", str(recipe), "--out", str(tmp_path / "coins"), "--from-study"]
+    assert main([*words, str(toy)]) == 2
+    assert "is a study of the test split; a policy learns from the train split only" in capsys.readouterr().err
+    assert main([*words, str(train), "--set", "environment=arithmetic"]) == 2
+    assert "is a study of toy; the recipe is for arithmetic" in capsys.readouterr().err
+    assert main([*words, str(train), str(train)]) == 0
+    record = json.loads((tmp_path / "coins" / "training.json").read_text())
+    with StudyFile(train) as file:
+        assert record["solutions"] == len(list(right_solutions(file))) > 12
 
 
 def test_there_is_no_eta_before_there_is_something_to_tell() -> None:
