@@ -433,8 +433,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
 
     from agent.display import ProgressLine
     from agent.solver import Solver
-    from agent.store import StudyFile
-    from agent.study import run_study, study_problems
+    from agent.study import open_study, run_study, study_problems
 
     errors = _console(stderr=True)
     problems = study_problems(study)
@@ -450,7 +449,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        with StudyFile.for_writing(out, study.to_config(), [cell.labels() for cell in study.cells], problems) as file:
+        with open_study(study, out, problems) as file:
             if getattr(arguments, "retry_errors", False) and (failed := file.forget_errors()):
                 errors.print(f"running again what failed: {failed} of {file.total()} results", style="dim")
             done, total = len(file.done()), file.total()

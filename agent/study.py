@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from agent.graph import SearchGraph
@@ -422,9 +423,25 @@ def run_study(
         on_solver(solver)
         try:
             for result, scope in search_all(study, solver, wanted, concurrency, tracker.watch):
-                if stopped():
-                    return
                 file.write(result)
                 tracker.finish(result, scope)
+                if stopped():
+                    return
         finally:
             solver.close()
+
+
+def measure(study: Study, path: Path, concurrency: int = 64) -> None:
+    """Run a study, or what its file of results lacks; `agent.store.StudyFile` then reads the file.
+
+    Raises:
+        RecipeError: when the file belongs to another study, or a part cannot be loaded.
+    """
+    problems = study_problems(study)
+    with open_study(study, path, problems) as file:
+        run_study(study, file, problems, concurrency=concurrency)
+
+
+def open_study(study: Study, path: Path, problems: Problems) -> StudyFile:
+    """The file of a study, for writing; see `StudyFile.for_writing`."""
+    return StudyFile.for_writing(path, study.to_config(), [cell.labels() for cell in study.cells], problems)

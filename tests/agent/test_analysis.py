@@ -22,7 +22,7 @@ from agent.export import preferences, right_solutions, stepwise
 from agent.plots import FIGURES
 from agent.recipe import Component, RecipeError
 from agent.store import COSTS, VOTES, Place, Result, StudyFile, vote_row
-from agent.study import Study, run_study, study_problems
+from agent.study import Study, measure
 from envs.arithmetic import Arithmetic
 from envs.core import State, Step
 
@@ -189,9 +189,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (Component("majority"), Component("best-of-n"), Component("beam"), Component("lookahead")),
         (2, 8), (Component("table"),), n=15, split="train",
     )  # fmt: skip
-    problems = study_problems(study)
-    with StudyFile.for_writing(path, study.to_config(), [cell.labels() for cell in study.cells], problems) as file:
-        run_study(study, file, problems)
+    measure(study, path)
     return path
 
 

@@ -22,7 +22,7 @@ from agent.recipe import Component, RecipeError
 from agent.report import revoted, summarize
 from agent.solver import Solver
 from agent.store import VOTES, StudyFile, scores_of
-from agent.study import Progress, Study, load_study, run_study, shared_models, study_problems
+from agent.study import Progress, Study, load_study, measure, open_study, run_study, shared_models, study_problems
 from policies.core import Propose
 from policies.scripted import ScriptedPolicy
 from verifiers.voting import Vote
@@ -39,10 +39,8 @@ TOY = Study(
 )
 
 
-def measured(study: Study, path: Path, **options: Any) -> Path:
-    problems = study_problems(study)
-    with StudyFile.for_writing(path, study.to_config(), [cell.labels() for cell in study.cells], problems) as file:
-        run_study(study, file, problems, **options)
+def measured(study: Study, path: Path) -> Path:
+    measure(study, path)
     return path
 
 
@@ -252,7 +250,7 @@ def test_a_failing_problem_is_kept_with_its_error_and_can_be_retried(
     with StudyFile(path) as file:
         assert sum(row["error"] is not None for row in file.results()) == 3
     problems = study_problems(study)
-    with StudyFile.for_writing(path, study.to_config(), [cell.labels() for cell in study.cells], problems) as file:
+    with open_study(study, path, problems) as file:
         assert file.forget_errors() == 3
         run_study(study, file, problems)
     assert content(path) == content(measured(study, tmp_path / "whole.sqlite"))
@@ -286,12 +284,10 @@ def test_a_file_that_is_no_study_is_refused_and_left_alone(tmp_path: Path, text:
 def test_two_writers_are_refused_and_readers_are_not(tmp_path: Path) -> None:
     path, study = tmp_path / "toy.sqlite", replace(TOY, n=2)
     problems = study_problems(study)
-    arguments = (path, study.to_config(), [cell.labels() for cell in study.cells], problems)
-    with StudyFile.for_writing(*arguments) as file:
-        with pytest.raises(RecipeError, match="being written to by another run"):
-            StudyFile.for_writing(*arguments)
-        with pytest.raises(RecipeError, match="being written to by another run"):  # the refusal took no lock away
-            StudyFile.for_writing(*arguments)
+    with open_study(study, path, problems) as file:
+        for _ in range(2):  # the refusal takes no lock away
+            with pytest.raises(RecipeError, match="being written to by another run"):
+                measure(study, path)
         run_study(study, file, problems)
         with StudyFile(path) as reader:
             assert len(reader.done()) == file.total()
@@ -457,7 +453,9 @@ def test_there_is_no_eta_before_there_is_something_to_tell() -> None:
 def test_progress_counts_cells_problems_and_tokens(tmp_path: Path) -> None:
     seen: list[tuple[int, int, float]] = []
     look: Callable[[Progress], None] = lambda progress: seen.append((progress.done, progress.tokens, progress.fraction))  # noqa: E731
-    measured(TOY, tmp_path / "toy.sqlite", on_progress=look)
+    problems = study_problems(TOY)
+    with open_study(TOY, tmp_path / "toy.sqlite", problems) as file:
+        run_study(TOY, file, problems, look)
     assert seen[-1][0] == 72
     assert seen[-1][1] > 72
     assert seen[-1][2] == pytest.approx(1.0)
