@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from agent.planner import METHODS, Calibration, Planner
     from agent.search import Request, Search, propose, score
     from agent.solver import Solution, Solver, SolverError
+    from agent.store import StudyFile
     from agent.strategies import STRATEGIES, Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Strategy
+    from agent.study import Study, load_study, measure
 
 __all__ = [
     "METHODS",
@@ -39,12 +41,16 @@ __all__ = [
     "Solver",
     "SolverError",
     "Strategy",
+    "Study",
+    "StudyFile",
     "Task",
+    "load_study",
+    "measure",
     "propose",
     "score",
 ]
 
-_HOMES = ("budget", "search", "graph", "engine", "strategies", "planner", "solver")
+_HOMES = ("budget", "search", "graph", "engine", "strategies", "planner", "solver", "store", "study")
 
 
 def __getattr__(name: str) -> Any:

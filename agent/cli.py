@@ -1,4 +1,4 @@
-"""The command line: ``stepwell solve``, ``eval``, ``train``, ``envs``, ``check-env``, ``models``...; alone, a session.
+"""The command line: ``stepwell solve``, ``eval``, ``study``, ``train``, ``envs``, ``models``...; alone, a session.
 
 Everything heavy is imported by the command that needs it, so that ``stepwell --help`` answers at once.
 Exit codes: 0 done; 1 no answer, or something failed; 2 wrong usage, recipe or question; 130 interrupted.
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from agent.evaluate import Evaluation
     from agent.recipe import Recipe
+    from agent.study import Study
 
 T = TypeVar("T")
 
@@ -105,11 +105,45 @@ def build_parser() -> _Parser:
     )
     measure.add_argument("--json", action="store_true", help="print the summary as JSON")
 
+    study = add("study", run_study, "run a study (configs/studies/NAME.yaml); the same command resumes")
+    study.add_argument("study", metavar="STUDY", help="a study by name or path")
+    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the study")
+    study.add_argument("--out", metavar="FILE", help="the file of results (default: under runs/, by configuration)")
+    study.add_argument(
+        "--concurrency", type=_positive, default=64, metavar="N", help="searches open at once (default 64)"
+    )
+    study.add_argument(
+        "--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT or local"
+    )
+    study.add_argument("--workers", type=_positive, metavar="N", help="of --ray (default: one per GPU, or per CPU)")
+    study.add_argument("--retry-errors", action="store_true", help="run the searches that failed again")
+    study.add_argument("--table", action="store_true", help="only show what the file has")
+    study.add_argument("--json", action="store_true", help="print the table as JSON")
+
+    report = add("report", run_report, "show what a study or an evaluation found")
+    report.add_argument("file", metavar="FILE", help="of the results, .sqlite")
+    report.add_argument(
+        "--baseline", metavar="NAME", help="strategy that others are compared with (default: the first)"
+    )
+    report.add_argument("--vote", dest="rule", metavar="RULE", help="count other votes: majority, max or vote")
+    report.add_argument("--aggregate", dest="how", metavar="HOW", help="of scores: last, min, mean or product")
+    report.add_argument("--votes", action="store_true", help="accuracy under every vote too")
+    report.add_argument("--plots", type=Path, metavar="DIR", help="draw all figures into a folder, as PNG")
+    report.add_argument("--json", action="store_true", help="print the table as JSON")
+
+    export = add("export", run_export, "write what a study found for other tools")
+    export.add_argument("file", metavar="FILE", help="of the results, .sqlite")
+    export.add_argument("--to", required=True, metavar="KIND", help="parquet, graphml, trl-prm, trl-dpo or trl-sft")
+    export.add_argument("--out", required=True, type=Path, metavar="PATH", help="a folder; for trl-*, a .jsonl file")
+    export.add_argument(
+        "--most", type=_positive, default=4, metavar="N", help="of trl-*: examples of one problem (default 4)"
+    )
+
     train = add("train", None, "train models")
     train.set_defaults(run=lambda arguments: train.error("what to train? policy or prm"))
     kinds = _commands(train, "kind")
     for kind, run, what in (
-        ("policy", run_train_policy, "train a policy from scratch on worked solutions; the same command resumes"),
+        ("policy", run_train_policy, "train a policy on worked solutions; the same command resumes"),
         ("prm", run_train_prm, "train a process reward model on roll-outs; the same command resumes"),
     ):
         inner = kinds(kind, run, what)
@@ -121,6 +155,15 @@ def build_parser() -> _Parser:
         )
         inner.add_argument("--out", metavar="DIR", help="where the model goes (default: runs/NAME)")
         inner.add_argument("--device", default="cpu", help="where to train (default cpu)")
+        if kind == "policy":
+            inner.add_argument(
+                "--from-study",
+                nargs="+",
+                default=[],
+                metavar="FILE",
+                help="learn from the right solutions that studies of the train split found",
+            )
+            inner.add_argument("--most", type=_positive, default=4, metavar="N", help="of one problem (default 4)")
         if kind == "prm":
             inner.add_argument("--samples", metavar="DIR", help="sampled solutions, to share them (default: in --out)")
 
@@ -306,52 +349,190 @@ def run_solve(arguments: argparse.Namespace) -> int:
 
 
 def run_eval(arguments: argparse.Namespace) -> int:
-    """Measure; what has finished is in the file whatever happens, and the same command goes on."""
-    import json
-
-    from agent.display import ProgressLine, summary_view, unicode_of
-    from agent.evaluate import ResultsFile, evaluate, summarize
+    """Measure: a study of one recipe under several strategies and budgets."""
     from agent.recipe import fingerprint
-    from agent.solver import Solver
 
     _quiet()
-    evaluation = _evaluation(arguments)
-    config = evaluation.to_config()
-    out = Path(arguments.out or f"runs/eval-{evaluation.recipe.environment.name}-{fingerprint(config)}.jsonl")
-    console, errors = _console(), _console(stderr=True)
+    study = _evaluation(arguments)
+    name = f"eval-{study.environments[0].name}-{fingerprint(study.to_config())}"
+    return _conduct(study, Path(arguments.out or f"runs/{name}.sqlite"), arguments)
+
+
+def run_study(arguments: argparse.Namespace) -> int:
+    """Run a study, or what its file lacks; with ``--table`` only show the file."""
+    from agent.recipe import fingerprint
+    from agent.study import load_study
+
+    _quiet()
+    study = load_study(arguments.study, arguments.set)
+    name = f"study-{Path(arguments.study).stem}-{fingerprint(study.to_config())}"
+    out = Path(arguments.out or f"runs/{name}.sqlite")
+    if arguments.table:
+        return _show(out, arguments)
+    return _conduct(study, out, arguments)
+
+
+def run_report(arguments: argparse.Namespace) -> int:
+    """Show what a file of results says."""
+    _quiet()
+    code = _show(Path(arguments.file), arguments)
+    if arguments.plots:
+        _draw(Path(arguments.file), arguments.plots)
+    return code
+
+
+def _draw(path: Path, folder: Path) -> None:
+    """Draw what the study allows; a figure that cannot be drawn of it says why."""
+    from agent.recipe import RecipeError
+    from agent.store import StudyFile
+    from envs.extras import require
+
+    try:
+        require("study", "pandas", "matplotlib", what="--plots")
+    except ImportError as error:
+        raise RecipeError(str(error)) from None
+    from agent.plots import FIGURES
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with StudyFile(path) as file:
+        for name, draw in FIGURES.items():
+            try:
+                draw(file).savefig(folder / f"{name}.png", dpi=150)
+                print(folder / f"{name}.png")
+            except ValueError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write what a study found in the format of another tool."""
+    from agent.export import EXPORTS
+    from agent.recipe import RecipeError, choose
+    from agent.store import StudyFile
+
+    _quiet()
+    kind = choose(arguments.to, EXPORTS, "format")
+    with StudyFile(arguments.file) as file:
+        if kind.startswith("trl") and (split := file.config["split"]) != "train":
+            print(f"note: these are problems of the {split} split; what is trained on them cannot be measured on them",
+                  file=sys.stderr)  # fmt: skip
+        try:
+            count = EXPORTS[kind](file, arguments.out, arguments.most)
+        except ImportError as error:
+            raise RecipeError(str(error)) from None
+    print(f"{arguments.out}: {count}")
+    return 0
+
+
+def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
+    """Run a study and show its table; what has finished is in the file whatever happens, and the same command goes on.
+
+    Ctrl-C ends it after the searches that are over; the third one raises.
+    """
+    import signal
+    from functools import partial
+
+    from agent.display import ProgressLine
+    from agent.solver import Solver
+    from agent.study import open_study, run_study, study_problems
+
+    errors = _console(stderr=True)
+    problems = study_problems(study)
     interrupts: list[int] = []
-    with ResultsFile(out, config) as results:
-        rows = results.rows
-        total = len(evaluation.cells) * evaluation.n
-        if 0 < len(rows) < total:
-            errors.print(f"going on from {len(rows)} of {total} results in {out}", style="dim", soft_wrap=True)
-        if len(rows) < total:
-            solver = Solver.from_recipe(evaluation.recipe)
-            with solver.interruptible() as interrupts, ProgressLine(errors) as line:
-                evaluate(evaluation, solver, results, line, arguments.concurrency, lambda: bool(interrupts))
-    summaries = summarize(evaluation, rows)
-    if arguments.json:
-        print(json.dumps({"file": str(out), "config": config, "results": summaries}, indent=2, ensure_ascii=False))
-    else:
-        console.print(summary_view(evaluation, summaries, unicode_of(console)))
-        console.print(f"results in {out}", style="dim", soft_wrap=True)
+    solvers: list[Solver] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        interrupts.append(number)
+        if len(interrupts) > 2:
+            raise KeyboardInterrupt
+        for solver in solvers[-1:]:
+            solver.stop()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with open_study(study, out, problems) as file:
+            if getattr(arguments, "retry_errors", False) and (failed := file.forget_errors()):
+                errors.print(f"running again what failed: {failed} of {file.total()} results", style="dim")
+            done, total = len(file.done()), file.total()
+            if 0 < done < total:
+                errors.print(f"going on from {done} of {total} results in {out}", style="dim", soft_wrap=True)
+            if done < total:
+                with ProgressLine(errors) as line:
+                    run = partial(run_study, on_solver=solvers.append)
+                    if getattr(arguments, "ray", None):
+                        run = partial(_ray_runner(), address=arguments.ray, workers=arguments.workers)
+                    run(
+                        study,
+                        file,
+                        problems,
+                        on_progress=line,
+                        concurrency=arguments.concurrency,
+                        stopped=lambda: bool(interrupts),
+                    )
+            done, unavailable = len(file.done()), file.unavailable()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    _show(out, arguments)
     if interrupts:
-        errors.print(f"interrupted after {len(rows)} of {total}; the same command goes on", style="yellow")
+        errors.print(f"interrupted after {done} of {total}; the same command goes on", style="yellow")
         return 130
-    unavailable = [row for row in rows if row.get("unavailable")]
     if unavailable:
         message = f"{len(unavailable)} of {total} failed, as a model could not be reached; the same command tries again"
-        errors.print(f"{message}\n{unavailable[0]['error']}", style="yellow", soft_wrap=True, markup=False)
+        errors.print(f"{message}\n{unavailable[0]}", style="yellow", soft_wrap=True, markup=False)
         return 1
     return 0
 
 
-def _evaluation(arguments: argparse.Namespace) -> Evaluation:
-    from dataclasses import replace
+def _ray_runner() -> Callable[..., None]:
+    """What runs a study on a cluster, if ray is installed."""
+    from agent.recipe import RecipeError
+    from envs.extras import require
 
-    from agent.evaluate import Evaluation
+    try:
+        require("ray", "ray", what="--ray")
+    except ImportError as error:
+        raise RecipeError(str(error)) from None
+    from agent.cluster import run_on_ray
+
+    return run_on_ray
+
+
+def _show(path: Path, arguments: argparse.Namespace) -> int:
+    """The table of a file of results, and what else was asked for."""
+    import json
+
+    from agent.display import study_view, unicode_of, votes_view
+    from agent.recipe import RecipeError
+    from agent.report import revoted, summarize, vote_table
+    from agent.store import StudyFile
+    from verifiers.voting import Vote
+
+    console = _console()
+    asked = vars(arguments)
+    with StudyFile(path) as file:
+        rows = file.results()
+        if asked.get("rule") or asked.get("how"):
+            vote = file.config["vote"]
+            try:
+                chosen = Vote(asked.get("rule") or vote["rule"], asked.get("how") or vote["aggregate"])
+            except ValueError as error:
+                raise RecipeError(str(error)) from None
+            rows = revoted(file, rows, chosen)
+        summaries = summarize(file, rows, asked.get("baseline"))
+        if arguments.json:
+            report = {"file": str(path), "config": file.config, "results": summaries}
+            print(json.dumps(report, indent=2, ensure_ascii=False))
+            return 0
+        console.print(study_view(file.config, summaries, unicode_of(console)))
+        if asked.get("votes"):
+            console.print(votes_view(vote_table(file), unicode_of(console)))
+    console.print(f"results in {path}", style="dim", soft_wrap=True)
+    return 0
+
+
+def _evaluation(arguments: argparse.Namespace) -> Study:
     from agent.parts import strategy_of
-    from agent.recipe import RecipeError, choose, parse_budget, parse_component, write_budget
+    from agent.recipe import RecipeError, choose, parse_component, write_budget
+    from agent.study import Study
     from envs.core import SPLITS
 
     strategies, budgets = arguments.strategy or [], arguments.budget or []
@@ -362,17 +543,22 @@ def _evaluation(arguments: argparse.Namespace) -> Evaluation:
             "--set strategy.KNOB fits one strategy; give knobs with theirs: --strategy 'beam branch=2' mcts"
         )
     recipe = recipe_of(arguments)
-    evaluation = Evaluation(
-        recipe,
+    study = Study(
+        (recipe.environment,),
+        (recipe.policy,),
         tuple(map(parse_component, strategies)) if len(strategies) > 1 else (recipe.strategy,),
         tuple(budgets) or (write_budget(recipe.budget),),
+        verifiers=(recipe.verifier,),
+        seeds=(recipe.seed,),
         split=choose(arguments.split, SPLITS, "split"),
         n=arguments.n,
         problem_seed=arguments.problem_seed,
+        vote=recipe.vote,
+        temperature=recipe.temperature,
     )
-    for cell in evaluation.cells:  # a wrong knob is better refused now than after an hour
-        strategy_of(replace(recipe, strategy=cell.strategy, budget=parse_budget(cell.budget)))
-    return evaluation
+    for cell in study.cells:  # a wrong knob is better refused now than after an hour
+        strategy_of(study.recipe(cell))
+    return study
 
 
 def run_train_policy(arguments: argparse.Namespace) -> int:
@@ -389,8 +575,33 @@ def run_train_policy(arguments: argparse.Namespace) -> int:
     load()  # a wrong name is refused here
     folder = Path(arguments.out or f"runs/{recipe.name}")
     start = None if recipe.start is None else weights_folder(recipe.start, WEIGHTS) or Path(recipe.start)
-    print(train_policy(recipe, load, folder, start, arguments.device))
+    texts = _found_solutions([Path(name) for name in arguments.from_study], recipe.environment, arguments.most)
+    print(train_policy(recipe, load, folder, start, arguments.device, texts=texts))
     return 0
+
+
+def _found_solutions(paths: Sequence[Path], environment: str, most: int) -> Sequence[tuple[str, str]]:
+    """Prompts and right solutions, each once, of studies of the train split of an environment."""
+    from loguru import logger
+
+    from agent.export import right_solutions
+    from agent.recipe import RecipeError
+    from agent.store import StudyFile
+
+    texts: dict[tuple[str, str], None] = {}
+    for path in paths:
+        with StudyFile(path) as file:
+            if (split := file.config["split"]) != "train":
+                raise RecipeError(f"{path} is a study of the {split} split; a policy learns from the train split only")
+            names = {cell["environment"].split()[0] for cell in file.cells()}
+            if names != {environment}:
+                raise RecipeError(f"{path} is a study of {', '.join(sorted(names))}; the recipe is for {environment}")
+            found = list(right_solutions(file, most))
+        if not found:
+            raise RecipeError(f"{path} holds no right solution")
+        logger.info("{}: {:,} right solutions of {:,} problems", path, len(found), len({prompt for prompt, _ in found}))
+        texts |= dict.fromkeys(found)
+    return list(texts)
 
 
 def run_train_prm(arguments: argparse.Namespace) -> int:

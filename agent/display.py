@@ -15,10 +15,9 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from agent.evaluate import Evaluation
-from agent.evaluate import Progress as Evaluated
 from agent.graph import SearchGraph
 from agent.solver import Solution, leader
+from agent.study import Progress as StudyProgress
 
 _BARS = " ▁▂▃▄▅▆▇█"
 FRAME = 0.08  # seconds between two drawings of a growing tree
@@ -336,7 +335,7 @@ class _Eta(ProgressColumn):
 
 
 class ProgressLine:
-    """The progress bar of an evaluation: a context manager to be called with each `agent.evaluate.Progress`.
+    """The progress bar of a study: a context manager to be called with each `agent.study.Progress`.
 
     Where the terminal cannot redraw, a line is printed every ten seconds.
     """
@@ -345,28 +344,27 @@ class ProgressLine:
         self.console = console
         self._printed = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[counts]}"),
+            TextColumn("{task.description}"),
             _Eta(),
             console=console,
             expand=True,
             disable=not console.is_interactive,
         )
-        self._task = self._bar.add_task("", total=1.0, counts="", eta=None)
+        self._task = self._bar.add_task("", total=1.0, eta=None)
 
-    def __call__(self, progress: Evaluated) -> None:
-        """Show where the evaluation stands."""
-        right = f"{progress.correct / progress.done:.1%} right" if progress.done else "-"
-        counts = f"{progress.done}/{progress.total}  {right}"
-        if progress.errors:
-            counts += f"  {progress.errors} failed"
-        self._bar.update(
-            self._task, description=progress.cell, completed=progress.fraction, counts=counts, eta=progress.eta
-        )
+    def __call__(self, progress: StudyProgress) -> None:
+        """Show where the study stands."""
+        parts = [f"{progress.cells_done}/{progress.cells} cells"] if progress.cells > 1 else []
+        parts += [f"{progress.done}/{progress.total} problems"]
+        parts += [f"{progress.correct / progress.done:.1%} right"] if progress.done else []
+        parts += [f"{quantity(progress.tokens)} tokens"] if progress.tokens else []
+        parts += [f"{progress.errors} failed"] if progress.errors else []
+        text = "  ".join(parts)
+        self._bar.update(self._task, description=text, completed=progress.fraction, eta=progress.eta)
         if self._bar.disable and time.monotonic() - self._printed >= 10:
             left = "" if progress.eta is None else f"  about {duration(progress.eta)} left"
-            self.console.print(f"{progress.cell}  {counts}{left}", soft_wrap=True)
+            self.console.print(text + left, soft_wrap=True)
             self._printed = time.monotonic()
 
     def __enter__(self) -> ProgressLine:
@@ -379,54 +377,90 @@ class ProgressLine:
         self._bar.stop()
 
 
-def summary_view(evaluation: Evaluation, summaries: Sequence[Mapping[str, Any]], unicode: bool = True) -> Group:
-    """The results of an evaluation: accuracy and cost per cell, then accuracy by level."""
-    recipe, mark = evaluation.recipe, "±" if unicode else "+-"
-    box = SIMPLE_HEAD if unicode else ASCII2
-    title = (
-        f"{recipe.environment.name} {evaluation.split}, {evaluation.n} problems; policy {recipe.policy.name},"
-        f" verifier {recipe.verifier.name}, vote {recipe.vote.rule} of {recipe.vote.aggregate},"
-        f" temperature {recipe.temperature:g}, seed {recipe.seed}"
-    )
-    levels = sorted({level for summary in summaries for level in summary["levels"]})
-    right = _columns(box, "right", "95 %", *(f"level {level}" if len(levels) <= 6 else level for level in levels))
-    cost = _columns(
-        box, "samples", "policy tokens", "verifier tokens", "FLOP", "time", *["versus first"][: len(summaries) - 1]
-    )
-    for summary in summaries:
-        names = (summary["name"], summary["budget"])
-        if not summary["n"]:
-            right.add_row(*names, "-")
-            cost.add_row(*names, "-")
-            continue
-        (low, high), spent = summary["interval"], summary["cost"]
-        right.add_row(
-            *names,
-            f"{summary['accuracy']:.1%}" + (f" of {summary['n']}" if summary["n"] < evaluation.n else ""),
-            f"{100 * low:.1f} to {100 * high:.1f}",
-            *(_level_text(summary["levels"].get(level), mark) for level in levels),
-        )
-        difference = summary.get("difference")
-        cost.add_row(
-            *names,
-            f"{spent['samples']:.2f}",
-            quantity(spent["generated"] + spent["prefilled"]),
-            quantity(spent["verifier_tokens"]),
-            quantity(spent["policy_flops"] + spent["verifier_flops"]),
-            duration(summary["seconds"]),
-            *(["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * part for part in difference))] if difference else []),
-        )
-    parts: list[RenderableType] = [Text(title, style="dim"), right, cost]
+def study_view(config: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]], unicode: bool = True) -> Group:
+    """The results of a study: for each environment, policy and verifier, accuracy (by level too) and cost of each line.
+
+    Lines without a verifier have tables of their own only if there are several verifiers.
+    """
+    mark = "±" if unicode else "+-"
+    parts: list[RenderableType] = []
+    for environment, policy in dict.fromkeys((each["environment"], each["policy"]) for each in summaries):
+        lines = [each for each in summaries if (each["environment"], each["policy"]) == (environment, policy)]
+        verifiers = list(dict.fromkeys(line["verifier"] for line in lines))
+        scoring = [name for name in verifiers if name != "none"]
+        blocks = [lines]
+        if len(scoring) > 1:
+            blocks = [[line for line in lines if line["verifier"] == name] for name in verifiers]
+        for block in blocks:
+            verifier = next((line["verifier"] for line in block if line["verifier"] != "none"), "none")
+            title = f"{environment} {config['split']}; policy {policy}, verifier {verifier}"
+            parts += _setup_view(title, config, block, unicode, mark)
     parts.append(
         Text(
-            f"{mark} is half the width of the 95 % interval; samples, tokens and FLOP are means per problem;"
-            " time is wall-clock for all problems",
+            f"{mark} is half the width of the 95 % interval; what a line cost is the mean per search; seconds are those"
+            " of a search among others",
             style="dim",
         )
     )
     failed = sum(summary["errors"] for summary in summaries)
     if failed:
         parts.append(Text(f"{failed} searches failed and count as wrong; the file has their errors", style="yellow"))
+    return Group(*parts)
+
+
+def _setup_view(
+    title: str, config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], unicode: bool, mark: str
+) -> list[RenderableType]:
+    """The tables of one environment, policy and verifier."""
+    box = SIMPLE_HEAD if unicode else ASCII2
+    seeds = config["seeds"]
+    title += (
+        f", vote {config['vote']['rule']} of {config['vote']['aggregate']}, temperature {config['temperature']:g},"
+        f" {config['n']} problems, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
+    )
+    levels = sorted({level for line in lines for level in line["levels"]})
+    compared = next((line["versus"]["strategy"] for line in lines if "versus" in line), None)
+    right = _columns(box, "right", "95 %", *(f"level {level}" if len(levels) <= 6 else level for level in levels))
+    headers = ("samples", "policy tokens", "verifier tokens", "FLOP", "seconds")
+    cost = _columns(box, *headers, *([f"versus {compared}"] if compared else []))
+    for line in lines:
+        names = (line["strategy"], line["budget"])
+        if not line["n"]:
+            right.add_row(*names, "-")
+            cost.add_row(*names, "-")
+            continue
+        (low, high), spent = line["interval"], line["cost"]
+        right.add_row(
+            *names,
+            f"{line['accuracy']:.1%}" + (f" of {line['n']}" if line["n"] < config["n"] else ""),
+            f"{100 * low:.1f} to {100 * high:.1f}",
+            *(_level_text(line["levels"].get(level), mark) for level in levels),
+        )
+        difference = line.get("difference")
+        cost.add_row(
+            *names,
+            f"{spent['samples']:.2f}",
+            quantity(spent["generated"] + spent["prefilled"]),
+            quantity(spent["verifier_tokens"]),
+            quantity(spent["policy_flops"] + spent["verifier_flops"]),
+            f"{spent['seconds']:.2f}",
+            *(["{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * part for part in difference))] if difference else []),
+        )
+    return [Text(title, style="dim"), right, cost]
+
+
+def votes_view(tables: Sequence[tuple[str, Mapping[tuple[str, str], float]]], unicode: bool = True) -> Group:
+    """Accuracy under every vote, by line of a study: a title and the accuracy by (rule, aggregate)."""
+    parts: list[RenderableType] = []
+    for title, accuracies in tables:
+        rules, ways = (list(dict.fromkeys(key[at] for key in accuracies)) for at in (0, 1))
+        table = Table(box=SIMPLE_HEAD if unicode else ASCII2, pad_edge=False)
+        table.add_column("scores")
+        for rule in rules:
+            table.add_column(rule, justify="right")
+        for how in ways:
+            table.add_row(how, *(f"{accuracies[rule, how]:.1%}" for rule in rules))
+        parts += [Text(title, style="dim"), table]
     return Group(*parts)
 
 

@@ -25,6 +25,8 @@ from policies.core import Policy, Propose, Proposed
 from verifiers.core import Score, Scored, Verifier
 from verifiers.voting import Vote
 
+UNAVAILABLE = "unavailable"
+"""Why a search ended whose model could not be reached: the one failure that may pass by itself."""
 _VERIFIER_BATCH = 64  # states; fewer wait while the policy has work, so that the verifier's batches are worth it
 
 
@@ -102,8 +104,8 @@ class Engine:
         """Run searches, at most `concurrency` at once, and yield each graph when its search is over.
 
         ``graph.info`` then holds ``answer``, ``confidence``, ``node`` (the chosen trajectory), ``spent``, ``stopped``
-        and, when something raised, ``error``; the other searches go on. With ``unavailable`` the error is one that may
-        pass: a model that could not be reached.
+        and, when something raised, ``error``; the other searches go on. ``stopped`` is then ``error``, or ``unavailable``
+        where trying again later may help: a model could not be reached.
 
         Raises:
             ValueError: concurrency below 1.
@@ -267,12 +269,10 @@ class Engine:
             "node": groups[0].best.node if groups else None,
             "confidence": round(groups[0].weight / total, 4) if total else 0.0,
             "spent": meter.to_json(graph),
-            "stopped": reason,
+            "stopped": UNAVAILABLE if isinstance(error, ConnectionError) else reason,
         }
         if error is not None:
             graph.info["error"] = f"{type(error).__name__}: {error}"
-            if isinstance(error, ConnectionError):
-                graph.info["unavailable"] = True
             logger.warning("{}: {}", graph.problem.id, graph.info["error"])
         if graph.unscored and not self._warned:
             self._warned = True

@@ -81,15 +81,19 @@ def strategy_of(recipe: Recipe) -> Strategy:
         RecipeError: as `make_strategy`, and when the strategy asks for scores but there is no verifier.
     """
     strategy = make_strategy(recipe.strategy, recipe.budget, recipe.vote, recipe.temperature)
-    counts = isinstance(strategy, Greedy | Majority) or (
-        isinstance(strategy, BestOfN) and strategy.vote.rule == "majority"
-    )
-    if recipe.verifier.name == NO_VERIFIER and not counts:
+    if recipe.verifier.name == NO_VERIFIER and not counts_only(strategy):
         raise RecipeError(
             f"strategy {recipe.strategy.name} asks for scores, and the verifier is {NO_VERIFIER};"
             " name a verifier, or use greedy or majority"
         )
     return strategy
+
+
+def counts_only(strategy: Strategy) -> bool:
+    """Whether a strategy only counts answers, and never asks for scores."""
+    return isinstance(strategy, Greedy | Majority) or (
+        isinstance(strategy, BestOfN) and strategy.vote.rule == "majority"
+    )
 
 
 def describe_strategy(strategy: Strategy) -> dict[str, Any]:

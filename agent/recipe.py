@@ -319,8 +319,12 @@ def config_folders() -> list[Path]:
     return list(dict.fromkeys(folder for folder in folders if folder.is_dir()))
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, kind: str = "") -> Path:
     """The file of a recipe: a path as it is, a bare name as ``configs/NAME.yaml``.
+
+    Args:
+        name: or path.
+        kind: the folder within ``configs/`` that recipes of a kind have to themselves, e.g. ``studies``.
 
     Raises:
         RecipeError: naming the recipes there are and the nearest one.
@@ -328,24 +332,25 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
+    folders = [folder / kind for folder in config_folders()]
     if path.suffix not in (".yaml", ".yml") and path.name == name:
-        for folder in config_folders():
+        for folder in folders:
             if (folder / f"{name}.yaml").is_file():
                 return folder / f"{name}.yaml"
-    known = sorted({file.stem for folder in config_folders() for file in folder.glob("*.yaml")})
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
     what = f"no file {name!r}" if path.suffix else f"no recipe {name!r}"
     raise RecipeError(f"{what}{nearest(path.stem, known) or ';'} recipes by name: {', '.join(known) or 'none'}")
 
 
-def read_config(name: str | None) -> tuple[dict[str, Any], str]:
-    """The keys of a recipe file and what to call it in errors; nothing, for no name.
+def read_config(name: str | None, kind: str = "") -> tuple[dict[str, Any], str]:
+    """The keys of a recipe file and what to call it in errors; nothing, for no name. `kind` is as in `find_config`.
 
     Raises:
         RecipeError: when the file is not found, cannot be read or is no mapping.
     """
     if name is None:
         return {}, "recipe"
-    path = find_config(name)
+    path = find_config(name, kind)
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

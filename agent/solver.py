@@ -158,13 +158,13 @@ class Solver:
         self.environment = self.engine.environment
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe) -> Solver:
-        """Load what a recipe names.
+    def from_recipe(cls, recipe: Recipe, environment: Environment | None = None) -> Solver:
+        """Load what a recipe names; its environment only if it is not given.
 
         Raises:
             RecipeError: when a name, a folder or an option is wrong.
         """
-        environment = environment_of(recipe)
+        environment = environment or environment_of(recipe)
         return cls(environment, *models_of(recipe, environment))
 
     def solve(
@@ -210,12 +210,10 @@ class Solver:
             strategy = self.planner
         if isinstance(strategy, str):
             strategy = make_strategy(Component(strategy), budget, Vote(), 1.0)
-        info = {
-            "strategy": describe_strategy(strategy),
-            "vote": dataclasses.asdict(strategy.vote),
-            "budget": {key: value for key, value in dataclasses.asdict(budget).items() if value is not None},
-        }
-        tasks = (Task(problem, strategy.search, budget, seed, strategy.vote, info, on_change) for problem in problems)
+        return self.run((task(problem, strategy, budget, seed, on_change) for problem in problems), concurrency)
+
+    def run(self, tasks: Iterable[Task], concurrency: int = 64) -> Iterator[Solution]:
+        """Run searches, which may be of many strategies and budgets, together; solutions come as they finish."""
         return map(Solution.of, self.engine.run(tasks, concurrency))
 
     def solve_recipe(self, problem: Problem, recipe: Recipe, on_change: OnChange | None = None) -> Solution:
@@ -251,6 +249,24 @@ class Solver:
         self.policy.close()
         if self.verifier is not None:
             self.verifier.close()
+
+
+def task(
+    problem: Problem,
+    strategy: Strategy,
+    budget: Budget = DEFAULT_BUDGET,
+    seed: int = 0,
+    on_change: OnChange | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Task:
+    """One search for `Solver.run`; its graph's ``info`` says what was asked for, and `facts` besides."""
+    info = {
+        "strategy": describe_strategy(strategy),
+        "vote": dataclasses.asdict(strategy.vote),
+        "budget": {key: value for key, value in dataclasses.asdict(budget).items() if value is not None},
+        **(facts or {}),
+    }
+    return Task(problem, strategy.search, budget, seed, strategy.vote, info, on_change)
 
 
 def graph_writer(path: Path) -> Callable[[SearchGraph], None]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 
 
-def require(extra: str, *packages: str) -> None:
-    """Raise ImportError if a package is missing, naming the extra of Stepwell that installs it; imports nothing."""
+def require(extra: str, *packages: str, what: str = "this") -> None:
+    """Raise ImportError if a package is missing, naming the extra of Stepwell that installs it; imports nothing.
+
+    `what` is it that needs them.
+    """
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise ImportError(f"this needs {' and '.join(missing)}, not installed here: pip install 'stepwell[{extra}]'")
+        raise ImportError(f"{what} needs {' and '.join(missing)}, not installed here: pip install 'stepwell[{extra}]'")

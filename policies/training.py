@@ -1,10 +1,10 @@
-"""Training of small policies from scratch on an environment's worked solutions (``stepwell train policy``).
+"""Training of small policies (``stepwell train policy``) on worked solutions: an environment's, or what search found.
 
-Works for any environment that is a `Demonstrator`. Number tokens start as their digits (one-hot units, tens and
-hundreds, and slow waves for size; in the spirit of FoNE, Zhou et al. 2025, arXiv 2502.09741), so that what is learnt
-of one number serves its neighbours; a curriculum of environment options brings easy problems first. Matrices are
-trained with Muon, the rest with AdamW. A run is checkpointed and resumes; it records the tokens it has seen, which
-FLOPs-matched comparisons need.
+Works for any environment that is a `Demonstrator`, and for any at all where there are solutions to learn from. Number
+tokens start as their digits (one-hot units, tens and hundreds, and slow waves for size; in the spirit of FoNE, Zhou et
+al. 2025, arXiv 2502.09741), so that what is learnt of one number serves its neighbours; a curriculum of environment
+options brings easy problems first. Matrices are trained with Muon, the rest with AdamW. A run is checkpointed and
+resumes; it records the tokens it has seen, which FLOPs-matched comparisons need.
 """
 
 from __future__ import annotations
@@ -144,9 +144,26 @@ def examples(
     rng = random.Random(f"demonstrate/{seed}/{part}")
     problems = environment.problems("train", n, seed=(seed << 20) + part + 1)
     solutions = [environment.delimiter.join(environment.demonstrate(problem, rng)) for problem in problems]
-    prompts = [environment.prompt(problem) for problem in problems]
-    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    solution_ids = tokenizer(solutions, add_special_tokens=False)["input_ids"]
+    prompts = map(environment.prompt, problems)
+    return encode(list(zip(prompts, solutions, strict=True)), tokenizer)
+
+
+def found(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, seed: int, part: int) -> list[Example]:
+    """The next `CHUNK` of prompts and solutions that are there already: all, in a new order, again and again."""
+    chosen: list[tuple[str, str]] = []
+    for at in range(part * CHUNK, (part + 1) * CHUNK):
+        epoch, place = divmod(at, len(texts))
+        if not place or not chosen:
+            order = random.Random(f"found/{seed}/{epoch}").sample(range(len(texts)), len(texts))
+        chosen.append(texts[order[place]])
+    return encode(chosen, tokenizer)
+
+
+def encode(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
+    """Prompts and solutions as token ids, with the begin and end tokens."""
+    prompts, solutions = zip(*texts, strict=True)
+    prompt_ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    solution_ids = tokenizer(list(solutions), add_special_tokens=False)["input_ids"]
     starts = [[tokenizer.bos_token_id, *before] for before in prompt_ids]
     return [
         Example([*start, *after, tokenizer.eos_token_id], len(start))
@@ -157,17 +174,17 @@ def examples(
 def batches(
     recipe: PolicyRecipe,
     load: Callable[..., Environment],
-    tokenizer: PreTrainedTokenizerFast,
+    make: Callable[[Environment, int], list[Example]],
     progress: dict[str, Any],
 ) -> Iterator[list[Example]]:
-    """Batches without end, from where `progress` says, which they keep up to date.
+    """Batches without end of what `make` gives for each part, from where `progress` says, which they keep up to date.
 
     They are made of a part of `CHUNK` examples at a time: sorted by length, so that there is little padding, cut, and
     put in random order. The curriculum's stage of a part is that of its beginning.
     """
     while True:
         options = recipe.options(progress["part_began"] / recipe.tokens)
-        pool = examples(load(**options), tokenizer, CHUNK, recipe.seed, progress["part"])
+        pool = make(load(**options), progress["part"])
         made: list[list[Example]] = [[]]
         for example in sorted(pool, key=lambda example: len(example.ids)):
             if (len(made[-1]) + 1) * len(example.ids) > recipe.batch_tokens and made[-1]:
@@ -203,6 +220,7 @@ def train_policy(
     start: Path | None = None,
     device: str = "cpu",
     checkpoint_seconds: float = 120.0,
+    texts: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Train a policy and save it under `folder`; an interrupted run goes on from its last checkpoint.
 
@@ -213,6 +231,7 @@ def train_policy(
         start: the folder of the recipe's `start`, if it has one.
         device: as torch names it.
         checkpoint_seconds: time between checkpoints.
+        texts: prompts and solutions to learn from, in place of those that the environment writes.
 
     Returns:
         The folder, holding config.json, model.safetensors (float16), tokenizer.json and training.json
@@ -223,13 +242,13 @@ def train_policy(
         TypeError: when the environment cannot write worked solutions.
     """
     environment = load()
-    if not isinstance(environment, Demonstrator):
+    if not texts and not isinstance(environment, Demonstrator):
         raise TypeError(f"environment {environment.name!r} has no `demonstrate` method to learn from")
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     before = 0
     if start is None:
-        tokenizer = build_tokenizer(_corpus(environment))
+        tokenizer = build_tokenizer([before + after for before, after in texts] or _corpus(environment))
         model = build_model(recipe.architecture or Architecture(), tokenizer)
     else:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
@@ -237,9 +256,17 @@ def train_policy(
         if recipe.architecture is not None:
             model = widen(model, configuration(recipe.architecture, tokenizer))
         before = json.loads((start / "training.json").read_text())["tokens_seen"]
+
+    def make(environment: Environment, part: int) -> list[Example]:
+        if texts:
+            return found(texts, tokenizer, recipe.seed, part)
+        return examples(environment, tokenizer, CHUNK, recipe.seed, part)
+
     model.to(device).train()
     optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
     record: dict[str, Any] = {"recipe": asdict(recipe), "parameters": model.num_parameters()}
+    if texts:
+        record["solutions"] = len(texts)
     progress: dict[str, Any] = {"tokens": 0, "examples": 0, "steps": 0, "seconds": 0.0, "recent": 0.0, "losses": []}
     progress |= {"part": 0, "part_began": 0, "batch": 0}
     checkpoint = folder / "checkpoint" / "state.safetensors"
@@ -247,7 +274,7 @@ def train_policy(
         progress = load_checkpoint(checkpoint, model, optimizers)
         logger.info("going on from {:,} tokens", progress["tokens"])
     last_saved, started = time.monotonic(), time.monotonic() - progress["seconds"]
-    for batch in batches(recipe, load, tokenizer, progress):
+    for batch in batches(recipe, load, make, progress):
         if progress["tokens"] >= recipe.tokens:
             break
         loss = loss_of(model, batch, torch.device(device))

@@ -243,7 +243,7 @@ class Failing(ScriptedPolicy):
 def test_a_request_that_is_answered_by_an_exception_fails_its_search_alone(strategy: Strategy) -> None:
     graphs = list(engine(Failing(TOY)).run(tasks(strategy)))
     only_the_bad_one_failed(graphs, "ConnectionError: down")
-    assert [graph.problem for graph in graphs if graph.info.get("unavailable")] == [BAD]
+    assert [graph.problem for graph in graphs if graph.info["stopped"] == "unavailable"] == [BAD]
 
 
 def test_a_policy_that_breaks_once_is_asked_again() -> None:

@@ -7,51 +7,42 @@ from typing import Any
 
 import pytest
 
-from agent.evaluate import Evaluation, Progress, ResultsFile, evaluate
-from agent.recipe import load_recipe, parse_component
-from agent.solver import Solver
+from agent.recipe import Component
+from agent.store import StudyFile
+from agent.study import Progress, Study, open_study, run_study, study_problems
 from envs.toy import Toy
-from policies.served import ServedPolicy
 from tests.servers import Faults, Script, Server, openai_routes
-from verifiers.table import TableVerifier
 
 TOY = Toy()
 QUICK: dict[str, Any] = {"connections": 16, "timeout": 4.0, "patience": 300.0, "pause": 0.01, "longest_pause": 0.1}
-Rows = dict[tuple[str, str], dict[str, Any]]
+Rows = dict[tuple[int, int], dict[str, Any]]
 
 
-def study(n: int, *strategies: str) -> Evaluation:
-    return Evaluation(load_recipe("toy"), tuple(map(parse_component, strategies)), ("2",), n=n)
-
-
-def server_of(evaluation: Evaluation, faults: Faults | None = None) -> Server:
-    return Server(openai_routes(Script(TOY, TOY.problems("test", evaluation.n))), faults)
+def server_of(n: int, faults: Faults | None = None) -> Server:
+    return Server(openai_routes(Script(TOY, TOY.problems("test", n))), faults)
 
 
 def run(
-    evaluation: Evaluation,
     server: Server,
     path: Path,
+    n: int = 200,
+    strategies: tuple[Component, ...] = (Component("majority"),),
     on_progress: Callable[[Progress], None] = lambda progress: None,
     **limits: float,
 ) -> Rows:
-    """Run what a file of results lacks, and return all it has."""
-    policy = ServedPolicy("scripted", TOY, base_url=server.url, **(QUICK | limits))  # type: ignore[arg-type]
-    try:
-        with ResultsFile(path, evaluation.to_config()) as results:
-            evaluate(evaluation, Solver(TOY, policy, TableVerifier(TOY)), results, on_progress)
-    finally:
-        policy.close()
-    rows = {(row["cell"], row["problem"]): row for row in results.rows}
-    assert len(rows) == len(results.rows)
-    return rows
+    """Run what a study's file lacks, and return all it has."""
+    policy = Component("openai:scripted", {"base_url": server.url, **QUICK, **limits})
+    study = Study((Component("toy"),), (policy,), strategies, budgets=(2,), verifiers=(Component("table"),), n=n)
+    problems = study_problems(study)
+    with open_study(study, path, problems) as file:
+        run_study(study, file, problems, on_progress)
+        return {(row["cell"], row["problem"]): row for row in file.results()}
 
 
 def outcome(row: dict[str, Any]) -> dict[str, Any]:
     """What faults must not change; what a prompt cost is unknown where the count was lost."""
-    kept = ("generated", "policy_calls", "verifier_calls", "verifier_tokens", "samples")
-    spent = {key: row["spent"][key] for key in kept}
-    return {key: row.get(key) for key in ("answer", "correct", "confidence", "candidates", "error")} | {"spent": spent}
+    spent = ("generated", "policy_calls", "verifier_calls", "verifier_tokens", "samples")
+    return {key: row[key] for key in ("answer", "correct", "confidence", "drawn", "error", *spent)}
 
 
 def same(found: Rows, sound: Rows) -> bool:
@@ -61,15 +52,13 @@ def same(found: Rows, sound: Rows) -> bool:
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Rows:
     """The study without faults."""
-    evaluation = study(200, "majority")
-    with server_of(evaluation) as server:
-        return run(evaluation, server, tmp_path_factory.mktemp("sound") / "results.jsonl")
+    with server_of(200) as server:
+        return run(server, tmp_path_factory.mktemp("sound") / "study.sqlite")
 
 
 def test_200_problems_with_three_calls_in_ten_failing(sound: Rows, tmp_path: Path) -> None:
-    evaluation = study(200, "majority")
-    with server_of(evaluation, Faults(0.3)) as server:
-        rows = run(evaluation, server, tmp_path / "results.jsonl")
+    with server_of(200, Faults(0.3)) as server:
+        rows = run(server, tmp_path / "study.sqlite")
         assert len(server.failed) == 9
         failed, asked = sum(server.failed.values()), server.asked["/v1/chat/completions"]
         assert failed > 0.2 * asked
@@ -77,20 +66,19 @@ def test_200_problems_with_three_calls_in_ten_failing(sound: Rows, tmp_path: Pat
     assert all(row["answer"] is not None for row in rows.values())
     assert same(rows, sound)
     for key, row in rows.items():
-        assert row["spent"]["prefilled"] <= sound[key]["spent"]["prefilled"]
+        assert row["prefilled"] <= sound[key]["prefilled"]
 
 
 def test_searches_of_many_requests_come_out_the_same(tmp_path: Path) -> None:
-    evaluation = study(6, "beam branch=2", "mcts")
-    with server_of(evaluation) as server:
-        apart = run(evaluation, server, tmp_path / "sound.jsonl")
-    with server_of(evaluation, Faults(0.3, seed=1)) as server:
-        assert same(run(evaluation, server, tmp_path / "results.jsonl"), apart)
+    strategies = (Component("beam", {"branch": 2}), Component("mcts"))
+    with server_of(6) as server:
+        apart = run(server, tmp_path / "sound.sqlite", 6, strategies)
+    with server_of(6, Faults(0.3, seed=1)) as server:
+        assert same(run(server, tmp_path / "study.sqlite", 6, strategies), apart)
 
 
 def test_a_restart_in_the_middle_is_waited_out(sound: Rows, tmp_path: Path) -> None:
-    evaluation = study(200, "majority")
-    with server_of(evaluation) as server:
+    with server_of(200) as server:
         stops: list[threading.Timer] = []
 
         def stop(progress: Progress) -> None:
@@ -99,28 +87,32 @@ def test_a_restart_in_the_middle_is_waited_out(sound: Rows, tmp_path: Path) -> N
                 stops.append(threading.Timer(0.3, server.start))
                 stops[0].start()
 
-        assert same(run(evaluation, server, tmp_path / "results.jsonl", stop), sound)
+        assert same(run(server, tmp_path / "study.sqlite", on_progress=stop), sound)
         assert stops
 
 
 def test_when_it_stays_down_each_problem_says_so_and_the_same_command_goes_on(sound: Rows, tmp_path: Path) -> None:
-    evaluation, path = study(200, "majority"), tmp_path / "results.jsonl"
-    with server_of(evaluation) as server:
-        rows = run(
-            evaluation, server, path, lambda progress: server.stop() if progress.done == 50 else None, patience=0.2
-        )
-        failed = {key: row for key, row in rows.items() if "error" in row}
-        assert 100 < len(failed) <= 150
+    path, stopped = tmp_path / "study.sqlite", False
+
+    def stop(progress: Progress) -> None:
+        nonlocal stopped
+        if progress.done >= 50 and not stopped:
+            stopped = True
+            server.stop()
+
+    with server_of(200) as server:
+        rows = run(server, path, on_progress=stop, patience=0.2)
+        failed = {key: row for key, row in rows.items() if row["error"]}
+        assert 50 < len(failed) <= 150
         for row in failed.values():
             assert row["error"].startswith("ServerUnavailable: " + server.url)
-            assert row["unavailable"]
-        assert same({key: row for key, row in rows.items() if key not in failed}, {
-            key: row for key, row in sound.items() if key not in failed
-        })  # fmt: skip
-        lines = path.read_bytes()
+            assert row["stopped"] == "unavailable"
+        kept = [key for key in rows if key not in failed]
+        assert same({key: rows[key] for key in kept}, {key: sound[key] for key in kept})
+        with StudyFile(path) as file:
+            assert len(file.unavailable()) == len(failed)
         server.start()
         before = server.asked.total()
-        assert same(run(evaluation, server, path), sound)
+        assert same(run(server, path, patience=0.2), sound)
         assert server.asked.total() - before < 2 * len(failed) + 2  # what was there is not asked for again
-        assert path.read_bytes().startswith(lines)  # and nothing was taken from the file
-        assert same(run(evaluation, server, path), sound)
+        assert same(run(server, path, patience=0.2), sound)

@@ -105,3 +105,20 @@ def test_a_run_may_start_from_another_policy(tmp_path: Path) -> None:
     before, after = (json.loads((folder / "training.json").read_text()) for folder in (first, second))
     assert after["tokens_seen"] == before["tokens"] + after["tokens"]
     assert (second / "tokenizer.json").read_text() == (first / "tokenizer.json").read_text()
+
+
+def test_solutions_that_are_there_are_learnt_in_passes_over_all_of_them(
+    chatter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "CHUNK", 4)
+    texts = [(f"{number} + 1\n", f"{number} + 1 = {number + 1}\n#### {number + 1}") for number in range(10, 16)]
+    tokenizer = training.build_tokenizer([before + after for before, after in texts])
+    seen = [tokenizer.decode(example.ids) for part in range(3) for example in training.found(texts, tokenizer, 0, part)]
+    assert len(seen) == 12
+    assert len(set(seen[:6])) == len(set(seen[6:])) == 6  # each pass has each once
+    assert seen[:6] != seen[6:]
+    recipe = replace(RECIPE, environment="chatter", tokens=4000, batch_tokens=256, curriculum=())
+    folder = train_policy(recipe, lambda: chatter, tmp_path / "found", texts=texts)  # nothing there writes solutions
+    record = json.loads((folder / "training.json").read_text())
+    assert record["solutions"] == 6
+    assert record["examples"] > 6

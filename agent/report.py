@@ -1,0 +1,134 @@
+"""The table of a study: accuracy with intervals, paired differences, and what it cost, from the rows of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent.intervals import clustered, paired_difference
+from agent.parts import NO_VERIFIER
+from agent.recipe import choose
+from agent.store import COSTS, VOTES, StudyFile
+from verifiers.voting import Vote
+
+GROUP = ("environment", "policy", "verifier", "strategy", "budget")  # cells that differ in their seed are one line
+
+
+def marks_by_problem(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Right (1) or wrong (0) under each seed, by problem; a problem that failed counts as wrong."""
+    marks: dict[str, list[float]] = {}
+    for row in sorted(rows, key=lambda row: (str(row["id"]), row["seed"])):
+        marks.setdefault(row["id"], []).append(float(row["correct"] == 1))
+    return marks
+
+
+def revoted(file: StudyFile, rows: Sequence[Mapping[str, Any]], vote: Vote) -> list[dict[str, Any]]:
+    """Results as they would be if the answers were chosen by another vote; no search is run again."""
+    query = "SELECT cell, problem, answer, correct, confidence FROM votes WHERE rule = ? AND aggregate = ?"
+    chosen = {(row["cell"], row["problem"]): row for row in file.rows(query, (vote.rule, vote.aggregate))}
+    changed = []
+    for row in rows:
+        other = chosen[row["cell"], row["problem"]]
+        right = other["correct"] if row["error"] is None or other["correct"] is None else 0
+        changed.append({**row, "answer": other["answer"], "confidence": other["confidence"], "correct": right})
+    return changed
+
+
+def summarize(
+    file: StudyFile,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+    baseline: str | None = None,
+) -> list[dict[str, Any]]:
+    """One JSON-ready summary per line of the table, in the order of the cells.
+
+    Accuracy is the mean over problems of their mean over seeds; intervals treat the seeds of a problem as one cluster.
+    ``difference`` is the paired difference to the baseline strategy in the same environment with the same policy: at
+    the same verifier and budget where it was run with them, and for the baseline's own lines at its first budget.
+
+    Args:
+        file: of the study.
+        rows: `StudyFile.results`, or some of them, or `revoted` ones; all if not given.
+        baseline: label of a strategy; the first of the study if not given.
+
+    Raises:
+        RecipeError: when there is no such strategy in the study.
+    """
+    cells = file.cells()
+    strategies = list(dict.fromkeys(cell["strategy"] for cell in cells))
+    baseline = strategies[0] if baseline is None else choose(baseline, strategies, "strategy")
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {_key(cell): [] for cell in cells}
+    for row in file.results() if rows is None else rows:
+        groups[_key(row)].append(row)
+    marks = {key: marks_by_problem(members) for key, members in groups.items()}
+    means = {key: {name: sum(each) / len(each) for name, each in known.items()} for key, known in marks.items()}
+    summaries = []
+    for key, members in groups.items():
+        accuracy, interval = clustered(marks[key])
+        labels = dict(zip(GROUP, key, strict=True))
+        summary: dict[str, Any] = labels | {
+            "n": len(marks[key]),
+            "searches": len(members),
+            "correct": sum(row["correct"] == 1 for row in members),
+            "errors": sum(row["error"] is not None for row in members),
+            "accuracy": accuracy if members else None,
+            "interval": interval,
+            "levels": _by_level(members),
+            "cost": {
+                name: sum(row[name] for row in sorted(members, key=_order)) / len(members) if members else None
+                for name in COSTS
+            },
+        }
+        other = _baseline(labels, baseline, list(groups))
+        if other is not None and other != key:
+            summary["difference"] = paired_difference(means[other], means[key])
+            summary["versus"] = dict(zip(GROUP, other, strict=True))
+        summaries.append(summary)
+    return summaries
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[axis]) for axis in GROUP)
+
+
+def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Sums of floats do not depend on the order of finish."""
+    return str(row["id"]), row["seed"]
+
+
+def _by_level(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    levels: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["level"] is not None:
+            levels.setdefault(str(row["level"]), []).append(row)
+    found = {}
+    for level, members in sorted(levels.items()):
+        marks = marks_by_problem(members)
+        accuracy, interval = clustered(marks)
+        found[level] = {"n": len(marks), "accuracy": accuracy, "interval": interval}
+    return found
+
+
+def _baseline(labels: Mapping[str, str], strategy: str, keys: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """What a line is compared with."""
+    same = [dict(zip(GROUP, key, strict=True)) for key in keys]
+    same = [
+        each
+        for each in same
+        if (each["environment"], each["policy"], each["strategy"])
+        == (labels["environment"], labels["policy"], strategy)
+    ]
+    own = labels["strategy"] == strategy  # what the baseline gains by a larger budget
+    for axis in ("verifier",) if own else ("verifier", "budget"):
+        same = [each for each in same if each[axis] == labels[axis]] or same
+    return tuple(same[0].values()) if same else None
+
+
+def vote_table(file: StudyFile) -> list[tuple[str, dict[tuple[str, str], float]]]:
+    """Accuracy by (rule, aggregate), for every line of the table that has scores; with a title each."""
+    rows, tables = file.results(), []
+    by_vote = {vote: summarize(file, revoted(file, rows, vote)) for vote in VOTES}
+    for at, summary in enumerate(by_vote[VOTES[0]]):
+        if summary["n"] and summary["verifier"] != NO_VERIFIER:
+            title = f"{summary['strategy']} @ {summary['budget']}; " + ", ".join(summary[key] for key in GROUP[:3])
+            tables.append((title, {(str(v.rule), str(v.aggregate)): by_vote[v][at]["accuracy"] for v in VOTES}))
+    return tables

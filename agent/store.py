@@ -1,0 +1,505 @@
+"""The file of a study: one SQLite database that says all about itself, and outlives a kill at any moment.
+
+=============  =====================================================================================================
+table          a row
+=============  =====================================================================================================
+study          a fact: ``config`` (JSON, with the digests of the weights) and its ``fingerprint``
+runs           a process that wrote here: when it began, versions of Python and packages, the commit, the machine
+cells          a combination: its label on each axis
+environments   an environment: its step delimiter
+problems       a problem: its environment, id, question, gold answer, prompt and facts (JSON)
+results        a search: its answer and whether it is right (failures are wrong; NULL without a gold answer), what it
+               cost, the plan (JSON), why it stopped, its error, the run that made it
+candidates     a finished trajectory that votes: its answer, the first candidate with the same answer (``same``),
+               whether it is right, how often it was drawn, its steps (JSON: text, tokens, score, observation if any)
+votes          the answer of a search under one rule and one aggregation of scores
+graphs         the whole search: `SearchGraph.to_json`, JSON compressed by zlib
+=============  =====================================================================================================
+
+Each search is one transaction of a write-ahead log: it is there whole or not at all. After a loss of power the last
+few may be missing, and are then run again; nothing else can be lost. Times are the one thing that a second run changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import operator
+import os
+import platform
+import sqlite3
+import subprocess
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from agent.engine import UNAVAILABLE
+from agent.graph import SearchGraph
+from agent.recipe import RecipeError, fingerprint
+from agent.solver import Solution
+from envs.core import Environment, Problem
+from envs.registry import load_environment
+from verifiers.voting import Aggregate, Candidate, Rule, Vote, tally
+
+FORMAT = 1  # of the file; a change of meaning needs another number
+APPLICATION = 0x53747077  # "Stpw": marks a database as ours
+VOTES = [Vote(rule, how) for rule in get_args(Rule) for how in get_args(Aggregate)]
+COSTS = (
+    "samples",
+    "generated",
+    "prefilled",
+    "policy_calls",
+    "policy_flops",
+    "verifier_tokens",
+    "verifier_calls",
+    "verifier_flops",
+    "unscored",
+    "seconds",
+)
+_PACKAGES = ("stepwell", "torch", "transformers", "tokenizers", "numpy", "networkx")
+_SCHEMA = f"""
+CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE runs (run INTEGER PRIMARY KEY, began TEXT NOT NULL, about TEXT NOT NULL);
+CREATE TABLE cells (cell INTEGER PRIMARY KEY, environment TEXT NOT NULL, policy TEXT NOT NULL, verifier TEXT NOT NULL,
+    strategy TEXT NOT NULL, budget TEXT NOT NULL, seed INTEGER NOT NULL);
+CREATE TABLE environments (environment TEXT PRIMARY KEY, delimiter TEXT NOT NULL);
+CREATE TABLE problems (problem INTEGER PRIMARY KEY, environment TEXT NOT NULL, id TEXT NOT NULL, question TEXT NOT NULL,
+    answer TEXT, prompt TEXT NOT NULL, meta TEXT NOT NULL, UNIQUE (environment, id));
+CREATE TABLE results (cell INTEGER NOT NULL, problem INTEGER NOT NULL, run INTEGER NOT NULL, answer TEXT, node INTEGER,
+    correct INTEGER, confidence REAL NOT NULL, drawn INTEGER NOT NULL, stopped TEXT NOT NULL, error TEXT, plan TEXT,
+    {", ".join(f"{name} REAL NOT NULL" for name in COSTS)}, PRIMARY KEY (cell, problem));
+CREATE TABLE candidates (cell INTEGER NOT NULL, problem INTEGER NOT NULL, node INTEGER NOT NULL, answer TEXT NOT NULL,
+    same INTEGER NOT NULL, correct INTEGER, count INTEGER NOT NULL, steps TEXT NOT NULL,
+    PRIMARY KEY (cell, problem, node)) WITHOUT ROWID;
+CREATE TABLE votes (cell INTEGER NOT NULL, problem INTEGER NOT NULL, rule TEXT NOT NULL, aggregate TEXT NOT NULL,
+    answer TEXT, correct INTEGER, confidence REAL NOT NULL, PRIMARY KEY (cell, problem, rule, aggregate)) WITHOUT ROWID;
+CREATE TABLE graphs (cell INTEGER NOT NULL, problem INTEGER NOT NULL, graph BLOB NOT NULL, PRIMARY KEY (cell, problem));
+"""
+_OF_A_SEARCH = ("results", "candidates", "votes", "graphs")
+
+
+class Place(NamedTuple):
+    """Where a result belongs: the numbers of its cell and its problem in the file."""
+
+    cell: int
+    problem: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is kept of one search: rows of the tables, by column."""
+
+    place: Place
+    row: dict[str, Any]
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+    votes: list[dict[str, Any]] = field(default_factory=list)
+    graph: bytes | None = None
+
+
+# -------------------------------------------------------------------------------------------------- what is kept
+
+
+def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Result:
+    """What to keep of a finished search. An environment that fails to compare or check makes that its error."""
+    graph = solution.graph
+    error, candidates = solution.error, []
+    try:
+        candidates = _candidates(graph)
+    except Exception as failure:
+        error = error or f"{type(failure).__name__}: {failure}"
+    known = solution.problem.answer is not None
+    row = {
+        "answer": _text(solution.answer),
+        "node": solution.node,
+        "correct": int(bool(solution.correct) and error is None) if known else None,
+        "confidence": solution.confidence,
+        "drawn": graph[graph.root]["drawn"],
+        "stopped": graph.info["stopped"],
+        "error": _text(error),
+        "plan": None if solution.plan is None else json.dumps(solution.plan),
+        **{name: solution.spent[name] for name in COSTS},
+    }
+    votes = [vote_row(candidates, vote) for vote in VOTES]
+    packed = zlib.compress(json.dumps(graph.to_json(), separators=(",", ":")).encode()) if with_graph else None
+    return Result(place, row, candidates, votes, packed)
+
+
+def failure_of(place: Place, error: str, known: bool) -> Result:
+    """The result of a search that nothing came back of; `known` is whether the problem has a gold answer."""
+    row: dict[str, Any] = dict.fromkeys(("answer", "node", "plan"))
+    row |= {"correct": 0 if known else None, "confidence": 0.0, "drawn": 0, "stopped": "error", "error": error}
+    return Result(place, row | dict.fromkeys(COSTS, 0.0), votes=[vote_row([], vote) for vote in VOTES])
+
+
+def _candidates(graph: SearchGraph) -> list[dict[str, Any]]:
+    environment, problem = graph.environment, graph.problem
+    firsts: list[Candidate] = []
+    verdicts: dict[str, int | None] = {}
+    rows = []
+    for candidate in graph.candidates():
+        answer = candidate.answer
+        first = next((each for each in firsts if environment.same(each.answer, answer)), None)
+        if first is None:
+            firsts.append(first := candidate)
+        if answer not in verdicts:
+            verdicts[answer] = None if problem.answer is None else int(environment.check(problem, answer))
+        rows.append(
+            {
+                "node": candidate.node,
+                "answer": _text(answer),
+                "same": first.node,
+                "correct": verdicts[answer],
+                "count": candidate.count,
+                "steps": json.dumps([_step(graph[node]) for node in graph.path(candidate.node)[1:]]),
+            }
+        )
+    return rows
+
+
+def _step(node: Mapping[str, Any]) -> dict[str, Any]:
+    step = {"text": node["text"], "tokens": node["length"], "score": node["score"]}
+    return step | {"observation": node["observation"]} if node["observation"] else step
+
+
+def _text(text: str | None) -> str | None:
+    """Text that a database can hold: half a surrogate pair becomes an escape."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
+
+
+def scores_of(candidate: Mapping[str, Any]) -> tuple[float, ...]:
+    """The step scores of a candidate's row; () when one step has none."""
+    scores = tuple(step["score"] for step in json.loads(candidate["steps"]))
+    return () if None in scores else scores
+
+
+def vote_row(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any]:
+    """The outcome of a vote over the rows of a search's candidates: no environment and no model is needed for it."""
+    ballots = [Candidate(str(each["same"]), scores_of(each), each["count"], each["node"]) for each in candidates]
+    row: dict[str, Any] = {"rule": vote.rule, "aggregate": vote.aggregate}
+    groups = tally(ballots, vote, operator.eq)
+    if not groups:
+        return row | {"answer": None, "correct": 0, "confidence": 0.0}
+    total = sum(group.weight for group in groups)
+    best = next(each for each in candidates if each["node"] == groups[0].best.node)
+    share = groups[0].weight / total if total else 0.0
+    return row | {"answer": best["answer"], "correct": best["correct"], "confidence": share}
+
+
+def about_this_run() -> dict[str, Any]:
+    """Versions, commit and machine, for the record."""
+    about: dict[str, Any] = {"python": platform.python_version(), "machine": platform.platform()}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            about[package] = importlib.metadata.version(package)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        told = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        about["commit"] = told.stdout.strip()
+    return about
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Which keys differ between two configurations, in words."""
+    keys = dict.fromkeys([*theirs, *ours])
+    return [
+        f"{key}: {json.dumps(theirs.get(key))} there, {json.dumps(ours.get(key))} now"
+        for key in keys
+        if theirs.get(key) != ours.get(key)
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- the file
+
+
+class StudyFile:
+    """A study's results. A context manager; open it for reading as it is, for writing with `for_writing`.
+
+    It can be read while it is written to, by any number of readers.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        RecipeError: when there is no such file, it is no study, or of another format.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise RecipeError(f"there is no file {str(path)!r}")
+        self._lock: int | None = None
+        self._run = 0
+        self._connect(f"{self.path.absolute().as_uri()}?mode=ro")
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def for_writing(
+        cls,
+        path: Path,
+        config: Mapping[str, Any],
+        cells: Sequence[Mapping[str, Any]],
+        problems: Mapping[str, tuple[Environment, Sequence[Problem]]],
+    ) -> StudyFile:
+        """Open a study's file to write results, and make it if there is none.
+
+        Args:
+            path: made, with its folder, if it does not exist.
+            config: what the results depend on; a file of another configuration is refused.
+            cells: their labels by axis.
+            problems: environments and their problems, by label.
+
+        Raises:
+            RecipeError: when the file belongs to another study, is none of ours, or is being written to.
+        """
+        file = cls.__new__(cls)
+        file.path, file._lock, file._run = path, None, 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file._take_lock()
+        try:
+            file._connect(path.absolute().as_uri())
+            file._open(config, cells, problems)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _connect(self, uri: str) -> None:
+        self._environments: dict[str, Environment] = {}
+        self.connection = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
+        self.connection.row_factory = sqlite3.Row
+
+    def _check(self) -> None:
+        try:
+            mark = self.connection.execute("PRAGMA application_id").fetchone()[0]
+            version = self.connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError:
+            mark = version = None
+        if mark != APPLICATION:
+            raise RecipeError(f"{self.path} is not a file of a study; give another file")
+        if version != FORMAT:
+            raise RecipeError(f"{self.path} has format {version}, this version reads {FORMAT}; give another file")
+
+    def _open(
+        self,
+        config: Mapping[str, Any],
+        cells: Sequence[Mapping[str, Any]],
+        problems: Mapping[str, tuple[Environment, Sequence[Problem]]],
+    ) -> None:
+        try:
+            new = not self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        except sqlite3.DatabaseError:
+            new = False
+        if not new:
+            self._check()
+            if self.fact("fingerprint") != fingerprint(config):
+                what = "; ".join(differences(self.config, json.loads(json.dumps(config))))
+                raise RecipeError(
+                    f"{self.path} belongs to another study ({what}); give another --out, or the same study to go on"
+                )
+        self.connection.execute("PRAGMA journal_mode = WAL")
+        self.connection.execute("PRAGMA synchronous = NORMAL")
+        with self._transaction():
+            if new:
+                self._make(config, cells, problems)
+            began, about = datetime.now(UTC).isoformat(timespec="seconds"), json.dumps(about_this_run())
+            cursor = self.connection.execute("INSERT INTO runs (began, about) VALUES (?, ?)", (began, about))
+            self._run = cursor.lastrowid or 0
+        self._forget("stopped = ?", (UNAVAILABLE,))
+
+    def _make(
+        self,
+        config: Mapping[str, Any],
+        cells: Sequence[Mapping[str, Any]],
+        problems: Mapping[str, tuple[Environment, Sequence[Problem]]],
+    ) -> None:
+        for statement in _SCHEMA.split(";"):
+            self.connection.execute(statement)
+        self.connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        self.connection.execute(f"PRAGMA user_version = {FORMAT}")
+        for key, value in (("config", json.dumps(config)), ("fingerprint", fingerprint(config))):
+            self._insert("study", {"key": key, "value": value})
+        for number, cell in enumerate(cells):
+            self._insert("cells", {"cell": number, **cell})
+        for label, (environment, drawn) in problems.items():
+            self._insert("environments", {"environment": label, "delimiter": environment.delimiter})
+            for problem in drawn:
+                self._insert(
+                    "problems",
+                    {
+                        "environment": label,
+                        "id": problem.id,
+                        "question": _text(problem.question),
+                        "answer": _text(problem.answer),
+                        "prompt": _text(environment.prompt(problem)),
+                        "meta": json.dumps(dict(problem.meta)),
+                    },
+                )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
+        places = ", ".join("?" * len(row))
+        self.connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})", tuple(row.values()))
+
+    def _take_lock(self) -> None:
+        """One writer at a time. The lock is a file beside ours: closing a database file would drop SQLite's own."""
+        name = self.path.with_name(self.path.name + ".lock")
+        while self._lock is None:
+            lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if name.exists() and os.path.samestat(os.fstat(lock), name.stat()):
+                    self._lock = lock
+            except OSError:
+                raise RecipeError(
+                    f"{self.path} is being written to by another run; wait for it or give another --out"
+                ) from None
+            finally:
+                if self._lock is None:  # taken, or removed by its last holder meanwhile
+                    os.close(lock)
+
+    # ------------------------------------------------------------------------------------------------------ writing
+
+    def write(self, result: Result) -> None:
+        """Add a result, whole or not at all."""
+        place = result.place._asdict()
+        with self._transaction():
+            self._insert("results", place | {"run": self._run} | result.row)
+            for each in result.candidates:
+                self._insert("candidates", place | each)
+            for each in result.votes:
+                self._insert("votes", place | each)
+            if result.graph is not None:
+                self._insert("graphs", place | {"graph": result.graph})
+
+    def forget_errors(self) -> int:
+        """Drop the results that failed, so that they are run again; returns how many there were."""
+        return self._forget("error IS NOT NULL")
+
+    def _forget(self, which: str, parameters: Sequence[Any] = ()) -> int:
+        failed = [tuple(row) for row in self.rows(f"SELECT cell, problem FROM results WHERE {which}", parameters)]
+        with self._transaction():
+            for table in _OF_A_SEARCH:
+                self.connection.executemany(f"DELETE FROM {table} WHERE cell = ? AND problem = ?", failed)
+        return len(failed)
+
+    def close(self) -> None:
+        """Close the file. The last writer leaves a single file, which can be read where nothing can be written."""
+        if hasattr(self, "connection"):
+            if self._run:
+                with contextlib.suppress(sqlite3.OperationalError):  # somebody reads
+                    self.connection.execute("PRAGMA journal_mode = DELETE")
+            self.connection.close()
+        if self._lock is not None:
+            self.path.with_name(self.path.name + ".lock").unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> StudyFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """What a query answers."""
+        return self.connection.execute(query, parameters).fetchall()
+
+    def fact(self, key: str) -> str:
+        """A fact of the table ``study``."""
+        value: str = self.rows("SELECT value FROM study WHERE key = ?", (key,))[0][0]
+        return value
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What was studied: the keys of the study's YAML file, and the digests of the weights."""
+        config: dict[str, Any] = json.loads(self.fact("config"))
+        return config
+
+    def cells(self) -> list[dict[str, Any]]:
+        """The cells in order, each with its labels."""
+        return [dict(row) for row in self.rows("SELECT * FROM cells ORDER BY cell")]
+
+    def problem_numbers(self) -> dict[tuple[str, str], int]:
+        """The number of each problem, by environment and id."""
+        return {(row["environment"], row["id"]): row["problem"] for row in self.rows("SELECT * FROM problems")}
+
+    def unavailable(self) -> list[str]:
+        """The errors of the searches whose model could not be reached; opened for writing anew, they are run again."""
+        return [row[0] for row in self.rows("SELECT error FROM results WHERE stopped = ?", (UNAVAILABLE,))]
+
+    def done(self) -> dict[Place, tuple[bool, bool]]:
+        """The places that have a result: whether it is right, and whether it failed."""
+        query = "SELECT cell, problem, correct, error IS NOT NULL FROM results"
+        return {Place(row[0], row[1]): (bool(row[2]), bool(row[3])) for row in self.rows(query)}
+
+    def total(self) -> int:
+        """How many results there will be."""
+        total: int = self.rows("SELECT count(*) FROM cells JOIN problems USING (environment)")[0][0]
+        return total
+
+    def results(self) -> list[dict[str, Any]]:
+        """All results with the labels of their cells and the problem's id, level and number, in order."""
+        query = """SELECT environment, policy, verifier, strategy, budget, seed, id,
+            json_extract(meta, '$.level') AS level, results.*
+            FROM results JOIN cells USING (cell) JOIN problems USING (problem, environment) ORDER BY cell, problem"""
+        return [dict(row) for row in self.rows(query)]
+
+    def candidates(self) -> Iterator[dict[str, Any]]:
+        """All candidates in order, their cells' and problems' numbers with them."""
+        return map(dict, self.connection.execute("SELECT * FROM candidates ORDER BY cell, problem, node"))
+
+    def votes(self) -> list[dict[str, Any]]:
+        """The outcome of every vote, in order."""
+        return [dict(row) for row in self.rows("SELECT * FROM votes ORDER BY cell, problem, rule, aggregate")]
+
+    def raw_graphs(self) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """The graphs as JSON, in order; no environment is needed to read them."""
+        cursor = self.connection.execute("SELECT cell, problem, graph FROM graphs ORDER BY cell, problem")
+        return ((Place(row[0], row[1]), json.loads(zlib.decompress(row[2]))) for row in cursor)
+
+    def environment(self, label: str) -> Environment:
+        """The environment of a label, as `load_environment` makes it, once."""
+        if label in self._environments:
+            return self._environments[label]
+        configs = self.config["environments"]
+        names = [each if isinstance(each, str) else each["name"] for each in configs]
+        for name, config in zip(names, configs, strict=True):
+            options = {} if isinstance(config, str) else {key: config[key] for key in config if key != "name"}
+            if label == " ".join([name, *(f"{key}={value}" for key, value in options.items())]):
+                self._environments[label] = load_environment(name, **options)
+                return self._environments[label]
+        raise ValueError(f"no environment {label!r}; allowed: {', '.join(names)}")
+
+    def graph(self, place: Place) -> SearchGraph:
+        """One search as a graph.
+
+        Raises:
+            KeyError: when there is none at that place.
+        """
+        query = """SELECT environment, graph FROM graphs JOIN cells USING (cell) WHERE cell = ? AND problem = ?"""
+        found = self.rows(query, place)
+        if not found:
+            raise KeyError(f"no graph of cell {place.cell} and problem {place.problem}")
+        environment = self.environment(found[0]["environment"])
+        return SearchGraph.from_json(json.loads(zlib.decompress(found[0]["graph"])), environment)

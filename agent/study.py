@@ -1,0 +1,447 @@
+"""Studies: policies x verifiers x environments x strategies x budgets x seeds, run through the engine into one file.
+
+A study is a YAML file (`Study`, read by `load_study`), its results are a SQLite file (`agent.store.StudyFile`).
+`run_study` runs what the file lacks, so that a run that was killed goes on and ends with the same results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from agent.graph import SearchGraph
+from agent.parts import NO_VERIFIER, counts_only, environment_of, make_strategy, strategy_of, weights_digest
+from agent.planner import METHODS
+from agent.recipe import Component, Recipe, RecipeError, choose, load_dataclass, override, parse_budget, read_config
+from agent.recipe import write_budget as budget_text
+from agent.solver import Solver, task
+from agent.store import Place, Result, StudyFile, result_of
+from agent.strategies import Greedy
+from envs.core import Environment, Problem, Split
+from verifiers.voting import Vote
+
+AXES = ("environment", "policy", "verifier", "strategy", "budget", "seed")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination that is measured."""
+
+    environment: Component
+    policy: Component
+    verifier: Component
+    strategy: Component
+    budget: str
+    seed: int
+
+    def labels(self) -> dict[str, Any]:
+        """What it is on each axis, JSON-ready, in the order of `AXES`."""
+        parts = (self.environment, self.policy, self.verifier, self.strategy)
+        return dict(zip(AXES, (*(part.label for part in parts), self.budget, self.seed), strict=True))
+
+
+@dataclass(frozen=True)
+class Study:
+    """What ``configs/studies/*.yaml`` may say. The cells are the product of the six axes, less what the rules drop.
+
+    Args:
+        environments, policies, verifiers: names, or mappings with a name and options.
+        strategies: names, or mappings with a name and knobs.
+        budgets: samples per problem, or texts such as ``samples=16,flops=1e12``.
+        seeds: of the samples.
+        only: rules, of which a cell must meet one (if there are any). A rule is a mapping from an axis in the singular
+            (``policy``, ``strategy``...) to a value or a list of them; a name stands for all its options. This says
+            which environment goes with which models.
+        exclude: rules, none of which a cell may meet.
+        split, n, problem_seed: which problems, of every environment.
+        vote: how answers are chosen, in strategies that use scores. Other votes are counted from the results.
+        temperature: of the samples.
+        graphs: whether the whole search graphs are kept; the candidates with their scores always are.
+    """
+
+    environments: tuple[Component, ...]
+    policies: tuple[Component, ...]
+    strategies: tuple[Component, ...]
+    budgets: tuple[int | float | str, ...]
+    verifiers: tuple[Component, ...] = (Component(NO_VERIFIER),)
+    seeds: tuple[int, ...] = (0,)
+    only: tuple[Mapping[str, Any], ...] = ()
+    exclude: tuple[Mapping[str, Any], ...] = ()
+    split: Split = "test"
+    n: int = 100
+    problem_seed: int = 0
+    vote: Vote = field(default_factory=Vote)
+    temperature: float = 1.0
+    graphs: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a study without cells, problems or temperature, and rules that match nothing."""
+        if self.n < 1 or self.temperature < 0:
+            raise ValueError(f"n is {self.n}, temperature {self.temperature:g}; at least 1 and 0 are needed")
+        for strategy in self.strategies:
+            choose(strategy.name, METHODS, "strategy")
+        for rule in (*self.only, *self.exclude):
+            self._check_rule(rule)
+        if not self.cells:
+            raise ValueError("no cell is left: every combination is excluded or asks for scores without a verifier")
+
+    @property
+    def axes(self) -> dict[str, Sequence[Any]]:
+        """The values on each axis, budgets in their shortest form."""
+        budgets = [budget_text(parse_budget(str(budget))) for budget in self.budgets]
+        values = (self.environments, self.policies, self.verifiers, self.strategies, budgets, self.seeds)
+        return dict(zip(AXES, values, strict=True))
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every combination once, in the order given, seeds varying fastest.
+
+        What a strategy does not depend on is no axis of its own: one that asks for no scores runs without a verifier,
+        greedy decoding at a budget of 1 and the first seed. One that asks for scores does not run without a verifier.
+        """
+        made: dict[tuple[Any, ...], Cell] = {}
+        for combination in product(*self.axes.values()):
+            cell = Cell(*combination)
+            met = [_matches(rule, cell) for rule in self.only]
+            if (met and not any(met)) or any(_matches(rule, cell) for rule in self.exclude):
+                continue
+            strategy = make_strategy(cell.strategy, parse_budget(cell.budget), self.vote, self.temperature)
+            verifier, budget, seed = cell.verifier, cell.budget, cell.seed
+            if counts_only(strategy):
+                verifier = Component(NO_VERIFIER)
+            elif verifier.name == NO_VERIFIER:
+                continue
+            if isinstance(strategy, Greedy):
+                budget, seed = "1", self.seeds[0]
+            cell = Cell(cell.environment, cell.policy, verifier, cell.strategy, budget, seed)
+            made.setdefault(tuple(cell.labels().values()), cell)
+        return list(made.values())
+
+    def _check_rule(self, rule: Mapping[str, Any]) -> None:
+        axes = self.axes
+        for key, wanted in rule.items():
+            axis = choose(key, AXES, "axis")
+            known = dict.fromkeys(name for value in axes[axis] for name in _names(value))
+            for each in _values(wanted):
+                choose(each, known, f"{axis} in a rule")
+
+    def recipe(self, cell: Cell) -> Recipe:
+        """A cell as a recipe."""
+        return Recipe(
+            cell.environment,
+            cell.policy,
+            cell.verifier,
+            cell.strategy,
+            parse_budget(cell.budget),
+            self.vote,
+            self.temperature,
+            cell.seed,
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """Everything that results depend on, JSON-ready: the keys of the YAML file and the digests of the weights."""
+        config: dict[str, Any] = {
+            key: [each.to_config() for each in getattr(self, key)]
+            for key in ("environments", "policies", "verifiers", "strategies")
+        }
+        config["budgets"] = self.axes["budget"]
+        for key in ("seeds", "only", "exclude"):
+            config[key] = list(getattr(self, key))
+        for key in ("split", "n", "problem_seed", "temperature", "graphs"):
+            config[key] = getattr(self, key)
+        config["vote"], weights = asdict(self.vote), {}
+        for cell in self.cells:
+            recipe = self.recipe(cell)
+            for kind, digest in weights_digest(recipe).items():
+                weights[getattr(recipe, kind).label] = digest
+        return config | {"weights": weights}
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """What a rule may call a value of an axis."""
+    return (value.name, value.label) if isinstance(value, Component) else (str(value),)
+
+
+def _values(wanted: object) -> list[str]:
+    """The values that a rule lists for an axis."""
+    listed = wanted if isinstance(wanted, list | tuple) else [wanted]
+    return [Component.from_config(each, "a rule").label if isinstance(each, Mapping) else str(each) for each in listed]
+
+
+def _matches(rule: Mapping[str, Any], cell: Cell) -> bool:
+    return all(set(_names(getattr(cell, axis))) & set(_values(wanted)) for axis, wanted in rule.items())
+
+
+def load_study(name: str, assignments: Iterable[str] = ()) -> Study:
+    """Read a study by name (``configs/studies/NAME.yaml``) or path, with overrides.
+
+    Raises:
+        RecipeError: when it cannot be read, or a key, a name, a knob or a rule is wrong.
+    """
+    mapping, where = read_config(name, "studies")
+    study = load_dataclass(Study, override(mapping, assignments), where)
+    for cell in study.cells:  # a wrong knob is better refused now than after an hour
+        strategy_of(study.recipe(cell))
+    return study
+
+
+def study_problems(study: Study) -> dict[str, tuple[Environment, Sequence[Problem]]]:
+    """The environments of a study, by label, with the problems that are drawn from each.
+
+    Raises:
+        RecipeError: when an environment has not so many.
+    """
+    drawn = {}
+    for cell in study.cells:
+        label = cell.environment.label
+        if label not in drawn:
+            environment = environment_of(study.recipe(cell))
+            try:
+                drawn[label] = environment, environment.problems(study.split, study.n, study.problem_seed)
+            except ValueError as error:
+                raise RecipeError(f"environment {label}: {error}") from None
+    return drawn
+
+
+# --------------------------------------------------------------------------------------------------------- progress
+
+
+@dataclass
+class Progress:
+    """Where a study stands, for whoever shows it.
+
+    Args:
+        cells_done, cells: combinations that are complete, and all.
+        done, total: problems finished over all cells, those of earlier runs included, and all.
+        correct: how many of those done are right.
+        errors: how many failed.
+        tokens: policy tokens that this run has generated, in searches still open too.
+        fraction: of the whole work that is done, in sample-equivalents, searches still open included.
+        fresh: the part of `fraction` that this run did, in `seconds`.
+    """
+
+    cells_done: int = 0
+    cells: int = 0
+    done: int = 0
+    total: int = 0
+    correct: int = 0
+    errors: int = 0
+    tokens: int = 0
+    fraction: float = 0.0
+    fresh: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds left at the rate of this run; None while there is too little to tell."""
+        if self.fresh < 0.01 or self.seconds < 1.0:
+            return None
+        return (1 - self.fraction) * self.seconds / self.fresh
+
+
+class Tracker:
+    """Keeps a `Progress` up to date, the searches that are still open included.
+
+    Args:
+        budgets: of each cell, as texts.
+        n: problems of each cell.
+        finished: (cell, right, failed) of each result that there is already.
+        tell: called a few times a second.
+    """
+
+    def __init__(
+        self,
+        budgets: Sequence[str],
+        n: Sequence[int],
+        finished: Iterable[tuple[int, bool, bool]],
+        tell: Callable[[Progress], None],
+    ) -> None:
+        weights = [parse_budget(budget).samples or 1.0 for budget in budgets]
+        whole = sum(weight * each for weight, each in zip(weights, n, strict=True)) or 1.0
+        self.shares = [weight / whole for weight in weights]  # of one problem in the whole work
+        self.left = list(n)
+        self.tell = tell
+        self.progress = Progress(cells=len(budgets), total=sum(n))
+        self.open: dict[str, tuple[int, SearchGraph]] = {}
+        self.tokens: dict[int, list[int]] = {}  # generated per finished search, by cell
+        self.settled = 0.0
+        for cell, right, failed in finished:
+            self._settle(cell, right, failed)
+        self.before = self.settled
+        self.started = self.told = time.monotonic()
+
+    def watch(self, cell: int) -> Callable[[SearchGraph], None]:
+        """What is called with a growing graph of a cell."""
+
+        def look(graph: SearchGraph) -> None:
+            self.open[graph.scope] = cell, graph
+            if time.monotonic() - self.told > 0.25:
+                self._tell()
+
+        return look
+
+    def finish(self, result: Result, scope: str = "") -> None:
+        """A search is over and its result is safe."""
+        self.open.pop(scope, None)
+        self.tokens.setdefault(result.place.cell, []).append(result.row["generated"])
+        self._settle(result.place.cell, bool(result.row["correct"]), result.row["error"] is not None)
+        if time.monotonic() - self.told > 0.1 or self.progress.done == self.progress.total:
+            self._tell()
+
+    def _settle(self, cell: int, right: bool, failed: bool) -> None:
+        self.left[cell] -= 1
+        self.settled += self.shares[cell]
+        self.progress.done += 1
+        self.progress.correct += right
+        self.progress.errors += failed
+
+    def _tell(self) -> None:
+        part = 0.0
+        for cell, graph in self.open.values():
+            known = self.tokens.get(cell)
+            if known and (typical := sum(known) / len(known)):
+                part += self.shares[cell] * min(0.95, graph.generated / typical)
+        progress = self.progress
+        progress.cells_done = self.left.count(0)
+        progress.tokens = sum(map(sum, self.tokens.values())) + sum(graph.generated for _, graph in self.open.values())
+        progress.fraction = min(1.0, self.settled + part)
+        progress.fresh = progress.fraction - self.before
+        self.told = time.monotonic()
+        progress.seconds = self.told - self.started
+        self.tell(progress)
+
+
+# ---------------------------------------------------------------------------------------------------------- running
+
+
+def shared_models(study: Study) -> Iterator[tuple[Recipe, list[int]]]:
+    """The cells, by number, that one engine can run: a recipe that names the models, and those that use no others.
+
+    Cells without a verifier join the first that have one with the same policy.
+    """
+    groups: dict[tuple[str, str], dict[str, list[int]]] = {}
+    cells = study.cells
+    for number, cell in enumerate(cells):
+        by_verifier = groups.setdefault((cell.environment.label, cell.policy.label), {})
+        by_verifier.setdefault(cell.verifier.label, []).append(number)
+    for by_verifier in groups.values():
+        if NO_VERIFIER in by_verifier and len(by_verifier) > 1:
+            free = by_verifier.pop(NO_VERIFIER)
+            first = next(iter(by_verifier))
+            by_verifier[first] = sorted(free + by_verifier[first])
+        for label, numbers in by_verifier.items():
+            named = next(number for number in numbers if cells[number].verifier.label == label)
+            yield study.recipe(cells[named]), numbers
+
+
+def search_all(
+    study: Study,
+    solver: Solver,
+    wanted: Iterable[tuple[Place, Problem]],
+    concurrency: int,
+    watch: Callable[[int], Callable[[SearchGraph], None] | None] = lambda cell: None,
+) -> Iterator[tuple[Result, str]]:
+    """Run searches of many cells in one engine; yields each result with the scope of its search.
+
+    A search that was stopped yields nothing: it has no result.
+    """
+    cells = study.cells
+    recipes = [study.recipe(cell) for cell in cells]
+    strategies = [strategy_of(recipe) for recipe in recipes]
+
+    def tasks() -> Iterator[Any]:
+        for place, problem in wanted:
+            recipe, cell = recipes[place.cell], place.cell
+            facts: dict[str, Any] = {"place": [place.cell, place.problem]}
+            if recipe.verifier.name == NO_VERIFIER:
+                facts["verifier"] = None
+            yield task(problem, strategies[cell], recipe.budget, recipe.seed, watch(cell), facts)
+
+    for solution in solver.run(tasks(), concurrency):
+        if solution.graph.info["stopped"] != "stopped":
+            place = Place(*solution.graph.info.pop("place"))
+            yield result_of(place, solution, study.graphs), solution.graph.scope
+
+
+Problems = Mapping[str, tuple[Environment, Sequence[Problem]]]  # of `study_problems`
+
+
+def track(study: Study, file: StudyFile, problems: Problems, tell: Callable[[Progress], None]) -> Tracker:
+    """A tracker that knows what the file has."""
+    return Tracker(
+        [cell.budget for cell in study.cells],
+        [len(problems[cell.environment.label][1]) for cell in study.cells],
+        [(place.cell, right, failed) for place, (right, failed) in file.done().items()],
+        tell,
+    )
+
+
+def lacking(study: Study, file: StudyFile, problems: Problems) -> Iterator[tuple[Recipe, list[tuple[Place, Problem]]]]:
+    """What a file lacks, by the models that it needs (`shared_models`)."""
+    numbers, done = file.problem_numbers(), file.done()
+    for recipe, cells in shared_models(study):
+        label = recipe.environment.label
+        places = [
+            (Place(cell, numbers[label, problem.id]), problem) for cell in cells for problem in problems[label][1]
+        ]
+        if wanted := [(place, problem) for place, problem in places if place not in done]:
+            yield recipe, wanted
+
+
+def run_study(
+    study: Study,
+    file: StudyFile,
+    problems: Problems,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    concurrency: int = 64,
+    on_solver: Callable[[Solver], None] = lambda solver: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run what a file of results lacks, and write it.
+
+    A search that fails is recorded with its error and counts as wrong. When the solver is stopped, what has finished
+    is in the file and the searches that were open are not.
+
+    Args:
+        study: what to measure.
+        file: opened for writing for the same study.
+        problems: of `study_problems`.
+        on_progress: called a few times a second, in this thread.
+        concurrency: searches open at once.
+        on_solver: called with the solver at work, so that it can be stopped.
+        stopped: whether to end.
+    """
+    tracker = track(study, file, problems, on_progress)
+    for recipe, wanted in lacking(study, file, problems):
+        if stopped():
+            return
+        solver = Solver.from_recipe(recipe, problems[recipe.environment.label][0])
+        on_solver(solver)
+        try:
+            for result, scope in search_all(study, solver, wanted, concurrency, tracker.watch):
+                file.write(result)
+                tracker.finish(result, scope)
+                if stopped():
+                    return
+        finally:
+            solver.close()
+
+
+def measure(study: Study, path: Path, concurrency: int = 64) -> None:
+    """Run a study, or what its file of results lacks; `agent.store.StudyFile` then reads the file.
+
+    Raises:
+        RecipeError: when the file belongs to another study, or a part cannot be loaded.
+    """
+    problems = study_problems(study)
+    with open_study(study, path, problems) as file:
+        run_study(study, file, problems, concurrency=concurrency)
+
+
+def open_study(study: Study, path: Path, problems: Problems) -> StudyFile:
+    """The file of a study, for writing; see `StudyFile.for_writing`."""
+    return StudyFile.for_writing(path, study.to_config(), [cell.labels() for cell in study.cells], problems)
