@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from agent.graph import SearchGraph
@@ -22,12 +23,14 @@ Search = Generator[Request, Proposed | Scored, T]
 
 def sample_seeds(graph: SearchGraph, node: int, first: int, count: int) -> tuple[int, ...]:
     """The seeds of samples at a node: 64 bits each of a hash of the run's seed, problem, steps and sample's index."""
-    texts = "\x1f".join(graph.state(node).texts)
+    start = graph.start(node)
+    attempts = (*(tuple(step.text for step in attempt) for attempt in start.attempts), start.texts)
+    texts = "\x1d".join("\x1f".join(attempt) for attempt in attempts)
     text = f"{graph.seed}\x1e{graph.problem.id}\x1e{texts}\x1e"
-    start = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    begun = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
     seeds = []
     for index in range(first, first + count):
-        whole = start.copy()
+        whole = begun.copy()
         whole.update(str(index).encode())
         seeds.append(int.from_bytes(whole.digest(), "big"))
     return tuple(seeds)
@@ -45,7 +48,7 @@ def propose(
 
     Args:
         graph: of this search.
-        nodes: running nodes to go on from.
+        nodes: running nodes to go on from, or terminated ones to revise.
         n: samples for each node, or for each its own number.
         temperature: 0 is greedy.
         max_steps: steps per sample; None goes on to the end.
@@ -63,7 +66,7 @@ def propose(
     for node, count in zip(nodes, counts, strict=True):
         seeds.append(sample_seeds(graph, node, drawn[node], count))
         drawn[node] += count
-    reply = yield Propose(tuple(graph.state(node) for node in nodes), tuple(seeds), temperature, max_steps, graph.scope)
+    reply = yield Propose(tuple(graph.start(node) for node in nodes), tuple(seeds), temperature, max_steps, graph.scope)
     if not isinstance(reply, Proposed):
         raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
     if (given := [len(samples) for samples in reply.samples]) != counts:
@@ -82,7 +85,8 @@ def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> 
     """The aggregated step scores of nodes, asking the verifier only for those that have none yet."""
     lacking = [node for node in dict.fromkeys(nodes) if node != graph.root and not graph.scores(node)]
     if lacking:
-        reply = yield Score(tuple(graph.state(node) for node in lacking), graph.scope)
+        states = (replace(graph.state(node), attempts=()) for node in lacking)  # a verifier judges an attempt by itself
+        reply = yield Score(tuple(states), graph.scope)
         if not isinstance(reply, Scored):
             raise TypeError(f"a Score request was answered with {type(reply).__name__}")
         for node, scores in zip(lacking, reply.scores, strict=True):

@@ -48,6 +48,19 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Revise:
+    """Learn from attempts of the policy that training starts from (`policies.revising`), not from worked solutions.
+
+    Args:
+        problems: of the train split.
+        samples: attempts at each.
+    """
+
+    problems: int = 4000
+    samples: int = 16
+
+
+@dataclass(frozen=True)
 class PolicyRecipe:
     """What ``configs/train-policy-*.yaml`` may say.
 
@@ -61,6 +74,7 @@ class PolicyRecipe:
         adam_lr: peak learning rate of embeddings and norms (AdamW).
         curriculum: stages of environment options; each holds until its fraction of the tokens has been seen.
         start: policy (name or folder) whose weights and tokenizer it goes on from; its sizes are then that one's.
+        revise: train a reviser, from `start`.
         seed: of the weights and the data.
     """
 
@@ -73,7 +87,12 @@ class PolicyRecipe:
     adam_lr: float = 0.002
     curriculum: tuple[Stage, ...] = ()
     start: str | None = None
+    revise: Revise | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.revise is not None and self.start is None:
+            raise ValueError(f"{self.name}: a reviser learns from the attempts of a policy to start from; give start")
 
     def options(self, fraction: float) -> Mapping[str, Any]:
         """The environment's options at a fraction of the run; after the last stage, none."""
@@ -148,20 +167,40 @@ def examples(
     ]
 
 
+def revisions(
+    revise: Revise, environment: Environment, start: Path, path: Path, seed: int
+) -> Callable[[Environment, int], list[Example]]:
+    """Sample a policy's attempts, or read them where that was done, and return what makes a part's examples of them."""
+    from policies.lab import LabPolicy
+    from policies.revising import collect, trajectories
+
+    policy = LabPolicy(start, environment, device="cpu")
+    problems = environment.problems("train", revise.problems, seed=seed)
+    pool = collect(environment, policy, problems, revise.samples, seed, path)
+    policy.close()
+    end = min(policy.model.config.end)
+
+    def make(environment: Environment, part: int) -> list[Example]:
+        rng = random.Random(f"revise/{seed}/{part}")
+        return [Example(*each) for each in trajectories(environment, policy.tokens, end, pool, CHUNK, rng)]
+
+    return make
+
+
 def batches(
     recipe: PolicyRecipe,
     load: Callable[..., Environment],
-    tokenizer: PreTrainedTokenizerFast,
+    make: Callable[[Environment, int], list[Example]],
     progress: dict[str, Any],
 ) -> Iterator[list[Example]]:
-    """Batches without end, from where `progress` says, which they keep up to date.
+    """Batches without end of what `make` gives for each part, from where `progress` says, which they keep up to date.
 
     They are made of a part of `CHUNK` examples at a time: sorted by length, so that there is little padding, cut, and
     put in random order. The curriculum's stage of a part is that of its beginning.
     """
     while True:
         options = recipe.options(progress["part_began"] / recipe.tokens)
-        pool = examples(load(**options), tokenizer, CHUNK, recipe.seed, progress["part"])
+        pool = make(load(**options), progress["part"])
         made: list[list[Example]] = [[]]
         for example in sorted(pool, key=lambda example: len(example.ids)):
             if (len(made[-1]) + 1) * len(example.ids) > recipe.batch_tokens and made[-1]:
@@ -217,7 +256,7 @@ def train_policy(
         TypeError: when the environment cannot write worked solutions.
     """
     environment = load()
-    if not isinstance(environment, Demonstrator):
+    if recipe.revise is None and not isinstance(environment, Demonstrator):
         raise TypeError(f"environment {environment.name!r} has no `demonstrate` method to learn from")
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -229,6 +268,13 @@ def train_policy(
         tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
         model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True).to(device)
         before = json.loads((start / "training.json").read_text())["tokens_seen"]
+    if recipe.revise is None or start is None:
+
+        def make(environment: Environment, part: int) -> list[Example]:
+            return examples(environment, tokenizer, CHUNK, recipe.seed, part)
+
+    else:
+        make = revisions(recipe.revise, environment, start, folder / "attempts.jsonl", recipe.seed)
     model.train()
     optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
     record: dict[str, Any] = {"recipe": asdict(recipe), "parameters": model.num_parameters()}
@@ -239,7 +285,7 @@ def train_policy(
         progress = load_checkpoint(checkpoint, model, optimizers)
         logger.info("going on from {:,} tokens", progress["tokens"])
     last_saved, started = time.monotonic(), time.monotonic() - progress["seconds"]
-    for batch in batches(recipe, load, tokenizer, progress):
+    for batch in batches(recipe, load, make, progress):
         if progress["tokens"] >= recipe.tokens:
             break
         loss = loss_of(model, batch, torch.device(device))
