@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from agent.budget import Budget, Meter
     from agent.engine import Engine, Task
     from agent.graph import SearchGraph
-    from agent.planner import METHODS, Calibration, Planner
+    from agent.planner import METHODS, Planner
+    from agent.plans import Calibration
     from agent.search import Request, Search, propose, score
     from agent.solver import Solution, Solver, SolverError
-    from agent.strategies import STRATEGIES, Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Strategy
+    from agent.strategies import STRATEGIES, Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Revision, Strategy
 
 __all__ = [
     "METHODS",
@@ -33,6 +34,7 @@ __all__ = [
     "Meter",
     "Planner",
     "Request",
+    "Revision",
     "Search",
     "SearchGraph",
     "Solution",
@@ -44,7 +46,7 @@ __all__ = [
     "score",
 ]
 
-_HOMES = ("budget", "search", "graph", "engine", "strategies", "planner", "solver")
+_HOMES = ("budget", "search", "graph", "engine", "strategies", "plans", "planner", "solver")
 
 
 def __getattr__(name: str) -> Any:

@@ -49,6 +49,8 @@ class Evaluation:
         split: of the environment's problems.
         n: how many problems.
         problem_seed: which problems; the seed of the samples is the recipe's.
+        total_budget: that all problems of a cell share, in samples or FLOPs; a cell's own budget is then the most that
+            one problem gets.
     """
 
     recipe: Recipe
@@ -57,6 +59,7 @@ class Evaluation:
     split: Split = "test"
     n: int = 200
     problem_seed: int = 0
+    total_budget: str | None = None
 
     @property
     def cells(self) -> list[Cell]:
@@ -76,6 +79,7 @@ class Evaluation:
             "split": self.split,
             "n": self.n,
             "problem_seed": self.problem_seed,
+            **({"total_budget": self.total_budget} if self.total_budget else {}),
         }
 
 
@@ -136,13 +140,14 @@ class ResultsFile:
             )
         return rows
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Add a row: write it and wait until it is on the disk."""
-        self._write(row)
-        self.rows.append(row)
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Add rows: write them and wait until they are on the disk."""
+        self._write(*rows)
+        self.rows += rows
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+    def _write(self, *rows: Mapping[str, Any]) -> None:
+        lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows]
+        self._file.write("".join(lines).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -236,7 +241,8 @@ def evaluate(
     """Run what is missing in a file of results, one cell after the other, and append it.
 
     A search that fails is recorded with its error and counts as wrong. When the solver is stopped, what has finished
-    is in the file and the searches that were open are not.
+    is in the file and the searches that were open are not. The problems of a cell that share a total budget are one
+    piece of work: they go into the file together, when the last is over, or not at all.
 
     Args:
         evaluation: what to measure.
@@ -247,23 +253,35 @@ def evaluate(
         stopped: whether to end; asked after each result.
     """
     problems = solver.environment.problems(evaluation.split, evaluation.n, evaluation.problem_seed)
+    total = None if evaluation.total_budget is None else parse_budget(evaluation.total_budget)
     tracker = _Tracker(evaluation, len(problems), results.rows, on_progress)
     done = {(row["cell"], row["problem"]) for row in results.rows}
     for cell in evaluation.cells:
         if stopped():
             return
         missing = [problem for problem in problems if (cell.name, problem.id) not in done]
+        if total is not None and len(missing) < len(problems):
+            if missing:
+                raise RecipeError(
+                    f"{results.path} was cut in the middle of {cell.name}, whose problems share a budget, so that it"
+                    " cannot go on; give another --out"
+                )
+            continue
         before = max((row["elapsed"] for row in results.rows if row["cell"] == cell.name), default=0.0)
         started = time.monotonic()
         recipe = replace(evaluation.recipe, strategy=cell.strategy, budget=parse_budget(cell.budget))
         tracker.enter(cell)
+        rows = []
         for solution in solver.solve_many(
-            missing, strategy_of(recipe), recipe.budget, recipe.seed, tracker.watch, concurrency
+            missing, strategy_of(recipe), recipe.budget, recipe.seed, tracker.watch, concurrency, total
         ):
             if stopped():
                 return
             row = result_row(cell, solution) | {"elapsed": round(before + time.monotonic() - started, 3)}
-            results.append(row)
+            rows.append(row)
+            if total is None or len(rows) == len(problems):
+                results.append(*rows)
+                rows.clear()
             tracker.finish(solution, row)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from agent.graph import SearchGraph
@@ -16,9 +16,51 @@ from policies.core import Propose, Proposed
 from verifiers.core import Score, Scored
 from verifiers.voting import Aggregate, aggregate
 
-Request = Propose | Score
 T = TypeVar("T")
-Search = Generator[Request, Proposed | Scored, T]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to go on with a search, as it is expected to turn out.
+
+    Args:
+        gain: by how much the probability of a right answer rises.
+        samples: sample-equivalents that it takes.
+        flops: that it takes, as `agent.budget.Meter.cost` counts them.
+    """
+
+    gain: float
+    samples: float
+    flops: float
+
+    def worth(self, price: float) -> float:
+        """The gain, less what it costs at a price of a FLOP in probability."""
+        return self.gain - price * self.flops
+
+
+def best_way(ways: Sequence[Way], price: float) -> int | None:
+    """The index of the way that is worth most, the first of equals; None when none is worth more than nothing."""
+    best = max(range(len(ways)), key=lambda i: (ways[i].worth(price), -i), default=None)
+    return best if best is not None and ways[best].worth(price) > 0 else None
+
+
+@dataclass(frozen=True)
+class Bid:
+    """A search that shares a budget with others asks which way it may go on (`agent.allocation`)."""
+
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The reply to a bid: the index of a way to go on, or None, which ends the search."""
+
+    way: int | None
+
+
+Request = Propose | Score | Bid
+Reply = Proposed | Scored | Granted
+Search = Generator[Request, Reply, T]
 
 
 def sample_seeds(graph: SearchGraph, node: int, first: int, count: int) -> tuple[int, ...]:
@@ -92,3 +134,11 @@ def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> 
         for node, scores in zip(lacking, reply.scores, strict=True):
             graph.set_scores(node, scores)
     return [aggregate(graph.scores(node), how) for node in nodes]
+
+
+def bid(ways: Sequence[Way]) -> Search[int | None]:
+    """Ask which way to go on, if any, where a budget is shared; see `Bid`."""
+    reply = yield Bid(tuple(ways))
+    if not isinstance(reply, Granted):
+        raise TypeError(f"a Bid was answered with {type(reply).__name__}")
+    return reply.way

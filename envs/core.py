@@ -225,9 +225,8 @@ def revision_prompt(prompt: str, attempts: Sequence[str]) -> str:
     """A prompt for models that follow instructions: the attempts, numbered, and then the problem once more."""
     shown = "\n\n".join(f"Attempt {i}:\n{attempt.strip()}" for i, attempt in enumerate(attempts, 1))
     return (
-        f"Below is a problem, earlier attempts at it, and the problem again. The attempts may be wrong: find out where, "
-        f"and then solve the problem afresh, step by step, in the same form.\n\n{prompt.strip()}\n\n{shown}\n\n"
-        f"{prompt}"
+        "Below is a problem, earlier attempts at it, and the problem again. The attempts may be wrong: find out where, "
+        f"then solve the problem afresh, step by step, in the same form.\n\n{prompt.strip()}\n\n{shown}\n\n{prompt}"
     )
 
 

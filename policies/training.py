@@ -167,6 +167,11 @@ def examples(
     ]
 
 
+def solutions(tokenizer: PreTrainedTokenizerFast, seed: int) -> Callable[[Environment, int], list[Example]]:
+    """What makes a part's examples of worked solutions."""
+    return lambda environment, part: examples(environment, tokenizer, CHUNK, seed, part)
+
+
 def revisions(
     revise: Revise, environment: Environment, start: Path, path: Path, seed: int
 ) -> Callable[[Environment, int], list[Example]]:
@@ -269,10 +274,7 @@ def train_policy(
         model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True).to(device)
         before = json.loads((start / "training.json").read_text())["tokens_seen"]
     if recipe.revise is None or start is None:
-
-        def make(environment: Environment, part: int) -> list[Example]:
-            return examples(environment, tokenizer, CHUNK, recipe.seed, part)
-
+        make = solutions(tokenizer, recipe.seed)
     else:
         make = revisions(recipe.revise, environment, start, folder / "attempts.jsonl", recipe.seed)
     model.train()

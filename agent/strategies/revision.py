@@ -45,7 +45,7 @@ class Revision:
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
-        """n attempts."""
+        """A search of n attempts."""
         return cls(n=n, **knobs)
 
     def search(self, graph: SearchGraph) -> Search[None]:
