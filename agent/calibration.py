@@ -50,7 +50,7 @@ MOVES = (
     Move("beam", 12, {"branch": 4}),
     Move("mcts", 12),
 )
-PRICES = (0.0, 0.0003, 0.001, 0.002, 0.004, 0.008)  # in probability per scored sample
+PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
 _MARGIN = 0.01  # Best-of-N, the simplest, stays unless another is better by more than this
 _TOLERANCE = 0.003  # of accuracy, that a higher price may lose
 _MIDDLING = 0.001  # of the prices
