@@ -87,8 +87,10 @@ def run_on_ray(
         stopped: whether to end; batches that are out are then lost, and run again by the next run.
 
     Raises:
-        RecipeError: when there is no cluster at the address.
+        RecipeError: when there is no cluster at the address, or the problems of a cell share a budget.
     """
+    if study.total_budget is not None:
+        raise RecipeError("a total budget is allocated in one process; run such a study without --ray")
     ours = not ray.is_initialized()
     if ours:
         try:

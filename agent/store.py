@@ -40,7 +40,7 @@ from typing import Any, NamedTuple, get_args
 
 from agent.engine import UNAVAILABLE
 from agent.graph import SearchGraph
-from agent.recipe import RecipeError, fingerprint
+from agent.recipe import RecipeError, differences, fingerprint
 from agent.solver import Solution
 from envs.core import Environment, Problem
 from envs.registry import load_environment
@@ -202,16 +202,6 @@ def about_this_run() -> dict[str, Any]:
         )
         about["commit"] = told.stdout.strip()
     return about
-
-
-def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """Which keys differ between two configurations, in words."""
-    keys = dict.fromkeys([*theirs, *ours])
-    return [
-        f"{key}: {json.dumps(theirs.get(key))} there, {json.dumps(ours.get(key))} now"
-        for key in keys
-        if theirs.get(key) != ours.get(key)
-    ]
 
 
 # ------------------------------------------------------------------------------------------------------- the file
@@ -378,28 +368,33 @@ class StudyFile:
 
     # ------------------------------------------------------------------------------------------------------ writing
 
-    def write(self, result: Result) -> None:
-        """Add a result, whole or not at all."""
-        place = result.place._asdict()
+    def write(self, *results: Result) -> None:
+        """Add results, all of them or none, in place of what is there."""
         with self._transaction():
-            self._insert("results", place | {"run": self._run} | result.row)
-            for each in result.candidates:
-                self._insert("candidates", place | each)
-            for each in result.votes:
-                self._insert("votes", place | each)
-            if result.graph is not None:
-                self._insert("graphs", place | {"graph": result.graph})
+            for result in results:
+                self._remove([result.place])
+                place = result.place._asdict()
+                self._insert("results", place | {"run": self._run} | result.row)
+                for each in result.candidates:
+                    self._insert("candidates", place | each)
+                for each in result.votes:
+                    self._insert("votes", place | each)
+                if result.graph is not None:
+                    self._insert("graphs", place | {"graph": result.graph})
 
     def forget_errors(self) -> int:
         """Drop the results that failed, so that they are run again; returns how many there were."""
         return self._forget("error IS NOT NULL")
 
     def _forget(self, which: str, parameters: Sequence[Any] = ()) -> int:
-        failed = [tuple(row) for row in self.rows(f"SELECT cell, problem FROM results WHERE {which}", parameters)]
+        failed = [Place(*row) for row in self.rows(f"SELECT cell, problem FROM results WHERE {which}", parameters)]
         with self._transaction():
-            for table in _OF_A_SEARCH:
-                self.connection.executemany(f"DELETE FROM {table} WHERE cell = ? AND problem = ?", failed)
+            self._remove(failed)
         return len(failed)
+
+    def _remove(self, places: Sequence[Place]) -> None:
+        for table in _OF_A_SEARCH:
+            self.connection.executemany(f"DELETE FROM {table} WHERE cell = ? AND problem = ?", places)
 
     def close(self) -> None:
         """Close the file. The last writer leaves a single file, which can be read where nothing can be written."""

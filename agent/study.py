@@ -61,6 +61,8 @@ class Study:
         vote: how answers are chosen, in strategies that use scores. Other votes are counted from the results.
         temperature: of the samples.
         graphs: whether the whole search graphs are kept; the candidates with their scores always are.
+        total_budget: that the problems of a cell share, in samples or FLOPs (`agent.allocation`); the cell's own budget
+            is then the most that one problem gets.
     """
 
     environments: tuple[Component, ...]
@@ -77,6 +79,7 @@ class Study:
     vote: Vote = field(default_factory=Vote)
     temperature: float = 1.0
     graphs: bool = True
+    total_budget: int | float | str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a study without cells, problems or temperature, and rules that match nothing."""
@@ -153,6 +156,8 @@ class Study:
             config[key] = list(getattr(self, key))
         for key in ("split", "n", "problem_seed", "temperature", "graphs"):
             config[key] = getattr(self, key)
+        if self.total_budget is not None:
+            config["total_budget"] = str(self.total_budget)
         config["vote"], weights = asdict(self.vote), {}
         for cell in self.cells:
             recipe = self.recipe(cell)
@@ -341,17 +346,23 @@ def shared_models(study: Study) -> Iterator[tuple[Recipe, list[int]]]:
 def search_all(
     study: Study,
     solver: Solver,
-    wanted: Iterable[tuple[Place, Problem]],
+    wanted: Sequence[tuple[Place, Problem]],
     concurrency: int,
     watch: Callable[[int], Callable[[SearchGraph], None] | None] = lambda cell: None,
 ) -> Iterator[tuple[Result, str]]:
     """Run searches of many cells in one engine; yields each result with the scope of its search.
 
     A search that was stopped yields nothing: it has no result.
+
+    Raises:
+        RecipeError: the problems share a budget, and the strategy is none that can.
     """
-    cells = study.cells
-    recipes = [study.recipe(cell) for cell in cells]
+    recipes = [study.recipe(cell) for cell in study.cells]
     strategies = [strategy_of(recipe) for recipe in recipes]
+    allocation = None
+    if study.total_budget is not None:  # all of them are of one cell, then
+        cell = wanted[0][0].cell
+        allocation, strategies[cell] = solver.allocation(parse_budget(str(study.total_budget)), strategies[cell])
 
     def tasks() -> Iterator[Any]:
         for place, problem in wanted:
@@ -361,7 +372,7 @@ def search_all(
                 facts["verifier"] = None
             yield task(problem, strategies[cell], recipe.budget, recipe.seed, watch(cell), facts)
 
-    for solution in solver.run(tasks(), concurrency):
+    for solution in solver.run(tasks(), concurrency, allocation):
         if solution.graph.info["stopped"] != "stopped":
             place = Place(*solution.graph.info.pop("place"))
             yield result_of(place, solution, study.graphs), solution.graph.scope
@@ -381,15 +392,22 @@ def track(study: Study, file: StudyFile, problems: Problems, tell: Callable[[Pro
 
 
 def lacking(study: Study, file: StudyFile, problems: Problems) -> Iterator[tuple[Recipe, list[tuple[Place, Problem]]]]:
-    """What a file lacks, by the models that it needs (`shared_models`)."""
+    """What a file lacks, by the models that it needs (`shared_models`).
+
+    Problems that share a budget are one piece of work: all of a cell, or none.
+    """
     numbers, done = file.problem_numbers(), file.done()
+    together = study.total_budget is not None
     for recipe, cells in shared_models(study):
         label = recipe.environment.label
         places = [
-            (Place(cell, numbers[label, problem.id]), problem) for cell in cells for problem in problems[label][1]
+            [(Place(cell, numbers[label, problem.id]), problem) for problem in problems[label][1]] for cell in cells
         ]
-        if wanted := [(place, problem) for place, problem in places if place not in done]:
-            yield recipe, wanted
+        wanted = [[each for each in cell if together or each[0] not in done] for cell in places]
+        wanted = [cell for cell in wanted if not {place for place, _ in cell} <= done.keys()]
+        for group in wanted if together else [[each for cell in wanted for each in cell]]:
+            if group:
+                yield recipe, group
 
 
 def run_study(
@@ -404,7 +422,8 @@ def run_study(
     """Run what a file of results lacks, and write it.
 
     A search that fails is recorded with its error and counts as wrong. When the solver is stopped, what has finished
-    is in the file and the searches that were open are not.
+    is in the file and the searches that were open are not; where the problems of a cell share a budget, they go into
+    the file together, when the last is over.
 
     Args:
         study: what to measure.
@@ -421,9 +440,13 @@ def run_study(
             return
         solver = Solver.from_recipe(recipe, problems[recipe.environment.label][0])
         on_solver(solver)
+        results: list[Result] = []
         try:
             for result, scope in search_all(study, solver, wanted, concurrency, tracker.watch):
-                file.write(result)
+                results.append(result)
+                if study.total_budget is None or len(results) == len(wanted):
+                    file.write(*results)
+                    results.clear()
                 tracker.finish(result, scope)
                 if stopped():
                     return

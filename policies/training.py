@@ -49,6 +49,19 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Revise:
+    """Learn from attempts of the policy that training starts from (`policies.revising`), not from worked solutions.
+
+    Args:
+        problems: of the train split.
+        samples: attempts at each.
+    """
+
+    problems: int = 4000
+    samples: int = 16
+
+
+@dataclass(frozen=True)
 class PolicyRecipe:
     """What ``configs/train-policy-*.yaml`` may say.
 
@@ -63,6 +76,7 @@ class PolicyRecipe:
         curriculum: stages of environment options; each holds until its fraction of the tokens has been seen.
         start: policy (name or folder) whose weights and tokenizer it goes on from, widened to `architecture` if that
             is given.
+        revise: train a reviser, from `start`.
         seed: of the weights and the data.
     """
 
@@ -75,7 +89,12 @@ class PolicyRecipe:
     adam_lr: float = 0.002
     curriculum: tuple[Stage, ...] = ()
     start: str | None = None
+    revise: Revise | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.revise is not None and self.start is None:
+            raise ValueError(f"{self.name}: a reviser learns from the attempts of a policy to start from; give start")
 
     def options(self, fraction: float) -> Mapping[str, Any]:
         """The environment's options at a fraction of the run; after the last stage, none."""
@@ -136,6 +155,10 @@ class Example:
     start: int
 
 
+Make = Callable[[Environment, int], list[Example]]
+"""What makes the examples of a part, given the environment as the curriculum has it then, and the part's number."""
+
+
 def examples(
     environment: Environment, tokenizer: PreTrainedTokenizerFast, n: int, seed: int, part: int
 ) -> list[Example]:
@@ -148,15 +171,19 @@ def examples(
     return encode(list(zip(prompts, solutions, strict=True)), tokenizer)
 
 
-def found(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, seed: int, part: int) -> list[Example]:
-    """The next `CHUNK` of prompts and solutions that are there already: all, in a new order, again and again."""
-    chosen: list[tuple[str, str]] = []
-    for at in range(part * CHUNK, (part + 1) * CHUNK):
-        epoch, place = divmod(at, len(texts))
-        if not place or not chosen:
-            order = random.Random(f"found/{seed}/{epoch}").sample(range(len(texts)), len(texts))
-        chosen.append(texts[order[place]])
-    return encode(chosen, tokenizer)
+def found(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, seed: int) -> Make:
+    """What makes a part's examples of texts that are there already: all, in a new order, again and again."""
+
+    def make(environment: Environment, part: int) -> list[Example]:
+        chosen: list[tuple[str, str]] = []
+        for at in range(part * CHUNK, (part + 1) * CHUNK):
+            epoch, place = divmod(at, len(texts))
+            if not place or not chosen:
+                order = random.Random(f"found/{seed}/{epoch}").sample(range(len(texts)), len(texts))
+            chosen.append(texts[order[place]])
+        return encode(chosen, tokenizer)
+
+    return make
 
 
 def encode(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
@@ -171,10 +198,33 @@ def encode(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast)
     ]
 
 
+def solutions(tokenizer: PreTrainedTokenizerFast, seed: int) -> Make:
+    """What makes a part's examples of worked solutions."""
+    return lambda environment, part: examples(environment, tokenizer, CHUNK, seed, part)
+
+
+def revisions(revise: Revise, environment: Environment, start: Path, path: Path, seed: int) -> Make:
+    """Sample a policy's attempts, or read them where that was done, and return what makes a part's examples of them."""
+    from policies.lab import LabPolicy
+    from policies.revising import collect, trajectories
+
+    policy = LabPolicy(start, environment, device="cpu")
+    problems = environment.problems("train", revise.problems, seed=seed)
+    pool = collect(environment, policy, problems, revise.samples, seed, path)
+    policy.close()
+    end = min(policy.model.config.end)
+
+    def make(environment: Environment, part: int) -> list[Example]:
+        rng = random.Random(f"revise/{seed}/{part}")
+        return [Example(*each) for each in trajectories(environment, policy.tokens, end, pool, CHUNK, rng)]
+
+    return make
+
+
 def batches(
     recipe: PolicyRecipe,
     load: Callable[..., Environment],
-    make: Callable[[Environment, int], list[Example]],
+    make: Make,
     progress: dict[str, Any],
 ) -> Iterator[list[Example]]:
     """Batches without end of what `make` gives for each part, from where `progress` says, which they keep up to date.
@@ -242,7 +292,7 @@ def train_policy(
         TypeError: when the environment cannot write worked solutions.
     """
     environment = load()
-    if not texts and not isinstance(environment, Demonstrator):
+    if recipe.revise is None and not texts and not isinstance(environment, Demonstrator):
         raise TypeError(f"environment {environment.name!r} has no `demonstrate` method to learn from")
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -257,11 +307,12 @@ def train_policy(
             model = widen(model, configuration(recipe.architecture, tokenizer))
         before = json.loads((start / "training.json").read_text())["tokens_seen"]
 
-    def make(environment: Environment, part: int) -> list[Example]:
-        if texts:
-            return found(texts, tokenizer, recipe.seed, part)
-        return examples(environment, tokenizer, CHUNK, recipe.seed, part)
-
+    if recipe.revise is not None and start is not None:
+        make = revisions(recipe.revise, environment, start, folder / "attempts.jsonl", recipe.seed)
+    elif texts:
+        make = found(texts, tokenizer, recipe.seed)
+    else:
+        make = solutions(tokenizer, recipe.seed)
     model.to(device).train()
     optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
     record: dict[str, Any] = {"recipe": asdict(recipe), "parameters": model.num_parameters()}
