@@ -12,9 +12,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from agent.budget import Budget
 from agent.graph import SearchGraph
 from agent.parts import NO_VERIFIER, counts_only, environment_of, make_strategy, strategy_of, weights_digest
-from agent.planner import METHODS
 from agent.progress import Progress, Tracker
 from agent.recipe import Component, Recipe, RecipeError, choose, load_dataclass, override, parse_budget, read_config
 from agent.recipe import write_budget as budget_text
@@ -83,7 +83,7 @@ class Study:
         if self.n < 1 or self.temperature < 0:
             raise ValueError(f"n is {self.n}, temperature {self.temperature:g}; at least 1 and 0 are needed")
         for strategy in self.strategies:
-            choose(strategy.name, METHODS, "strategy")
+            make_strategy(strategy, Budget(samples=1), self.vote, self.temperature)
         for rule in (*self.only, *self.exclude):
             self._check_rule(rule)
         if not self.cells:
