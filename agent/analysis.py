@@ -80,7 +80,7 @@ def table(file: StudyFile, baseline: str | None = None) -> pd.DataFrame:
             row["flops"] = row["policy_flops"] + row["verifier_flops"]
             if "difference" in line:
                 row |= dict(zip(("difference", "difference_low", "difference_high"), line["difference"], strict=True))
-                row["versus"] = line["versus"]["strategy"]
+                row["versus"] = line["versus"]
             made.append(row)
     return pd.DataFrame(made)
 

@@ -7,6 +7,7 @@ over, and its batch is searched again. Every machine needs Stepwell installed, a
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ import ray
 from loguru import logger
 from ray.exceptions import RayActorError
 
+from agent.progress import Progress
 from agent.recipe import RecipeError
 from agent.solver import Solver
 from agent.store import Place, Result, StudyFile, failure_of
-from agent.study import Problems, Progress, Study, lacking, search_all, shared_models, study_problems, track
+from agent.study import Problems, Study, lacking, search_all, shared_models, study_problems, track
 from envs.core import Problem
 
 _DEATHS = 3  # of actors on a batch before it is halved; a single problem is then given up
@@ -94,7 +96,7 @@ def run_on_ray(
     ours = not ray.is_initialized()
     if ours:
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=None)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RecipeError(f"no Ray cluster at {address!r}: {error}") from None
     try:

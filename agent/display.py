@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.graph import SearchGraph
+from agent.progress import Progress as StudyProgress
 from agent.solver import Solution, leader
-from agent.study import Progress as StudyProgress
 
 _BARS = " ▁▂▃▄▅▆▇█"
 FRAME = 0.08  # seconds between two drawings of a growing tree
@@ -335,7 +335,7 @@ class _Eta(ProgressColumn):
 
 
 class ProgressLine:
-    """The progress bar of a study: a context manager to be called with each `agent.study.Progress`.
+    """The progress bar of a study: a context manager to be called with each `agent.progress.Progress`.
 
     Where the terminal cannot redraw, a line is printed every ten seconds.
     """
@@ -419,7 +419,7 @@ def _setup_view(
         f" {config['n']} problems, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
     )
     levels = sorted({level for line in lines for level in line["levels"]})
-    compared = next((line["versus"]["strategy"] for line in lines if "versus" in line), None)
+    compared = next((line["versus"] for line in lines if "versus" in line), None)
     right = _columns(box, "right", "95 %", *(f"level {level}" if len(levels) <= 6 else level for level in levels))
     headers = ("samples", "policy tokens", "verifier tokens", "FLOP", "seconds")
     cost = _columns(box, *headers, *([f"versus {compared}"] if compared else []))

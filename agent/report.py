@@ -42,20 +42,21 @@ def summarize(
     """One JSON-ready summary per line of the table, in the order of the cells.
 
     Accuracy is the mean over problems of their mean over seeds; intervals treat the seeds of a problem as one cluster.
-    ``difference`` is the paired difference to the baseline strategy in the same environment with the same policy: at
-    the same verifier and budget where it was run with them, and for the baseline's own lines at its first budget.
+    ``difference`` is the paired difference to the line that has the baseline's value on one axis and is the same
+    elsewhere. For strategies, verifier and budget are the same where the baseline was run with them, and the baseline's
+    own lines are compared with its first budget.
 
     Args:
         file: of the study.
         rows: `StudyFile.results`, or some of them, or `revoted` ones; all if not given.
-        baseline: label of a strategy; the first of the study if not given.
+        baseline: label of a strategy, or ``AXIS=LABEL``, e.g. ``policy=arithmetic-s``; the first strategy of the study
+            if not given.
 
     Raises:
-        RecipeError: when there is no such strategy in the study.
+        RecipeError: when there is no such axis or label in the study.
     """
     cells = file.cells()
-    strategies = list(dict.fromkeys(cell["strategy"] for cell in cells))
-    baseline = strategies[0] if baseline is None else choose(baseline, strategies, "strategy")
+    axis, value = _read_baseline(baseline, cells)
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {_key(cell): [] for cell in cells}
     for row in file.results() if rows is None else rows:
         groups[_key(row)].append(row)
@@ -78,10 +79,10 @@ def summarize(
                 for name in COSTS
             },
         }
-        other = _baseline(labels, baseline, list(groups))
+        other = _baseline(labels, axis, value, list(groups))
         if other is not None and other != key:
             summary["difference"] = paired_difference(means[other], means[key])
-            summary["versus"] = dict(zip(GROUP, other, strict=True))
+            summary["versus"] = value
         summaries.append(summary)
     return summaries
 
@@ -108,19 +109,29 @@ def _by_level(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _baseline(labels: Mapping[str, str], strategy: str, keys: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """What a line is compared with."""
-    same = [dict(zip(GROUP, key, strict=True)) for key in keys]
-    same = [
-        each
-        for each in same
-        if (each["environment"], each["policy"], each["strategy"])
-        == (labels["environment"], labels["policy"], strategy)
-    ]
-    own = labels["strategy"] == strategy  # what the baseline gains by a larger budget
-    for axis in ("verifier",) if own else ("verifier", "budget"):
-        same = [each for each in same if each[axis] == labels[axis]] or same
-    return tuple(same[0].values()) if same else None
+def _read_baseline(text: str | None, cells: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The axis and the label of a baseline."""
+    if text is None:
+        return "strategy", cells[0]["strategy"]
+    axis, equals, label = text.partition("=")
+    if not equals or " " in axis:  # 'beam branch=2' is a strategy
+        axis, label = "strategy", text
+    choose(axis, GROUP, "axis")
+    return axis, choose(label, dict.fromkeys(cell[axis] for cell in cells), axis)
+
+
+def _baseline(
+    labels: Mapping[str, str], axis: str, value: str, keys: Sequence[tuple[str, ...]]
+) -> tuple[str, ...] | None:
+    """What a line is compared with: the same in all but the axis, as far as there is such a line."""
+    must = [each for each in ("environment", "policy", "strategy") if each != axis]
+    lines = [dict(zip(GROUP, key, strict=True)) for key in keys]
+    lines = [line for line in lines if line[axis] == value and all(line[each] == labels[each] for each in must)]
+    own = axis == "strategy" and labels[axis] == value
+    for each in ("verifier",) if own else ("verifier", "budget"):
+        if each != axis:
+            lines = [line for line in lines if line[each] == labels[each]] or lines
+    return tuple(lines[0].values()) if lines else None
 
 
 def vote_table(file: StudyFile) -> list[tuple[str, dict[tuple[str, str], float]]]:

@@ -6,16 +6,16 @@ A study is a YAML file (`Study`, read by `load_study`), its results are a SQLite
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from agent.budget import Budget
 from agent.graph import SearchGraph
 from agent.parts import NO_VERIFIER, counts_only, environment_of, make_strategy, strategy_of, weights_digest
-from agent.planner import METHODS
+from agent.progress import Progress, Tracker
 from agent.recipe import Component, Recipe, RecipeError, choose, load_dataclass, override, parse_budget, read_config
 from agent.recipe import write_budget as budget_text
 from agent.solver import Solver, task
@@ -86,7 +86,7 @@ class Study:
         if self.n < 1 or self.temperature < 0:
             raise ValueError(f"n is {self.n}, temperature {self.temperature:g}; at least 1 and 0 are needed")
         for strategy in self.strategies:
-            choose(strategy.name, METHODS, "strategy")
+            make_strategy(strategy, Budget(samples=1), self.vote, self.temperature)
         for rule in (*self.only, *self.exclude):
             self._check_rule(rule)
         if not self.cells:
@@ -210,114 +210,6 @@ def study_problems(study: Study) -> dict[str, tuple[Environment, Sequence[Proble
             except ValueError as error:
                 raise RecipeError(f"environment {label}: {error}") from None
     return drawn
-
-
-# --------------------------------------------------------------------------------------------------------- progress
-
-
-@dataclass
-class Progress:
-    """Where a study stands, for whoever shows it.
-
-    Args:
-        cells_done, cells: combinations that are complete, and all.
-        done, total: problems finished over all cells, those of earlier runs included, and all.
-        correct: how many of those done are right.
-        errors: how many failed.
-        tokens: policy tokens that this run has generated, in searches still open too.
-        fraction: of the whole work that is done, in sample-equivalents, searches still open included.
-        fresh: the part of `fraction` that this run did, in `seconds`.
-    """
-
-    cells_done: int = 0
-    cells: int = 0
-    done: int = 0
-    total: int = 0
-    correct: int = 0
-    errors: int = 0
-    tokens: int = 0
-    fraction: float = 0.0
-    fresh: float = 0.0
-    seconds: float = 0.0
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds left at the rate of this run; None while there is too little to tell."""
-        if self.fresh < 0.01 or self.seconds < 1.0:
-            return None
-        return (1 - self.fraction) * self.seconds / self.fresh
-
-
-class Tracker:
-    """Keeps a `Progress` up to date, the searches that are still open included.
-
-    Args:
-        budgets: of each cell, as texts.
-        n: problems of each cell.
-        finished: (cell, right, failed) of each result that there is already.
-        tell: called a few times a second.
-    """
-
-    def __init__(
-        self,
-        budgets: Sequence[str],
-        n: Sequence[int],
-        finished: Iterable[tuple[int, bool, bool]],
-        tell: Callable[[Progress], None],
-    ) -> None:
-        weights = [parse_budget(budget).samples or 1.0 for budget in budgets]
-        whole = sum(weight * each for weight, each in zip(weights, n, strict=True)) or 1.0
-        self.shares = [weight / whole for weight in weights]  # of one problem in the whole work
-        self.left = list(n)
-        self.tell = tell
-        self.progress = Progress(cells=len(budgets), total=sum(n))
-        self.open: dict[str, tuple[int, SearchGraph]] = {}
-        self.tokens: dict[int, list[int]] = {}  # generated per finished search, by cell
-        self.settled = 0.0
-        for cell, right, failed in finished:
-            self._settle(cell, right, failed)
-        self.before = self.settled
-        self.started = self.told = time.monotonic()
-
-    def watch(self, cell: int) -> Callable[[SearchGraph], None]:
-        """What is called with a growing graph of a cell."""
-
-        def look(graph: SearchGraph) -> None:
-            self.open[graph.scope] = cell, graph
-            if time.monotonic() - self.told > 0.25:
-                self._tell()
-
-        return look
-
-    def finish(self, result: Result, scope: str = "") -> None:
-        """A search is over and its result is safe."""
-        self.open.pop(scope, None)
-        self.tokens.setdefault(result.place.cell, []).append(result.row["generated"])
-        self._settle(result.place.cell, bool(result.row["correct"]), result.row["error"] is not None)
-        if time.monotonic() - self.told > 0.1 or self.progress.done == self.progress.total:
-            self._tell()
-
-    def _settle(self, cell: int, right: bool, failed: bool) -> None:
-        self.left[cell] -= 1
-        self.settled += self.shares[cell]
-        self.progress.done += 1
-        self.progress.correct += right
-        self.progress.errors += failed
-
-    def _tell(self) -> None:
-        part = 0.0
-        for cell, graph in self.open.values():
-            known = self.tokens.get(cell)
-            if known and (typical := sum(known) / len(known)):
-                part += self.shares[cell] * min(0.95, graph.generated / typical)
-        progress = self.progress
-        progress.cells_done = self.left.count(0)
-        progress.tokens = sum(map(sum, self.tokens.values())) + sum(graph.generated for _, graph in self.open.values())
-        progress.fraction = min(1.0, self.settled + part)
-        progress.fresh = progress.fraction - self.before
-        self.told = time.monotonic()
-        progress.seconds = self.told - self.started
-        self.tell(progress)
 
 
 # ---------------------------------------------------------------------------------------------------------- running

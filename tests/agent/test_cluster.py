@@ -1,5 +1,6 @@
 """A study on a cluster of two nodes, on this machine: the results of one machine, and those when a worker is killed."""
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ pytest.importorskip("ray", reason="ray is not installed (extra: ray)")
 import ray
 
 from agent.cluster import _after_death, _Batch, run_on_ray
+from agent.progress import Progress
 from agent.recipe import Component
 from agent.store import VOTES, Place, StudyFile, failure_of
-from agent.study import Progress, Study, measure, open_study, study_problems
+from agent.study import Study, measure, open_study, study_problems
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of ray's own
 
@@ -40,7 +42,7 @@ def cluster() -> Iterator[Any]:
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         made.add_node(num_cpus=1)
         made.wait_for_nodes()
-        ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
         yield made
         ray.shutdown()
         made.shutdown()

@@ -18,11 +18,12 @@ import pytest
 
 from agent.cli import main
 from agent.export import right_solutions
+from agent.progress import Progress
 from agent.recipe import Component, RecipeError
 from agent.report import revoted, summarize
 from agent.solver import Solver
 from agent.store import VOTES, StudyFile, scores_of
-from agent.study import Progress, Study, load_study, measure, open_study, run_study, shared_models, study_problems
+from agent.study import Study, load_study, measure, open_study, run_study, shared_models, study_problems
 from policies.core import Propose
 from policies.scripted import ScriptedPolicy
 from verifiers.voting import Vote
@@ -214,10 +215,22 @@ def test_lines_pool_seeds_and_compare_with_the_baseline(toy: Path) -> None:
         ]
         assert "difference" not in lines[0]
         assert lines[2]["difference"][0] == pytest.approx(lines[2]["accuracy"] - lines[0]["accuracy"])
-        assert lines[2]["versus"]["verifier"] == "none"
-        assert summarize(file, baseline="best-of-n")[0]["versus"]["strategy"] == "best-of-n"
-        with pytest.raises(RecipeError, match="unknown strategy 'beams'"):
-            summarize(file, baseline="beams")
+        assert lines[2]["versus"] == "majority"
+        assert summarize(file, baseline="best-of-n")[0]["versus"] == "best-of-n"
+        assert summarize(file, baseline="strategy=beam branch=2")[0]["versus"] == "beam branch=2"
+        assert "difference" not in summarize(file, baseline="policy=scripted")[2]  # it is its own
+        for wrong, message in (("beams", "unknown strategy 'beams'"), ("polcy=a", "unknown axis 'polcy'")):
+            with pytest.raises(RecipeError, match=message):
+                summarize(file, baseline=wrong)
+
+
+def test_policies_are_compared_line_by_line(tmp_path: Path) -> None:
+    policies = (Component("scripted"), Component("scripted", {"delay": 0.0}))
+    measure(replace(TOY, policies=policies, seeds=(0,), budgets=(2, 4), n=3), tmp_path / "toy.sqlite")
+    with StudyFile(tmp_path / "toy.sqlite") as file:
+        lines = summarize(file, baseline="policy=scripted")
+    assert ["difference" in line for line in lines] == [False] * 6 + [True] * 6
+    assert all(line["difference"][0] == 0 for line in lines[6:])  # they are the same policy
 
 
 # -------------------------------------------------------------------------------------------------------- failures

@@ -14,6 +14,7 @@ from envs.core import render
 from envs.optim import Optimizers, load_checkpoint, orthogonalize, save_checkpoint
 from policies import training
 from policies.lab import LabPolicy
+from policies.tokenizer import build_tokenizer
 from policies.training import Architecture, PolicyRecipe, Stage, train_policy
 
 RECIPE = PolicyRecipe(
@@ -112,7 +113,7 @@ def test_solutions_that_are_there_are_learnt_in_passes_over_all_of_them(
 ) -> None:
     monkeypatch.setattr(training, "CHUNK", 4)
     texts = [(f"{number} + 1\n", f"{number} + 1 = {number + 1}\n#### {number + 1}") for number in range(10, 16)]
-    tokenizer = training.build_tokenizer([before + after for before, after in texts])
+    tokenizer = build_tokenizer([before + after for before, after in texts])
     seen = [tokenizer.decode(example.ids) for part in range(3) for example in training.found(texts, tokenizer, 0, part)]
     assert len(seen) == 12
     assert len(set(seen[:6])) == len(set(seen[6:])) == 6  # each pass has each once
