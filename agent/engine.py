@@ -108,7 +108,8 @@ class Engine:
         """Run searches, at most `concurrency` at once, and yield each graph when its search is over.
 
         ``graph.info`` then holds ``answer``, ``confidence``, ``node`` (the chosen trajectory), ``spent``, ``stopped``
-        and, when something raised, ``error``; the other searches go on. ``stopped`` is then ``error``, or ``unavailable``
+        and, when something raised, ``error``; the other searches go on. ``stopped`` is then ``error``, or
+        ``unavailable``
         where trying again later may help: a model could not be reached.
 
         Args:
