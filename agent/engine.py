@@ -94,6 +94,7 @@ class Engine:
         self.environment = guard(environment)
         self.policy = Stepwise(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
+        self._thinks = bool(getattr(policy, "thinks", False))
         self._stopping = threading.Event()
         self._tickets = 0
         self._warned = False
@@ -109,8 +110,7 @@ class Engine:
 
         ``graph.info`` then holds ``answer``, ``confidence``, ``node`` (the chosen trajectory), ``spent``, ``stopped``
         and, when something raised, ``error``; the other searches go on. ``stopped`` is then ``error``, or
-        ``unavailable``
-        where trying again later may help: a model could not be reached.
+        ``unavailable`` where trying again later may help: a model could not be reached.
 
         Args:
             tasks: what to run.
@@ -285,6 +285,7 @@ class Engine:
         graph.info |= {
             "policy": self.policy.name,
             "policy_parameters": self.policy.parameters,
+            **({"policy_thinks": True} if self._thinks else {}),
             "verifier": None if self.verifier is None else self.verifier.name,
             **task.info,
         }

@@ -88,7 +88,8 @@ class Planner:
         if (why := self.settled(graph, calibration, probe, left)) is not None:
             reasons.append(why)
             return
-        choice, why = calibration.choose(difficulty, self.n, graph.info.get("policy_parameters", 0))
+        parameters, thinks = graph.info.get("policy_parameters", 0), graph.info.get("policy_thinks", False)
+        choice, why = calibration.choose(difficulty, self.n, parameters, thinks)
         reasons.append(f"{choice.strategy} for the other {left}: {why}")
         plan |= {"strategy": choice.strategy, "knobs": dict(choice.knobs)}
         if choice.strategy == "best-of-n":

@@ -173,11 +173,13 @@ class Calibration:
         """Estimated probability that the leading answer is right; without a fit it is never enough to stop."""
         return logistic(self.confidence, probe.confidence_features()) if self.confidence else 0.0
 
-    def choose(self, difficulty: Difficulty, budget: float, parameters: int) -> tuple[Choice, str]:
+    def choose(
+        self, difficulty: Difficulty, budget: float, parameters: int, thinks: bool = False
+    ) -> tuple[Choice, str]:
         """What to do for a difficulty, and why: the fitted table at the nearest budget, else the papers' rules."""
         row = self.table.get(difficulty)
         if not row:
-            return papers_rule(difficulty, parameters)
+            return papers_rule(difficulty, parameters, thinks)
         known = nearest_budget(row, budget)
         return row[known], f"fitted best for {difficulty} problems at a budget of {known} with this policy and verifier"
 
@@ -244,8 +246,13 @@ def calibration_of(environment: str, policy: str, verifier: str) -> Calibration:
     return Calibration(policy, verifier, environment)
 
 
-def papers_rule(difficulty: Difficulty, parameters: int) -> tuple[Choice, str]:
-    """Liu et al. 2025, section 4: by difficulty and policy size. Unknown sizes (0) count as small."""
+def papers_rule(difficulty: Difficulty, parameters: int, thinks: bool = False) -> tuple[Choice, str]:
+    """Liu et al. 2025, section 4: by difficulty and policy size. Unknown sizes (0) count as small.
+
+    A model that thinks before it answers has searched before its first step: whole solutions are what to sample.
+    """
+    if thinks:
+        return Choice("best-of-n"), "policies that think before they answer do their own search: whole solutions"
     billions = parameters / 1e9
     if billions > 32:
         return Choice("best-of-n"), "policies above 32B do best with Best-of-N (Liu et al. 2025)"
