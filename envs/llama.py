@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -110,6 +110,24 @@ class ModelConfig:
         )
 
 
+class Decoder(Protocol):
+    """What `Cache` and `Prefixes` need of a model: `Llama`, or another one that lets them do its attention.
+
+    Attributes:
+        config: the sizes that keys and values are laid out by.
+        device: where it runs.
+        dtype: of keys and values.
+    """
+
+    config: Any
+    device: torch.device
+    dtype: torch.dtype
+
+    def run(self, keys: Rows | Pages, ids: Tensor, positions: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Run new tokens through the model, as `Llama.run` does."""
+        ...
+
+
 @dataclass(frozen=True)
 class _Layer:
     """Matrices of one layer, (in, out), the norms' weights folded in."""
@@ -130,6 +148,8 @@ class Llama:
     Raises:
         UnsupportedModel: see `ModelConfig.read`.
     """
+
+    dtype = torch.float32
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.config = config = ModelConfig.read(folder)
@@ -208,8 +228,8 @@ class Cache:
     Rows and length grow by doubling as `reserve` asks; what was written is kept.
     """
 
-    def __init__(self, model: Llama) -> None:
-        self.config, self.device = model.config, model.device
+    def __init__(self, model: Decoder) -> None:
+        self.config, self.device, self.dtype = model.config, model.device, model.dtype
         self.rows, self.length = 0, 0
         self.data = torch.empty(0)
 
@@ -222,7 +242,9 @@ class Cache:
         self.rows = self.rows if rows <= self.rows else max(ROWS, 1 << (rows - 1).bit_length())
         self.length = self.length if length <= self.length else max(2 * BLOCK, 1 << (length - 1).bit_length())
         shape = (config.layers, self.rows, self.length, 2 * config.kv_heads * config.head_dim)
-        self.data = torch.zeros(shape, device=self.device)  # zeros: what is masked must still be a number
+        self.data = torch.zeros(
+            shape, dtype=self.dtype, device=self.device
+        )  # zeros: what is masked must still be a number
         if before[0]:
             self.data[:, : before[0], : before[1]] = old
 
@@ -244,17 +266,19 @@ class Rows:
         self.config, self.cache, self.rows = cache.config, cache, len(start)
         self.end = _up(end, BLOCK)
         self.places = torch.arange(self.rows, device=start.device), start
+        self._masks: dict[int | None, Tensor] = {}
 
-    @cached_property
-    def _mask(self) -> Tensor:
-        return _mask(self.places[1][:, None], self.end)
+    def attend(self, layer: int, query: Tensor, new: Tensor, window: int | None = None) -> Tensor:
+        """Write new keys and values, (rows, 2 x kv heads x d); mix values for queries and give them their shape.
 
-    def attend(self, layer: int, query: Tensor, new: Tensor) -> Tensor:
-        """Write new keys and values, (rows, 2 x kv heads x d); mix values for queries and give them their shape."""
+        Keys further back than a window, if there is one, are not seen.
+        """
         config, data = self.config, self.cache.data[layer]
+        if window not in self._masks:
+            self._masks[window] = _mask(self.places[1][:, None], self.end, data.dtype, window)
         data[self.places] = new
         query = query.view(self.rows, config.kv_heads, config.heads // config.kv_heads, config.head_dim)
-        return _attend(config, query, data[: self.rows, : self.end], self._mask).reshape(self.rows, -1)
+        return _attend(config, query, data[: self.rows, : self.end], self._masks[window]).reshape(self.rows, -1)
 
 
 class Pages:
@@ -270,45 +294,55 @@ class Pages:
     """
 
     def __init__(
-        self, config: ModelConfig, pool: Tensor, places: Tensor, table: Tensor, index: Tensor, start: Tensor, new: int
+        self, config: Any, pool: Tensor, places: Tensor, table: Tensor, index: Tensor, start: Tensor, new: int
     ) -> None:
         self.config, self.pool, self.places, self.table, self.index = config, pool, places, table, index
         self.start, self.new = start, new
+        self._masks: dict[int | None, Tensor] = {}
 
-    @cached_property
-    def _mask(self) -> Tensor:
-        positions = self.start[:, None] + torch.arange(self.new, device=self.start.device)
-        return _mask(positions, self.table.shape[1]).repeat_interleave(self.config.heads // self.config.kv_heads, 2)
+    def _mask(self, window: int | None) -> Tensor:
+        if window not in self._masks:
+            positions = self.start[:, None] + torch.arange(self.new, device=self.start.device)
+            mask = _mask(positions, self.table.shape[1], self.pool.dtype, window)
+            self._masks[window] = mask.repeat_interleave(self.config.heads // self.config.kv_heads, 2)
+        return self._masks[window]
 
     @cached_property
     def _grid(self) -> Tensor:
         """Queries, zero where there are none."""
         config = self.config
-        return torch.zeros(len(self.table) * self.new, config.heads * config.head_dim, device=self.pool.device)
+        width = config.heads * config.head_dim
+        return torch.zeros(len(self.table) * self.new, width, dtype=self.pool.dtype, device=self.pool.device)
 
-    def attend(self, layer: int, query: Tensor, new: Tensor) -> Tensor:
-        """Write new keys and values, (tokens, 2 x kv heads x d); mix values for queries and give them their shape."""
+    def attend(self, layer: int, query: Tensor, new: Tensor, window: int | None = None) -> Tensor:
+        """Write new keys and values, (tokens, 2 x kv heads x d); mix values for queries and give them their shape.
+
+        Keys further back than a window, if there is one, are not seen.
+        """
         config, pool, (rows, end) = self.config, self.pool[layer], self.table.shape
         heads, width, group = config.kv_heads, config.head_dim, config.heads // config.kv_heads
         pool[self.places] = new
         self._grid[self.index] = query
         spread = self._grid.view(rows, self.new, heads, group, width).transpose(1, 2)
         kept = pool.index_select(0, self.table.view(-1)).view(rows, end, -1)
-        mixed = _attend(config, spread.reshape(rows, heads, self.new * group, width), kept, self._mask)
+        mixed = _attend(config, spread.reshape(rows, heads, self.new * group, width), kept, self._mask(window))
         mixed = mixed.view(rows, heads, self.new, group * width).transpose(1, 2)
         return mixed.reshape(rows * self.new, -1)[self.index]
 
 
-def _attend(config: ModelConfig, query: Tensor, kept: Tensor, mask: Tensor) -> Tensor:
+def _attend(config: Any, query: Tensor, kept: Tensor, mask: Tensor) -> Tensor:
     """Attention of (rows, kv heads, queries, d) to (rows, end, 2 x kv heads x d)."""
     keys, values = kept.view(*kept.shape[:2], 2, config.kv_heads, config.head_dim).permute(2, 0, 3, 1, 4)
     return scaled_dot_product_attention(query, keys, values, attn_mask=mask)
 
 
-def _mask(positions: Tensor, end: int) -> Tensor:
-    """What hides the keys that come after (rows, new) positions: (rows, 1, new, end)."""
-    hidden = torch.arange(end, device=positions.device) > positions[:, None, :, None]
-    return torch.zeros(hidden.shape, device=positions.device).masked_fill_(hidden, -torch.inf)
+def _mask(positions: Tensor, end: int, dtype: torch.dtype, window: int | None) -> Tensor:
+    """What hides the keys after (rows, new) positions, and those a window or more before: (rows, 1, new, end)."""
+    keys, own = torch.arange(end, device=positions.device), positions[:, None, :, None]
+    hidden = keys > own
+    if window is not None:
+        hidden |= keys <= own - window
+    return torch.zeros(hidden.shape, dtype=dtype, device=positions.device).masked_fill_(hidden, -torch.inf)
 
 
 def _up(count: int, multiple: int) -> int:
@@ -382,7 +416,7 @@ class Prefix:
     ids: Ids
     before: Prefix | None
     slots: NDArray[np.int64]
-    note: float = float("nan")
+    note: Any = None
     kept: bool = field(default=True, init=False)
     after: int = field(default=0, init=False)  # kept prefixes that go on from this one
 
@@ -427,11 +461,12 @@ class Prefixes:
         limit: bytes.
     """
 
-    def __init__(self, model: Llama, limit: int) -> None:
+    def __init__(self, model: Decoder, limit: int) -> None:
         config = model.config
         self.model, self.limit = model, limit
         # a slot per token; slot 0 is nobody's and stays zero: the tables of short sequences point there
-        self.pool = torch.zeros(config.layers, 1, 2 * config.kv_heads * config.head_dim, device=model.device)
+        width = 2 * config.kv_heads * config.head_dim
+        self.pool = torch.zeros(config.layers, 1, width, dtype=model.dtype, device=model.device)
         self._free: NDArray[np.int64] = np.zeros(0, np.int64)  # a stack: the first `_left` are free
         self._left = 0
         self._kept: dict[str, dict[Ids, Prefix]] = {}

@@ -14,63 +14,40 @@ What was run for a state is kept for its scope, so that scoring a child runs onl
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from envs.core import Environment, State
-from envs.llama import Ids, Llama, Prefix, Prefixes, Tail, Tokens, UnsupportedModel
-from verifiers.core import Score, Scored
+from envs.llama import Llama, ModelConfig, Tokens, UnsupportedModel
+from verifiers.layout import Layout, Reading
+from verifiers.layout import Path as Text
+from verifiers.local import LocalVerifier
+from verifiers.runner import Runner, ScoreReader
 
-PRIOR = 0.5  # score of empty steps before the first one with text
 _RUN = 512  # tokens of one pass, or a few more: larger ones do not fit the processor's caches and are slower
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a verifier reads a state, for scoring and for training alike.
-
-    Args:
-        keys: the ids up to the end of the prompt, then up to the end of each step that has text.
-        closing: for each of these steps, the position of the token that closes it (an observation may follow).
-        origin: for each step of the state, whose score it has: that of the step that ends ``keys[origin]``; 0 stands
-            for `PRIOR`.
-    """
-
-    keys: tuple[Ids, ...]
-    closing: tuple[int, ...]
-    origin: tuple[int, ...]
+_RIGHT = Reading((0, 1), want=1)
 
 
 def lay_out(tokens: Tokens, environment: Environment, state: State) -> Layout:
     """Tokenise a state step by step; delimiters inside a step are read as spaces, steps without text left out."""
     delimiter = environment.delimiter
     keys = [tokens.begin + tokens.encode(environment.prompt(state.problem))]
-    closing, origin = [], []
+    reads = [-1]
+    origin: list[tuple[int, int] | None] = []
     for step in state.steps:
         text = step.text
         if delimiter in text:
             text = " ".join(piece for piece in text.split(delimiter) if piece)
         if text.strip():
             ids = keys[-1] + tokens.encode(text + delimiter)
-            closing.append(len(ids) - 1)
+            reads.append(len(ids) - 1)
             keys.append(ids + tokens.encode(step.observation + delimiter) if step.observation else ids)
-        origin.append(len(keys) - 1)
-    return Layout(tuple(keys), tuple(closing), tuple(origin))
+        origin.append((0, len(keys) - 1) if len(keys) > 1 else None)
+    return Layout((Text(tuple(keys), tuple(reads)),), tuple(origin))
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Tokens to run, and for each key of theirs the position of the token whose score is wanted (-1: none)."""
-
-    tail: Tail
-    closing: tuple[int, ...]
-
-
-class LabVerifier:
+class LabVerifier(LocalVerifier):
     """A token-classification checkpoint as a `Verifier`.
 
     Args:
@@ -91,105 +68,26 @@ class LabVerifier:
         if self.model.config.causal or self.model.config.labels != 2:
             raise UnsupportedModel(f"{folder} is no token classifier with two labels, so not a verifier")
         self.tokens = Tokens(folder, self.model.config.begin)
-        self.environment = environment
-        self.name = folder.resolve().name
-        self.parameters = self.model.parameters
-        self._prefixes = Prefixes(self.model, memory)
-        self._queue: list[tuple[int, Score]] = []
-
-    # ------------------------------------------------------------------------------------------------ the contract
-
-    def submit(self, ticket: int, request: Score) -> None:
-        """Queue a request; raises ValueError when its ticket is in use."""
-        if any(ticket == other for other, _ in self._queue):
-            raise ValueError(f"ticket {ticket} is in use")
-        self._queue.append((ticket, request))
-
-    @torch.inference_mode()
-    def poll(self) -> Sequence[tuple[int, Scored]]:
-        """Score all that is queued, in common batches."""
-        queue, self._queue = self._queue, []
-        layouts = [[lay_out(self.tokens, self.environment, state) for state in request.states] for _, request in queue]
-        known: dict[tuple[str, Ids], Prefix] = {}
-        spent = [0] * len(queue)
-        # prompts first, as the states of a search share theirs; then the longest, as they answer for their prefixes
-        work = sorted(
-            ((index, layout) for index, group in enumerate(layouts) for layout in group),
-            key=lambda item: -len(item[1].keys[-1]),
+        runner = Runner(
+            self.model,
+            self.model.parameters,
+            self.model.config.context,
+            ScoreReader(lambda hidden, _: self.model.logits(hidden), _RIGHT),
+            memory,
+            _RUN,
         )
-        for prompts in (True, False):
-            batch: list[_Work] = []
-            size = 0
-            covered: set[tuple[str, Ids]] = set()
-            for index, layout in work:
-                scope, keys = queue[index][1].scope, self._readable(layout)[: 1 if prompts else None]
-                if not keys or (scope, keys[-1]) in known or (scope, keys[-1]) in covered:
-                    continue
-                before, new = self._split(scope, keys)
-                if before is not None and not new:
-                    known[scope, keys[-1]] = before
-                    continue
-                covered.update((scope, key) for key in new)
-                tail = Tail(scope, before, new)
-                spent[index] += tail.length
-                size += tail.length
-                batch.append(_Work(tail, (-1, *layout.closing)[len(keys) - len(new) : len(keys)]))
-                if size >= _RUN:
-                    self._run(batch, known)
-                    batch, size = [], 0
-            if batch:
-                self._run(batch, known)
-        replies = []
-        for (ticket, request), group, tokens in zip(queue, layouts, spent, strict=True):
-            scores = tuple(self._scores(request.scope, layout, known) for layout in group)
-            replies.append((ticket, Scored(scores, tokens, 2.0 * self.parameters * tokens)))
-        return replies
+        super().__init__(
+            folder.resolve().name,
+            self.model.parameters,
+            lambda state: lay_out(self.tokens, environment, state),
+            runner,
+        )
 
-    def cancel(self, scope: str) -> None:
-        """Drop the requests of a search and the keys and values kept for it."""
-        self._queue = [(ticket, request) for ticket, request in self._queue if request.scope != scope]
-        self._prefixes.drop(scope)
 
-    def close(self) -> None:
-        """Drop everything, the pool's memory included; the verifier may be used again."""
-        self._queue = []
-        self._prefixes = Prefixes(self.model, self._prefixes.limit)
-
-    # ---------------------------------------------------------------------------------------------------- running
-
-    def _readable(self, layout: Layout) -> tuple[Ids, ...]:
-        """The keys that the context has room for."""
-        context = self.model.config.context
-        if len(layout.keys[-1]) <= context:
-            return layout.keys
-        return tuple(key for key in layout.keys if len(key) <= context)
-
-    def _split(self, scope: str, keys: tuple[Ids, ...]) -> tuple[Prefix | None, tuple[Ids, ...]]:
-        """The longest prefix that is kept, and the keys after it."""
-        for at in range(len(keys), 0, -1):
-            prefix = self._prefixes.find(scope, keys[at - 1])
-            if prefix is not None:
-                return prefix, keys[at:]
-        return None, keys
-
-    def _run(self, batch: Sequence[_Work], known: dict[tuple[str, Ids], Prefix]) -> None:
-        """Run tails in one pass; what they end in goes to `known`, with scores."""
-        wanted, first = [], 0
-        for work in batch:
-            start = work.tail.start
-            wanted += [first + closing - start for closing in work.closing if closing >= 0]
-            first += len(work.tail.keys[-1]) - start
-        made, hidden = self._prefixes.extend([work.tail for work in batch], wanted)
-        right = iter(torch.softmax(self.model.logits(hidden), -1)[:, 1].tolist())
-        for work, prefixes in zip(batch, made, strict=True):
-            for prefix, closing in zip(prefixes, work.closing, strict=True):
-                if closing >= 0:
-                    prefix.note = round(next(right), 5)
-                known[prefix.scope, prefix.ids] = prefix
-        self._prefixes.trim()
-
-    def _scores(self, scope: str, layout: Layout, known: dict[tuple[str, Ids], Prefix]) -> tuple[float, ...]:
-        """One score per step of a state."""
-        keys = self._readable(layout)
-        notes = {len(prefix.ids): prefix.note for prefix in known[scope, keys[-1]].chain()} if keys else {}
-        return tuple(notes.get(len(layout.keys[k]), math.nan) if k else PRIOR for k in layout.origin)
+def is_lab(folder: Path) -> bool:
+    """Whether a folder holds what `LabVerifier` runs, as far as its config.json says."""
+    try:
+        config = ModelConfig.read(folder)
+    except UnsupportedModel:
+        return False
+    return not config.causal

@@ -337,12 +337,13 @@ def example(
 ) -> Example:
     """Read a solution exactly as `LabVerifier` will; steps without text are not learnt from."""
     layout = lay_out(tokens, environment, replay(environment, problem, solution))
-    first: dict[int, tuple[int, float]] = {}
+    first: dict[tuple[int, int], tuple[int, float]] = {}
     for step, (origin, target) in enumerate(zip(layout.origin, solution.labels, strict=True)):
         if origin:
             first.setdefault(origin, (step, target))
-    own = {layout.closing[origin - 1]: target for origin, (step, target) in first.items() if step >= solution.start}
-    return Example(layout.keys[-1], len(layout.keys[0]), tuple(own), tuple(own.values()), weight * solution.count)
+    (path,) = layout.paths
+    own = {path.reads[key]: target for (_, key), (step, target) in first.items() if step >= solution.start}
+    return Example(path.keys[-1], len(path.keys[0]), tuple(own), tuple(own.values()), weight * solution.count)
 
 
 def replay(environment: Environment, problem: Problem, solution: Solution) -> State:

@@ -12,7 +12,8 @@ from envs.core import Problem, State, Step, render
 from envs.llama import UnsupportedModel
 from verifiers.checks import ask, check_verifier
 from verifiers.core import Score, Scored, Verifier
-from verifiers.lab import PRIOR, LabVerifier, lay_out
+from verifiers.lab import LabVerifier, lay_out
+from verifiers.layout import PRIOR
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_only_what_is_new_is_run_and_charged(verifier: LabVerifier) -> None:
     children = [parent.then(Step(text)) for text in ("c", "d", "ef")]
     assert scored(verifier, *children).tokens == len("c\nd\nef\n")
     assert scored(verifier, *children).tokens == 0
-    assert scored(verifier, *children, scope="other").tokens == 1 + len("abc\n") + 3 * len("ab\n") + len("c\nd\nef\n")
+    assert scored(verifier, *children, scope="other").tokens == 1 + len("abc\nab\nc\nd\nef\n")
     verifier.cancel("s")
     assert scored(verifier, parent).tokens == first.tokens
 
@@ -96,7 +97,7 @@ def test_without_memory_the_same_scores(checkpoint: Callable[..., Path], chatter
     )
     for state in states(chatter) * 2:
         assert scored(small, state).scores == scored(large, state).scores
-    assert small._prefixes.bytes <= memory
+    assert small.runner.prefixes.bytes <= memory
 
 
 def test_empty_steps_have_the_score_before_them_and_change_nothing(verifier: LabVerifier) -> None:
@@ -120,8 +121,8 @@ def test_the_delimiter_in_the_question_is_no_step(verifier: LabVerifier) -> None
 
 def test_special_tokens_in_text_are_plain_characters(verifier: LabVerifier, chatter: Any) -> None:
     layout = lay_out(verifier.tokens, chatter, State(Problem("p", "<eos>"), (Step("<bos>a"),)))
-    assert layout.keys[-1][0] == 1
-    assert not {0, 1, 2} & set(layout.keys[-1][1:])
+    assert layout.paths[0].keys[-1][0] == 1
+    assert not {0, 1, 2} & set(layout.paths[0].keys[-1][1:])
 
 
 def test_an_observation_is_read_after_the_score(verifier: LabVerifier) -> None:
@@ -165,7 +166,7 @@ def test_cancel_and_close(verifier: LabVerifier) -> None:
     verifier.cancel("a")
     assert [ticket for ticket, _ in verifier.poll()] == [1]
     verifier.cancel("b")
-    assert verifier._prefixes.bytes == 0
+    assert verifier.runner.prefixes.bytes == 0
     verifier.submit(2, Score((state,), "a"))
     verifier.close()
     assert verifier.poll() == []

@@ -1,0 +1,42 @@
+r"""Any PRM that classifies tokens, in the layout that TRL trains (`trl.PRMTrainer`).
+
+A model of transformers' token classification with two labels. The text is the beginning-of-sequence token if there is
+one, the question, and then each step with a separator after it ("\n" unless the training said otherwise), all tokenised
+by themselves; the score of a step is the probability of label 1 (softmax over both) at the last token of its separator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from verifiers.layout import Head, Reading, Script
+from verifiers.texts import Piece, Texts
+
+
+class TokenClassification:
+    """A token classifier, read at the separator that closes a step: label 1 beside label 0.
+
+    Args:
+        texts: of the checkpoint.
+        separator: what closes a step.
+    """
+
+    name = "token-classification"
+    head: Head = "classifier"
+    reading = Reading((0, 1), want=1)
+
+    def __init__(self, texts: Texts, separator: str = "\n") -> None:
+        if not separator:
+            raise ValueError("an empty separator given; a step must be closed by something")
+        self._begin = texts.bos
+        self._separator = separator
+
+    def write(self, question: str, steps: Sequence[str]) -> Sequence[Script]:
+        """One script: the question, then the steps with their separators."""
+        pieces: list[Piece] = [self._begin, question, ()]
+        cuts: list[tuple[int, int | None]] = [(len(pieces), None)]
+        for index, step in enumerate(steps):
+            pieces += [step, (), self._separator]
+            cuts.append((len(pieces), index))
+            pieces.append(())
+        return [Script(tuple(pieces), tuple(cuts))]
