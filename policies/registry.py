@@ -1,7 +1,8 @@
 """Policies by name: what ships, the path of a lab model's folder, or ``BACKEND:MODEL`` for any language model.
 
 ``hf:Qwen/Qwen2.5-1.5B-Instruct``, ``hf:path/to/folder`` and ``hf:file.gguf`` are run by transformers (`policies.hf`);
-``smollm2`` is the model that the package of that extra brings.
+``smollm2`` is the model that the package of that extra brings, ``openai:MODEL`` is one behind a server
+(`policies.served`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from policies.scripted import ScriptedPolicy
 
 SCRIPTED, SMOLLM2 = "scripted", "smollm2"
 WEIGHTS = Path(__file__).parent / "weights"
-BACKENDS: dict[str, str] = {"hf": "policies.hf:TransformersPolicy"}
+BACKENDS: dict[str, str] = {"hf": "policies.hf:TransformersPolicy", "openai": "policies.served:ServedPolicy"}
 """What runs language models: called with a model, an environment, `SamplingOptions`, and options of its own by name."""
 
 

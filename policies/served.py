@@ -18,29 +18,14 @@ from loguru import logger
 from envs.core import Environment, Finish, State, Step
 from envs.remote import Client, Limits, ServerRefused
 from envs.servers import Prompt, Sampling, Written, find_model, request_of
-from policies.core import Propose, Proposed, Usage
+from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue, messages, own_text
+from policies.jobs import Job
 from policies.options import SamplingOptions
 from policies.steps import THINK, THOUGHT, Cut, cut, is_thinking
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
 _MOST_BLANK = 3  # requests in a row that bring nothing but blanks
-
-
-@dataclass
-class _Job:
-    """A request of a search in progress."""
-
-    ticket: int
-    request: Propose
-    samples: list[list[tuple[Step, ...]]]
-    missing: int
-    prefilled: int = 0
-
-    def reply(self, parameters: int) -> Proposed:
-        generated = sum(step.tokens for group in self.samples for steps in group for step in steps)
-        flops = 2.0 * parameters * (self.prefilled + generated)
-        return Proposed(tuple(map(tuple, self.samples)), Usage(self.prefilled, generated, flops))
 
 
 @dataclass
@@ -60,7 +45,7 @@ class _Sample:
         most: tokens that the next request asks for at most, once the context has proved too small; 0 before.
     """
 
-    job: _Job
+    job: Job
     place: tuple[int, int]
     seed: int
     state: State
@@ -134,7 +119,7 @@ class ServedPolicy:
         self.name = name or self.model.name.rstrip("/").rpartition("/")[2]
         self.parameters = parameters or self.model.parameters
         self._keys = itertools.count()
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[int, Job] = {}
         self._flying: dict[int, _Sample] = {}  # by key of the client
         self._done: list[tuple[int, Proposed | Exception]] = []
         self._warned = False
@@ -161,20 +146,8 @@ class ServedPolicy:
     # ------------------------------------------------------------------------------------------------ the contract
 
     def submit(self, ticket: int, request: Propose) -> None:
-        """Queue a request.
-
-        Raises:
-            ValueError: the request is malformed (one tuple of seeds per state, temperature >= 0, max_steps None or
-                >= 1), or the ticket is in use.
-        """
-        if ticket in self._jobs:
-            raise ValueError(f"ticket {ticket} is in use")
-        if len(request.seeds) != len(request.states):
-            raise ValueError(f"{len(request.seeds)} tuples of seeds for {len(request.states)} states; one each")
-        if not request.temperature >= 0 or (request.max_steps is not None and request.max_steps < 1):
-            given = f"temperature {request.temperature}, max_steps {request.max_steps}"
-            raise ValueError(f"{given}; allowed: temperature >= 0, max_steps None or >= 1")
-        job = _Job(ticket, request, [[() for _ in seeds] for seeds in request.seeds], sum(map(len, request.seeds)))
+        """Queue a request; raises ValueError when it is malformed or its ticket is in use (`Job.of`)."""
+        job = Job.of(ticket, request, self._jobs)
         self._jobs[ticket] = job
         if not job.missing:
             self._complete(job)
@@ -209,19 +182,19 @@ class ServedPolicy:
         self._done = []
         self._client.close()
 
-    def _drop(self, job: _Job) -> None:
+    def _drop(self, job: Job) -> None:
         keys = [key for key, sample in self._flying.items() if sample.job is job]
         self._client.cancel(keys)
         for key in keys:
             del self._flying[key]
         del self._jobs[job.ticket]
 
-    def _fail(self, job: _Job, error: Exception) -> None:
+    def _fail(self, job: Job, error: Exception) -> None:
         if job.ticket in self._jobs:
             self._drop(job)
             self._done.append((job.ticket, error))
 
-    def _complete(self, job: _Job) -> None:
+    def _complete(self, job: Job) -> None:
         del self._jobs[job.ticket]
         self._done.append((job.ticket, job.reply(self.parameters)))
 
@@ -398,12 +371,9 @@ class ServedPolicy:
 
     def _finish(self, sample: _Sample, step: Step, unread: int) -> None:
         """The sample is complete; tokens that were generated after its last step are charged to that."""
-        job, (i, j) = sample.job, sample.place
-        state = sample.state.then(replace(step, tokens=step.tokens + unread))
-        job.samples[i][j] = state.steps[-sample.made :]
-        job.missing -= 1
-        if not job.missing:
-            self._complete(job)
+        steps = sample.state.then(replace(step, tokens=step.tokens + unread)).steps[-sample.made :]
+        if sample.job.finish(sample.place, steps, sum(each.tokens for each in steps)):
+            self._complete(sample.job)
 
     def _warn(self) -> None:
         if not self._warned:

@@ -1,7 +1,8 @@
 """Verifiers by name: what ships, ``symbolic``, ``table``, ``ensemble``, a folder, or a published checkpoint.
 
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
-(`verifiers.checkpoints.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
+(`verifiers.checkpoints.KNOWN`). ``pooling:`` is for a reward model that vLLM serves, ``openai:MODEL`` for a judge behind
+any server (`verifiers.served`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from verifiers.table import TableVerifier
 
 ENSEMBLE, TABLE = "ensemble", "table"
 WEIGHTS = Path(__file__).parent / "weights"
-BACKENDS: dict[str, str] = {"hf": "verifiers.checkpoints:load_checkpoint"}
+BACKENDS: dict[str, str] = {
+    "hf": "verifiers.checkpoints:load_checkpoint",
+    "openai": "verifiers.served:load_judge",
+    "pooling": "verifiers.served:load_pooling",
+}
 """What runs checkpoints: called with a folder or a hub's id, an environment, and options by name."""
 
 

@@ -1,5 +1,6 @@
 """A study over a server that fails: it finishes, loses nothing, charges nothing twice and answers as without faults."""
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.cli import main
 from agent.recipe import Component
 from agent.store import StudyFile
 from agent.study import Progress, Study, open_study, run_study, study_problems
@@ -19,7 +21,7 @@ Rows = dict[tuple[int, int], dict[str, Any]]
 
 
 def server_of(n: int, faults: Faults | None = None) -> Server:
-    return Server(openai_routes(Script(TOY, TOY.problems("test", n))), faults)
+    return Server(openai_routes(Script(TOY, TOY.problems("test", n)), context=16384), faults)
 
 
 def run(
@@ -63,8 +65,8 @@ def test_200_problems_with_three_calls_in_ten_failing(sound: Rows, tmp_path: Pat
         failed, asked = sum(server.failed.values()), server.asked["/v1/chat/completions"]
         assert failed > 0.2 * asked
     assert len(rows) == 200
-    assert all(row["answer"] is not None for row in rows.values())
     assert same(rows, sound)
+    assert not any(row["error"] for row in rows.values())
     for key, row in rows.items():
         assert row["prefilled"] <= sound[key]["prefilled"]
 
@@ -116,3 +118,26 @@ def test_when_it_stays_down_each_problem_says_so_and_the_same_command_goes_on(so
         assert same(run(server, path, patience=0.2), sound)
         assert server.asked.total() - before < 2 * len(failed) + 2  # what was there is not asked for again
         assert same(run(server, path, patience=0.2), sound)
+
+
+def test_the_command_says_what_could_not_be_reached_and_tries_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["eval", "--env", "toy", "--policy", "openai:scripted", "--verifier", "none", "--strategy", "majority"]
+    words += ["-n", "12", "--budget", "2", "--json", "--concurrency", "4", "--out", str(tmp_path / "results.sqlite")]
+    with server_of(12, Faults(1.0, kinds=["503"])) as server:
+        settings = {"base_url": server.url, "pause": 0.01, "patience": 0.1}
+        words += [f"--set=policy.{key}={value}" for key, value in settings.items()]
+        assert main(words) == 1
+        told = capsys.readouterr()
+        assert "12 of 12 failed, as a model could not be reached; the same command tries again" in told.err
+        assert "503 out of order" in told.err
+        assert json.loads(told.out)["results"][0]["errors"] == 12
+        server.faults = None
+        assert main(words) == 0
+        (result,) = json.loads(capsys.readouterr().out)["results"]
+        assert (result["n"], result["errors"]) == (12, 0)
+        server.stop()
+        assert main(words) == 0  # there is nothing left to ask
+        assert main(["solve", "--env", "toy", "--policy", "openai:scripted", "12 with 1 6 10", words[-3]]) == 2
+        assert "is the server running there?" in capsys.readouterr().err
