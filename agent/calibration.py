@@ -306,10 +306,11 @@ def fit_online(
 ) -> tuple[Online, dict[str, Any]]:
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
-    The opening of a budget is the one whose replays are right most often, at a middling price; its price is then the
-    highest under which they are right as often, to within `_TOLERANCE`. All replays are cross-validated.
+    The opening of a budget is the one whose replays are worth most at a middling price: accuracy less what it costs.
+    Its price is then the highest under which replays are as accurate as under any, to within `_TOLERANCE`. All replays
+    are cross-validated.
     """
-    moves = [_costed(move, runs, arms) for move in moves]
+    moves = [_first(move, runs, arms) for move in moves]
     fits = [fit_values(half, arms, moves) for half in halves]
 
     def across(opening: Opening, budget: int) -> tuple[float, float, float]:
@@ -323,7 +324,7 @@ def fit_online(
         begun = {
             index: across(Opening(index, _MIDDLING), budget) for index, move in enumerate(moves) if move.n <= budget
         }
-        index = max(begun, key=lambda index: (begun[index][0], -begun[index][1]))
+        index = max(begun, key=lambda index: begun[index][0] - _MIDDLING * begun[index][1] / fits[0].sample_flops)
         priced = {price: across(Opening(index, price), budget) for price in PRICES}
         highest = max(accuracy for accuracy, _, _ in priced.values())
         price = max(price for price, (accuracy, _, _) in priced.items() if accuracy >= highest - _TOLERANCE)
@@ -344,12 +345,16 @@ def fit_online(
     return replace(fit_values(runs, arms, moves), openings=openings), replays
 
 
-def _costed(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
-    """With its mean cost, as the first move on each problem."""
-    costs = [
-        Replay(run, arms, random.Random(run.problem)).make(move.strategy, move.n, move.knobs).flops for run in runs
+def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
+    """With what it costs and how often it is right, on the mean, as the first move on each problem."""
+    ends = [
+        Replay(run, arms, random.Random(f"{run.problem}/{repeat}")).make(move.strategy, move.n, move.knobs)
+        for run in runs
+        for repeat in range(_REPEATS)
     ]
-    return replace(move, flops=float(f"{sum(costs) / len(costs):.4g}"))
+    flops = sum(end.flops for end in ends) / len(ends)
+    right = sum(end.look()[1] for end in ends) / len(ends)
+    return replace(move, flops=float(f"{flops:.4g}"), alone=round(right, 4))
 
 
 def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Move]) -> Online:
@@ -361,13 +366,12 @@ def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Mo
         for walk in range(_WALKS):
             rng = random.Random(f"{run.problem}/{walk}")
             replay = Replay(run, arms, rng)
-            for round_ in range(rng.randint(2, 5)):
-                if round_:
-                    able = [move for move in moves if replay.can(move.strategy, move.n, move.knobs)]
-                    if not able:
-                        break
-                    move = rng.choice(able)
-                    replay.make(move.strategy, move.n, move.knobs)
+            for _ in range(rng.randint(1, 4)):
+                able = [move for move in moves if replay.can(move.strategy, move.n, move.knobs)]
+                if not able:
+                    break
+                move = rng.choice(able)
+                replay.make(move.strategy, move.n, move.knobs)
                 evidence, right = replay.look()
                 states.append(evidence.features())
                 now.append(right)

@@ -42,6 +42,11 @@ class Evidence:
     answers: Sequence[Answer] = ()
 
     @property
+    def spent(self) -> float:
+        """Sample-equivalents."""
+        return self.plain + self.searched
+
+    @property
     def agreement(self) -> float:
         """Share of the independent samples that gave the leading answer."""
         return self.answers[0].plain / self.plain if self.answers and self.plain else 0.0
