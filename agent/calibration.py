@@ -15,6 +15,7 @@ plan keeps both that accuracy and the one on the problems that chose.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from agent.engine import Engine
 from agent.evaluate import ResultsFile
+from agent.evidence import Evidence
 from agent.online import LEAST
 from agent.plans import EASY, HARD, Calibration, Choice, Difficulty, Move, Online, Opening, Probe, summarize
 from agent.search import Way, best_way
@@ -54,7 +56,8 @@ PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per 
 _MARGIN = 0.01  # Best-of-N, the simplest, stays unless another is better by more than this
 _TOLERANCE = 0.003  # of accuracy, that a higher price may lose
 _MIDDLING = 0.001  # of the prices
-_WALKS = 8  # random searches per problem that the fits learn from
+_WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
+_ROUNDS = 8  # most rounds of those that a fit steers
 _REPEATS = 3  # replays per problem that a choice is judged by
 
 Float = NDArray[np.float64]
@@ -357,66 +360,113 @@ def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
     return replace(move, flops=float(f"{flops:.4g}"), alone=round(right, 4))
 
 
+class States:
+    """States of replayed searches, whether their leading answer is right, and whether it is after each move.
+
+    Args:
+        arms: of the sweep.
+        moves: the ways to go on.
+    """
+
+    def __init__(self, arms: Sequence[Arm], moves: Sequence[Move]) -> None:
+        self.arms = arms
+        self.moves = moves
+        self._features: list[tuple[float, ...]] = []
+        self._now: list[bool] = []
+        self._after: list[tuple[list[int], list[bool]]] = [([], []) for _ in moves]  # rows and labels
+
+    def walk(self, runs: Sequence[Recorded], fit: Online | None = None) -> None:
+        """Add the states that searches pass through: random ones, or those that a fit chooses at random prices."""
+        for run in runs:
+            for walk in range(_WALKS):
+                rng = random.Random(f"{run.problem}/{walk}/{fit is None}")
+                replay = Replay(run, self.arms, rng)
+                price = rng.choice(PRICES)
+                rounds = rng.randint(1, 4) if fit is None else _ROUNDS
+                move: Move | None = rng.choice(self._able(replay))
+                while move is not None and rounds:
+                    replay.make(move.strategy, move.n, move.knobs)
+                    self._add(replay)
+                    rounds -= 1
+                    if fit is None:
+                        able = self._able(replay)
+                        move = rng.choice(able) if able else None
+                    else:
+                        move = choose(fit, replay, replay.look()[0], math.inf, price)
+
+    def _able(self, replay: Replay) -> list[Move]:
+        return [move for move in self.moves if replay.can(move.strategy, move.n, move.knobs)]
+
+    def _add(self, replay: Replay) -> None:
+        evidence, right = replay.look()
+        for move, (rows, labels) in zip(self.moves, self._after, strict=True):
+            if replay.can(move.strategy, move.n, move.knobs):
+                rows.append(len(self._features))
+                labels.append(replay.copy().make(move.strategy, move.n, move.knobs).look()[1])
+        self._features.append(evidence.features)
+        self._now.append(right)
+
+    def fit(self, sample_flops: float, score_flops: float) -> Online:
+        """Logistic regressions of what is right on the states; no openings."""
+        features = np.array(self._features)
+        moves = [
+            replace(move, right=_rounded(fit_logistic(features[rows], np.array(labels, float), ridge=1.0)))
+            for move, (rows, labels) in zip(self.moves, self._after, strict=True)
+        ]
+        now = _rounded(fit_logistic(features, np.array(self._now, float), ridge=1.0))
+        return Online(tuple(moves), now, sample_flops, score_flops, {})
+
+
 def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Move]) -> Online:
-    """Fit "the leading answer is right", now and after each move, to states of random searches; no openings."""
-    states: list[tuple[float, ...]] = []
-    now: list[bool] = []
-    after: list[tuple[list[int], list[bool]]] = [([], []) for _ in moves]
-    for run in runs:
-        for walk in range(_WALKS):
-            rng = random.Random(f"{run.problem}/{walk}")
-            replay = Replay(run, arms, rng)
-            for _ in range(rng.randint(1, 4)):
-                able = [move for move in moves if replay.can(move.strategy, move.n, move.knobs)]
-                if not able:
-                    break
-                move = rng.choice(able)
-                replay.make(move.strategy, move.n, move.knobs)
-                evidence, right = replay.look()
-                states.append(evidence.features())
-                now.append(right)
-                for move, (rows, labels) in zip(moves, after, strict=True):
-                    if replay.can(move.strategy, move.n, move.knobs):
-                        rows.append(len(states) - 1)
-                        labels.append(replay.copy().make(move.strategy, move.n, move.knobs).look()[1])
-    features = np.array(states)
-    fitted = [
-        replace(move, right=_rounded(fit_logistic(features[rows], np.array(labels, float), ridge=1.0)))
-        for move, (rows, labels) in zip(moves, after, strict=True)
-    ]
-    leading = _rounded(fit_logistic(features, np.array(now, float), ridge=1.0))
+    """Fit "the leading answer is right", now and after each move.
+
+    First to states of random searches, then to those too that a search steered by the first fit comes to: where it goes
+    because it expects much, it learns what is to be had there (Ross et al. 2011, arXiv 1011.0686).
+    """
     sample = sum(run.sample_flops for run in runs) / len(runs)
     scores = sum(run.score_flops for run in runs) / len(runs)
-    return Online(tuple(fitted), leading, float(f"{sample + scores:.4g}"), float(f"{scores:.4g}"), {})
+    costs = float(f"{sample + scores:.4g}"), float(f"{scores:.4g}")
+    states = States(arms, moves)
+    states.walk(runs)
+    states.walk(runs, states.fit(*costs))
+    return states.fit(*costs)
+
+
+def choose(fit: Online, replay: Replay, evidence: Evidence, left: float, price: float) -> Move | None:
+    """What the online planner would do next in a replayed search, as far as it was recorded; see `OnlineSearch`.
+
+    Args:
+        fit: its values.
+        replay: the search.
+        evidence: its state.
+        left: sample-equivalents of its budget.
+        price: in probability per scored sample.
+    """
+    now = fit.probability(evidence)
+    moves = [move for move in fit.moves if move.n <= left and replay.can(move.strategy, move.n, move.knobs)]
+    ways = [
+        Way(
+            fit.probability(evidence, move) - now,
+            move.n,
+            move.flops + (replay.unscored * fit.score_flops if move.strategy == "best-of-n" else 0.0),
+        )
+        for move in moves
+    ]
+    able = [(move, way) for move, way in zip(moves, ways, strict=True) if way.gain > LEAST]
+    chosen = best_way([way for _, way in able], price / fit.sample_flops)
+    return None if chosen is None else able[chosen][0]
 
 
 def play(runs: Sequence[Recorded], arms: Sequence[Arm], fit: Online, budget: int, opening: Opening) -> Float:
     """Replay whole searches of the online planner: (replays, 3), whether right, FLOPs and samples of each."""
-    coefficients = np.array([fit.right, *(move.right for move in fit.moves)])
-    price = opening.price / fit.sample_flops
-    first = fit.moves[opening.move]
     ends = []
     for run in runs:
         for repeat in range(_REPEATS):
             replay = Replay(run, arms, random.Random(f"{run.problem}/{repeat}"))
-            move: Move | None = first
+            move: Move | None = fit.moves[opening.move]
             while move is not None:
                 replay.make(move.strategy, move.n, move.knobs)
                 evidence, right = replay.look()
-                now, *then = 1 / (1 + np.exp(-(coefficients @ evidence.features())))
-                able = [
-                    (each, gain)
-                    for each, gain in zip(fit.moves, [after - now for after in then], strict=True)
-                    if each.n <= budget - replay.spent
-                    and gain > LEAST
-                    and replay.can(each.strategy, each.n, each.knobs)
-                ]
-                ways = [Way(gain, each.n, _flops(each, replay, fit)) for each, gain in able]
-                way = best_way(ways, price)
-                move = None if way is None else able[way][0]
+                move = choose(fit, replay, evidence, budget - replay.spent, opening.price)
             ends.append((float(right), replay.flops, float(replay.spent)))
     return np.array(ends)
-
-
-def _flops(move: Move, replay: Replay, fit: Online) -> float:
-    return move.flops + (replay.unscored * fit.score_flops if move.strategy == "best-of-n" else 0.0)

@@ -13,7 +13,7 @@ for the best gain *per* FLOP instead would begin with what is cheap and fill a b
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from agent.evidence import Answer, Evidence
@@ -66,7 +66,11 @@ class OnlineSearch:
         while True:
             evidence = self.evidence()
             now = self.fit.probability(evidence)
-            plan |= {"samples": budget - self.left, "probability": round(now, 4), "evidence": asdict(evidence)}
+            plan |= {
+                "samples": budget - self.left,
+                "probability": round(now, 4),
+                "evidence": asdict(replace(evidence, answers=evidence.answers[:5])),
+            }
             where = f"{self.describe(evidence)}, right with probability {now:.2f}"
             moves = [move for move in self.fit.moves if move.n <= self.left]
             ways = [self.way(move, evidence, now) for move in moves]

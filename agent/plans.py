@@ -121,7 +121,7 @@ class Online:
         """That the leading answer is right: now, or after a move."""
         if not evidence.spent:
             return move.alone if move else 0.0
-        return logistic(move.right if move else self.right, evidence.features())
+        return logistic(move.right if move else self.right, evidence.features)
 
     def opening(self, budget: float) -> Opening:
         """That of the nearest budget."""

@@ -65,7 +65,7 @@ def test_features_by_hand() -> None:
     evidence = Evidence(4, 8.0, True, [Answer(3, 1.6, 0.8), Answer(1, 0.4, 0.4)])
     assert evidence.agreement == 0.75
     assert evidence.share == pytest.approx(0.8)
-    assert dict(zip(FEATURES, evidence.features(), strict=True)) == pytest.approx(
+    assert dict(zip(FEATURES, evidence.features, strict=True)) == pytest.approx(
         {
             "constant": 1.0,
             "log samples": 1.6094379,
@@ -76,7 +76,7 @@ def test_features_by_hand() -> None:
             "best score": 1.3862944,
         }
     )
-    assert Evidence().features() == (1.0, *FLAT[1:])
+    assert Evidence().features == (1.0, *FLAT[1:])
 
 
 # ---------------------------------------------------------------------------------------------------------- ways
