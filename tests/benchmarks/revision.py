@@ -1,8 +1,8 @@
 """What revising is worth: ``python tests/benchmarks/revision.py --policy runs/arithmetic-s-reviser``.
 
-On problems of the calibration split: how often attempts are right by their place in a chain, how often a right one turns
-wrong at the next revision and a wrong one right, and the accuracy and FLOPs of N attempts at several ratios of chain
-length to chains, 1 / N being Best-of-N by the same policy; by the verifier's vote and by majority.
+On problems of the calibration split: how often attempts are right by their place in a chain, how often a right one
+turns wrong at the next revision and a wrong one right, and the accuracy and FLOPs of N attempts at several ratios of
+chain length to chains, 1 / N being Best-of-N by the same policy; by the verifier's vote and by majority.
 """
 
 from __future__ import annotations
