@@ -15,6 +15,7 @@ plan keeps both that accuracy and the one on the problems that chose.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.engine import Engine
+from agent.evidence import Evidence
 from agent.journal import Journal
 from agent.online import LEAST
 from agent.plans import EASY, HARD, Calibration, Choice, Difficulty, Move, Online, Opening, Probe, summarize
@@ -54,7 +56,8 @@ PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per 
 _MARGIN = 0.01  # Best-of-N, the simplest, stays unless another is better by more than this
 _TOLERANCE = 0.003  # of accuracy, that a higher price may lose
 _MIDDLING = 0.001  # of the prices
-_WALKS = 8  # random searches per problem that the fits learn from
+_WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
+_ROUNDS = 8  # most rounds of those that a fit steers
 _REPEATS = 3  # replays per problem that a choice is judged by
 
 Float = NDArray[np.float64]
@@ -306,10 +309,11 @@ def fit_online(
 ) -> tuple[Online, dict[str, Any]]:
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
-    The opening of a budget is the one whose replays are right most often, at a middling price; its price is then the
-    highest under which they are right as often, to within `_TOLERANCE`. All replays are cross-validated.
+    The opening of a budget is the one whose replays are worth most at a middling price: accuracy less what it costs.
+    Its price is then the highest under which replays are as accurate as under any, to within `_TOLERANCE`. All replays
+    are cross-validated.
     """
-    moves = [_costed(move, runs, arms) for move in moves]
+    moves = [_first(move, runs, arms) for move in moves]
     fits = [fit_values(half, arms, moves) for half in halves]
 
     def across(opening: Opening, budget: int) -> tuple[float, float, float]:
@@ -323,7 +327,7 @@ def fit_online(
         begun = {
             index: across(Opening(index, _MIDDLING), budget) for index, move in enumerate(moves) if move.n <= budget
         }
-        index = max(begun, key=lambda index: (begun[index][0], -begun[index][1]))
+        index = max(begun, key=lambda index: begun[index][0] - _MIDDLING * begun[index][1] / fits[0].sample_flops)
         priced = {price: across(Opening(index, price), budget) for price in PRICES}
         highest = max(accuracy for accuracy, _, _ in priced.values())
         price = max(price for price, (accuracy, _, _) in priced.items() if accuracy >= highest - _TOLERANCE)
@@ -344,75 +348,125 @@ def fit_online(
     return replace(fit_values(runs, arms, moves), openings=openings), replays
 
 
-def _costed(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
-    """With its mean cost, as the first move on each problem."""
-    costs = [
-        Replay(run, arms, random.Random(run.problem)).make(move.strategy, move.n, move.knobs).flops for run in runs
+def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
+    """With what it costs and how often it is right, on the mean, as the first move on each problem."""
+    ends = [
+        Replay(run, arms, random.Random(f"{run.problem}/{repeat}")).make(move.strategy, move.n, move.knobs)
+        for run in runs
+        for repeat in range(_REPEATS)
     ]
-    return replace(move, flops=float(f"{sum(costs) / len(costs):.4g}"))
+    flops = sum(end.flops for end in ends) / len(ends)
+    right = sum(end.look()[1] for end in ends) / len(ends)
+    return replace(move, flops=float(f"{flops:.4g}"), alone=round(right, 4))
+
+
+class States:
+    """States of replayed searches, whether their leading answer is right, and whether it is after each move.
+
+    Args:
+        arms: of the sweep.
+        moves: the ways to go on.
+    """
+
+    def __init__(self, arms: Sequence[Arm], moves: Sequence[Move]) -> None:
+        self.arms = arms
+        self.moves = moves
+        self._features: list[tuple[float, ...]] = []
+        self._now: list[bool] = []
+        self._after: list[tuple[list[int], list[bool]]] = [([], []) for _ in moves]  # rows and labels
+
+    def walk(self, runs: Sequence[Recorded], fit: Online | None = None) -> None:
+        """Add the states that searches pass through: random ones, or those that a fit chooses at random prices."""
+        for run in runs:
+            for walk in range(_WALKS):
+                rng = random.Random(f"{run.problem}/{walk}/{fit is None}")
+                replay = Replay(run, self.arms, rng)
+                price = rng.choice(PRICES)
+                rounds = rng.randint(1, 4) if fit is None else _ROUNDS
+                move: Move | None = rng.choice(self._able(replay))
+                while move is not None and rounds:
+                    replay.make(move.strategy, move.n, move.knobs)
+                    self._add(replay)
+                    rounds -= 1
+                    if fit is None:
+                        able = self._able(replay)
+                        move = rng.choice(able) if able else None
+                    else:
+                        move = choose(fit, replay, replay.look()[0], math.inf, price)
+
+    def _able(self, replay: Replay) -> list[Move]:
+        return [move for move in self.moves if replay.can(move.strategy, move.n, move.knobs)]
+
+    def _add(self, replay: Replay) -> None:
+        evidence, right = replay.look()
+        for move, (rows, labels) in zip(self.moves, self._after, strict=True):
+            if replay.can(move.strategy, move.n, move.knobs):
+                rows.append(len(self._features))
+                labels.append(replay.copy().make(move.strategy, move.n, move.knobs).look()[1])
+        self._features.append(evidence.features)
+        self._now.append(right)
+
+    def fit(self, sample_flops: float, score_flops: float) -> Online:
+        """Logistic regressions of what is right on the states; no openings."""
+        features = np.array(self._features)
+        moves = [
+            replace(move, right=_rounded(fit_logistic(features[rows], np.array(labels, float), ridge=1.0)))
+            for move, (rows, labels) in zip(self.moves, self._after, strict=True)
+        ]
+        now = _rounded(fit_logistic(features, np.array(self._now, float), ridge=1.0))
+        return Online(tuple(moves), now, sample_flops, score_flops, {})
 
 
 def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Move]) -> Online:
-    """Fit "the leading answer is right", now and after each move, to states of random searches; no openings."""
-    states: list[tuple[float, ...]] = []
-    now: list[bool] = []
-    after: list[tuple[list[int], list[bool]]] = [([], []) for _ in moves]
-    for run in runs:
-        for walk in range(_WALKS):
-            rng = random.Random(f"{run.problem}/{walk}")
-            replay = Replay(run, arms, rng)
-            for round_ in range(rng.randint(2, 5)):
-                if round_:
-                    able = [move for move in moves if replay.can(move.strategy, move.n, move.knobs)]
-                    if not able:
-                        break
-                    move = rng.choice(able)
-                    replay.make(move.strategy, move.n, move.knobs)
-                evidence, right = replay.look()
-                states.append(evidence.features())
-                now.append(right)
-                for move, (rows, labels) in zip(moves, after, strict=True):
-                    if replay.can(move.strategy, move.n, move.knobs):
-                        rows.append(len(states) - 1)
-                        labels.append(replay.copy().make(move.strategy, move.n, move.knobs).look()[1])
-    features = np.array(states)
-    fitted = [
-        replace(move, right=_rounded(fit_logistic(features[rows], np.array(labels, float), ridge=1.0)))
-        for move, (rows, labels) in zip(moves, after, strict=True)
-    ]
-    leading = _rounded(fit_logistic(features, np.array(now, float), ridge=1.0))
+    """Fit "the leading answer is right", now and after each move.
+
+    First to states of random searches, then to those too that a search steered by the first fit comes to: where it goes
+    because it expects much, it learns what is to be had there (Ross et al. 2011, arXiv 1011.0686).
+    """
     sample = sum(run.sample_flops for run in runs) / len(runs)
     scores = sum(run.score_flops for run in runs) / len(runs)
-    return Online(tuple(fitted), leading, float(f"{sample + scores:.4g}"), float(f"{scores:.4g}"), {})
+    costs = float(f"{sample + scores:.4g}"), float(f"{scores:.4g}")
+    states = States(arms, moves)
+    states.walk(runs)
+    states.walk(runs, states.fit(*costs))
+    return states.fit(*costs)
+
+
+def choose(fit: Online, replay: Replay, evidence: Evidence, left: float, price: float) -> Move | None:
+    """What the online planner would do next in a replayed search, as far as it was recorded; see `OnlineSearch`.
+
+    Args:
+        fit: its values.
+        replay: the search.
+        evidence: its state.
+        left: sample-equivalents of its budget.
+        price: in probability per scored sample.
+    """
+    now = fit.probability(evidence)
+    moves = [move for move in fit.moves if move.n <= left and replay.can(move.strategy, move.n, move.knobs)]
+    ways = [
+        Way(
+            fit.probability(evidence, move) - now,
+            move.n,
+            move.flops + (replay.unscored * fit.score_flops if move.strategy == "best-of-n" else 0.0),
+        )
+        for move in moves
+    ]
+    able = [(move, way) for move, way in zip(moves, ways, strict=True) if way.gain > LEAST]
+    chosen = best_way([way for _, way in able], price / fit.sample_flops)
+    return None if chosen is None else able[chosen][0]
 
 
 def play(runs: Sequence[Recorded], arms: Sequence[Arm], fit: Online, budget: int, opening: Opening) -> Float:
     """Replay whole searches of the online planner: (replays, 3), whether right, FLOPs and samples of each."""
-    coefficients = np.array([fit.right, *(move.right for move in fit.moves)])
-    price = opening.price / fit.sample_flops
-    first = fit.moves[opening.move]
     ends = []
     for run in runs:
         for repeat in range(_REPEATS):
             replay = Replay(run, arms, random.Random(f"{run.problem}/{repeat}"))
-            move: Move | None = first
+            move: Move | None = fit.moves[opening.move]
             while move is not None:
                 replay.make(move.strategy, move.n, move.knobs)
                 evidence, right = replay.look()
-                now, *then = 1 / (1 + np.exp(-(coefficients @ evidence.features())))
-                able = [
-                    (each, gain)
-                    for each, gain in zip(fit.moves, [after - now for after in then], strict=True)
-                    if each.n <= budget - replay.spent
-                    and gain > LEAST
-                    and replay.can(each.strategy, each.n, each.knobs)
-                ]
-                ways = [Way(gain, each.n, _flops(each, replay, fit)) for each, gain in able]
-                way = best_way(ways, price)
-                move = None if way is None else able[way][0]
+                move = choose(fit, replay, evidence, budget - replay.spent, opening.price)
             ends.append((float(right), replay.flops, float(replay.spent)))
     return np.array(ends)
-
-
-def _flops(move: Move, replay: Replay, fit: Online) -> float:
-    return move.flops + (replay.unscored * fit.score_flops if move.strategy == "best-of-n" else 0.0)

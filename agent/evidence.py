@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 _CLIP = 1e-3
 _GRAIN = 0.05  # a vote's weight that counts for little
@@ -42,6 +43,11 @@ class Evidence:
     answers: Sequence[Answer] = ()
 
     @property
+    def spent(self) -> float:
+        """Sample-equivalents."""
+        return self.plain + self.searched
+
+    @property
     def agreement(self) -> float:
         """Share of the independent samples that gave the leading answer."""
         return self.answers[0].plain / self.plain if self.answers and self.plain else 0.0
@@ -52,6 +58,7 @@ class Evidence:
         total = sum(answer.weight for answer in self.answers)
         return self.answers[0].weight / total if total else 0.0
 
+    @cached_property
     def features(self) -> tuple[float, ...]:
         """The regressors: `FEATURES`, in that order. What does not exist yet (a score, a sample) counts as 0."""
         first = self.answers[0] if self.answers else Answer()

@@ -13,10 +13,10 @@ for the best gain *per* FLOP instead would begin with what is cheap and fill a b
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from agent.evidence import Answer, Evidence, logistic
+from agent.evidence import Answer, Evidence
 from agent.graph import SearchGraph
 from agent.plans import Move, Online
 from agent.search import Search, Way, best_way, bid, propose, score
@@ -65,8 +65,12 @@ class OnlineSearch:
             yield from self.make(move, min(move.n, budget))
         while True:
             evidence = self.evidence()
-            now = logistic(self.fit.right, evidence.features())
-            plan |= {"samples": budget - self.left, "probability": round(now, 4), "evidence": asdict(evidence)}
+            now = self.fit.probability(evidence)
+            plan |= {
+                "samples": budget - self.left,
+                "probability": round(now, 4),
+                "evidence": asdict(replace(evidence, answers=evidence.answers[:5])),
+            }
             where = f"{self.describe(evidence)}, right with probability {now:.2f}"
             moves = [move for move in self.fit.moves if move.n <= self.left]
             ways = [self.way(move, evidence, now) for move in moves]
@@ -86,7 +90,7 @@ class OnlineSearch:
 
     def way(self, move: Move, evidence: Evidence, now: float) -> Way:
         """What a move is expected to bring and to cost."""
-        return Way(logistic(move.right, evidence.features()) - now, move.n, self.flops(move))
+        return Way(self.fit.probability(evidence, move) - now, move.n, self.flops(move))
 
     def flops(self, move: Move) -> float:
         """What a move is expected to cost: Best-of-N scores the samples that have no scores yet, too."""

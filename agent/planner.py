@@ -1,4 +1,8 @@
-"""The planner: judge a problem's difficulty with a little of the budget, then choose how to spend the rest.
+"""The planner: decide, problem by problem, how to spend the budget. It has two modes.
+
+Online (`agent.online`): spend in rounds, and before each ask which way to go on is worth its price. From a table: judge
+the problem's difficulty with a little of the budget, then choose once how to spend the rest. Both go by what
+`stepwell calibrate` fitted for the policy, the verifier and the environment; without that, the table is the papers'.
 
 Compute-optimal test-time scaling after Snell et al. 2024 (arXiv 2408.03314, section 3.2: choose by difficulty, as
 predicted by the verifier) and Liu et al. 2025 (arXiv 2502.06703, sections 3.1-3.2: the choice belongs to the pair of
@@ -23,17 +27,19 @@ Mode = Literal["online", "table"]
 
 @dataclass(frozen=True)
 class Planner:
-    """Probe, judge, choose, spend; on N sample-equivalents in all.
+    """Spends N sample-equivalents in all, online or by a table.
 
-    The probe is Best-of-N on ``probe`` of the budget (at least one sample, at most 8). Its agreement and scores give an
+    By the table, the probe is Best-of-N on ``probe`` of the budget (at least one sample, at most 8). Its agreement and scores give an
     estimated pass@1, that a difficulty (easy >= 50 %, medium 10-50 %, hard < 10 %), that a strategy for what is left.
     It stops early when no vote still to come can change the answer, or when the answer is right with an estimated
     probability of at least ``confident``.
 
     Args:
         n: the budget in sample-equivalents, the probe included.
-        probe: share of the budget spent on judging difficulty.
-        confident: stop at this estimated probability that the leading answer is right.
+        probe: by the table: share of the budget spent on judging difficulty.
+        confident: by the table: stop at this estimated probability that the leading answer is right.
+        mode: ``online``, where that was calibrated, or ``table``.
+        auction: it shares a budget with other searches (`agent.allocation`); online only.
         temperature: of every sample.
         vote: over all finished trajectories, the probe's included.
         calibration: what was fitted for this policy and verifier; by default what `find_calibration` finds for them.

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from agent.evidence import logistic, logit
+from agent.evidence import Evidence, logistic, logit
 from agent.graph import SearchGraph
 from verifiers.voting import Group
 
@@ -69,6 +69,7 @@ class Move:
         n: sample-equivalents it spends.
         knobs: of the strategy.
         flops: that it takes on the mean, the verifier's included.
+        alone: the probability of a right answer when it is all that was done.
         right: logistic coefficients over `Evidence.features`: the leading answer is right once the move is made.
     """
 
@@ -76,6 +77,7 @@ class Move:
     n: int
     knobs: Mapping[str, Any] = field(default_factory=dict)
     flops: float = 0.0
+    alone: float = 0.0
     right: tuple[float, ...] = ()
 
     @property
@@ -115,6 +117,12 @@ class Online:
     score_flops: float
     openings: Mapping[int, Opening]
 
+    def probability(self, evidence: Evidence, move: Move | None = None) -> float:
+        """That the leading answer is right: now, or after a move."""
+        if not evidence.spent:
+            return move.alone if move else 0.0
+        return logistic(move.right if move else self.right, evidence.features)
+
     def opening(self, budget: float) -> Opening:
         """That of the nearest budget."""
         return self.openings[nearest_budget(self.openings, budget)]
@@ -123,7 +131,7 @@ class Online:
     def of(cls, raw: Mapping[str, Any]) -> Self:
         """Undo `asdict`."""
         moves = (
-            Move(each["strategy"], each["n"], each["knobs"], each["flops"], tuple(map(float, each["right"])))
+            Move(**each | {"flops": float(each["flops"]), "right": tuple(map(float, each["right"]))})
             for each in raw["moves"]
         )
         return cls(

@@ -1,8 +1,8 @@
 """Training data of revisers (Snell et al. 2024, arXiv 2408.03314, section 6.1): wrong attempts, then a right one.
 
 Attempts are sampled from a policy on the train split; which are right is told by their final answers alone. A training
-trajectory shows none to four wrong attempts at a problem and ends in a right one, which alone is learnt. The last wrong
-attempt is the one nearest to the right one in edit distance, so that there is something to correct.
+trajectory shows none to four wrong attempts at a problem and ends in a right one, which alone is learnt. The nearer a
+wrong attempt is to the right one in edit distance, the later it comes: in the last there is something to correct.
 """
 
 from __future__ import annotations
@@ -116,13 +116,18 @@ def trajectories(
     if not solved:
         raise ValueError(f"none of {len(pool)} problems was solved: there is nothing to learn to revise to")
     failed = [each for each in solved if each.wrong] or solved
+
+    def ids_of(attempt: Attempt) -> tuple[int, ...]:
+        return tokens.encode(environment.delimiter.join(attempt))
+
     made: list[tuple[list[int], int]] = []
     while len(made) < n:
         count = rng.randint(0, MOST)
         each = rng.choice(failed if count else solved)
         right, wrong = rng.choice(each.right), rng.sample(each.wrong, min(count, len(each.wrong)))
-        wrong.sort(key=lambda attempt: distance("\n".join(attempt), "\n".join(right)))
-        shown = tuple(tuple(map(Step, attempt)) for attempt in [*wrong[1:], *wrong[:1]])
+        if len(wrong) > 1:
+            wrong.sort(key=lambda attempt: distance(ids_of(attempt), ids_of(right)), reverse=True)
+        shown = tuple(tuple(map(Step, attempt)) for attempt in wrong)
         opening = [token for part in tokens.parts(environment, State(each.problem, (), shown)) for token in part]
         steps = [token for text in right[:-1] for token in tokens.encode(text + environment.delimiter)]
         ids = [*opening, *steps, *tokens.encode(right[-1]), end]
@@ -131,8 +136,8 @@ def trajectories(
     return made
 
 
-def distance(a: str, b: str) -> int:
-    """Edit distance (Levenshtein 1966)."""
+def distance(a: Sequence[object], b: Sequence[object]) -> int:
+    """Edit distance of two sequences (Levenshtein 1966)."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         before, row[0] = row[0], i

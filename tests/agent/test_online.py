@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
+import agent.plans
 from agent.allocation import Allocation, Spent
 from agent.budget import Budget
+from agent.cli import main
 from agent.engine import Engine, Task
 from agent.evidence import FEATURES, Answer, Evidence, logit
 from agent.graph import SearchGraph
 from agent.journal import Journal
 from agent.online import OnlineSearch
 from agent.planner import Planner
-from agent.plans import Calibration, Move, Online, Opening
+from agent.plans import Calibration, Move, Online, Opening, calibration_of, plan_name
 from agent.recipe import RecipeError
 from agent.search import Bid, Way, best_way
 from agent.solver import Solver
@@ -43,9 +45,9 @@ def fit(*moves: Move, now: float = 0.5, price: float = 0.0, opening: int = 0) ->
     return Online(moves, constant(now), 100.0, 60.0, {16: Opening(opening, price)})
 
 
-SAMPLE = Move("majority", 2, {}, 80.0, constant(0.51))
-SCORED = Move("best-of-n", 2, {}, 200.0, constant(0.55))
-DVTS = Move("dvts", 4, {"branch": 2}, 400.0, constant(0.6))
+SAMPLE = Move("majority", 2, {}, 80.0, 0.3, constant(0.51))
+SCORED = Move("best-of-n", 2, {}, 200.0, 0.4, constant(0.55))
+DVTS = Move("dvts", 4, {"branch": 2}, 400.0, 0.5, constant(0.6))
 
 
 def run(online: Online, n: int = 16, problem: Problem = PROBLEM, **more: Any) -> SearchGraph:
@@ -63,7 +65,7 @@ def test_features_by_hand() -> None:
     evidence = Evidence(4, 8.0, True, [Answer(3, 1.6, 0.8), Answer(1, 0.4, 0.4)])
     assert evidence.agreement == 0.75
     assert evidence.share == pytest.approx(0.8)
-    assert dict(zip(FEATURES, evidence.features(), strict=True)) == pytest.approx(
+    assert dict(zip(FEATURES, evidence.features, strict=True)) == pytest.approx(
         {
             "constant": 1.0,
             "log samples": 1.6094379,
@@ -74,7 +76,7 @@ def test_features_by_hand() -> None:
             "best score": 1.3862944,
         }
     )
-    assert Evidence().features() == (1.0, *FLAT[1:])
+    assert Evidence().features == (1.0, *FLAT[1:])
 
 
 # ---------------------------------------------------------------------------------------------------------- ways
@@ -221,8 +223,9 @@ def test_a_budget_goes_where_it_gains_most() -> None:
             Allocation(wrong)
 
 
+DOUBT = (logit(0.2), 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 HOPEFUL = Online(
-    (Move("majority", 2, {}, 20.0, (logit(0.2), 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)), replace(DVTS, right=constant(0.7))),
+    (Move("majority", 2, {}, 20.0, 0.2, DOUBT), replace(DVTS, right=constant(0.7))),
     (logit(0.05), 0.3, 0.3, 0.5, 1.0, 0.0, 0.0),
     100.0,
     60.0,
@@ -266,3 +269,31 @@ def test_a_total_is_refused_where_nobody_can_share_it() -> None:
         Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY)).run([Task(PROBLEM, replace(planner, auction=True).search)])
     )
     assert "none to share" in bidding[0].info["error"]
+
+
+def test_eval_shares_a_total_and_writes_whole_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(agent.plans, "PLANS", (tmp_path,))
+    calibration_of.cache_clear()
+    Calibration("scripted", "table", "toy", online=HOPEFUL).save(tmp_path / plan_name("toy", "scripted", "table"))
+    out = tmp_path / "results.jsonl"
+    words = ["eval", "--env", "toy", "-n", "10", "--strategy", "auto", "--budget", "16", "--out", str(out), "--json"]
+    assert main([*words, "--total-budget", "40"]) == 0
+    (summary,) = json.loads(capsys.readouterr().out)["results"]
+    assert summary["n"] == 10
+    assert 30 <= 10 * summary["cost"]["samples"] <= 44
+    whole = out.read_text()
+    assert main([*words, "--total-budget", "40"]) == 0
+    assert out.read_text() == whole
+    # another total is another configuration, and a cell that was cut cannot go on
+    assert main([*words, "--total-budget", "50"]) == 2
+    assert "total_budget" in capsys.readouterr().err
+    out.write_text("".join(whole.splitlines(keepends=True)[:-3]))
+    assert main([*words, "--total-budget", "40"]) == 2
+    assert "share a budget, so that it cannot go on" in capsys.readouterr().err
+    words[words.index("auto")] = "beam"
+    out.unlink()
+    assert main([*words, "--total-budget", "40"]) == 2
+    assert "use strategy auto" in capsys.readouterr().err
+    calibration_of.cache_clear()
