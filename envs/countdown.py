@@ -250,6 +250,7 @@ def _exact(text: str) -> Rational:
     return number.numerator if number.denominator == 1 else number
 
 
+@lru_cache(maxsize=1 << 14)
 def _read_step(line: str) -> Move | None:
     """A step as it is written, right or wrong; None when it is not of the form."""
     match = _STEP.fullmatch(line.strip()) if len(line) <= MAX_LINE else None

@@ -2,7 +2,8 @@
 
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
 (`verifiers.checkpoints.KNOWN`). ``pooling:`` is for a reward model that vLLM serves, ``openai:MODEL`` for a judge
-behind any server (`verifiers.served`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
+behind any server (`verifiers.served`). A folder by itself is run by the lab's decoder if that can, and by transformers
+if not.
 """
 
 from __future__ import annotations

@@ -35,11 +35,13 @@ from envs.optim import Optimizers, load_checkpoint, save_checkpoint
 # them with. No policy is imported; the caller hands one in.
 from policies.core import Policy, Propose, Proposed, Usage
 from verifiers.core import Score, Verifier
+from verifiers.foresight import Foresight
 from verifiers.growth import Learner, grow
 from verifiers.lab import LabVerifier, lay_out
 from verifiers.metrics import agreement, auroc, best_threshold, ece
 
 _BESIDE_LABELS = 0.3  # weight of the likelihood loss once there are labels
+_FORESEEN = 0.5  # weight of the foresight loss
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class PrmRecipe:
         extra_layers: 0 trains the backbone itself, under a new head; 2 or more train that many new layers on top of
             the frozen backbone and a layer that compares what it expected with what was written (`verifiers.growth`).
         warm_up: tokens on which the extra layers first learn the backbone's log-likelihoods, without labels.
+        foresight: how many tokens after each step the backbone learns to predict beside the labels
+            (`verifiers.foresight`), for `extra_layers` 0.
         problems: of the train split.
         held_out: problems of the calibration split, for the report.
         solutions: sampled for each problem.
@@ -75,6 +79,7 @@ class PrmRecipe:
     backbone: str = "arithmetic-m"
     extra_layers: int = 0
     warm_up: int = 0
+    foresight: int = 0
     problems: int = 2000
     held_out: int = 200
     solutions: int = 8
@@ -86,6 +91,11 @@ class PrmRecipe:
     muon_lr: float = 0.01
     adam_lr: float = 0.002
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be combined."""
+        if self.foresight and self.extra_layers:
+            raise ValueError(f"foresight is {self.foresight} and extra_layers {self.extra_layers}; one of them is 0")
 
 
 # ------------------------------------------------------------------------------------------------------------ data
@@ -309,13 +319,17 @@ def _seeds(recipe: PrmRecipe, state: State, n: int, purpose: str) -> tuple[int, 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a prompt and a solution (from `start` on), the positions that close its steps, the scores there."""
+    """Token ids of a prompt and a solution (from `start` on), the positions that close its steps, the scores there.
+
+    And, as `branches`, the positions that close a step after which the next one is its own.
+    """
 
     ids: Ids
     start: int
     positions: tuple[int, ...]
     targets: tuple[float, ...]
     weight: float
+    branches: tuple[int, ...] = ()
 
 
 def problem_weights(solutions: Sequence[Solution], uniform: float) -> dict[str, float]:
@@ -343,7 +357,16 @@ def example(
             first.setdefault(origin, (step, target))
     (path,) = layout.paths
     own = {path.reads[key]: target for (_, key), (step, target) in first.items() if step >= solution.start}
-    return Example(path.keys[-1], len(path.keys[0]), tuple(own), tuple(own.values()), weight * solution.count)
+    steps = [step for step, _ in first.values()]
+    branches = [place for place, step in zip(path.reads[1:-1], steps[1:], strict=True) if step >= solution.start]
+    return Example(
+        path.keys[-1],
+        len(path.keys[0]),
+        tuple(own),
+        tuple(own.values()),
+        weight * solution.count,
+        tuple(branches),
+    )
 
 
 def replay(environment: Environment, problem: Problem, solution: Solution) -> State:
@@ -391,6 +414,17 @@ def label_loss(head: torch.nn.Module, hidden: torch.Tensor, batch: Sequence[Exam
     logs = log_softmax(head(hidden[rows, columns]).float(), -1)
     losses = -(targets * logs[:, 1] + (1 - targets) * logs[:, 0])
     return (losses * weights).sum() / weights.sum()
+
+
+def foresight_loss(
+    foresight: Foresight, table: torch.Tensor, hidden: torch.Tensor, ids: torch.Tensor, batch: Sequence[Example]
+) -> torch.Tensor:
+    """`Foresight.loss` after every step that the examples may learn from; 0 if there is none."""
+    branches = [(row, place, each) for row, each in enumerate(batch) for place in each.branches]
+    if not branches:
+        return hidden.new_zeros(())
+    places = [(row, place, len(each.ids)) for row, place, each in branches]
+    return foresight.loss(hidden, ids, table, places, [each.weight for _, _, each in branches])
 
 
 def likelihood_loss(
@@ -477,6 +511,7 @@ def _fit(
     config = LlamaConfig.from_pretrained(backbone, local_files_only=True, num_labels=2)
     examples = [each for each in examples if each.positions and len(each.ids) <= config.max_position_embeddings]
     learner: Learner | None = None
+    foresight: Foresight | None = None
     if recipe.extra_layers:
         known = LlamaForCausalLM.from_pretrained(backbone, dtype=torch.float32, local_files_only=True).eval()
         typical = torch.tensor([examples[0].ids])
@@ -487,7 +522,10 @@ def _fit(
         model = LlamaForTokenClassification.from_pretrained(
             backbone, config=config, dtype=torch.float32, local_files_only=True
         ).to(device)
-    whole = model if learner is None else learner
+    whole: torch.nn.Module = model if learner is None else learner
+    if recipe.foresight:
+        foresight = Foresight(config.hidden_size, recipe.foresight).to(device)
+        whole = torch.nn.ModuleDict({"prm": model, "foresight": foresight})
     whole.train()
     warm, plan = _plan(recipe, examples)
     optimizers = Optimizers(whole, recipe.muon_lr, recipe.adam_lr)
@@ -504,6 +542,9 @@ def _fit(
         if learner is None:
             hidden = model.model(ids, use_cache=False).last_hidden_state
             loss = label_loss(model.score, hidden, chosen)
+            if foresight is not None:
+                table = model.get_input_embeddings().weight
+                loss = loss + _FORESEEN * foresight_loss(foresight, table, hidden, ids, chosen)
         else:
             states = learner.states(ids)
             loss = likelihood_loss(learner, ids, states, chosen)

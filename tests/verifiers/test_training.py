@@ -119,9 +119,13 @@ def test_examples_are_read_as_the_verifier_reads_them(checkpoint: Callable[..., 
     made = example(tokens, chatter, problem, Solution("p", ("a", "", "bb"), (1, 2, 3), (4, 4, 4), 2))
     assert tokens.decode(made.ids) == "abc\na\nbb\n"
     assert (made.start, made.positions, made.targets, made.weight) == (5, (6, 9), (0.25, 0.75), 2.0)
+    assert made.branches == (6,)
     # of a rollout only its own steps are learnt
     made = example(tokens, chatter, problem, Solution("p", ("a", "", "bb"), (1, 2, 3), (4, 4, 4), 2, start=1))
     assert (made.positions, made.targets) == ((9,), (0.75,))
+    assert made.branches == (6,)
+    made = example(tokens, chatter, problem, Solution("p", ("a", "b", "c"), (1, 2, 3), (4, 4, 4), 2, start=2))
+    assert (made.positions, made.branches) == ((10,), (8,))
 
 
 def test_the_loss_on_numbers_worked_by_hand(checkpoint: Callable[..., Path], chatter: Any) -> None:
@@ -195,9 +199,12 @@ def test_training_saves_a_verifier_and_goes_on_after_a_kill_as_if_nothing_happen
     assert model.config.num_labels == 2
 
 
-def test_training_learns_what_can_be_learnt(checkpoint: Callable[..., Path], chatter: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("foresight", [0, 2])
+def test_training_learns_what_can_be_learnt(
+    checkpoint: Callable[..., Path], chatter: Any, tmp_path: Path, foresight: int
+) -> None:
     # solutions whose first step has a '0' end right, the others wrong
-    recipe = replace(RECIPE, epochs=20, batch_tokens=512)
+    recipe = replace(RECIPE, epochs=20, batch_tokens=512, foresight=foresight)
     problems = {problem.id: problem for problem in chatter.problems("train", 60)}
     made = [
         Solution(id, (text, "#a"), (right, right), (1, 1), 1)
