@@ -69,6 +69,8 @@ def collect(
             if not running:
                 break
             for replied, reply in policy.poll():
+                if isinstance(reply, Exception):
+                    raise reply
                 problem = running.pop(replied)
                 policy.cancel(problem.id)
                 rows[problem.id] = row = _row(environment, problem, reply.samples[0])

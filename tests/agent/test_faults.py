@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.progress import Progress
 from agent.recipe import Component
 from agent.store import StudyFile
-from agent.study import Progress, Study, open_study, run_study, study_problems
+from agent.study import Study, open_study, run_study, study_problems
 from envs.toy import Toy
 from tests.servers import Faults, Script, Server, openai_routes
 

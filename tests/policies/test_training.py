@@ -114,7 +114,8 @@ def test_solutions_that_are_there_are_learnt_in_passes_over_all_of_them(
     monkeypatch.setattr(training, "CHUNK", 4)
     texts = [(f"{number} + 1\n", f"{number} + 1 = {number + 1}\n#### {number + 1}") for number in range(10, 16)]
     tokenizer = build_tokenizer([before + after for before, after in texts])
-    seen = [tokenizer.decode(example.ids) for part in range(3) for example in training.found(texts, tokenizer, 0, part)]
+    make = training.found(texts, tokenizer, 0)
+    seen = [tokenizer.decode(example.ids) for part in range(3) for example in make(chatter, part)]
     assert len(seen) == 12
     assert len(set(seen[:6])) == len(set(seen[6:])) == 6  # each pass has each once
     assert seen[:6] != seen[6:]
