@@ -55,4 +55,5 @@ class Foresight(torch.nn.Module):
         logits = self.maps(hidden[rows, columns]).unflatten(1, (self.reach, -1)) @ table.T
         losses = cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(targets)
         scale = known * torch.tensor(weights, device=ids.device)[:, None]
-        return (losses * scale).sum() / scale.sum()
+        loss: Tensor = (losses * scale).sum() / scale.sum()
+        return loss
