@@ -388,7 +388,7 @@ def _draw(path: Path, folder: Path) -> None:
     from envs.extras import require
 
     try:
-        require("study", "pandas", "matplotlib", what="--plots")
+        require("study", "pandas", "matplotlib")
     except ImportError as error:
         raise RecipeError(str(error)) from None
     from agent.plots import FIGURES
@@ -450,7 +450,8 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         with open_study(study, out, problems) as file:
-            if getattr(arguments, "retry_errors", False) and (failed := file.forget_errors()):
+            failed = file.forget_errors(unavailable_only=not getattr(arguments, "retry_errors", False))
+            if failed:
                 errors.print(f"running again what failed: {failed} of {file.total()} results", style="dim")
             done, total = len(file.done()), file.total()
             if 0 < done < total:
@@ -468,13 +469,18 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
                         concurrency=arguments.concurrency,
                         stopped=lambda: bool(interrupts),
                     )
-            done = len(file.done())
+            done, unavailable = len(file.done()), file.unavailable()
     finally:
         signal.signal(signal.SIGINT, before)
     _show(out, arguments)
     if interrupts:
         errors.print(f"interrupted after {done} of {total}; the same command goes on", style="yellow")
         return 130
+    if unavailable:
+        count, error = unavailable
+        message = f"{count} of {total} failed, as a model could not be reached; the same command tries again"
+        errors.print(f"{message}\n{error}", style="yellow", soft_wrap=True, markup=False)
+        return 1
     return 0
 
 
@@ -484,7 +490,7 @@ def _ray_runner() -> Callable[..., None]:
     from envs.extras import require
 
     try:
-        require("ray", "ray", what="--ray")
+        require("ray", "ray")
     except ImportError as error:
         raise RecipeError(str(error)) from None
     from agent.cluster import run_on_ray

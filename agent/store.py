@@ -47,6 +47,7 @@ from verifiers.voting import Aggregate, Candidate, Rule, Vote, tally
 
 FORMAT = 1  # of the file; a change of meaning needs another number
 APPLICATION = 0x53747077  # "Stpw": marks a database as ours
+UNAVAILABLE = "unavailable"  # why a search stopped whose model could not be reached: the study runs it again
 VOTES = [Vote(rule, how) for rule in get_args(Rule) for how in get_args(Aggregate)]
 COSTS = (
     "samples",
@@ -118,7 +119,7 @@ def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Resu
         "correct": int(bool(solution.correct) and error is None) if known else None,
         "confidence": solution.confidence,
         "drawn": graph[graph.root]["drawn"],
-        "stopped": graph.info["stopped"],
+        "stopped": UNAVAILABLE if graph.info.get("unavailable") else graph.info["stopped"],
         "error": _text(error),
         "plan": None if solution.plan is None else json.dumps(solution.plan),
         **{name: solution.spent[name] for name in COSTS},
@@ -388,9 +389,14 @@ class StudyFile:
             if result.graph is not None:
                 self._insert("graphs", place | {"graph": result.graph})
 
-    def forget_errors(self) -> int:
-        """Drop the results that failed, so that they are run again; returns how many there were."""
-        failed = [tuple(row) for row in self.rows("SELECT cell, problem FROM results WHERE error IS NOT NULL")]
+    def forget_errors(self, unavailable_only: bool = False) -> int:
+        """Drop the results that failed, so that they are run again; returns how many there were.
+
+        Args:
+            unavailable_only: only those that failed because a model could not be reached.
+        """
+        query = "SELECT cell, problem FROM results WHERE error IS NOT NULL AND (stopped = ? OR ?)"
+        failed = [tuple(row) for row in self.rows(query, (UNAVAILABLE, not unavailable_only))]
         with self._transaction():
             for table in _OF_A_SEARCH:
                 self.connection.executemany(f"DELETE FROM {table} WHERE cell = ? AND problem = ?", failed)
@@ -443,6 +449,11 @@ class StudyFile:
         """The places that have a result: whether it is right, and whether it failed."""
         query = "SELECT cell, problem, correct, error IS NOT NULL FROM results"
         return {Place(row[0], row[1]): (bool(row[2]), bool(row[3])) for row in self.rows(query)}
+
+    def unavailable(self) -> tuple[int, str] | None:
+        """How many searches failed because a model could not be reached, and how one of them did; None for none."""
+        count, error = self.rows("SELECT count(*), min(error) FROM results WHERE stopped = ?", (UNAVAILABLE,))[0]
+        return (count, error) if count else None
 
     def total(self) -> int:
         """How many results there will be."""
