@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from agent.budget import Budget, Meter
     from agent.engine import Engine, Task
     from agent.graph import SearchGraph
-    from agent.planner import METHODS, Calibration, Planner
+    from agent.planner import METHODS, Planner
+    from agent.plans import Calibration
     from agent.search import Request, Search, propose, score
     from agent.solver import Solution, Solver, SolverError
     from agent.store import StudyFile
-    from agent.strategies import STRATEGIES, Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Strategy
+    from agent.strategies import STRATEGIES, Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Revision, Strategy
     from agent.study import Study, load_study, measure
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Meter",
     "Planner",
     "Request",
+    "Revision",
     "Search",
     "SearchGraph",
     "Solution",
@@ -50,7 +52,7 @@ __all__ = [
     "score",
 ]
 
-_HOMES = ("budget", "search", "graph", "engine", "strategies", "planner", "solver", "store", "study")
+_HOMES = ("budget", "search", "graph", "engine", "strategies", "plans", "planner", "solver", "store", "study")
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from agent.intervals import clustered, paired_difference, wilson
 from agent.parts import NO_VERIFIER
-from agent.planner import EASY, HARD
+from agent.plans import EASY, HARD
 from agent.report import GROUP, marks_by_problem, revoted, summarize
 from agent.store import VOTES, StudyFile, scores_of
 from envs.core import Problem, State, Step, StepChecker

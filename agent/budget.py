@@ -68,6 +68,11 @@ class Meter:
         """Of policy and verifier together."""
         return self.policy_flops + self.verifier_flops
 
+    @property
+    def cost(self) -> float:
+        """What plans compare: FLOPs; of models whose parameters are not known, the tokens instead."""
+        return (self.policy_flops or self.generated) + (self.verifier_flops or self.verifier_tokens)
+
     def charge(self, reply: Proposed | Scored) -> None:
         """Add what a reply cost."""
         if isinstance(reply, Proposed):

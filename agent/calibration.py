@@ -1,50 +1,66 @@
 """Fit what the planner needs for one (policy, verifier, environment): ``stepwell calibrate``.
 
-All of it on the calibration split. Many samples of each problem give its pass@1; small draws from them are the probes
-whose features are fitted to it (logistic regression on soft labels) and to "is the leading answer right". Then every
-candidate strategy runs at every budget, and the best one per difficulty, as the probe sees it, goes into the table
-(Snell et al. 2024, section 3.2, equation 1, with absolute difficulty after Liu et al. 2025, section 3.2).
+All of it on the calibration split, and of one sweep (`agent.sweep`): independent samples of each problem, which give
+its pass@1, and runs of each other way to spend. Everything after the sweep is arithmetic on what was recorded:
+
+* difficulty: logistic regression of pass@1 on what a few samples show, by their number;
+* the table: for each difficulty and budget the best strategy for what a probe leaves (Snell et al. 2024, section 3.2,
+  equation 1, with absolute difficulty after Liu et al. 2025, section 3.2);
+* online planning: logistic regressions of "the leading answer is right", now and after each move, on the state of the
+  search; then, for each budget, the opening and the price that do best when whole searches are replayed.
+
+Choices are made on one half of the problems and judged on the other, and the reverse (two-fold cross-validation); the
+plan keeps both that accuracy and the one on the problems that chose.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.budget import Budget
-from agent.engine import Engine, Task
-from agent.graph import SearchGraph
-from agent.planner import EASY, HARD, Calibration, Choice, Difficulty, Probe, summarize
-from agent.strategies import STRATEGIES
+from agent.engine import Engine
+from agent.evidence import Evidence
+from agent.lines import ResultsFile
+from agent.online import LEAST
+from agent.plans import EASY, HARD, Calibration, Choice, Difficulty, Move, Online, Opening, Probe, summarize
+from agent.search import Way, best_way
+from agent.sweep import VOTE, Arm, Recorded, Replay, read_runs, sweep
 from envs.core import Environment, Problem
 from policies.core import Policy
 from verifiers.core import Verifier
-from verifiers.voting import Candidate, Vote, aggregate, tally
+from verifiers.voting import Candidate, aggregate, tally
 
 PROBES = (1, 2, 4, 8)
 BUDGETS = (4, 16, 64)
-CANDIDATES = (
-    Choice("best-of-n"),
-    Choice("beam", {"branch": 4}),
-    Choice("dvts", {"branch": 4}),
-    Choice("mcts"),
+ARMS = (
+    Arm("best-of-n", 64),
+    Arm("dvts", 4, 16, {"branch": 4}, parts=True),
+    Arm("beam", 12, 1, {"branch": 4}),
+    Arm("beam", 56, 1, {"branch": 4}),
+    Arm("mcts", 12),
 )
+MOVES = (
+    *(Move("majority", n) for n in (2, 4, 8, 16)),
+    *(Move("best-of-n", n) for n in (4, 8, 16)),
+    *(Move("dvts", n, {"branch": 4}) for n in (4, 8, 16)),
+    Move("beam", 12, {"branch": 4}),
+    Move("mcts", 12),
+)
+PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
 _MARGIN = 0.01  # Best-of-N, the simplest, stays unless another is better by more than this
+_TOLERANCE = 0.003  # of accuracy, that a higher price may lose
+_MIDDLING = 0.001  # of the prices
+_WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
+_ROUNDS = 8  # most rounds of those that a fit steers
+_REPEATS = 3  # replays per problem that a choice is judged by
 
 Float = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One complete sample: its candidate (None when it never answered) and whether its answer was right."""
-
-    candidate: Candidate | None
-    right: bool
 
 
 def fit_logistic(features: Float, labels: Float, ridge: float = 1e-2, rounds: int = 50) -> Float:
@@ -61,38 +77,15 @@ def fit_logistic(features: Float, labels: Float, ridge: float = 1e-2, rounds: in
     return coefficients
 
 
-def samples_of(graph: SearchGraph, n: int) -> list[Sample]:
-    """The n complete samples of a Best-of-N graph, merged ones counted out, in an order fixed by the problem."""
-    environment, problem = graph.environment, graph.problem
-    found: list[Sample] = []
-    for candidate in graph.candidates():
-        right = environment.check(problem, candidate.answer)
-        one = Candidate(candidate.answer, candidate.scores, 1, candidate.node)
-        found += [Sample(one, right)] * candidate.count
-    found += [Sample(None, False)] * (n - len(found))
-    random.Random(problem.id).shuffle(found)
-    return found
-
-
-def probe_of(samples: Sequence[Sample], vote: Vote, same: Callable[[str, str], bool]) -> tuple[Probe, bool]:
-    """The probe that these samples make, and whether its leading answer is right."""
-    drawn = [sample.candidate for sample in samples if sample.candidate is not None]
-    groups = tally(drawn, vote, same)
-    probe = summarize(groups, [(aggregate(each.scores, vote.aggregate), 1) for each in drawn], len(samples))
-    right = bool(groups) and any(
-        sample.right for sample in samples if sample.candidate and same(sample.candidate.answer, groups[0].answer)
-    )
-    return probe, right
-
-
 def calibrate(
     environment: Environment,
     policy: Policy,
     verifier: Verifier,
     problems: Sequence[Problem],
-    samples: int = 64,
+    results: ResultsFile,
+    arms: Sequence[Arm] = ARMS,
+    moves: Sequence[Move] = MOVES,
     budgets: Sequence[int] = BUDGETS,
-    candidates: Sequence[Choice] = CANDIDATES,
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,
 ) -> Calibration:
@@ -102,80 +95,378 @@ def calibrate(
         environment: of the problems; with the next two, what the calibration belongs to.
         policy: draws the samples.
         verifier: scores them.
-        problems: of the calibration split.
-        samples: complete samples per problem that give its pass@1.
-        budgets: in samples; each gets its own choice of strategy.
-        candidates: strategies to choose from, Best-of-N first.
+        problems: of the calibration split, two or more.
+        results: where the runs of the sweep are kept; what is there is not run again.
+        arms: what is run, Best-of-N first: its samples give pass@1.
+        moves: what the online planner may do; made of the arms.
+        budgets: in samples; each gets its own choice of strategy, opening and price.
         seed: of the searches.
         report: called with a line of progress now and then.
     """
-    vote = Vote()
-    engine = Engine(environment, policy, verifier)
-
-    def run(choice: Choice, n: int) -> dict[str, SearchGraph]:
-        strategy = STRATEGIES[choice.strategy].sized(n, **choice.knobs)
-        tasks = (Task(problem, strategy.search, Budget(samples=n), seed) for problem in problems)
-        graphs = {graph.problem.id: graph for graph in engine.run(tasks)}
-        report(f"{choice.strategy} {dict(choice.knobs) or ''} at {n}: {len(graphs)} problems searched")
-        return graphs
-
-    drawn = {key: samples_of(graph, samples) for key, graph in run(candidates[0], samples).items()}
-    truth = {key: sum(sample.right for sample in each) / len(each) for key, each in drawn.items()}
-    pass_at_1: dict[int, tuple[float, ...]] = {}
-    errors: dict[str, float] = {}
-    confidence_rows: list[tuple[float, ...]] = []
-    confidence_labels: list[float] = []
-    probes: dict[int, dict[str, Probe]] = {}
-    for size in PROBES:
-        rows, labels = [], []
-        for key, each in drawn.items():
-            for start in range(0, min(len(each), 4 * size), size):
-                probe, right = probe_of(each[start : start + size], vote, environment.same)
-                rows.append(probe.features())
-                labels.append(truth[key])
-                confidence_rows.append(probe.confidence_features())
-                confidence_labels.append(float(right))
-                probes.setdefault(size, {}).setdefault(key, probe)
-        fitted = fit_logistic(np.array(rows), np.array(labels))
-        predicted = 1 / (1 + np.exp(-np.array(rows) @ fitted))
-        errors[str(size)] = round(float(np.abs(predicted - np.array(labels)).mean()), 4)
-        pass_at_1[size] = tuple(fitted.round(4).tolist())
-    confidence = fit_logistic(np.array(confidence_rows), np.array(confidence_labels))
-    bare = Calibration(policy.name, verifier.name, environment.name, pass_at_1, tuple(confidence.round(4).tolist()))
-    table, accuracies = _choose(run, bare, probes, budgets, candidates)
-    about: dict[str, Any] = {
-        "problems": len(problems),
-        "samples": samples,
-        "seed": seed,
-        "mean_absolute_error_of_pass_at_1": errors,
-        "accuracies": accuracies,
-    }
-    return Calibration(policy.name, verifier.name, environment.name, pass_at_1, bare.confidence, table, about)
-
-
-def _choose(
-    run: Callable[[Choice, int], dict[str, SearchGraph]],
-    calibration: Calibration,
-    probes: Mapping[int, Mapping[str, Probe]],
-    budgets: Sequence[int],
-    candidates: Sequence[Choice],
-) -> tuple[dict[Difficulty, dict[int, Choice]], dict[str, Any]]:
-    """The best candidate per difficulty and budget, and the accuracies that say so."""
+    sweep(Engine(environment, policy, verifier), arms, problems, results, seed, report)
+    runs = read_runs(results.rows, arms, problems, environment)
+    halves = runs[::2], runs[1::2]
+    pass_at_1, errors = fit_difficulty(runs)
+    confidence = fit_confidence(runs)
+    fitted = Calibration(policy.name, verifier.name, environment.name, pass_at_1, confidence)
+    choices = [Choice(arm.strategy, arm.knobs) for arm in arms]
+    choices = [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
+    trials = {budget: try_choices(runs, arms, choices, budget, fitted) for budget in budgets}
     table: dict[Difficulty, dict[int, Choice]] = {"easy": {}, "medium": {}, "hard": {}}
     accuracies: dict[str, Any] = {}
-    for budget in budgets:
-        seen = probes[max(size for size in probes if size <= max(1, budget // 4))]
-        estimates = {key: calibration.estimate(probe) for key, probe in seen.items()}
-        results = [{key: graph.correct() for key, graph in run(choice, budget).items()} for choice in candidates]
-        for difficulty, low, high in (("easy", EASY, 1.01), ("medium", HARD, EASY), ("hard", -0.01, HARD)):
-            keys = [key for key, estimate in estimates.items() if low <= estimate < high]
-            if not keys:
-                continue
-            rates = [sum(bool(result.get(key)) for key in keys) / len(keys) for result in results]
-            best = max(range(len(rates)), key=lambda i: (rates[i] + (_MARGIN if i == 0 else 0.0), -i))
-            table[difficulty][budget] = candidates[best]  # type: ignore[index]
-            names = [" ".join([c.strategy, *(f"{k}={v}" for k, v in c.knobs.items())]) for c in candidates]
-            accuracies[f"{difficulty} at {budget}"] = {"problems": len(keys)} | {
-                name: round(rate, 4) for name, rate in zip(names, rates, strict=True)
+    for budget, trial in trials.items():
+        for difficulty in table:
+            if (rows := trial.rows(difficulty)).any():
+                table[difficulty][budget] = trial.choices[trial.best(rows)]
+                accuracies[f"{difficulty} at {budget}"] = trial.describe(rows)
+        report(f"the table at {budget}: {trial.cross_validated()}")
+    online, replays = fit_online(runs, halves, arms, moves, budgets, report)
+    about: dict[str, Any] = {
+        "problems": len(problems),
+        "samples": arms[0].n,
+        "seed": seed,
+        "mean_absolute_error_of_pass_at_1": errors,
+        "table": {str(budget): trial.cross_validated() for budget, trial in trials.items()},
+        "online": replays,
+        "accuracies": accuracies,
+    }
+    return replace(fitted, table=table, fitted=about, online=online)
+
+
+# ------------------------------------------------------------------------------------------- difficulty, confidence
+
+
+def probe_of(samples: Sequence[tuple[int, float] | None]) -> tuple[Probe, int | None]:
+    """The probe that samples (answer and score) make, and its leading answer."""
+    drawn = [Candidate(str(answer), (score,)) for answer, score in filter(None, samples)]
+    groups = tally(drawn, VOTE, str.__eq__)
+    probe = summarize(groups, [(aggregate(each.scores, VOTE.aggregate), 1) for each in drawn], len(samples))
+    return probe, int(groups[0].answer) if groups else None
+
+
+def _probes(runs: Sequence[Recorded], size: int) -> Iterator[tuple[Recorded, Probe, bool]]:
+    """Up to four probes of a size for each problem, and whether their leading answer is right."""
+    for run in runs:
+        for start in range(0, min(len(run.samples), 4 * size), size):
+            probe, leader = probe_of(run.samples[start : start + size])
+            yield run, probe, leader in run.right
+
+
+def fit_difficulty(runs: Sequence[Recorded]) -> tuple[dict[int, tuple[float, ...]], dict[str, float]]:
+    """Coefficients of pass@1 over `Probe.features` by the size of the probe, and the mean absolute error of each."""
+    coefficients: dict[int, tuple[float, ...]] = {}
+    errors: dict[str, float] = {}
+    for size in PROBES:
+        probes = list(_probes(runs, size))
+        features = np.array([probe.features() for _, probe, _ in probes])
+        labels = np.array([run.pass_at_1 for run, _, _ in probes])
+        fitted = fit_logistic(features, labels)
+        errors[str(size)] = round(float(np.abs(1 / (1 + np.exp(-features @ fitted)) - labels).mean()), 4)
+        coefficients[size] = _rounded(fitted)
+    return coefficients, errors
+
+
+def fit_confidence(runs: Sequence[Recorded]) -> tuple[float, ...]:
+    """Coefficients of "the leading answer is right" over `Probe.confidence_features`."""
+    probes = [each for size in PROBES for each in _probes(runs, size)]
+    features = np.array([probe.confidence_features() for _, probe, _ in probes])
+    return _rounded(fit_logistic(features, np.array([float(right) for _, _, right in probes])))
+
+
+def _rounded(coefficients: Float) -> tuple[float, ...]:
+    return tuple(coefficients.round(4).tolist())
+
+
+# ---------------------------------------------------------------------------------------------------------- the table
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Every choice of strategy tried at one budget after a probe, on every problem.
+
+    Args:
+        budget: in samples, the probe included.
+        choices: the strategies.
+        accuracy: (choices, problems), over replays.
+        flops: (choices, problems), the probe's included.
+        predicted: (problems,) pass@1 as the probe estimates it, mean over replays.
+        oracle: (problems,) pass@1 over all samples.
+    """
+
+    budget: int
+    choices: Sequence[Choice]
+    accuracy: Float
+    flops: Float
+    predicted: Float
+    oracle: Float
+
+    def rows(self, difficulty: Difficulty) -> NDArray[np.bool_]:
+        """(problems,): which look so difficult (absolute bins of predicted pass@1)."""
+        return np.asarray(absolute_bins(self.predicted) == list(BINS).index(difficulty))
+
+    def best(self, rows: NDArray[np.bool_]) -> int:
+        """The choice that is best on some problems; the first, the simplest, unless another beats it by the margin."""
+        rates = self.accuracy[:, rows].mean(1)
+        rates[0] += _MARGIN
+        return int(np.argmax(rates))
+
+    def describe(self, rows: NDArray[np.bool_]) -> dict[str, Any]:
+        """Accuracy of each choice on some problems."""
+        rates = self.accuracy[:, rows].mean(1).round(4).tolist()
+        return {"problems": int(rows.sum())} | dict(zip(map(_label, self.choices), rates, strict=True))
+
+    def planned(self, bins: NDArray[np.int64], folds: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> float:
+        """Accuracy when each bin gets what is best for it on one set of problems, on another; mean over the folds."""
+        right = []
+        for learn, judge in folds:
+            for each in np.unique(bins[judge]):
+                rows = learn & (bins == each)
+                chosen = self.best(rows) if rows.any() else 0
+                right.append(self.accuracy[chosen, judge & (bins == each)])
+        return round(float(np.concatenate(right).mean()), 4)
+
+    def cross_validated(self) -> dict[str, Any]:
+        """Accuracy of planning by each kind of difficulty, cross-validated, and in the fold that chose."""
+        n = len(self.oracle)
+        even = np.arange(n) % 2 == 0
+        kinds = {
+            "predicted, absolute": absolute_bins(self.predicted),
+            "predicted, quantiles": quantile_bins(self.predicted),
+            "oracle, absolute": absolute_bins(self.oracle),
+            "oracle, quantiles": quantile_bins(self.oracle),
+        }
+        report: dict[str, Any] = {
+            kind: {
+                "cross_validated": self.planned(bins, [(even, ~even), (~even, even)]),
+                "in_fold": self.planned(bins, [(even, even), (~even, ~even)]),
             }
-    return table, accuracies
+            for kind, bins in kinds.items()
+        }
+        means = zip(map(_label, self.choices), self.accuracy.mean(1), self.flops.mean(1), strict=True)
+        report["always"] = {name: {"accuracy": round(float(a), 4), "mflops": round(f / 1e6)} for name, a, f in means}
+        return report
+
+
+BINS: Mapping[Difficulty, float] = {"easy": EASY, "medium": HARD, "hard": -1.0}
+"""The least pass@1 of each."""
+
+
+def absolute_bins(pass_at_1: Float) -> NDArray[np.int64]:
+    """The difficulty of each problem by fixed thresholds (Liu et al. 2025), as an index of `BINS`."""
+    return np.asarray((pass_at_1 < EASY).astype(np.int64) + (pass_at_1 < HARD))
+
+
+def quantile_bins(pass_at_1: Float, bins: int = 5) -> NDArray[np.int64]:
+    """The difficulty of each problem in as many bins of equal size (Snell et al. 2024), the easiest 0."""
+    order = np.argsort(np.argsort(-pass_at_1, kind="stable"), kind="stable")
+    return np.asarray(order * bins // len(pass_at_1))
+
+
+def probe_size(budget: int) -> int:
+    """Samples that `agent.planner.Planner` probes with by default."""
+    return min(budget, 8, max(1, round(budget / 4)))
+
+
+def try_choices(
+    runs: Sequence[Recorded], arms: Sequence[Arm], choices: Sequence[Choice], budget: int, fitted: Calibration
+) -> Trial:
+    """Replay every choice that the arms allow at a budget, after the probe that the planner takes."""
+    size = probe_size(budget)
+
+    def begin(run: Recorded, repeat: int) -> Replay:
+        return Replay(run, arms, random.Random(f"{run.problem}/{repeat}")).make("best-of-n", size, {})
+
+    rest = budget - size
+    allowed = [each for each in choices if begin(runs[0], 0).can(each.strategy, rest, each.knobs)]
+    accuracy, flops = np.zeros((2, len(allowed), len(runs)))
+    predicted = np.zeros(len(runs))
+    for place, run in enumerate(runs):
+        for repeat in range(_REPEATS):
+            start = begin(run, repeat)
+            probe, _ = probe_of(start.samples())
+            predicted[place] += fitted.estimate(probe) / _REPEATS
+            for index, choice in enumerate(allowed):
+                after = start.copy().make(choice.strategy, rest, choice.knobs)
+                accuracy[index, place] += after.look()[1] / _REPEATS
+                flops[index, place] += after.flops / _REPEATS
+    return Trial(budget, allowed, accuracy, flops, predicted, np.array([run.pass_at_1 for run in runs]))
+
+
+def _label(choice: Choice) -> str:
+    return " ".join([choice.strategy, *(f"{key}={value}" for key, value in choice.knobs.items())])
+
+
+# ---------------------------------------------------------------------------------------------------- online planning
+
+
+def fit_online(
+    runs: Sequence[Recorded],
+    halves: tuple[Sequence[Recorded], Sequence[Recorded]],
+    arms: Sequence[Arm],
+    moves: Sequence[Move],
+    budgets: Sequence[int],
+    report: Callable[[str], None] = lambda line: None,
+) -> tuple[Online, dict[str, Any]]:
+    """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
+
+    The opening of a budget is the one whose replays are worth most at a middling price: accuracy less what it costs.
+    Its price is then the highest under which replays are as accurate as under any, to within `_TOLERANCE`. All replays
+    are cross-validated.
+    """
+    moves = [_first(move, runs, arms) for move in moves]
+    fits = [fit_values(half, arms, moves) for half in halves]
+
+    def across(opening: Opening, budget: int) -> tuple[float, float, float]:
+        ends = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits[::-1], strict=True)]
+        accuracy, flops, spent = np.concatenate(ends).mean(0).tolist()
+        return accuracy, flops, spent
+
+    openings: dict[int, Opening] = {}
+    replays: dict[str, Any] = {}
+    for budget in budgets:
+        begun = {
+            index: across(Opening(index, _MIDDLING), budget) for index, move in enumerate(moves) if move.n <= budget
+        }
+        index = max(begun, key=lambda index: begun[index][0] - _MIDDLING * begun[index][1] / fits[0].sample_flops)
+        priced = {price: across(Opening(index, price), budget) for price in PRICES}
+        highest = max(accuracy for accuracy, _, _ in priced.values())
+        price = max(price for price, (accuracy, _, _) in priced.items() if accuracy >= highest - _TOLERANCE)
+        openings[budget] = opening = Opening(index, price)
+        within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
+        accuracy, flops, spent = priced[price]
+        replays[str(budget)] = {
+            "cross_validated": round(accuracy, 4),
+            "in_fold": round(float(np.concatenate(within).mean(0)[0]), 4),
+            "mflops": round(flops / 1e6),
+            "samples": round(spent, 2),
+            "by_price": {
+                str(price): {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6)}
+                for price, (accuracy, flops, _) in priced.items()
+            },
+        }
+        report(f"online at {budget}, begun with {moves[index].label}, at a price of {price}: {replays[str(budget)]}")
+    return replace(fit_values(runs, arms, moves), openings=openings), replays
+
+
+def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
+    """With what it costs and how often it is right, on the mean, as the first move on each problem."""
+    ends = [
+        Replay(run, arms, random.Random(f"{run.problem}/{repeat}")).make(move.strategy, move.n, move.knobs)
+        for run in runs
+        for repeat in range(_REPEATS)
+    ]
+    flops = sum(end.flops for end in ends) / len(ends)
+    right = sum(end.look()[1] for end in ends) / len(ends)
+    return replace(move, flops=float(f"{flops:.4g}"), alone=round(right, 4))
+
+
+class States:
+    """States of replayed searches, whether their leading answer is right, and whether it is after each move.
+
+    Args:
+        arms: of the sweep.
+        moves: the ways to go on.
+    """
+
+    def __init__(self, arms: Sequence[Arm], moves: Sequence[Move]) -> None:
+        self.arms = arms
+        self.moves = moves
+        self._features: list[tuple[float, ...]] = []
+        self._now: list[bool] = []
+        self._after: list[tuple[list[int], list[bool]]] = [([], []) for _ in moves]  # rows and labels
+
+    def walk(self, runs: Sequence[Recorded], fit: Online | None = None) -> None:
+        """Add the states that searches pass through: random ones, or those that a fit chooses at random prices."""
+        for run in runs:
+            for walk in range(_WALKS):
+                rng = random.Random(f"{run.problem}/{walk}/{fit is None}")
+                replay = Replay(run, self.arms, rng)
+                price = rng.choice(PRICES)
+                rounds = rng.randint(1, 4) if fit is None else _ROUNDS
+                move: Move | None = rng.choice(self._able(replay))
+                while move is not None and rounds:
+                    replay.make(move.strategy, move.n, move.knobs)
+                    self._add(replay)
+                    rounds -= 1
+                    if fit is None:
+                        able = self._able(replay)
+                        move = rng.choice(able) if able else None
+                    else:
+                        move = choose(fit, replay, replay.look()[0], math.inf, price)
+
+    def _able(self, replay: Replay) -> list[Move]:
+        return [move for move in self.moves if replay.can(move.strategy, move.n, move.knobs)]
+
+    def _add(self, replay: Replay) -> None:
+        evidence, right = replay.look()
+        for move, (rows, labels) in zip(self.moves, self._after, strict=True):
+            if replay.can(move.strategy, move.n, move.knobs):
+                rows.append(len(self._features))
+                labels.append(replay.copy().make(move.strategy, move.n, move.knobs).look()[1])
+        self._features.append(evidence.features)
+        self._now.append(right)
+
+    def fit(self, sample_flops: float, score_flops: float) -> Online:
+        """Logistic regressions of what is right on the states; no openings."""
+        features = np.array(self._features)
+        moves = [
+            replace(move, right=_rounded(fit_logistic(features[rows], np.array(labels, float), ridge=1.0)))
+            for move, (rows, labels) in zip(self.moves, self._after, strict=True)
+        ]
+        now = _rounded(fit_logistic(features, np.array(self._now, float), ridge=1.0))
+        return Online(tuple(moves), now, sample_flops, score_flops, {})
+
+
+def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Move]) -> Online:
+    """Fit "the leading answer is right", now and after each move.
+
+    First to states of random searches, then to those too that a search steered by the first fit comes to: where it goes
+    because it expects much, it learns what is to be had there (Ross et al. 2011, arXiv 1011.0686).
+    """
+    sample = sum(run.sample_flops for run in runs) / len(runs)
+    scores = sum(run.score_flops for run in runs) / len(runs)
+    costs = float(f"{sample + scores:.4g}"), float(f"{scores:.4g}")
+    states = States(arms, moves)
+    states.walk(runs)
+    states.walk(runs, states.fit(*costs))
+    return states.fit(*costs)
+
+
+def choose(fit: Online, replay: Replay, evidence: Evidence, left: float, price: float) -> Move | None:
+    """What the online planner would do next in a replayed search, as far as it was recorded; see `OnlineSearch`.
+
+    Args:
+        fit: its values.
+        replay: the search.
+        evidence: its state.
+        left: sample-equivalents of its budget.
+        price: in probability per scored sample.
+    """
+    now = fit.probability(evidence)
+    moves = [move for move in fit.moves if move.n <= left and replay.can(move.strategy, move.n, move.knobs)]
+    ways = [
+        Way(
+            fit.probability(evidence, move) - now,
+            move.n,
+            move.flops + (replay.unscored * fit.score_flops if move.strategy == "best-of-n" else 0.0),
+        )
+        for move in moves
+    ]
+    able = [(move, way) for move, way in zip(moves, ways, strict=True) if way.gain > LEAST]
+    chosen = best_way([way for _, way in able], price / fit.sample_flops)
+    return None if chosen is None else able[chosen][0]
+
+
+def play(runs: Sequence[Recorded], arms: Sequence[Arm], fit: Online, budget: int, opening: Opening) -> Float:
+    """Replay whole searches of the online planner: (replays, 3), whether right, FLOPs and samples of each."""
+    ends = []
+    for run in runs:
+        for repeat in range(_REPEATS):
+            replay = Replay(run, arms, random.Random(f"{run.problem}/{repeat}"))
+            move: Move | None = fit.moves[opening.move]
+            while move is not None:
+                replay.make(move.strategy, move.n, move.knobs)
+                evidence, right = replay.look()
+                move = choose(fit, replay, evidence, budget - replay.spent, opening.price)
+            ends.append((float(right), replay.flops, float(replay.spent)))
+    return np.array(ends)

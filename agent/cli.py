@@ -103,6 +103,12 @@ def build_parser() -> _Parser:
     measure.add_argument(
         "--concurrency", type=_positive, default=64, metavar="N", help="searches open at once (default 64)"
     )
+    measure.add_argument(
+        "--total-budget",
+        metavar="N",
+        help="samples, or e.g. flops=1e12, that all problems share; the planner spends\n"
+        "them where they gain most, and --budget is the most that one problem gets",
+    )
     measure.add_argument("--json", action="store_true", help="print the summary as JSON")
 
     study = add("study", run_study, "run a study (configs/studies/NAME.yaml); the same command resumes")
@@ -170,9 +176,7 @@ def build_parser() -> _Parser:
     fit = add("calibrate", run_calibrate, "fit the planner to the policy, verifier and environment of a recipe")
     _add_recipe(fit)
     fit.add_argument("-n", type=_positive, default=200, help="problems of the calibration split (default 200)")
-    fit.add_argument(
-        "--samples", type=_positive, default=64, metavar="N", help="per problem, for its pass@1 (default 64)"
-    )
+    fit.add_argument("--runs", metavar="FILE", help="where runs are kept and found again (default: under runs/)")
     fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
 
     add("envs", run_envs, "list the environments")
@@ -557,6 +561,7 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
         problem_seed=arguments.problem_seed,
         vote=recipe.vote,
         temperature=recipe.temperature,
+        total_budget=arguments.total_budget,
     )
     for cell in study.cells:  # a wrong knob is better refused now than after an hour
         strategy_of(study.recipe(cell))
@@ -632,13 +637,14 @@ def _training_recipe(arguments: argparse.Namespace, kind: type[T]) -> T:
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
-    """Fit the planner's estimates and its table of strategies on the calibration split."""
+    """Fit the planner on the calibration split; what has been run is kept, and the same command goes on."""
     from loguru import logger
 
-    from agent.calibration import calibrate
-    from agent.parts import environment_of, models_of
-    from agent.planner import PLANS, plan_name
-    from agent.recipe import RecipeError
+    from agent.calibration import ARMS, calibrate
+    from agent.lines import ResultsFile
+    from agent.parts import environment_of, models_of, weights_digest
+    from agent.plans import PLANS, plan_name
+    from agent.recipe import RecipeError, fingerprint
 
     _quiet("INFO")
     recipe = recipe_of(arguments)
@@ -646,10 +652,20 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     policy, verifier = models_of(recipe, environment)
     if verifier is None:
         raise RecipeError("calibration needs a verifier")
+    config = {
+        "environment": recipe.environment.to_config(),
+        "policy": recipe.policy.to_config(),
+        "verifier": recipe.verifier.to_config(),
+        "weights": weights_digest(recipe),
+        "arms": [[arm.name, arm.repeats] for arm in ARMS],
+        "n": arguments.n,
+        "seed": recipe.seed,
+    }
     out = Path(arguments.out or PLANS[0] / plan_name(environment.name, policy.name, verifier.name))
     out.parent.mkdir(parents=True, exist_ok=True)
     problems = environment.problems("calibration", arguments.n)
-    fitted = calibrate(environment, policy, verifier, problems, arguments.samples, seed=recipe.seed, report=logger.info)
+    with ResultsFile(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:
+        fitted = calibrate(environment, policy, verifier, problems, results, seed=recipe.seed, report=logger.info)
     fitted.save(out)
     print(out)
     return 0

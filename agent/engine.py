@@ -15,9 +15,10 @@ from typing import Any
 
 from loguru import logger
 
+from agent.allocation import Allocation, Spent
 from agent.budget import Budget, Meter
 from agent.graph import SearchGraph
-from agent.search import Search
+from agent.search import Bid, Granted, Reply, Request, Search
 from agent.stepwise import Stepwise
 from envs.core import Environment, Problem, State
 from envs.guarded import Guarded, guard
@@ -60,7 +61,8 @@ class _Running:
         self.steps = _begin(task, graph, failure)
         self.meter = Meter()
         self.started = time.monotonic()
-        self.request: Propose | Score | None = None  # the one that is out
+        self.request: Request | None = None  # the one that is out
+        self.place = 0  # among those that share a budget
 
     def late(self) -> bool:
         """Whether its time is over; the meter is brought up to date."""
@@ -98,11 +100,18 @@ class Engine:
         """End all searches cleanly, from any thread; `run` yields each with what it has."""
         self._stopping.set()
 
-    def run(self, tasks: Iterable[Task], concurrency: int = 64) -> Iterator[SearchGraph]:
+    def run(
+        self, tasks: Iterable[Task], concurrency: int = 64, allocation: Allocation | None = None
+    ) -> Iterator[SearchGraph]:
         """Run searches, at most `concurrency` at once, and yield each graph when its search is over.
 
         ``graph.info`` then holds ``answer``, ``confidence``, ``node`` (the chosen trajectory), ``spent``, ``stopped``
         and, when something raised, ``error``; the other searches go on.
+
+        Args:
+            tasks: what to run.
+            concurrency: most searches that wait for a reply at once.
+            allocation: of one budget to all of them; they take their first bids to it when all have begun.
 
         Raises:
             ValueError: concurrency below 1.
@@ -114,11 +123,13 @@ class Engine:
         asked: dict[int, _Running] = {}  # by ticket
         proposing: set[int] = set()
         scoring: dict[int, int] = {}  # ticket: states
+        bidding: list[_Running] = []
+        begun: list[_Running] = []  # all, where they share a budget
         done: list[SearchGraph] = []
 
-        def go_on(search: _Running, reply: Proposed | Scored | None) -> None:
+        def go_on(search: _Running, reply: Reply | None) -> None:
             try:
-                if reply is not None:
+                if isinstance(reply, Proposed | Scored):
                     search.meter.charge(reply)
                 request = search.steps.send(reply) if reply is not None else next(search.steps)
                 search.meter.seconds = time.monotonic() - search.started
@@ -130,6 +141,11 @@ class Engine:
                     return
                 self._tickets += 1
                 search.request = request
+                if isinstance(request, Bid):
+                    if allocation is None:
+                        raise ValueError("the strategy bids for a share of a budget, but there is none to share")
+                    bidding.append(search)
+                    return
                 if isinstance(request, Propose):
                     self.policy.submit(self._tickets, request)
                     proposing.add(self._tickets)
@@ -149,12 +165,24 @@ class Engine:
             scoring.pop(ticket, None)
             done.append(self._end(asked.pop(ticket), reason, error))
 
-        def deliver(ticket: int, reply: Proposed | Scored) -> None:
+        def deliver(ticket: int, reply: Reply) -> None:
             if ticket in asked:
                 search = asked.pop(ticket)
                 proposing.discard(ticket)
                 scoring.pop(ticket, None)
                 go_on(search, reply)
+
+        def allocate(allocation: Allocation) -> None:
+            """Answer bids, now that no search is at work; those that get nothing wait while others do."""
+            bidding.sort(key=lambda search: search.place)
+            bids = [search.request for search in bidding if isinstance(search.request, Bid)]
+            spent = Spent(sum(each.graph.samples() for each in begun), sum(each.meter.cost for each in begun))
+            ways = allocation.decide(bids, spent)
+            over = all(way is None for way in ways)
+            granted = [(search, way) for search, way in zip(bidding, ways, strict=True) if over or way is not None]
+            bidding[:] = [search for search, way in zip(bidding, ways, strict=True) if not over and way is None]
+            for search, way in granted:
+                go_on(search, Granted(way))
 
         def poll(service: Policy | Verifier, tickets: Iterable[int]) -> bool:
             replies: Sequence[tuple[int, Proposed | Scored]]
@@ -177,7 +205,11 @@ class Engine:
                     if task is None:
                         exhausted = True
                     else:
-                        go_on(self._start(task), None)
+                        search = self._start(task)
+                        if allocation is not None:
+                            search.place = len(begun)
+                            begun.append(search)
+                        go_on(search, None)
                         yield from done  # one that needed nothing is over
                         done.clear()
                 yield from done
@@ -185,10 +217,14 @@ class Engine:
                 if self._stopping.is_set():
                     for ticket in list(asked):
                         end_asked(ticket, "stopped")
+                    done += [self._end(search, "stopped") for search in bidding]
+                    bidding.clear()
                     yield from done
                     return
                 if not asked:
-                    if exhausted:
+                    if exhausted and allocation is not None and bidding:
+                        allocate(allocation)
+                    elif exhausted:
                         return
                     continue
                 answered = poll(self.policy, proposing) if proposing else False
@@ -200,7 +236,7 @@ class Engine:
                     if search.late():
                         end_asked(ticket, f"{search.task.budget.seconds:g} seconds are over")
         finally:
-            for search in asked.values():  # the caller left the loop
+            for search in (*asked.values(), *bidding):  # the caller left the loop
                 search.steps.close()
                 self._release(search)
 

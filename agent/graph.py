@@ -1,6 +1,8 @@
 """One search, kept as a networkx graph: every state reached, every score, every cost.
 
-Nodes are integers in order of creation; the root is 0. The graph is a tree, and a search never removes from it.
+Nodes are integers in order of creation; the root is 0. The graph is a tree, and a search never removes from it. An
+attempt goes from the root to its answer. A revision goes on from the answer of an earlier attempt: its first step is a
+child of that terminated node, so the tree tells which attempts it was shown (`SearchGraph.attempts`), and has depth 1.
 
 =============  =====================================================================================================
 node attribute meaning
@@ -34,6 +36,7 @@ import json
 import math
 from bisect import insort
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,7 @@ from envs.core import Environment, Problem, State, Status, Step
 from verifiers.voting import Candidate, Group, Vote, tally
 
 FORMAT = "stepwell-graph/1"
+SHOWN = 4  # most earlier attempts that a revision is shown (Snell et al. 2024, section 6.1)
 
 
 class SearchGraph:
@@ -110,12 +114,36 @@ class SearchGraph:
         """The nodes after, in order of creation."""
         return list(self.graph.successors(node))
 
+    def before(self, node: int) -> int:
+        """The node before in the same attempt: the parent, or the root for the first step of a revision."""
+        parent = self._parents[node]
+        return self.root if self.status(parent) == "terminated" else parent
+
     def path(self, node: int) -> list[int]:
-        """Nodes from the root to a node, both included."""
+        """Nodes from the root to a node, both included, those of earlier attempts left out."""
         found = [node]
         while found[-1] != self.root:
-            found.append(self._parents[found[-1]])
+            found.append(self.before(found[-1]))
         return found[::-1]
+
+    def attempts(self, node: int) -> list[int]:
+        """The ends of the attempts on the way from the root to a node, itself included if it ends one, oldest first.
+
+        A revision that begins at a node is shown the last `SHOWN` of them.
+        """
+        found = []
+        while node != self.root:
+            if self.status(node) == "terminated":
+                found.append(node)
+            node = self._parents[node]
+        return found[::-1]
+
+    def start(self, node: int) -> State:
+        """The state that samples drawn at a node go on from; at a terminated one, they are revisions."""
+        if self.status(node) != "terminated":
+            return self._states[node]
+        attempts = tuple(self._states[end].steps for end in self.attempts(node)[-SHOWN:])
+        return replace(self._states[self.root], attempts=attempts)
 
     def status(self, node: int) -> Status:
         """``running``, ``terminated`` or ``truncated``."""
@@ -130,19 +158,22 @@ class SearchGraph:
     def add(self, parent: int, steps: Sequence[Step], rollout: bool = False) -> int:
         """Add the steps of one sample under a node and return the last node; identical siblings are one node.
 
-        Steps after the end of a trajectory, as the environment sees it, are not added.
+        Steps after the end of a trajectory, as the environment sees it, are not added; under a terminated node the
+        steps begin another attempt.
         """
         at = parent
         for step in steps:
-            if self.status(at) != "running":
+            if self.status(at) == "truncated" or (at != parent and self.status(at) == "terminated"):
                 break
             key = (at, step.text, step.finish)
             node = self._index.get(key, -1)
             if node < 0:
-                after = self.environment.step(self._states[at], step)
+                start = self.start(at)
+                after = self.environment.step(start, step)
                 answer = self.environment.answer(after.state) if after.status == "terminated" else None
                 status: Status = "truncated" if after.status == "terminated" and answer is None else after.status
-                node = self._new(at, after.state, step, status, answer)
+                state = replace(after.state, attempts=start.attempts) if start.attempts else after.state
+                node = self._new(at, state, step, status, answer)
                 self._index[key] = node
             attributes = self._attributes[node]
             attributes["tokens"] += step.tokens
@@ -158,10 +189,9 @@ class SearchGraph:
     def _new(self, parent: int, state: State, step: Step, status: Status, answer: str | None) -> int:
         node = len(self._states)
         depth = len(state.steps)
-        path = step.tokens + (self._paths[parent] if parent >= 0 else 0)
         self._states.append(state)
         self._parents.append(parent)
-        self._paths.append(path)
+        self._paths.append(step.tokens + (self._paths[self.before(node)] if parent >= 0 else 0))
         self.graph.add_node(
             node,
             text=step.text,
@@ -207,7 +237,7 @@ class SearchGraph:
             if score is None:
                 return ()
             found.append(score)
-            node = self._parents[node]
+            node = self.before(node)
         return tuple(reversed(found))
 
     def set_scores(self, node: int, scores: Sequence[float]) -> None:
@@ -332,7 +362,7 @@ class SearchGraph:
                     attributes["observation"],
                 )
                 parent = parents[node]
-                made._new(parent, made._states[parent].then(step), step, attributes["status"], attributes["answer"])
+                made._new(parent, made.start(parent).then(step), step, attributes["status"], attributes["answer"])
                 made._index[parent, step.text, step.finish] = node
             made[node].update(attributes)
             made._generated += attributes["tokens"]

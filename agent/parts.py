@@ -28,7 +28,7 @@ from verifiers.voting import Rule, Vote
 NO_VERIFIER = "none"
 SMALL = 50_000_000  # parameters up to which a model is run by one thread
 UNSIZED = 64  # samples a strategy is sized for when the budget limits something else only
-_OWN_KEYS = ("vote", "temperature")  # of the recipe, not of the strategy
+_OWN_KEYS = ("vote", "temperature", "auction")  # of the recipe and of who runs it, not of the strategy
 
 # ------------------------------------------------------------------------------------------------------ strategies
 

@@ -127,6 +127,16 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Which keys differ between two configurations, in words."""
+    keys = dict.fromkeys([*theirs, *ours])
+    return [
+        f"{key}: {json.dumps(theirs.get(key))} there, {json.dumps(ours.get(key))} now"
+        for key in keys
+        if theirs.get(key) != ours.get(key)
+    ]
+
+
 # ----------------------------------------------------------------------------------------------------- the loader
 
 

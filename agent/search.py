@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from agent.graph import SearchGraph
@@ -15,19 +16,63 @@ from policies.core import Propose, Proposed
 from verifiers.core import Score, Scored
 from verifiers.voting import Aggregate, aggregate
 
-Request = Propose | Score
 T = TypeVar("T")
-Search = Generator[Request, Proposed | Scored, T]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to go on with a search, as it is expected to turn out.
+
+    Args:
+        gain: by how much the probability of a right answer rises.
+        samples: sample-equivalents that it takes.
+        flops: that it takes, as `agent.budget.Meter.cost` counts them.
+    """
+
+    gain: float
+    samples: float
+    flops: float
+
+    def worth(self, price: float) -> float:
+        """The gain, less what it costs at a price of a FLOP in probability."""
+        return self.gain - price * self.flops
+
+
+def best_way(ways: Sequence[Way], price: float) -> int | None:
+    """The index of the way that is worth most, the first of equals; None when none is worth more than nothing."""
+    best = max(range(len(ways)), key=lambda i: (ways[i].worth(price), -i), default=None)
+    return best if best is not None and ways[best].worth(price) > 0 else None
+
+
+@dataclass(frozen=True)
+class Bid:
+    """A search that shares a budget with others asks which way it may go on (`agent.allocation`)."""
+
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The reply to a bid: the index of a way to go on, or None, which ends the search."""
+
+    way: int | None
+
+
+Request = Propose | Score | Bid
+Reply = Proposed | Scored | Granted
+Search = Generator[Request, Reply, T]
 
 
 def sample_seeds(graph: SearchGraph, node: int, first: int, count: int) -> tuple[int, ...]:
     """The seeds of samples at a node: 64 bits each of a hash of the run's seed, problem, steps and sample's index."""
-    texts = "\x1f".join(graph.state(node).texts)
+    start = graph.start(node)
+    attempts = (*(tuple(step.text for step in attempt) for attempt in start.attempts), start.texts)
+    texts = "\x1d".join("\x1f".join(attempt) for attempt in attempts)
     text = f"{graph.seed}\x1e{graph.problem.id}\x1e{texts}\x1e"
-    start = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    begun = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
     seeds = []
     for index in range(first, first + count):
-        whole = start.copy()
+        whole = begun.copy()
         whole.update(str(index).encode())
         seeds.append(int.from_bytes(whole.digest(), "big"))
     return tuple(seeds)
@@ -45,7 +90,7 @@ def propose(
 
     Args:
         graph: of this search.
-        nodes: running nodes to go on from.
+        nodes: running nodes to go on from, or terminated ones to revise.
         n: samples for each node, or for each its own number.
         temperature: 0 is greedy.
         max_steps: steps per sample; None goes on to the end.
@@ -63,7 +108,7 @@ def propose(
     for node, count in zip(nodes, counts, strict=True):
         seeds.append(sample_seeds(graph, node, drawn[node], count))
         drawn[node] += count
-    reply = yield Propose(tuple(graph.state(node) for node in nodes), tuple(seeds), temperature, max_steps, graph.scope)
+    reply = yield Propose(tuple(graph.start(node) for node in nodes), tuple(seeds), temperature, max_steps, graph.scope)
     if not isinstance(reply, Proposed):
         raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
     if (given := [len(samples) for samples in reply.samples]) != counts:
@@ -82,9 +127,18 @@ def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> 
     """The aggregated step scores of nodes, asking the verifier only for those that have none yet."""
     lacking = [node for node in dict.fromkeys(nodes) if node != graph.root and not graph.scores(node)]
     if lacking:
-        reply = yield Score(tuple(graph.state(node) for node in lacking), graph.scope)
+        states = (replace(graph.state(node), attempts=()) for node in lacking)  # a verifier judges an attempt by itself
+        reply = yield Score(tuple(states), graph.scope)
         if not isinstance(reply, Scored):
             raise TypeError(f"a Score request was answered with {type(reply).__name__}")
         for node, scores in zip(lacking, reply.scores, strict=True):
             graph.set_scores(node, scores)
     return [aggregate(graph.scores(node), how) for node in nodes]
+
+
+def bid(ways: Sequence[Way]) -> Search[int | None]:
+    """Ask which way to go on, if any, where a budget is shared; see `Bid`."""
+    reply = yield Bid(tuple(ways))
+    if not isinstance(reply, Granted):
+        raise TypeError(f"a Bid was answered with {type(reply).__name__}")
+    return reply.way

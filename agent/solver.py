@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent.allocation import Allocation
 from agent.budget import Budget
 from agent.engine import Engine, Task
 from agent.graph import SearchGraph
 from agent.parts import describe_strategy, environment_of, make_strategy, models_of, strategy_of
+from agent.planner import Planner
+from agent.plans import calibration_of
 from agent.recipe import Component, Recipe, RecipeError
 from agent.strategies import Strategy
 from envs.core import Environment, Problem
@@ -204,17 +207,50 @@ class Solver:
         seed: int = 0,
         on_change: OnChange | None = None,
         concurrency: int = 64,
+        total: Budget | None = None,
     ) -> Iterator[Solution]:
-        """Solve problems, many at once, and yield solutions as they finish (see `Solution.error` for failures)."""
+        """Solve problems, many at once, and yield solutions as they finish (see `Solution.error` for failures).
+
+        With a `total`, in samples or FLOPs, the problems share that budget: the planner spends it where it gains most
+        (`agent.allocation`), and `budget` is the most that one of them gets.
+
+        Raises:
+            RecipeError: there is a total, and the strategy is none that can share it.
+        """
         if strategy == "auto" and self.planner is not None:
             strategy = self.planner
         if isinstance(strategy, str):
             strategy = make_strategy(Component(strategy), budget, Vote(), 1.0)
-        return self.run((task(problem, strategy, budget, seed, on_change) for problem in problems), concurrency)
+        allocation = None
+        if total is not None:
+            allocation, strategy = self.share(total, strategy)
+        tasks = (task(problem, strategy, budget, seed, on_change) for problem in problems)
+        return self.run(tasks, concurrency, allocation)
 
-    def run(self, tasks: Iterable[Task], concurrency: int = 64) -> Iterator[Solution]:
+    def run(
+        self, tasks: Iterable[Task], concurrency: int = 64, allocation: Allocation | None = None
+    ) -> Iterator[Solution]:
         """Run searches, which may be of many strategies and budgets, together; solutions come as they finish."""
-        return map(Solution.of, self.engine.run(tasks, concurrency))
+        return map(Solution.of, self.engine.run(tasks, concurrency, allocation))
+
+    def share(self, total: Budget, strategy: Strategy) -> tuple[Allocation, Strategy]:
+        """What allocates a total, and the strategy that bids for it.
+
+        Raises:
+            RecipeError: the strategy is none that can share it, or there is no plan for these models.
+        """
+        if not isinstance(strategy, Planner) or strategy.mode != "online":
+            raise RecipeError("a total budget is shared by the planner: use strategy auto, in mode online")
+        names = self.environment.name, self.policy.name, self.verifier.name if self.verifier else ""
+        if (strategy.calibration or calibration_of(*names)).online is None:
+            raise RecipeError(
+                f"a total budget needs a plan for policy {names[1]}, verifier {names[2] or 'none'} on {names[0]};"
+                " 'stepwell calibrate' fits one"
+            )
+        try:
+            return Allocation(total), dataclasses.replace(strategy, auction=True)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
 
     def solve_recipe(self, problem: Problem, recipe: Recipe, on_change: OnChange | None = None) -> Solution:
         """`solve` with the strategy, budget, vote, temperature and seed of a recipe."""

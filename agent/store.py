@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from agent.graph import SearchGraph
-from agent.recipe import RecipeError, fingerprint
+from agent.recipe import RecipeError, differences, fingerprint
 from agent.solver import Solution
 from envs.core import Environment, Problem
 from envs.registry import load_environment
@@ -202,16 +202,6 @@ def about_this_run() -> dict[str, Any]:
         )
         about["commit"] = told.stdout.strip()
     return about
-
-
-def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """Which keys differ between two configurations, in words."""
-    keys = dict.fromkeys([*theirs, *ours])
-    return [
-        f"{key}: {json.dumps(theirs.get(key))} there, {json.dumps(ours.get(key))} now"
-        for key in keys
-        if theirs.get(key) != ours.get(key)
-    ]
 
 
 # ------------------------------------------------------------------------------------------------------- the file
@@ -377,17 +367,18 @@ class StudyFile:
 
     # ------------------------------------------------------------------------------------------------------ writing
 
-    def write(self, result: Result) -> None:
-        """Add a result, whole or not at all."""
-        place = result.place._asdict()
+    def write(self, *results: Result) -> None:
+        """Add results, all of them or none."""
         with self._transaction():
-            self._insert("results", place | {"run": self._run} | result.row)
-            for each in result.candidates:
-                self._insert("candidates", place | each)
-            for each in result.votes:
-                self._insert("votes", place | each)
-            if result.graph is not None:
-                self._insert("graphs", place | {"graph": result.graph})
+            for result in results:
+                place = result.place._asdict()
+                self._insert("results", place | {"run": self._run} | result.row)
+                for each in result.candidates:
+                    self._insert("candidates", place | each)
+                for each in result.votes:
+                    self._insert("votes", place | each)
+                if result.graph is not None:
+                    self._insert("graphs", place | {"graph": result.graph})
 
     def forget_errors(self, unavailable_only: bool = False) -> int:
         """Drop the results that failed, so that they are run again; returns how many there were.
@@ -396,11 +387,22 @@ class StudyFile:
             unavailable_only: only those that failed because a model could not be reached.
         """
         query = "SELECT cell, problem FROM results WHERE error IS NOT NULL AND (stopped = ? OR ?)"
-        failed = [tuple(row) for row in self.rows(query, (UNAVAILABLE, not unavailable_only))]
+        return self._forget(query, (UNAVAILABLE, not unavailable_only))
+
+    def forget_cut_cells(self) -> int:
+        """Drop the results of cells that are not complete; returns how many there were."""
+        return self._forget(
+            """SELECT cell, problem FROM results JOIN cells USING (cell) JOIN (SELECT environment, count(*) AS whole
+            FROM problems GROUP BY environment) USING (environment) JOIN (SELECT cell, count(*) AS there
+            FROM results GROUP BY cell) USING (cell) WHERE there < whole"""
+        )
+
+    def _forget(self, query: str, parameters: Sequence[Any] = ()) -> int:
+        places = [tuple(row) for row in self.rows(query, parameters)]
         with self._transaction():
             for table in _OF_A_SEARCH:
-                self.connection.executemany(f"DELETE FROM {table} WHERE cell = ? AND problem = ?", failed)
-        return len(failed)
+                self.connection.executemany(f"DELETE FROM {table} WHERE cell = ? AND problem = ?", places)
+        return len(places)
 
     def close(self) -> None:
         """Close the file. The last writer leaves a single file, which can be read where nothing can be written."""

@@ -61,6 +61,8 @@ class Study:
         vote: how answers are chosen, in strategies that use scores. Other votes are counted from the results.
         temperature: of the samples.
         graphs: whether the whole search graphs are kept; the candidates with their scores always are.
+        total_budget: that all problems of a cell share, in samples or FLOPs, as a text such as ``flops=1e12``; the
+            cell's own budget is then the most that one problem gets. For strategy ``auto`` alone.
     """
 
     environments: tuple[Component, ...]
@@ -77,6 +79,7 @@ class Study:
     vote: Vote = field(default_factory=Vote)
     temperature: float = 1.0
     graphs: bool = True
+    total_budget: int | float | str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a study without cells, problems or temperature, and rules that match nothing."""
@@ -158,6 +161,8 @@ class Study:
             recipe = self.recipe(cell)
             for kind, digest in weights_digest(recipe).items():
                 weights[getattr(recipe, kind).label] = digest
+        if self.total_budget is not None:
+            config["total_budget"] = self.total_budget
         return config | {"weights": weights}
 
 
@@ -239,11 +244,15 @@ def search_all(
 ) -> Iterator[tuple[Result, str]]:
     """Run searches of many cells in one engine; yields each result with the scope of its search.
 
-    A search that was stopped yields nothing: it has no result.
+    A search that was stopped yields nothing: it has no result. Where problems share a budget, `wanted` is one cell.
     """
     cells = study.cells
     recipes = [study.recipe(cell) for cell in cells]
-    strategies = [strategy_of(recipe) for recipe in recipes]
+    strategies, allocation = [strategy_of(recipe) for recipe in recipes], None
+    if study.total_budget is not None:
+        wanted = list(wanted)
+        cell = wanted[0][0].cell
+        allocation, strategies[cell] = solver.share(parse_budget(str(study.total_budget)), strategies[cell])
 
     def tasks() -> Iterator[Any]:
         for place, problem in wanted:
@@ -253,7 +262,7 @@ def search_all(
                 facts["verifier"] = None
             yield task(problem, strategies[cell], recipe.budget, recipe.seed, watch(cell), facts)
 
-    for solution in solver.run(tasks(), concurrency):
+    for solution in solver.run(tasks(), concurrency, allocation):
         if solution.graph.info["stopped"] != "stopped":
             place = Place(*solution.graph.info.pop("place"))
             yield result_of(place, solution, study.graphs), solution.graph.scope
@@ -270,6 +279,16 @@ def track(study: Study, file: StudyFile, problems: Problems, tell: Callable[[Pro
         [(place.cell, right, failed) for place, (right, failed) in file.done().items()],
         tell,
     )
+
+
+def pieces(study: Study, wanted: list[tuple[Place, Problem]]) -> list[list[tuple[Place, Problem]]]:
+    """What has to be searched and written together: where problems share a budget, those of a cell."""
+    if study.total_budget is None:
+        return [[each] for each in wanted]
+    by_cell: dict[int, list[tuple[Place, Problem]]] = {}
+    for place, problem in wanted:
+        by_cell.setdefault(place.cell, []).append((place, problem))
+    return list(by_cell.values())
 
 
 def lacking(study: Study, file: StudyFile, problems: Problems) -> Iterator[tuple[Recipe, list[tuple[Place, Problem]]]]:
@@ -296,7 +315,8 @@ def run_study(
     """Run what a file of results lacks, and write it.
 
     A search that fails is recorded with its error and counts as wrong. When the solver is stopped, what has finished
-    is in the file and the searches that were open are not.
+    is in the file and the searches that were open are not. The problems of a cell that share a total budget are one
+    piece of work: they go into the file together, when the last is over, or not at all.
 
     Args:
         study: what to measure.
@@ -307,18 +327,26 @@ def run_study(
         on_solver: called with the solver at work, so that it can be stopped.
         stopped: whether to end.
     """
+    if study.total_budget is not None:
+        file.forget_cut_cells()
     tracker = track(study, file, problems, on_progress)
     for recipe, wanted in lacking(study, file, problems):
         if stopped():
             return
         solver = Solver.from_recipe(recipe, problems[recipe.environment.label][0])
         on_solver(solver)
+        together = [wanted] if study.total_budget is None else pieces(study, wanted)
         try:
-            for result, scope in search_all(study, solver, wanted, concurrency, tracker.watch):
-                file.write(result)
-                tracker.finish(result, scope)
-                if stopped():
-                    return
+            for part in together:
+                results: list[Result] = []
+                for result, scope in search_all(study, solver, part, concurrency, tracker.watch):
+                    results.append(result)
+                    if study.total_budget is None or len(results) == len(part):
+                        file.write(*results)
+                        results.clear()
+                    tracker.finish(result, scope)
+                    if stopped():
+                        return
         finally:
             solver.close()
 

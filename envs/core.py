@@ -61,14 +61,22 @@ class Step:
 
 @dataclass(frozen=True)
 class State:
-    """A problem and the steps taken so far; hashable, never mutated."""
+    """A problem and the steps taken so far; hashable, never mutated.
+
+    Args:
+        problem: what is being solved.
+        steps: of this attempt.
+        attempts: earlier attempts at the problem, oldest first, that the policy is shown (sequential revision). They
+            are context: environments and verifiers look at the problem and the steps alone.
+    """
 
     problem: Problem
     steps: tuple[Step, ...] = ()
+    attempts: tuple[tuple[Step, ...], ...] = ()
 
     def then(self, step: Step) -> State:
         """Return the state one step further; this one is unchanged."""
-        return State(self.problem, (*self.steps, step))
+        return State(self.problem, (*self.steps, step), self.attempts)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -180,6 +188,15 @@ class StepChecker(Protocol):
         ...
 
 
+@runtime_checkable
+class Reviser(Protocol):
+    """An environment with a prompt of its own for another attempt. Others show attempts as `opening` does."""
+
+    def revise(self, problem: Problem, attempts: Sequence[str]) -> str:
+        """The text a policy continues when it is shown earlier attempts, oldest first; the first step follows it."""
+        ...
+
+
 def is_text(text: str) -> bool:
     """Whether an encoding can write it: half a surrogate pair is no text."""
     try:
@@ -189,11 +206,35 @@ def is_text(text: str) -> bool:
     return True
 
 
+def opening(environment: Environment, state: State) -> str:
+    """The text before the first step: the prompt; for a revision, with the earlier attempts.
+
+    An environment that is a `Reviser` words it. Without one, each attempt is a worked solution of its own, prompt and
+    steps, and the prompt follows once more: what policies trained here read.
+    """
+    prompt = environment.prompt(state.problem)
+    if not state.attempts:
+        return prompt
+    written = [_written(environment, steps) for steps in state.attempts]
+    if isinstance(environment, Reviser):
+        return environment.revise(state.problem, written)
+    return "".join(prompt + attempt for attempt in written) + prompt
+
+
+def revision_prompt(prompt: str, attempts: Sequence[str]) -> str:
+    """A prompt for models that follow instructions: the attempts, numbered, and then the problem once more."""
+    shown = "\n\n".join(f"Attempt {i}:\n{attempt.strip()}" for i, attempt in enumerate(attempts, 1))
+    return (
+        "Below is a problem, earlier attempts at it, and the problem again. The attempts may be wrong: find out where, "
+        f"then solve the problem afresh, step by step, in the same form.\n\n{prompt.strip()}\n\n{shown}\n\n{prompt}"
+    )
+
+
 def render(environment: Environment, state: State) -> str:
-    """The text a model continues: the prompt, then each step (and its observation) closed by the delimiter."""
-    parts = [environment.prompt(state.problem)]
-    for step in state.steps:
-        parts += [step.text, environment.delimiter]
-        if step.observation:
-            parts += [step.observation, environment.delimiter]
-    return "".join(parts)
+    """The text a model continues: the opening, then each step (and its observation) closed by the delimiter."""
+    return opening(environment, state) + _written(environment, state.steps)
+
+
+def _written(environment: Environment, steps: Sequence[Step]) -> str:
+    parts = [(step.text, step.observation) if step.observation else (step.text,) for step in steps]
+    return "".join(part + environment.delimiter for each in parts for part in each)

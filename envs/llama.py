@@ -34,7 +34,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
 
-from envs.core import Environment, State, Step
+from envs.core import Environment, Reviser, State, Step, opening
 
 ROWS = 4  # the fewest rows of a matrix product, and what new tokens are padded to a multiple of
 BLOCK = 16  # keys are attended in multiples of this
@@ -353,9 +353,17 @@ class Tokens:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def parts(self, environment: Environment, state: State) -> list[Ids]:
-        """The ids of the prompt, then of each step with its observation: `render`, part by part."""
-        prompt = self.begin + self.encode(environment.prompt(state.problem))
-        return [prompt, *(self.step(environment, step) for step in state.steps)]
+        """The ids of the opening, attempt by attempt, then of each step with its observation: `render`, in parts."""
+        steps = [self.step(environment, step) for step in state.steps]
+        if state.attempts and isinstance(environment, Reviser):
+            return [self.begin + self.encode(opening(environment, state)), *steps]
+        prompt = self.encode(environment.prompt(state.problem))
+        shown = [part for attempt in state.attempts for part in self._attempt(environment, prompt, attempt)]
+        first, *rest = [*shown, prompt]
+        return [self.begin + first, *rest, *steps]
+
+    def _attempt(self, environment: Environment, prompt: Ids, attempt: Sequence[Step]) -> list[Ids]:
+        return [prompt, *(self.step(environment, step) for step in attempt)]
 
     def step(self, environment: Environment, step: Step) -> Ids:
         """The ids of a step, closed by the delimiter, and of its observation."""

@@ -32,6 +32,7 @@ from envs.core import (
     Transition,
     UnreadableQuestion,
     is_text,
+    revision_prompt,
     termination,
     transition,
     truncation,
@@ -108,6 +109,10 @@ class Math:
     def prompt(self, problem: Problem) -> str:
         """The template with the question in it."""
         return self.template.replace("{question}", problem.question)
+
+    def revise(self, problem: Problem, attempts: Sequence[str]) -> str:
+        """The attempts between two copies of the prompt, and what to do with them."""
+        return revision_prompt(self.prompt(problem), attempts)
 
     # --------------------------------------------------------------------------------------------------- the MDP
 

@@ -38,6 +38,7 @@ from envs.core import (
     Transition,
     UnreadableQuestion,
     is_text,
+    revision_prompt,
     termination,
     transition,
     truncation,
@@ -267,6 +268,10 @@ class SingleAnswer:
         """The question, and how to answer."""
         how = f"Think in short paragraphs. End with a paragraph that is {ANSWER_MARK} and the answer alone."
         return f"{problem.question}\n\n{how}\n\n"
+
+    def revise(self, problem: Problem, attempts: Sequence[str]) -> str:
+        """The attempts between two copies of the prompt, and what to do with them."""
+        return revision_prompt(self.prompt(problem), attempts)
 
     def initial(self, problem: Problem) -> State:
         """The state before the first step."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -207,12 +207,21 @@ class LabPolicy:
 
     # -------------------------------------------------------------------------------------------------- admission
 
+    def _parts(self, state: State) -> list[Ids]:
+        """The ids of a state in parts; of earlier attempts only the latest that leave half of the context free."""
+        while state.attempts:
+            opening = self.tokens.parts(self.environment, replace(state, steps=()))
+            if 2 * sum(map(len, opening)) <= self.model.config.context:
+                break
+            state = replace(state, attempts=state.attempts[1:])
+        return self.tokens.parts(self.environment, state)
+
     def _ids(self, state: State) -> Ids:
-        return tuple(token for part in self.tokens.parts(self.environment, state) for token in part)
+        return tuple(token for part in self._parts(state) for token in part)
 
     def _find(self, scope: str, ids: Ids, state: State) -> Prefix | None:
         """The longest kept prefix of a state: up to the last token of it, or of a state on the way to it."""
-        for part in reversed(self.tokens.parts(self.environment, state)):
+        for part in reversed(self._parts(state)):
             found = self._prefixes.find(scope, ids[:-1])
             if found is not None:
                 return found

@@ -48,6 +48,19 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Revise:
+    """Learn from attempts of the policy that training starts from (`policies.revising`), not from worked solutions.
+
+    Args:
+        problems: of the train split.
+        samples: attempts at each.
+    """
+
+    problems: int = 4000
+    samples: int = 16
+
+
+@dataclass(frozen=True)
 class PolicyRecipe:
     """What ``configs/train-policy-*.yaml`` may say.
 
@@ -61,6 +74,7 @@ class PolicyRecipe:
         adam_lr: peak learning rate of embeddings and norms (AdamW).
         curriculum: stages of environment options; each holds until its fraction of the tokens has been seen.
         start: policy (name or folder) whose weights and tokenizer it goes on from; its sizes are then that one's.
+        revise: train a reviser, from `start`.
         seed: of the weights and the data.
     """
 
@@ -73,7 +87,12 @@ class PolicyRecipe:
     adam_lr: float = 0.002
     curriculum: tuple[Stage, ...] = ()
     start: str | None = None
+    revise: Revise | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.revise is not None and self.start is None:
+            raise ValueError(f"{self.name}: a reviser learns from the attempts of a policy to start from; give start")
 
     def options(self, fraction: float) -> Mapping[str, Any]:
         """The environment's options at a fraction of the run; after the last stage, none."""
@@ -142,15 +161,21 @@ def examples(
     return encode(list(zip(prompts, solutions, strict=True)), tokenizer)
 
 
-def found(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, seed: int, part: int) -> list[Example]:
-    """The next `CHUNK` of prompts and solutions that are there already: all, in a new order, again and again."""
-    chosen: list[tuple[str, str]] = []
-    for at in range(part * CHUNK, (part + 1) * CHUNK):
-        epoch, place = divmod(at, len(texts))
-        if not place or not chosen:
-            order = random.Random(f"found/{seed}/{epoch}").sample(range(len(texts)), len(texts))
-        chosen.append(texts[order[place]])
-    return encode(chosen, tokenizer)
+def found(
+    texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, seed: int
+) -> Callable[[Environment, int], list[Example]]:
+    """What makes a part's examples of prompts and solutions that are there: all, in a new order, again and again."""
+
+    def make(environment: Environment, part: int) -> list[Example]:
+        chosen: list[tuple[str, str]] = []
+        for at in range(part * CHUNK, (part + 1) * CHUNK):
+            epoch, place = divmod(at, len(texts))
+            if not place or not chosen:
+                order = random.Random(f"found/{seed}/{epoch}").sample(range(len(texts)), len(texts))
+            chosen.append(texts[order[place]])
+        return encode(chosen, tokenizer)
+
+    return make
 
 
 def encode(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
@@ -163,6 +188,31 @@ def encode(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast)
         Example([*start, *after, tokenizer.eos_token_id], len(start))
         for start, after in zip(starts, solution_ids, strict=True)
     ]
+
+
+def solutions(tokenizer: PreTrainedTokenizerFast, seed: int) -> Callable[[Environment, int], list[Example]]:
+    """What makes a part's examples of worked solutions."""
+    return lambda environment, part: examples(environment, tokenizer, CHUNK, seed, part)
+
+
+def revisions(
+    revise: Revise, environment: Environment, start: Path, path: Path, seed: int
+) -> Callable[[Environment, int], list[Example]]:
+    """Sample a policy's attempts, or read them where that was done, and return what makes a part's examples of them."""
+    from policies.lab import LabPolicy
+    from policies.revising import collect, trajectories
+
+    policy = LabPolicy(start, environment, device="cpu")
+    problems = environment.problems("train", revise.problems, seed=seed)
+    pool = collect(environment, policy, problems, revise.samples, seed, path)
+    policy.close()
+    end = min(policy.model.config.end)
+
+    def make(environment: Environment, part: int) -> list[Example]:
+        rng = random.Random(f"revise/{seed}/{part}")
+        return [Example(*each) for each in trajectories(environment, policy.tokens, end, pool, CHUNK, rng)]
+
+    return make
 
 
 def batches(
@@ -236,7 +286,7 @@ def train_policy(
         TypeError: when the environment cannot write worked solutions.
     """
     environment = load()
-    if not texts and not isinstance(environment, Demonstrator):
+    if not texts and recipe.revise is None and not isinstance(environment, Demonstrator):
         raise TypeError(f"environment {environment.name!r} has no `demonstrate` method to learn from")
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -248,12 +298,12 @@ def train_policy(
         tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
         model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True).to(device)
         before = json.loads((start / "training.json").read_text())["tokens_seen"]
-
-    def make(environment: Environment, part: int) -> list[Example]:
-        if texts:
-            return found(texts, tokenizer, recipe.seed, part)
-        return examples(environment, tokenizer, CHUNK, recipe.seed, part)
-
+    if texts:
+        make = found(texts, tokenizer, recipe.seed)
+    elif recipe.revise is not None and start is not None:
+        make = revisions(recipe.revise, environment, start, folder / "attempts.jsonl", recipe.seed)
+    else:
+        make = solutions(tokenizer, recipe.seed)
     model.train()
     optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
     record: dict[str, Any] = {"recipe": asdict(recipe), "parameters": model.num_parameters()}

@@ -11,6 +11,7 @@ from agent.strategies.best_of_n import BestOfN, Greedy, Majority
 from agent.strategies.dvts import Dvts
 from agent.strategies.lookahead import Lookahead
 from agent.strategies.mcts import Mcts
+from agent.strategies.revision import Revision
 from verifiers.voting import Vote
 
 
@@ -40,6 +41,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "dvts": Dvts,
     "lookahead": Lookahead,
     "mcts": Mcts,
+    "revision": Revision,
 }
 
-__all__ = ["STRATEGIES", "Beam", "BestOfN", "Dvts", "Greedy", "Lookahead", "Majority", "Mcts", "Strategy"]
+__all__ = ["STRATEGIES", "Beam", "BestOfN", "Dvts", "Greedy", "Lookahead", "Majority", "Mcts", "Revision", "Strategy"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.graph import SearchGraph
-from envs.core import Problem, Step
+from envs.core import Problem, State, Step
 from envs.toy import Toy
 from verifiers.voting import Vote
 
@@ -60,7 +60,38 @@ def test_steps_after_the_end_are_not_added() -> None:
     assert graph.add(0, [coin("2"), coin("1"), coin("1")]) == 1
     assert len(graph) == 2
     assert graph.generated == 2
-    assert graph.add(1, [coin("1")]) == 1
+    lost = graph.add(0, [coin("1"), coin("9")])
+    assert graph.status(lost) == "truncated"
+    assert graph.add(lost, [coin("1")]) == lost
+
+
+def test_an_attempt_goes_on_from_the_answer_of_an_earlier_one() -> None:
+    graph = SearchGraph(TOY, TOY.read("2 with 1 2"))
+    first = graph.add(0, [coin("1"), coin("1")])
+    assert graph.start(0) == graph.state(0)
+    assert graph.start(first) == State(graph.problem, (), (graph.state(first).steps,))
+    again = graph.add(first, [coin("2")])
+    assert (graph.parent(again), graph.path(again), graph[again]["depth"]) == (first, [0, again], 1)
+    assert graph.state(again).texts == ("2",)
+    assert graph.state(again).attempts == (graph.state(first).steps,)
+    assert graph.add(first, [coin("2")]) == again  # merged
+    assert graph.add(0, [coin("2")]) != again  # nothing was shown to this one
+    graph.set_scores(again, [0.7])
+    assert (graph.scores(again), graph.scores(first)) == ((0.7,), ())
+    assert graph.path_tokens(again) == graph[again]["length"]
+    assert graph.attempts(again) == [first, again]
+    assert graph.attempts(first) == [first]
+    end = graph.add(again, [coin("1"), coin("1")])
+    for _ in range(3):
+        end = graph.add(end, [coin("2")])
+    assert len(graph.attempts(end)) == 6
+    # no more than the last four of them are shown
+    assert [step.text for attempt in graph.start(end).attempts for step in attempt] == ["1", "1", "2", "2", "2"]
+    assert nx.is_arborescence(graph.graph)
+    back = SearchGraph.from_json(json.loads(json.dumps(graph.to_json())), TOY)
+    assert back == graph
+    assert [back.state(node) for node in back.graph] == [graph.state(node) for node in graph.graph]
+    assert back.samples() == graph.samples()
 
 
 def test_rollouts_and_pruned_nodes_do_not_vote() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -10,18 +10,33 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-import agent.planner
+import agent.plans
 from agent.budget import Budget
-from agent.calibration import CANDIDATES, PROBES, Sample, calibrate, fit_logistic, probe_of, samples_of
+from agent.calibration import PROBES, absolute_bins, calibrate, fit_logistic, probe_of, quantile_bins
 from agent.engine import Engine, Task
 from agent.graph import SearchGraph
-from agent.planner import METHODS, Calibration, Choice, Difficulty, Planner, Probe, papers_rule, plan_name, summarize
+from agent.lines import ResultsFile
+from agent.planner import METHODS, Planner
+from agent.plans import (
+    Calibration,
+    Choice,
+    Difficulty,
+    Move,
+    Online,
+    Opening,
+    Probe,
+    calibration_of,
+    papers_rule,
+    plan_name,
+    summarize,
+)
 from agent.strategies import STRATEGIES
+from agent.sweep import Arm, sweep
 from envs.core import Problem, State
 from envs.toy import Toy
 from policies.scripted import ScriptedPolicy
 from verifiers.table import TableVerifier
-from verifiers.voting import Candidate, Vote
+from verifiers.voting import Vote
 
 TOY = Toy()
 PROBLEM = TOY.read("14 with 1 3 7 10")
@@ -187,11 +202,8 @@ def test_the_table_answers_at_the_nearest_budget() -> None:
 
 
 def test_probes_are_summarised_by_hand() -> None:
-    candidates = [Candidate("a", (0.8,), 2), Candidate("a", (0.4,)), Candidate("b", (0.5,))]
-    samples = [Sample(replace(each, count=1), each.answer == "a") for each in candidates for _ in range(each.count)]
-    samples.append(Sample(None, False))
-    probe, right = probe_of(samples, Vote(), str.__eq__)
-    assert right
+    probe, leader = probe_of([(0, 0.8), (0, 0.8), (0, 0.4), (1, 0.5), None])
+    assert leader == 0
     assert probe.samples == 5
     assert probe.agreement == pytest.approx(3 / 5)
     assert probe.score == pytest.approx((1.6 + 0.4 + 0.5) / 5)
@@ -200,7 +212,7 @@ def test_probes_are_summarised_by_hand() -> None:
     assert probe.features() == pytest.approx((1.0, 0.0, math.log((3.5 / 6) / (2.5 / 6))))
     assert probe.confidence_features() == pytest.approx((1.0, probe.lead, math.log(4)))
     assert summarize([], [], 3) == Probe(3, 0.0, 0.0, -5.0, 0.0)
-    assert probe_of([Sample(None, False)], Vote(), str.__eq__)[1] is False
+    assert probe_of([None]) == (Probe(1, 0.0, 0.0, -5.0, 0.0), None)
 
 
 def test_without_a_fit_difficulty_is_the_mean_score() -> None:
@@ -223,6 +235,13 @@ FITTED = Calibration(
     (0.5, 1.5, -2.5),
     {"easy": {4: Choice("best-of-n")}, "medium": {16: Choice("beam", {"branch": 4})}, "hard": {}},
     {"problems": 3, "errors": {"1": 0.25}},
+    Online(
+        (Move("dvts", 4, {"branch": 4}, 2e9, 0.4, (0.5, -1.0)), Move("majority", 2, {}, 1e8, 0.3, (0.25,))),
+        (1.0, 2.0),
+        1e8,
+        9e7,
+        {4: Opening(1, 0.002), 16: Opening(0, 0.0)},
+    ),
 )
 
 
@@ -230,6 +249,9 @@ def test_a_calibration_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     FITTED.save(path)
     assert Calibration.load(path) == FITTED
+    bare = replace(FITTED, online=None)
+    bare.save(path)
+    assert Calibration.load(path) == bare
 
 
 @pytest.mark.parametrize(
@@ -247,17 +269,17 @@ def test_what_is_no_plan_is_refused_by_name(tmp_path: Path, text: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The only folder in which plans are looked for."""
-    monkeypatch.setattr(agent.planner, "PLANS", (tmp_path,))
-    agent.planner._find.cache_clear()
+    monkeypatch.setattr(agent.plans, "PLANS", (tmp_path,))
+    calibration_of.cache_clear()
     yield tmp_path
-    agent.planner._find.cache_clear()
+    calibration_of.cache_clear()
 
 
 def test_a_shipped_plan_is_found_by_the_names_of_the_parts(folder: Path) -> None:
     graph = run(Planner(8))
     assert "fitted best" not in graph.info["plan"]["reasons"][-1]
-    agent.planner._find.cache_clear()
-    replace(FITTED, confidence=(), table={each: {8: Choice("dvts")} for each in DIFFICULTIES}).save(
+    calibration_of.cache_clear()
+    replace(FITTED, confidence=(), online=None, table={each: {8: Choice("dvts")} for each in DIFFICULTIES}).save(
         folder / plan_name("toy", "scripted", "table")
     )
     graph = run(Planner(8))
@@ -271,7 +293,7 @@ def test_a_plan_of_others_is_refused(folder: Path) -> None:
     error = run(Planner(8)).info["error"]
     assert "a plan fitted for 'another', 'table' on 'toy' cannot serve 'scripted', 'table' on 'toy'" in error
     assert str(folder) in error
-    agent.planner._find.cache_clear()
+    calibration_of.cache_clear()
     error = run(Planner(8, calibration=replace(FITTED, verifier="another"))).info["error"]
     assert error.startswith("ValueError: a plan fitted for 'scripted', 'another' on 'toy' cannot serve")
 
@@ -296,16 +318,11 @@ def test_logistic_regression_recovers_known_coefficients() -> None:
     assert np.abs(fit_logistic(features, (features[:, 1] > 0).astype(float))).max() < 100
 
 
-def test_samples_are_counted_out_of_a_graph() -> None:
-    engine = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
-    (graph,) = engine.run([Task(PROBLEM, STRATEGIES["best-of-n"].sized(12).search)])
-    samples = samples_of(graph, 12)
-    assert len(samples) == 12
-    assert samples == samples_of(graph, 12)
-    answers = [each.candidate.answer for each in samples if each.candidate]
-    assert {a: answers.count(a) for a in answers} == {g.answer: g.count for g in graph.tally(Vote())}
-    assert all(each.right == (each.candidate is not None and each.candidate.answer == "2") for each in samples)
-    assert samples_of(graph, 15).count(Sample(None, False)) == 15 - len(answers)
+def test_bins() -> None:
+    pass_at_1 = np.array([0.9, 0.05, 0.5, 0.2, 0.0])
+    assert absolute_bins(pass_at_1).tolist() == [0, 2, 0, 1, 2]
+    assert quantile_bins(pass_at_1).tolist() == [0, 3, 1, 2, 4]
+    assert quantile_bins(np.zeros(10)).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
 class Hunch(TableVerifier):
@@ -315,11 +332,27 @@ class Hunch(TableVerifier):
         super().__init__(TOY, lambda state: 0.8 * TOY.worth(state) ** 2 + 0.1)
 
 
-def test_calibrating_on_the_toy_gives_sane_coefficients() -> None:
-    lines: list[str] = []
-    problems: Sequence[Problem] = TOY.problems("calibration", 24)
+ARMS = (Arm("best-of-n", 16), Arm("dvts", 2, 6, {"branch": 2}, parts=True), Arm("beam", 6, 1, {"branch": 2}))
+MOVES = (
+    Move("majority", 2),
+    Move("majority", 4),
+    Move("best-of-n", 4),
+    Move("dvts", 2, {"branch": 2}),
+    Move("dvts", 4, {"branch": 2}),
+    Move("beam", 6, {"branch": 2}),
+)
+
+
+def fit(path: Path, report: Any = lambda line: None) -> Calibration:
+    problems = TOY.problems("calibration", 16)
     policy, verifier = ScriptedPolicy(TOY), Hunch()
-    fitted = calibrate(TOY, policy, verifier, problems, samples=16, budgets=(4, 8), report=lines.append)
+    with ResultsFile(path, {"of": "a test"}) as results:
+        return calibrate(TOY, policy, verifier, problems, results, ARMS, MOVES, (4, 8), 0, report)
+
+
+def test_calibrating_on_the_toy_gives_sane_coefficients(tmp_path: Path) -> None:
+    lines: list[str] = []
+    fitted = fit(tmp_path / "runs.jsonl", lines.append)
     assert (fitted.policy, fitted.verifier, fitted.environment) == ("scripted", "table", "toy")
     assert set(fitted.pass_at_1) == set(PROBES)
     good, bad = Probe(4, 1.0, 0.85, 3.0, 0.9), Probe(4, 0.25, 0.2, -2.0, 0.2)
@@ -330,11 +363,46 @@ def test_calibrating_on_the_toy_gives_sane_coefficients() -> None:
     assert all(0 < error < 0.35 for error in errors.values())
     assert any(fitted.table.values())
     for row in fitted.table.values():
-        assert all(choice in CANDIDATES and budget in (4, 8) for budget, choice in row.items())
+        assert set(row) <= {4, 8}
+        assert {choice.strategy for choice in row.values()} <= {"best-of-n", "dvts", "beam"}
     for accuracies in fitted.fitted["accuracies"].values():
         assert all(0 <= rate <= 1 for name, rate in accuracies.items() if name != "problems")
-    assert len(lines) == 1 + 2 * len(CANDIDATES)
-    assert fitted == calibrate(TOY, policy, verifier, problems, samples=16, budgets=(4, 8))
-    # and the planner runs on it
-    graph = run(Planner(8, calibration=fitted), verifier=Hunch())
-    assert "error" not in graph.info
+    assert set(fitted.fitted["table"]["8"]) == {
+        *(f"{whose}, {bins}" for whose in ("predicted", "oracle") for bins in ("absolute", "quantiles")),
+        "always",
+    }
+    assert len(lines) == 4  # the table and the online planner, at two budgets
+    online = fitted.online
+    assert online is not None
+    assert [move.label for move in online.moves] == [move.label for move in MOVES]
+    assert all(move.flops > 0 for move in online.moves)
+    assert set(online.openings) == {4, 8}
+    for budget, opening in online.openings.items():
+        assert online.moves[opening.move].n <= budget
+        assert fitted.fitted["online"][str(budget)]["samples"] <= budget
+    # and the planner runs on it, in both modes
+    for mode in ("online", "table"):
+        graph = run(Planner(8, mode=mode, calibration=fitted), verifier=Hunch())
+        assert "error" not in graph.info
+        assert (graph.info["plan"]["strategy"] == "online") == (mode == "online")
+
+
+def test_a_sweep_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    class Dying(Hunch):
+        def poll(self) -> Any:
+            if len(results.rows) > 40:
+                raise KeyboardInterrupt
+            return super().poll()
+
+    problems = TOY.problems("calibration", 16)
+    with ResultsFile(tmp_path / "runs.jsonl", {}) as results, pytest.raises(KeyboardInterrupt):
+        sweep(Engine(TOY, ScriptedPolicy(TOY), Dying()), ARMS, problems, results)
+    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
+        kept = list(results.rows)
+        assert 40 < len(kept) < 16 * 8
+        sweep(Engine(TOY, ScriptedPolicy(TOY), Hunch()), ARMS, problems, results)
+        assert results.rows[: len(kept)] == kept
+    with ResultsFile(tmp_path / "whole.jsonl", {}) as whole:
+        sweep(Engine(TOY, ScriptedPolicy(TOY), Hunch()), ARMS, problems, whole)
+    assert sorted(map(str, results.rows)) == sorted(map(str, whole.rows))
+    assert len(whole.rows) == 16 * 8

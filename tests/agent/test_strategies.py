@@ -19,7 +19,7 @@ from agent.engine import Engine, Task
 from agent.graph import SearchGraph
 from agent.planner import METHODS
 from agent.search import Search, sample_seeds
-from agent.strategies import Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Strategy
+from agent.strategies import Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Revision, Strategy
 from envs.core import Environment, Problem, Split, State, Step, Transition, termination, transition, truncation
 from envs.toy import Toy
 from policies.core import Propose, Proposed, Usage
@@ -516,3 +516,98 @@ def test_a_policy_that_breaks_its_contract_is_told(
     engine = Engine(TOY, Cheat(TOY), TableVerifier(TOY))
     (graph,) = engine.run([Task(PROBLEM, METHODS[method].sized(8).search)])
     assert message in graph.info["error"]
+
+
+# ------------------------------------------------------------------------------------------------------ revision
+
+
+def answers(graph: SearchGraph, nodes: Sequence[int]) -> list[str]:
+    return [graph[node]["answer"] for node in nodes]
+
+
+def test_a_revision_is_shown_the_last_four_attempts_of_its_chain() -> None:
+    graph = tree()
+    script = Script({"": "a! b! c! d! e! f!"}, dict.fromkeys(["a!", "b!", "c!", "d!", "e!", "f!"], 0.5))
+    script.drive(graph, Revision(n=6, ratio=6).search(graph))
+    proposals = [each for each in script.requests if isinstance(each, Propose)]
+    shown = [[attempt[-1].text for attempt in each.states[0].attempts] for each in proposals]
+    assert shown == [[], ["a!"], ["a!", "b!"], ["a!", "b!", "c!"], ["a!", "b!", "c!", "d!"], ["b!", "c!", "d!", "e!"]]
+    assert len({seed for each in proposals for seeds in each.seeds for seed in seeds}) == 6
+    last = max(graph.graph)
+    assert answers(graph, graph.attempts(last)) == ["a!", "b!", "c!", "d!", "e!", "f!"]
+    # a verifier judges an attempt by itself
+    assert all(not state.attempts for each in script.requests if isinstance(each, Score) for state in each.states)
+
+
+def test_chains_are_as_long_as_the_ratio_says() -> None:
+    for ratio, chains in ((16, 1), (4, 2), (1, 4), (1 / 4, 8), (1 / 16, 16), (1 / 1000, 16)):
+        graph = tree(3)
+        script = Script({}, {})
+        script.offers = _Anything()
+        script.scores = _Half()
+        script.drive(graph, Revision(n=16, ratio=ratio).search(graph))
+        drawn = script.drawn()
+        assert sum(map(sum, drawn)) == 16
+        assert drawn[0] == [chains]
+        assert len(drawn) == -(-16 // chains)
+    with pytest.raises(ValueError, match="allowed: a number above 0"):
+        Revision(ratio=0)
+
+
+class _Anything(dict[str, str]):
+    """Offers many words at any state."""
+
+    def __missing__(self, key: str) -> str:
+        return " ".join(map(str, range(100)))
+
+
+class _Half(dict[str, float]):
+    def __missing__(self, key: str) -> float:
+        return 0.5
+
+
+def test_the_answer_is_chosen_within_chains_and_then_across() -> None:
+    """Two chains of three: (a 0.4, b 0.5, a 0.3) and (b 0.45, c 0.5, c 0.1)."""
+    graph = tree()
+    script = Script(
+        {"": "a! b! b!! c! a!! c!!"},
+        {"a!": 0.4, "b!": 0.45, "b!!": 0.5, "c!": 0.5, "a!!": 0.3, "c!!": 0.1},
+    )
+    script.drive(graph, Revision(n=6, ratio=1.5).search(graph))
+    # no two of the six answers are the same here, so that the best of each chain represents it
+    assert answers(graph, graph.finished()) == ["b!!", "c!"]
+    # with answers that are the same, a chain's leading answer is the one with most weight: a, 0.4 + 0.3
+    graph.environment = _Blind()
+    ends = [
+        [node for node in graph.graph if graph[node]["text"] in chain]
+        for chain in (("a!", "b!!", "a!!"), ("b!", "c!", "c!!"))
+    ]
+    Revision().select(graph, ends)
+    assert answers(graph, graph.finished()) == ["a!", "c!"]
+    Revision(vote=Vote("max")).select(graph, ends)
+    assert answers(graph, graph.finished()) == ["b!!", "c!"]
+    Revision(vote=Vote("majority")).select(graph, ends)
+    assert [answer.rstrip("!") for answer in answers(graph, graph.finished())] == ["a", "c"]
+
+
+@dataclass(frozen=True)
+class _Blind(Tree):
+    """Exclamation marks do not tell answers apart."""
+
+    def same(self, a: str, b: str) -> bool:
+        return a.rstrip("!") == b.rstrip("!")
+
+
+def test_an_attempt_without_an_answer_is_not_shown() -> None:
+    graph = tree()
+    script = Script({"": "a! bx c!"}, {"a!": 0.5, "c!": 0.4})
+    script.drive(graph, Revision(n=3, ratio=3).search(graph))
+    proposals = [each for each in script.requests if isinstance(each, Propose)]
+    shown = [[attempt[-1].text for attempt in each.states[0].attempts] for each in proposals]
+    assert shown == [[], ["a!"], ["a!"]]
+    assert answers(graph, graph.attempts(max(graph.graph))) == ["a!", "c!"]
+
+
+def test_revision_by_majority_asks_no_verifier() -> None:
+    graph = run(Revision(8, vote=Vote("majority")))
+    assert graph.info["spent"]["verifier_calls"] == 0

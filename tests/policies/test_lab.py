@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from envs.core import Environment, Problem, State, Step, transition
+from envs.core import Environment, Problem, State, Step, render, transition
 from envs.llama import UnsupportedModel
 from policies.checks import ask, check_policy
 from policies.core import Policy, Propose, Proposed
@@ -292,3 +292,29 @@ def test_no_samples_wanted_is_an_answer_too(policy: LabPolicy) -> None:
 def test_a_verifier_is_no_policy(checkpoint: Callable[..., Path], chatter: Any) -> None:
     with pytest.raises(UnsupportedModel, match="not a policy"):
         LabPolicy(checkpoint("verifier"), chatter)
+
+
+# ------------------------------------------------------------------------------------------------------- revision
+
+
+def test_earlier_attempts_are_read_as_they_are_rendered(policy: LabPolicy, chatter: Any) -> None:
+    (root,) = roots(chatter, 1)
+    shown = replace(root, attempts=((Step("ab"), Step("#1")), (Step("#2"),)))
+    text = render(chatter, shown.then(Step("c")))
+    ids = tuple(token for part in policy.tokens.parts(chatter, shown.then(Step("c"))) for token in part)
+    assert ids == (1, *policy.tokens.encode(text))
+    plain, revised = ask(policy, [one(root, *range(8), scope="a"), one(shown, *range(8), scope="b")])
+    assert texts(plain) != texts(revised)
+    assert texts(revised) == texts(ask(policy, [one(shown, *range(8), scope="c")])[0])
+    (step,) = ask(policy, [one(shown, 0, steps=1, scope="d")])
+    assert step.usage.prefilled == sum(map(len, policy.tokens.parts(chatter, shown))) - 1  # all is paid for
+
+
+def test_of_attempts_that_do_not_fit_the_latest_are_shown(policy: LabPolicy, chatter: Any) -> None:
+    (root,) = roots(chatter, 1)
+    long, short = tuple(Step("abcdefgh" * 2) for _ in range(5)), (Step("#1"),)
+    crowded = replace(root, attempts=(long, short))
+    (reply,) = ask(policy, [one(crowded, *range(8), scope="a")])
+    assert texts(reply) == texts(ask(policy, [one(replace(root, attempts=(short,)), *range(8), scope="b")])[0])
+    (none,) = ask(policy, [one(replace(root, attempts=(short, long)), *range(8), scope="c")])
+    assert texts(none) == texts(ask(policy, [one(root, *range(8), scope="d")])[0])

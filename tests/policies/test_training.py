@@ -56,7 +56,8 @@ def test_a_trained_policy_is_a_standard_checkpoint_and_a_killed_run_goes_on(
     policy = LabPolicy(folder, environment, device="cpu")
     state = environment.initial(environment.problems("test", 1)[0])
     text = render(environment, state)
-    ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    ids = tokenizer(text)["input_ids"]  # as others read it: the token that begins a text is put in front
+    assert ids[0] == tokenizer.bos_token_id
     assert policy.tokens.parts(environment, state) == [tuple(ids)]
     assert policy.parameters == record["parameters"] == model.num_parameters()
 
@@ -113,7 +114,8 @@ def test_solutions_that_are_there_are_learnt_in_passes_over_all_of_them(
     monkeypatch.setattr(training, "CHUNK", 4)
     texts = [(f"{number} + 1\n", f"{number} + 1 = {number + 1}\n#### {number + 1}") for number in range(10, 16)]
     tokenizer = build_tokenizer([before + after for before, after in texts])
-    seen = [tokenizer.decode(example.ids) for part in range(3) for example in training.found(texts, tokenizer, 0, part)]
+    make = training.found(texts, tokenizer, 0)
+    seen = [tokenizer.decode(example.ids) for part in range(3) for example in make(chatter, part)]
     assert len(seen) == 12
     assert len(set(seen[:6])) == len(set(seen[6:])) == 6  # each pass has each once
     assert seen[:6] != seen[6:]

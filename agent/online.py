@@ -1,0 +1,137 @@
+"""Online planning: spend in rounds, and before each ask which way to go on is worth its price.
+
+After every round the state of the search is summed up (`agent.evidence`). Fitted functions of it give the probability
+that the leading answer is right now, and that it will be after each way to go on: more samples, more samples with
+scores, a search by the verifier. The move with the largest net gain is made,
+
+    P(right after the move) - P(right now) - price * FLOPs of the move,
+
+and when none has one above 0 the search is over: early stopping is a special case. The price is that of the budget: of
+the prices tried when the plan was fitted, the dearest under which the accuracy at this budget does not suffer. Asking
+for the best gain *per* FLOP instead would begin with what is cheap and fill a budget of samples with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from agent.evidence import Answer, Evidence
+from agent.graph import SearchGraph
+from agent.plans import Move, Online
+from agent.search import Search, Way, best_way, bid, propose, score
+from agent.strategies import STRATEGIES, Strategy
+from verifiers.voting import Vote
+
+LEAST = 0.001  # a smaller gain is the noise of two fits
+ONE = Move("majority", 1)  # with one sample there is nothing to choose
+
+
+class OnlineSearch:
+    """One search under way.
+
+    Args:
+        graph: of this search.
+        fit: what moves there are, and what is expected of them.
+        n: the budget in sample-equivalents.
+        temperature: of every sample.
+        vote: over all that finished.
+        auction: it shares a budget with other searches, and asks for every move (`agent.search.Bid`).
+    """
+
+    def __init__(
+        self, graph: SearchGraph, fit: Online, n: int, temperature: float, vote: Vote, auction: bool = False
+    ) -> None:
+        self.graph = graph
+        self.fit = fit
+        self.left = n
+        self.temperature = temperature
+        self.vote = vote
+        self.auction = auction
+        self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
+        self.searched = 0.0
+
+    def search(self) -> Search[None]:
+        """Spend; ``graph.info["plan"]`` says what was done and why."""
+        budget = self.left
+        opening = self.fit.opening(budget)
+        price = opening.price / self.fit.sample_flops
+        reasons: list[str] = []
+        plan: dict[str, Any] = {"strategy": "online", "knobs": {}, "budget": budget, "reasons": reasons}
+        self.graph.info["plan"] = plan
+        if not self.auction:
+            move = self.fit.moves[opening.move] if budget > 1 else ONE
+            reasons.append(f"begun with {move.label}: fitted best at a budget of {budget}")
+            yield from self.make(move, min(move.n, budget))
+        while True:
+            evidence = self.evidence()
+            now = self.fit.probability(evidence)
+            plan |= {
+                "samples": budget - self.left,
+                "probability": round(now, 4),
+                "evidence": asdict(replace(evidence, answers=evidence.answers[:5])),
+            }
+            where = f"{self.describe(evidence)}, right with probability {now:.2f}"
+            moves = [move for move in self.fit.moves if move.n <= self.left]
+            ways = [self.way(move, evidence, now) for move in moves]
+            moves = [move for move, way in zip(moves, ways, strict=True) if way.gain > LEAST]
+            ways = [way for way in ways if way.gain > LEAST]
+            chosen = (yield from bid(ways)) if self.auction and ways else best_way(ways, price)
+            if chosen is None:
+                why = "other problems gain more" if self.auction else "no way to go on is worth its price"
+                reasons.append(f"stopped: {where}; {why if ways else 'no way to go on gains anything'}")
+                return
+            move, way = moves[chosen], ways[chosen]
+            reasons.append(
+                f"went on: {where}; {move.label} would gain {100 * way.gain:.1f} points for the price of "
+                f"{way.flops / self.fit.sample_flops:.1f} scored samples"
+            )
+            yield from self.make(move, move.n)
+
+    def way(self, move: Move, evidence: Evidence, now: float) -> Way:
+        """What a move is expected to bring and to cost."""
+        return Way(self.fit.probability(evidence, move) - now, move.n, self.flops(move))
+
+    def flops(self, move: Move) -> float:
+        """What a move is expected to cost: Best-of-N scores the samples that have no scores yet, too."""
+        if move.strategy != "best-of-n":
+            return move.flops
+        ends = [node for node in self.plain if self.graph.status(node) == "terminated"]
+        return move.flops + sum(not self.graph.scores(node) for node in ends) * self.fit.score_flops
+
+    def make(self, move: Move, n: int) -> Search[None]:
+        """Spend n sample-equivalents in the way of a move."""
+        graph = self.graph
+        self.left -= n
+        if move.strategy in ("majority", "best-of-n"):
+            (drawn,) = yield from propose(graph, [graph.root], n, self.temperature, max_steps=None)
+            self.plain += drawn
+            if move.strategy == "best-of-n":
+                yield from score(graph, [node for node in self.plain if graph.status(node) == "terminated"])
+            return
+        before = graph.finished()
+        knobs = {"temperature": self.temperature, "vote": self.vote, **move.knobs}
+        strategy: Strategy = STRATEGIES[move.strategy].sized(n, **knobs)
+        yield from strategy.search(graph)
+        self.searched += n
+        for node in before:  # what a search drops was its own candidate; that of an earlier round keeps its vote
+            graph[node]["pruned"] = False
+
+    def evidence(self) -> Evidence:
+        """The state of the search."""
+        graph, same = self.graph, self.graph.environment.same
+        groups = graph.tally(self.vote)
+        given = [graph[node]["answer"] for node in self.plain if graph.status(node) == "terminated"]
+        counts = [sum(same(answer, group.answer) for answer in given) for group in groups]
+        answers = [Answer(count, group.weight, group.score) for count, group in zip(counts, groups, strict=True)]
+        scored = any(graph.scores(node) for node in graph.finished())
+        return Evidence(len(self.plain), self.searched, scored, answers)
+
+    def describe(self, evidence: Evidence) -> str:
+        """In words."""
+        parts = []
+        if evidence.plain:
+            parts.append(f"{evidence.agreement:.0%} of {evidence.plain} samples agree on the leading answer")
+        if evidence.scored:
+            parts.append(f"it holds {evidence.share:.0%} of the vote, with a score of {evidence.answers[0].best:.2f}")
+        return ", ".join(parts) or "no answer yet"

@@ -1,0 +1,79 @@
+"""Sequential revision (Snell et al. 2024, arXiv 2408.03314, section 6): attempts that are shown earlier attempts.
+
+A chain begins with a fresh attempt; each later attempt of it is drawn by a policy that is shown the last four before
+it (`agent.graph.SHOWN`). Chains run in parallel. Of N attempts, `ratio` decides how many go where: L in a chain and P
+chains with L * P = N and L / P = ratio. An attempt that ends without an answer is not shown; its chain tries again.
+
+The answer is chosen within each chain first, then across chains, both by the vote: a chain's leading answer is
+represented by its best attempt, which alone votes. Every attempt is one complete sample, so N buys N.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from agent.graph import SearchGraph
+from agent.search import Search, propose, score
+from agent.strategies.beam import share
+from verifiers.voting import Candidate, Vote, tally
+
+
+@dataclass(frozen=True)
+class Revision:
+    """Chains of attempts, each shown the last four before it.
+
+    Args:
+        n: attempts in all.
+        ratio: attempts in a chain to chains: n is one chain, 1 / n is Best-of-N.
+        temperature: of all samples.
+        vote: within and across chains; with ``majority`` the verifier is never asked.
+
+    Raises:
+        ValueError: the ratio is not above 0.
+    """
+
+    n: int = 16
+    ratio: float = 1.0
+    temperature: float = 1.0
+    vote: Vote = field(default_factory=Vote)
+
+    def __post_init__(self) -> None:
+        if not self.ratio > 0:
+            raise ValueError(f"ratio {self.ratio} given; allowed: a number above 0")
+
+    @classmethod
+    def sized(cls, n: int, **knobs: Any) -> Self:
+        """A search of n attempts."""
+        return cls(n=n, **knobs)
+
+    def search(self, graph: SearchGraph) -> Search[None]:
+        """Expand every chain by one attempt, evaluate, select."""
+        chains = min(self.n, max(1, round(math.sqrt(self.n / self.ratio))))
+        lengths = share(self.n, chains)  # the longer chains first
+        heads = [graph.root] * chains
+        ends: list[list[int]] = [[] for _ in range(chains)]
+        for turn in range(lengths[0]):
+            going = sum(length > turn for length in lengths)
+            # chains at one head draw together, then part: merged attempts keep their counts
+            where = {head: [chain for chain in range(going) if heads[chain] == head] for head in heads[:going]}
+            drawn = yield from propose(graph, list(where), list(map(len, where.values())), self.temperature, None)
+            for chains_here, nodes in zip(where.values(), drawn, strict=True):
+                for chain, node in zip(chains_here, nodes, strict=True):
+                    if graph.status(node) == "terminated":
+                        heads[chain] = node
+                        ends[chain].append(node)
+            if self.vote.rule != "majority":
+                yield from score(graph, [node for chain in ends for node in chain])
+            self.select(graph, ends)
+
+    def select(self, graph: SearchGraph, ends: list[list[int]]) -> None:
+        """Leave each chain's best attempt at its leading answer to vote, and no other of the chains' attempts."""
+        chosen = set()
+        for chain in ends:
+            attempts = [Candidate(graph[node]["answer"], graph.scores(node), 1, node) for node in chain]
+            if attempts:
+                chosen.add(tally(attempts, self.vote, graph.environment.same)[0].best.node)
+        for node in {node for chain in ends for node in chain}:
+            graph[node]["pruned"] = node not in chosen

@@ -1,0 +1,297 @@
+"""The runs that a calibration is fitted to: each way to go on, alone, several times on every problem.
+
+A way to go on is an `Arm`: a strategy at a size. Whatever a planner does is a sequence of arms, and what it then holds
+is very nearly the union of what they find alone: their samples are independent, and what two of them would share (a
+prefix in the verifier's cache, samples that merge) changes costs a little and votes hardly. So one sweep is enough to
+try any number of plans without a model (`Replay`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.budget import Budget
+from agent.engine import Engine, Task
+from agent.evidence import Answer, Evidence
+from agent.graph import SearchGraph
+from agent.lines import ResultsFile
+from agent.strategies import STRATEGIES
+from envs.core import Environment, Problem
+from verifiers.voting import Vote, aggregate
+
+VOTE = Vote()  # what plans are fitted for
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A strategy at a size, run several times.
+
+    Args:
+        strategy: its name.
+        n: sample-equivalents of a run.
+        repeats: runs per problem.
+        knobs: of the strategy.
+        parts: n' = 2 n, 3 n, ... is as good as 2, 3, ... runs: those of the strategy do not compete with each other.
+    """
+
+    strategy: str
+    n: int
+    repeats: int = 1
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    parts: bool = False
+
+    @property
+    def name(self) -> str:
+        """As people read it, e.g. ``dvts branch=4 n=4``."""
+        return " ".join([self.strategy, *(f"{key}={value}" for key, value in self.knobs.items()), f"n={self.n}"])
+
+
+# ------------------------------------------------------------------------------------------------------------- runs
+
+
+def sweep(
+    engine: Engine,
+    arms: Sequence[Arm],
+    problems: Sequence[Problem],
+    results: ResultsFile,
+    seed: int = 0,
+    report: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run every arm `repeats` times on every problem, each run with a seed of its own; what `results` has is skipped.
+
+    Args:
+        engine: with the policy and the verifier.
+        arms: what to run.
+        problems: of the calibration split.
+        results: where runs are kept, each as soon as it is over.
+        seed: of the first run.
+        report: called with a line of progress now and then.
+
+    Raises:
+        RuntimeError: a search failed; the message is its error.
+    """
+    done = {(row["arm"], row["run"], row["problem"]) for row in results.rows}
+    total = sum(arm.repeats for arm in arms) * len(problems)
+
+    def tasks() -> Iterator[Task]:
+        runs = [(arm, run) for arm in arms for run in range(arm.repeats)]
+        for place, (arm, run) in enumerate(runs):
+            strategy = STRATEGIES[arm.strategy].sized(arm.n, **arm.knobs)
+            for problem in problems:
+                if (arm.name, run, problem.id) not in done:
+                    info = {"arm": arm.name, "run": run}
+                    yield Task(problem, strategy.search, Budget(samples=arm.n), seed + place, VOTE, info)
+
+    for graph in engine.run(tasks()):
+        if "error" in graph.info:
+            raise RuntimeError(f"{graph.info['arm']} on {graph.problem.id}: {graph.info['error']}")
+        results.append(_row(graph))
+        if len(results.rows) % 500 == 0:
+            report(f"{len(results.rows)} of {total} runs, the latest of {graph.info['arm']}")
+
+
+def _row(graph: SearchGraph) -> dict[str, Any]:
+    spent = graph.info["spent"]
+    return {
+        "arm": graph.info["arm"],
+        "run": graph.info["run"],
+        "problem": graph.problem.id,
+        "found": [
+            [each.answer, round(aggregate(each.scores, VOTE.aggregate), 5), each.count] for each in graph.candidates()
+        ],
+        "policy_flops": spent["policy_flops"] or spent["generated"],
+        "verifier_flops": spent["verifier_flops"] or spent["verifier_tokens"],
+    }
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run found and cost.
+
+    Args:
+        found: finished trajectories: the index of the answer, the score, and how many identical samples they stand for.
+        policy_flops, verifier_flops: as `agent.budget.Meter.cost` counts them.
+    """
+
+    found: tuple[tuple[int, float, int], ...]
+    policy_flops: float
+    verifier_flops: float
+
+    @property
+    def flops(self) -> float:
+        """Of policy and verifier together."""
+        return self.policy_flops + self.verifier_flops
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """All runs on one problem.
+
+    Args:
+        problem: its id.
+        right: the indices of its right answers.
+        samples: independent complete samples: answer and score, or None for one that never answered.
+        runs: by the name of the arm.
+        sample_flops, score_flops: of one sample, and of scoring one.
+    """
+
+    problem: str
+    right: frozenset[int]
+    samples: tuple[tuple[int, float] | None, ...]
+    runs: Mapping[str, Sequence[Run]]
+    sample_flops: float
+    score_flops: float
+
+    @property
+    def pass_at_1(self) -> float:
+        """Share of the samples that are right."""
+        return sum(each is not None and each[0] in self.right for each in self.samples) / len(self.samples)
+
+
+def read_runs(
+    rows: Iterable[Mapping[str, Any]], arms: Sequence[Arm], problems: Sequence[Problem], environment: Environment
+) -> list[Recorded]:
+    """The runs in rows of `sweep`, by problem; the first arm is Best-of-N, whose samples are the independent ones.
+
+    Answers that the environment finds the same are one.
+    """
+    by_problem: dict[str, list[Mapping[str, Any]]] = {problem.id: [] for problem in problems}
+    for row in sorted(rows, key=lambda row: row["run"]):
+        by_problem[row["problem"]].append(row)
+    recorded = []
+    for problem in problems:
+        answers: list[str] = []
+        index: dict[str, int] = {}
+        runs: dict[str, list[Run]] = {arm.name: [] for arm in arms}
+        for row in by_problem[problem.id]:
+            for answer, _, _ in row["found"]:
+                if answer not in index:
+                    index[answer] = next(
+                        (i for i, a in enumerate(answers) if environment.same(a, answer)), len(answers)
+                    )
+                    answers += [answer] if index[answer] == len(answers) else []
+            found = tuple((index[answer], score, count) for answer, score, count in row["found"])
+            runs[row["arm"]].append(Run(found, row["policy_flops"], row["verifier_flops"]))
+        pool = runs[arms[0].name][0]
+        samples: list[tuple[int, float] | None] = [
+            (answer, score) for answer, score, count in pool.found for _ in range(count)
+        ]
+        samples += [None] * (arms[0].n - len(samples))
+        random.Random(problem.id).shuffle(samples)
+        right = frozenset(i for i, answer in enumerate(answers) if environment.check(problem, answer))
+        n = len(samples)
+        recorded.append(
+            Recorded(problem.id, right, tuple(samples), runs, pool.policy_flops / n, pool.verifier_flops / n)
+        )
+    return recorded
+
+
+# ----------------------------------------------------------------------------------------------------------- replay
+
+
+class Replay:
+    """A search that never was, put together of recorded runs.
+
+    Args:
+        recorded: the runs on its problem.
+        arms: of the sweep.
+        rng: which runs it gets.
+    """
+
+    def __init__(self, recorded: Recorded, arms: Sequence[Arm], rng: random.Random) -> None:
+        self.recorded = recorded
+        self.arms = arms
+        self.flops = 0.0
+        self.plain = 0
+        self.searched = 0
+        self._samples = rng.sample(recorded.samples, len(recorded.samples))
+        self._scored = 0  # of the samples
+        self._orders = {name: rng.sample(range(len(runs)), len(runs)) for name, runs in recorded.runs.items()}
+        self._used: dict[str, int] = {}
+        self._found: list[tuple[int, float, int]] = []
+
+    def copy(self) -> Replay:
+        """One that goes its own way from here."""
+        twin = object.__new__(Replay)
+        twin.__dict__ |= self.__dict__
+        twin._used, twin._found = dict(self._used), list(self._found)
+        return twin
+
+    @property
+    def spent(self) -> int:
+        """Sample-equivalents."""
+        return self.plain + self.searched
+
+    @property
+    def unscored(self) -> int:
+        """Independent samples that have no scores."""
+        return self.plain - self._scored
+
+    def samples(self) -> Sequence[tuple[int, float] | None]:
+        """The independent samples drawn so far."""
+        return self._samples[: self.plain]
+
+    def can(self, strategy: str, n: int, knobs: Mapping[str, Any]) -> bool:
+        """Whether enough was recorded to spend n more in this way."""
+        if strategy in ("majority", "best-of-n"):
+            return self.plain + n <= len(self._samples)
+        return self._runs(strategy, n, knobs) is not None
+
+    def _runs(self, strategy: str, n: int, knobs: Mapping[str, Any]) -> tuple[str, int] | None:
+        for arm in self.arms:
+            if arm.strategy == strategy and arm.knobs == knobs:
+                count = round(n / arm.n) if arm.parts else int(arm.n == n)
+                if count and self._used.get(arm.name, 0) + count <= arm.repeats:
+                    return arm.name, count
+        return None
+
+    def make(self, strategy: str, n: int, knobs: Mapping[str, Any]) -> Replay:
+        """Spend n more in this way, which `can` allows; Best-of-N scores all samples that have no scores yet."""
+        if strategy in ("majority", "best-of-n"):
+            self.plain += n
+            self.flops += n * self.recorded.sample_flops
+            if strategy == "best-of-n":
+                self.flops += self.unscored * self.recorded.score_flops
+                self._scored = self.plain
+            return self
+        runs = self._runs(strategy, n, knobs)
+        assert runs is not None
+        name, count = runs
+        first = self._used.get(name, 0)
+        for place in self._orders[name][first : first + count]:
+            run = self.recorded.runs[name][place]
+            self._found += run.found
+            self.flops += run.flops
+        self._used[name] = first + count
+        self.searched += n
+        return self
+
+    def _ranked(self) -> list[tuple[int, Answer]]:
+        # per answer: independent samples, all samples, weight, best score
+        told: dict[int, list[float]] = {}
+        for place, sample in enumerate(self.samples()):
+            if sample is not None:
+                answer, score = sample
+                entry = told.setdefault(answer, [0, 0, 0.0, 0.0])
+                entry[0] += 1
+                entry[1] += 1
+                if place < self._scored:
+                    entry[2] += score
+                    entry[3] = max(entry[3], score)
+        for answer, score, count in self._found:
+            entry = told.setdefault(answer, [0, 0, 0.0, 0.0])
+            entry[1] += count
+            entry[2] += score * count
+            entry[3] = max(entry[3], score)
+        order = sorted(told, key=lambda answer: (-told[answer][2], -told[answer][1]))
+        return [(answer, Answer(int(told[answer][0]), told[answer][2], told[answer][3])) for answer in order]
+
+    def look(self) -> tuple[Evidence, bool]:
+        """The state, and whether the leading answer is right."""
+        ranked = self._ranked()
+        scored = bool(self._scored or self._found)
+        evidence = Evidence(self.plain, self.searched, scored, [answer for _, answer in ranked])
+        return evidence, bool(ranked) and ranked[0][0] in self.recorded.right

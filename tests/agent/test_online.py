@@ -1,0 +1,306 @@
+"""Online planning and allocation: what is worth its price is done, and nothing else; replays are what searches do."""
+
+import json
+import random
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agent.plans
+from agent.allocation import Allocation, Spent
+from agent.budget import Budget
+from agent.cli import main
+from agent.engine import Engine, Task
+from agent.evidence import FEATURES, Answer, Evidence, logit
+from agent.graph import SearchGraph
+from agent.lines import ResultsFile
+from agent.online import OnlineSearch
+from agent.planner import Planner
+from agent.plans import Calibration, Move, Online, Opening, calibration_of, plan_name
+from agent.recipe import RecipeError
+from agent.search import Bid, Way, best_way
+from agent.solver import Solver
+from agent.strategies import BestOfN, Dvts
+from agent.sweep import Arm, Recorded, Replay, Run, read_runs, sweep
+from envs.core import Problem
+from envs.toy import Toy
+from policies.scripted import ScriptedPolicy
+from verifiers.table import TableVerifier
+from verifiers.voting import Vote
+
+TOY = Toy()
+PROBLEM = TOY.read("14 with 1 3 7 10")
+FLAT = (0.0,) * len(FEATURES)
+
+
+def constant(p: float) -> tuple[float, ...]:
+    """Coefficients that say p whatever the state."""
+    return (logit(p), *FLAT[1:])
+
+
+def fit(*moves: Move, now: float = 0.5, price: float = 0.0, opening: int = 0) -> Online:
+    return Online(moves, constant(now), 100.0, 60.0, {16: Opening(opening, price)})
+
+
+SAMPLE = Move("majority", 2, {}, 80.0, 0.3, constant(0.51))
+SCORED = Move("best-of-n", 2, {}, 200.0, 0.4, constant(0.55))
+DVTS = Move("dvts", 4, {"branch": 2}, 400.0, 0.5, constant(0.6))
+
+
+def run(online: Online, n: int = 16, problem: Problem = PROBLEM, **more: Any) -> SearchGraph:
+    planner = Planner(n, calibration=Calibration("scripted", "table", "toy", online=online), **more)
+    engine = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
+    (graph,) = engine.run([Task(problem, planner.search, Budget(samples=n), vote=planner.vote)])
+    assert "error" not in graph.info, graph.info["error"]
+    return graph
+
+
+# ------------------------------------------------------------------------------------------------------- evidence
+
+
+def test_features_by_hand() -> None:
+    evidence = Evidence(4, 8.0, True, [Answer(3, 1.6, 0.8), Answer(1, 0.4, 0.4)])
+    assert evidence.agreement == 0.75
+    assert evidence.share == pytest.approx(0.8)
+    assert dict(zip(FEATURES, evidence.features, strict=True)) == pytest.approx(
+        {
+            "constant": 1.0,
+            "log samples": 1.6094379,
+            "log searched": 2.1972246,
+            "scored": 1.0,
+            "agreement": 0.8472979,  # (3.5 / 5) against (1.5 / 5)
+            "lead": 1.2992829,  # 1.65 against 0.45
+            "best score": 1.3862944,
+        }
+    )
+    assert Evidence().features == (1.0, *FLAT[1:])
+
+
+# ---------------------------------------------------------------------------------------------------------- ways
+
+
+def test_the_best_way_is_worth_most_at_its_price() -> None:
+    ways = [Way(0.1, 4, 100.0), Way(0.12, 8, 200.0), Way(-0.1, 1, 1.0)]
+    assert best_way(ways, 0.0) == 1
+    assert best_way(ways, 0.0005) == 0  # 0.05 against 0.02
+    assert best_way(ways, 0.001) is None
+    assert best_way([], 0.0) is None
+
+
+def test_it_begins_with_the_opening_and_stops_when_nothing_is_worth_its_price() -> None:
+    graph = run(fit(SAMPLE, SCORED, DVTS, price=1.0))
+    plan = graph.info["plan"]
+    assert graph[0]["drawn"] == 2
+    assert graph.info["spent"]["verifier_calls"] == 0
+    assert plan["samples"] == 2
+    assert plan["probability"] == 0.5
+    begun, stopped = plan["reasons"]
+    assert begun == "begun with majority n=2: fitted best at a budget of 16"
+    assert stopped.startswith("stopped: ")
+    assert stopped.endswith("no way to go on is worth its price")
+    json.dumps(plan)
+
+
+def test_it_goes_on_while_something_is_worth_its_price_and_the_budget_allows() -> None:
+    free = run(fit(SAMPLE, SCORED, DVTS))
+    assert free.info["plan"]["samples"] == 16  # 2, then three times DVTS, then what still fits
+    assert [reason.split(";")[-1].split(" would")[0].strip() for reason in free.info["plan"]["reasons"][1:-1]] == [
+        *["dvts branch=2 n=4"] * 3,
+        "best-of-n n=2",
+    ]
+    assert "would gain 10.0 points for the price of 4.0 scored samples" in free.info["plan"]["reasons"][1]
+    # at 0.02 a scored sample, DVTS (0.1 for 4) is worth 0.02, and more scored samples (0.03 for 2) are not
+    dear = run(fit(SAMPLE, replace(SCORED, right=constant(0.53)), DVTS, price=0.02))
+    assert dear.info["plan"]["samples"] == 14
+    assert run(fit(SAMPLE, replace(DVTS, right=constant(0.5)))).info["plan"]["samples"] == 16
+    assert run(fit(DVTS, now=0.6)).info["plan"]["samples"] == 4
+
+
+def test_unscored_samples_make_best_of_n_dearer() -> None:
+    graph = SearchGraph(TOY, PROBLEM)
+    search = OnlineSearch(graph, fit(SAMPLE, SCORED), 16, 1.0, Vote())
+    engine = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
+    costs = []
+
+    def steps(graph: SearchGraph) -> Any:
+        search.graph = graph
+        yield from search.make(SAMPLE, 2)
+        costs.append(search.flops(SCORED))
+        yield from search.make(SCORED, 2)
+        costs.append(search.flops(SCORED))
+
+    (graph,) = engine.run([Task(PROBLEM, steps)])
+    ended = sum(graph.status(node) == "terminated" for node in search.plain[:2])
+    assert costs == [200.0 + 60.0 * ended, 200.0]
+    evidence = search.evidence()
+    assert evidence.plain == 4
+    assert evidence.scored
+    assert sum(answer.plain for answer in evidence.answers) == sum(g.count for g in graph.tally(Vote()))
+
+
+def test_what_an_earlier_round_found_keeps_its_vote() -> None:
+    graph = run(fit(DVTS))
+    alone = [node for node in graph.graph if graph.status(node) == "terminated" and graph.count(node)]
+    first = SearchGraph(TOY, PROBLEM)
+    engine = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
+    (first,) = engine.run([Task(PROBLEM, Dvts(4, 2).search)])
+    texts = {graph.state(node).texts for node in graph.finished()}
+    assert {first.state(node).texts for node in first.finished()} <= texts
+    assert len(texts) <= len(alone)
+
+
+def test_one_sample_leaves_nothing_to_choose() -> None:
+    graph = run(fit(DVTS), n=1)
+    assert graph.samples() == 1
+    assert graph.info["spent"]["verifier_calls"] == 0
+
+
+# --------------------------------------------------------------------------------------------------------- replays
+
+
+def test_replays_count_as_searches_do(tmp_path: Path) -> None:
+    """A search put together of recorded runs leads to the same answer and cost as one that runs them itself."""
+    arms = (Arm("best-of-n", 8), Arm("dvts", 2, 3, {"branch": 2}, parts=True))
+    problems = TOY.problems("calibration", 6)
+    engine = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
+    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
+        sweep(engine, arms, problems, results)
+        rows = list(results.rows)
+        sweep(engine, arms, problems, results)
+        assert results.rows == rows  # nothing is run twice
+    runs = read_runs(rows, arms, problems, TOY)
+    for problem, recorded in zip(problems, runs, strict=True):
+        (graph,) = engine.run([Task(problem, BestOfN(8).search, vote=Vote())])
+        replay = Replay(recorded, arms, random.Random(0)).make("best-of-n", 8, {})
+        evidence, right = replay.look()
+        groups = graph.tally(Vote())
+        assert right == bool(graph.correct())
+        assert [answer.plain for answer in evidence.answers] == [group.count for group in groups]
+        assert [answer.weight for answer in evidence.answers] == pytest.approx([g.weight for g in groups], abs=1e-3)
+        assert [answer.best for answer in evidence.answers] == pytest.approx([g.score for g in groups], abs=1e-3)
+        assert recorded.pass_at_1 * 8 == sum(g.count for g in groups if TOY.check(problem, g.answer))
+        assert replay.flops == pytest.approx(sum(run.flops for run in recorded.runs["best-of-n n=8"]))
+
+
+def test_a_replay_spends_what_was_recorded() -> None:
+    runs = {"best-of-n n=4": [Run((), 4.0, 8.0)], "dvts branch=2 n=2": [Run(((1, 0.5, 1),), 2.0, 3.0)] * 2}
+    arms = (Arm("best-of-n", 4), Arm("dvts", 2, 2, {"branch": 2}, parts=True))
+    recorded = Recorded("p", frozenset({1}), ((0, 0.2), (0, 0.3), (1, 0.4), None), runs, 1.0, 2.0)
+    replay = Replay(recorded, arms, random.Random(0)).make("majority", 4, {})
+    evidence, right = replay.look()
+    assert (evidence.plain, evidence.scored, evidence.agreement, right) == (4, False, 0.5, False)
+    assert (replay.flops, replay.unscored) == (4.0, 4)
+    twin = replay.copy().make("best-of-n", 0, {})
+    assert (twin.flops, twin.look()[1]) == (12.0, False)  # 0.5 against 0.4
+    twin.make("dvts", 4, {"branch": 2})
+    assert (twin.flops, twin.look()[1], twin.spent) == (22.0, True, 8)
+    assert not twin.can("dvts", 2, {"branch": 2})
+    assert replay.can("dvts", 4, {"branch": 2})
+    assert not replay.can("dvts", 6, {"branch": 2})
+    assert not replay.can("dvts", 2, {"branch": 4})
+    assert not replay.can("majority", 1, {})
+    assert replay.spent == 4
+
+
+# ------------------------------------------------------------------------------------------------------- allocation
+
+
+def test_a_budget_goes_where_it_gains_most() -> None:
+    allocation = Allocation(Budget(samples=10))
+    bids = [Bid((Way(0.1, 4, 100.0),)), Bid((Way(0.4, 4, 100.0), Way(0.5, 8, 200.0))), Bid((Way(0.3, 4, 100.0),))]
+    # at the first price some bid is worth: 0.4 a 100 falls to 0.32, and only the second takes that
+    assert allocation.decide(bids, Spent(0.0, 0.0)) == [None, 0, None]
+    assert allocation.price == pytest.approx(0.004)
+    assert allocation.decide(bids[::2], Spent(4.0, 100.0)) == [None, 0]
+    assert allocation.price == pytest.approx(0.003)
+    assert allocation.decide(bids[:1], Spent(8.0, 200.0)) == [None]  # 2 samples are left
+    assert Allocation(Budget(flops=1e9)).decide([Bid((Way(-0.1, 4, 100.0),))], Spent(0.0, 0.0)) == [None]
+    for wrong in (Budget(), Budget(seconds=3), Budget(samples=3, tokens=5)):
+        with pytest.raises(ValueError, match="allowed: samples, flops"):
+            Allocation(wrong)
+
+
+DOUBT = (logit(0.2), 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+HOPEFUL = Online(
+    (Move("majority", 2, {}, 20.0, 0.2, DOUBT), replace(DVTS, right=constant(0.7))),
+    (logit(0.05), 0.3, 0.3, 0.5, 1.0, 0.0, 0.0),
+    100.0,
+    60.0,
+    {16: Opening(0, 0.0)},
+)
+
+
+def share(total: Budget, shuffle: int | None = None, n: int = 12) -> list[Any]:
+    policy, verifier = ScriptedPolicy(TOY, shuffle=shuffle), TableVerifier(TOY, shuffle=shuffle)
+    planner = Planner(16, calibration=Calibration("scripted", "table", "toy", online=HOPEFUL))
+    solver = Solver(TOY, policy, verifier, planner)
+    problems = TOY.problems("test", n)
+    solved = sorted(solver.solve_many(problems, total=total), key=lambda each: each.problem.id)
+    assert len(solved) == n
+    return [(each.problem.id, each.answer, each.graph.generated, each.graph.info["plan"]["samples"]) for each in solved]
+
+
+def test_problems_share_a_total_and_the_order_of_replies_changes_nothing() -> None:
+    shared = share(Budget(samples=60))
+    assert shared == share(Budget(samples=60), shuffle=1)
+    spent = [samples for *_, samples in shared]
+    assert 50 <= sum(spent) <= 66
+    assert len(set(spent)) > 1
+    assert sum(samples for *_, samples in share(Budget(samples=10))) <= 10
+    none = share(Budget(samples=1))
+    assert all(answer is None and not samples for _, answer, _, samples in none)
+
+
+def test_a_total_is_refused_where_nobody_can_share_it() -> None:
+    solver = Solver(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
+    for strategy, why in (("beam", "use strategy auto"), ("auto", "'stepwell calibrate' fits one")):
+        with pytest.raises(RecipeError, match=why):
+            list(solver.solve_many([PROBLEM], strategy, total=Budget(samples=4)))
+    planner = Planner(16, calibration=Calibration("scripted", "table", "toy", online=HOPEFUL))
+    with pytest.raises(RecipeError, match="allowed: samples, flops"):
+        list(
+            Solver(TOY, ScriptedPolicy(TOY), TableVerifier(TOY), planner).solve_many([PROBLEM], total=Budget(seconds=1))
+        )
+    # and a bid that nobody can answer is an error
+    bidding: Sequence[SearchGraph] = list(
+        Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY)).run([Task(PROBLEM, replace(planner, auction=True).search)])
+    )
+    assert "none to share" in bidding[0].info["error"]
+
+
+def test_eval_shares_a_total_and_writes_whole_cells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(agent.plans, "PLANS", (tmp_path,))
+    calibration_of.cache_clear()
+    Calibration("scripted", "table", "toy", online=HOPEFUL).save(tmp_path / plan_name("toy", "scripted", "table"))
+    out = tmp_path / "results.sqlite"
+    words = ["eval", "--env", "toy", "-n", "10", "--strategy", "auto", "--budget", "16", "--out", str(out), "--json"]
+    assert main([*words, "--total-budget", "40"]) == 0
+    (summary,) = json.loads(capsys.readouterr().out)["results"]
+    assert summary["n"] == 10
+    assert 30 <= 10 * summary["cost"]["samples"] <= 44
+    assert main([*words, "--total-budget", "40"]) == 0
+    assert json.loads(capsys.readouterr().out)["results"] == [summary]
+    # another total is another configuration, and a cell that was cut is run again as a whole
+    assert main([*words, "--total-budget", "50"]) == 2
+    assert "total_budget" in capsys.readouterr().err
+    file = sqlite3.connect(out)
+    for table in ("results", "candidates", "votes", "graphs"):
+        file.execute(f"DELETE FROM {table} WHERE problem > 7")
+    file.commit()
+    file.close()
+    assert main([*words, "--total-budget", "40"]) == 0
+    (again,) = json.loads(capsys.readouterr().out)["results"]
+    for each in (summary, again):
+        del each["cost"]["seconds"]
+    assert again == summary
+    words[words.index("auto")] = "beam"
+    out.unlink()
+    assert main([*words, "--total-budget", "40"]) == 2
+    assert "use strategy auto" in capsys.readouterr().err
+    calibration_of.cache_clear()
