@@ -370,6 +370,8 @@ def _evaluation(arguments: argparse.Namespace) -> Evaluation:
         problem_seed=arguments.problem_seed,
         total_budget=arguments.total_budget,
     )
+    if arguments.total_budget is not None:
+        parse_budget(arguments.total_budget)
     for cell in evaluation.cells:  # a wrong knob is better refused now than after an hour
         strategy_of(replace(recipe, strategy=cell.strategy, budget=parse_budget(cell.budget)))
     return evaluation
