@@ -536,8 +536,11 @@ def _show(path: Path, arguments: argparse.Namespace) -> int:
 
 
 def _evaluation(arguments: argparse.Namespace) -> Study:
+    from dataclasses import replace
+    from itertools import product
+
     from agent.parts import strategy_of
-    from agent.recipe import RecipeError, choose, parse_component, write_budget
+    from agent.recipe import RecipeError, choose, parse_budget, parse_component, write_budget
     from agent.study import Study
     from envs.core import SPLITS
 
@@ -549,11 +552,15 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
             "--set strategy.KNOB fits one strategy; give knobs with theirs: --strategy 'beam branch=2' mcts"
         )
     recipe = recipe_of(arguments)
-    study = Study(
+    chosen = tuple(map(parse_component, strategies)) if len(strategies) > 1 else (recipe.strategy,)
+    limits = tuple(budgets) or (write_budget(recipe.budget),)
+    for strategy, budget in product(chosen, limits):  # a wrong knob is better refused now than after an hour
+        strategy_of(replace(recipe, strategy=strategy, budget=parse_budget(budget)))
+    return Study(
         (recipe.environment,),
         (recipe.policy,),
-        tuple(map(parse_component, strategies)) if len(strategies) > 1 else (recipe.strategy,),
-        tuple(budgets) or (write_budget(recipe.budget),),
+        chosen,
+        limits,
         verifiers=(recipe.verifier,),
         seeds=(recipe.seed,),
         split=choose(arguments.split, SPLITS, "split"),
@@ -563,9 +570,6 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
         temperature=recipe.temperature,
         total_budget=arguments.total_budget,
     )
-    for cell in study.cells:  # a wrong knob is better refused now than after an hour
-        strategy_of(study.recipe(cell))
-    return study
 
 
 def run_train_policy(arguments: argparse.Namespace) -> int:

@@ -84,13 +84,15 @@ class Study:
     def __post_init__(self) -> None:
         """Refuse a study without cells, problems or temperature, and rules that match nothing."""
         if self.n < 1 or self.temperature < 0:
-            raise ValueError(f"n is {self.n}, temperature {self.temperature:g}; at least 1 and 0 are needed")
+            raise RecipeError(f"n is {self.n}, temperature {self.temperature:g}; at least 1 and 0 are needed")
+        if self.total_budget is not None:
+            parse_budget(str(self.total_budget))
         for strategy in self.strategies:
             make_strategy(strategy, Budget(samples=1), self.vote, self.temperature)
         for rule in (*self.only, *self.exclude):
             self._check_rule(rule)
         if not self.cells:
-            raise ValueError("no cell is left: every combination is excluded or asks for scores without a verifier")
+            raise RecipeError("no cell is left: every combination is excluded or asks for scores without a verifier")
 
     @property
     def axes(self) -> dict[str, Sequence[Any]]:

@@ -43,7 +43,7 @@ def constant(p: float) -> tuple[float, ...]:
 
 
 def fit(*moves: Move, now: float = 0.5, price: float = 0.0, opening: int = 0) -> Online:
-    return Online(moves, constant(now), 100.0, 60.0, {16: Opening(opening, price)})
+    return Online(moves, constant(now), 100.0, 60.0, {16: Opening(opening, price, 16)})
 
 
 SAMPLE = Move("majority", 2, {}, 80.0, 0.3, constant(0.51))
@@ -118,6 +118,9 @@ def test_it_goes_on_while_something_is_worth_its_price_and_the_budget_allows() -
     assert dear.info["plan"]["samples"] == 14
     assert run(fit(SAMPLE, replace(DVTS, right=constant(0.5)))).info["plan"]["samples"] == 16
     assert run(fit(DVTS, now=0.6)).info["plan"]["samples"] == 4
+    short = fit(SAMPLE, SCORED, DVTS)
+    short = replace(short, openings={16: replace(short.opening(16), stride=3)})
+    assert not any("dvts" in reason for reason in run(short).info["plan"]["reasons"])
 
 
 def test_unscored_samples_make_best_of_n_dearer() -> None:
@@ -230,7 +233,7 @@ HOPEFUL = Online(
     (logit(0.05), 0.3, 0.3, 0.5, 1.0, 0.0, 0.0),
     100.0,
     60.0,
-    {16: Opening(0, 0.0)},
+    {16: Opening(0, 0.0, 16)},
 )
 
 

@@ -240,7 +240,7 @@ FITTED = Calibration(
         (1.0, 2.0),
         1e8,
         9e7,
-        {4: Opening(1, 0.002), 16: Opening(0, 0.0)},
+        {4: Opening(1, 0.002, 4), 16: Opening(0, 0.0, 16)},
     ),
 )
 

@@ -18,7 +18,7 @@ from agent.budget import Budget
 from agent.engine import Engine, Task
 from agent.graph import SearchGraph
 from agent.planner import METHODS
-from agent.search import Search, sample_seeds
+from agent.search import Bid, Search, sample_seeds
 from agent.strategies import Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Revision, Strategy
 from envs.core import Environment, Problem, Split, State, Step, Transition, termination, transition, truncation
 from envs.toy import Toy
@@ -118,6 +118,7 @@ class Script:
                 request = search.send(reply) if reply is not None else next(search)
             except StopIteration:
                 return graph
+            assert not isinstance(request, Bid)
             self.requests.append(request)
             if isinstance(request, Score):
                 reply = Scored(tuple(tuple(self.scores[t] for t in state.texts) for state in request.states))
