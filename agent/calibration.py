@@ -15,7 +15,6 @@ plan keeps both that accuracy and the one on the problems that chose.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from agent.engine import Engine
 from agent.evidence import Evidence
-from agent.journal import Journal
+from agent.lines import ResultsFile
 from agent.online import LEAST
 from agent.plans import EASY, HARD, Calibration, Choice, Difficulty, Move, Online, Opening, Probe, summarize
 from agent.search import Way, best_way
@@ -56,6 +55,7 @@ PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per 
 _MARGIN = 0.01  # Best-of-N, the simplest, stays unless another is better by more than this
 _TOLERANCE = 0.003  # of accuracy, that a higher price may lose
 _MIDDLING = 0.001  # of the prices
+_STRIDES = (4, 8, 16)
 _WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
 _ROUNDS = 8  # most rounds of those that a fit steers
 _REPEATS = 3  # replays per problem that a choice is judged by
@@ -82,7 +82,7 @@ def calibrate(
     policy: Policy,
     verifier: Verifier,
     problems: Sequence[Problem],
-    results: Journal,
+    results: ResultsFile,
     arms: Sequence[Arm] = ARMS,
     moves: Sequence[Move] = MOVES,
     budgets: Sequence[int] = BUDGETS,
@@ -309,9 +309,9 @@ def fit_online(
 ) -> tuple[Online, dict[str, Any]]:
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
-    The opening of a budget is the one whose replays are worth most at a middling price: accuracy less what it costs.
-    Its price is then the highest under which replays are as accurate as under any, to within `_TOLERANCE`. All replays
-    are cross-validated.
+    The first move at a budget is the one whose replays are worth most at a middling price: accuracy less what it costs.
+    Price and stride are then the cheapest under which replays are as accurate as under any, to within `_TOLERANCE`. All
+    replays are cross-validated.
     """
     moves = [_first(move, runs, arms) for move in moves]
     fits = [fit_values(half, arms, moves) for half in halves]
@@ -325,26 +325,30 @@ def fit_online(
     replays: dict[str, Any] = {}
     for budget in budgets:
         begun = {
-            index: across(Opening(index, _MIDDLING), budget) for index, move in enumerate(moves) if move.n <= budget
+            index: across(Opening(index, _MIDDLING, _STRIDES[0]), budget)
+            for index, move in enumerate(moves)
+            if move.n <= budget
         }
         index = max(begun, key=lambda index: begun[index][0] - _MIDDLING * begun[index][1] / fits[0].sample_flops)
-        priced = {price: across(Opening(index, price), budget) for price in PRICES}
-        highest = max(accuracy for accuracy, _, _ in priced.values())
-        price = max(price for price, (accuracy, _, _) in priced.items() if accuracy >= highest - _TOLERANCE)
-        openings[budget] = opening = Opening(index, price)
+        ways = [Opening(index, price, stride) for stride in _STRIDES if stride <= budget for price in PRICES]
+        tried = {way: across(way, budget) for way in ways}
+        highest = max(accuracy for accuracy, _, _ in tried.values())
+        good = [way for way, (accuracy, _, _) in tried.items() if accuracy >= highest - _TOLERANCE]
+        openings[budget] = opening = min(good, key=lambda way: tried[way][1])
         within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
-        accuracy, flops, spent = priced[price]
+        accuracy, flops, spent = tried[opening]
         replays[str(budget)] = {
             "cross_validated": round(accuracy, 4),
             "in_fold": round(float(np.concatenate(within).mean(0)[0]), 4),
             "mflops": round(flops / 1e6),
             "samples": round(spent, 2),
             "by_price": {
-                str(price): {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6)}
-                for price, (accuracy, flops, _) in priced.items()
+                str(way.price): {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6)}
+                for way, (accuracy, flops, _) in tried.items()
+                if way.stride == opening.stride
             },
         }
-        report(f"online at {budget}, begun with {moves[index].label}, at a price of {price}: {replays[str(budget)]}")
+        report(f"online at {budget}, begun with {moves[index].label}, {opening}: {replays[str(budget)]}")
     return replace(fit_values(runs, arms, moves), openings=openings), replays
 
 
@@ -381,7 +385,7 @@ class States:
             for walk in range(_WALKS):
                 rng = random.Random(f"{run.problem}/{walk}/{fit is None}")
                 replay = Replay(run, self.arms, rng)
-                price = rng.choice(PRICES)
+                price, stride = rng.choice(PRICES), rng.choice(_STRIDES)
                 rounds = rng.randint(1, 4) if fit is None else _ROUNDS
                 move: Move | None = rng.choice(self._able(replay))
                 while move is not None and rounds:
@@ -392,7 +396,7 @@ class States:
                         able = self._able(replay)
                         move = rng.choice(able) if able else None
                     else:
-                        move = choose(fit, replay, replay.look()[0], math.inf, price)
+                        move = choose(fit, replay, replay.look()[0], stride, price)
 
     def _able(self, replay: Replay) -> list[Move]:
         return [move for move in self.moves if replay.can(move.strategy, move.n, move.knobs)]
@@ -432,18 +436,18 @@ def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Mo
     return states.fit(*costs)
 
 
-def choose(fit: Online, replay: Replay, evidence: Evidence, left: float, price: float) -> Move | None:
+def choose(fit: Online, replay: Replay, evidence: Evidence, most: int, price: float) -> Move | None:
     """What the online planner would do next in a replayed search, as far as it was recorded; see `OnlineSearch`.
 
     Args:
         fit: its values.
         replay: the search.
         evidence: its state.
-        left: sample-equivalents of its budget.
+        most: sample-equivalents of a move.
         price: in probability per scored sample.
     """
     now = fit.probability(evidence)
-    moves = [move for move in fit.moves if move.n <= left and replay.can(move.strategy, move.n, move.knobs)]
+    moves = [move for move in fit.moves if move.n <= most and replay.can(move.strategy, move.n, move.knobs)]
     ways = [
         Way(
             fit.probability(evidence, move) - now,
@@ -467,6 +471,6 @@ def play(runs: Sequence[Recorded], arms: Sequence[Arm], fit: Online, budget: int
             while move is not None:
                 replay.make(move.strategy, move.n, move.knobs)
                 evidence, right = replay.look()
-                move = choose(fit, replay, evidence, budget - replay.spent, opening.price)
+                move = choose(fit, replay, evidence, min(budget - replay.spent, opening.stride), opening.price)
             ends.append((float(right), replay.flops, float(replay.spent)))
     return np.array(ends)

@@ -392,7 +392,7 @@ def _draw(path: Path, folder: Path) -> None:
     from envs.extras import require
 
     try:
-        require("study", "pandas", "matplotlib", what="--plots")
+        require("study", "pandas", "matplotlib")
     except ImportError as error:
         raise RecipeError(str(error)) from None
     from agent.plots import FIGURES
@@ -480,8 +480,9 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
         errors.print(f"interrupted after {done} of {total}; the same command goes on", style="yellow")
         return 130
     if unavailable:
-        message = f"{len(unavailable)} of {total} failed, as a model could not be reached; the same command tries again"
-        errors.print(f"{message}\n{unavailable[0]}", style="yellow", soft_wrap=True, markup=False)
+        count, error = unavailable
+        message = f"{count} of {total} failed, as a model could not be reached; the same command tries again"
+        errors.print(f"{message}\n{error}", style="yellow", soft_wrap=True, markup=False)
         return 1
     return 0
 
@@ -492,7 +493,7 @@ def _ray_runner() -> Callable[..., None]:
     from envs.extras import require
 
     try:
-        require("ray", "ray", what="--ray")
+        require("ray", "ray")
     except ImportError as error:
         raise RecipeError(str(error)) from None
     from agent.cluster import run_on_ray
@@ -534,8 +535,11 @@ def _show(path: Path, arguments: argparse.Namespace) -> int:
 
 
 def _evaluation(arguments: argparse.Namespace) -> Study:
+    from dataclasses import replace
+    from itertools import product
+
     from agent.parts import strategy_of
-    from agent.recipe import RecipeError, choose, parse_component, write_budget
+    from agent.recipe import RecipeError, choose, parse_budget, parse_component, write_budget
     from agent.study import Study
     from envs.core import SPLITS
 
@@ -547,11 +551,15 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
             "--set strategy.KNOB fits one strategy; give knobs with theirs: --strategy 'beam branch=2' mcts"
         )
     recipe = recipe_of(arguments)
-    study = Study(
+    chosen = tuple(map(parse_component, strategies)) if len(strategies) > 1 else (recipe.strategy,)
+    limits = tuple(budgets) or (write_budget(recipe.budget),)
+    for strategy, budget in product(chosen, limits):  # a wrong knob is better refused now than after an hour
+        strategy_of(replace(recipe, strategy=strategy, budget=parse_budget(budget)))
+    return Study(
         (recipe.environment,),
         (recipe.policy,),
-        tuple(map(parse_component, strategies)) if len(strategies) > 1 else (recipe.strategy,),
-        tuple(budgets) or (write_budget(recipe.budget),),
+        chosen,
+        limits,
         verifiers=(recipe.verifier,),
         seeds=(recipe.seed,),
         split=choose(arguments.split, SPLITS, "split"),
@@ -561,9 +569,6 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
         temperature=recipe.temperature,
         total_budget=arguments.total_budget,
     )
-    for cell in study.cells:  # a wrong knob is better refused now than after an hour
-        strategy_of(study.recipe(cell))
-    return study
 
 
 def run_train_policy(arguments: argparse.Namespace) -> int:
@@ -639,7 +644,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from loguru import logger
 
     from agent.calibration import ARMS, calibrate
-    from agent.journal import Journal
+    from agent.lines import ResultsFile
     from agent.parts import environment_of, models_of, weights_digest
     from agent.plans import PLANS, plan_name
     from agent.recipe import RecipeError, fingerprint
@@ -662,7 +667,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out or PLANS[0] / plan_name(environment.name, policy.name, verifier.name))
     out.parent.mkdir(parents=True, exist_ok=True)
     problems = environment.problems("calibration", arguments.n)
-    with Journal(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:
+    with ResultsFile(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:
         fitted = calibrate(environment, policy, verifier, problems, results, seed=recipe.seed, report=logger.info)
     fitted.save(out)
     print(out)

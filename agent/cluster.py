@@ -21,7 +21,7 @@ from agent.progress import Progress
 from agent.recipe import RecipeError
 from agent.solver import Solver
 from agent.store import Place, Result, StudyFile, failure_of
-from agent.study import Problems, Study, lacking, search_all, shared_models, study_problems, track
+from agent.study import Problems, Study, lacking, pieces, search_all, shared_models, study_problems, track
 from envs.core import Problem
 
 _DEATHS = 3  # of actors on a batch before it is halved; a single problem is then given up
@@ -89,10 +89,8 @@ def run_on_ray(
         stopped: whether to end; batches that are out are then lost, and run again by the next run.
 
     Raises:
-        RecipeError: when there is no cluster at the address, or the problems of a cell share a budget.
+        RecipeError: when there is no cluster at the address.
     """
-    if study.total_budget is not None:
-        raise RecipeError("a total budget is allocated in one process; run such a study without --ray")
     ours = not ray.is_initialized()
     if ours:
         try:
@@ -100,20 +98,23 @@ def run_on_ray(
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RecipeError(f"no Ray cluster at {address!r}: {error}") from None
     try:
+        if study.total_budget is not None:
+            file.forget_cut_cells()
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         count = workers or gpus or max(1, int(resources.get("CPU", 1)))
         kind = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / count), max_restarts=0)(Searcher)
         batches: list[_Batch] = []
         for recipe, wanted in lacking(study, file, problems):
-            size = max(1, min(concurrency, -(-len(wanted) // (_ROUNDS * count))))
-            label = group_label(recipe)
-            batches += [_Batch(label, wanted[at : at + size]) for at in range(0, len(wanted), size)]
+            parts = pieces(study, wanted)
+            size = max(1, min(concurrency, -(-len(parts) // (_ROUNDS * count)))) if study.total_budget is None else 1
+            for at in range(0, len(parts), size):
+                batches.append(_Batch(group_label(recipe), [each for part in parts[at : at + size] for each in part]))
         tracker = track(study, file, problems, on_progress)
 
         def keep(results: Sequence[Result]) -> None:
+            file.write(*results)
             for result in results:
-                file.write(result)
                 tracker.finish(result)
 
         _distribute(batches, lambda: kind.remote(study, concurrency), min(count, len(batches)), keep, stopped)

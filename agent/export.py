@@ -27,7 +27,7 @@ Texts = tuple[str, ...]
 
 def export_parquet(file: StudyFile, out: Path, most: int = MOST) -> int:
     """Write ``results.parquet``, ``candidates.parquet`` and ``votes.parquet`` into a folder; returns their rows."""
-    require("study", "pandas", "pyarrow", what="export to Parquet")
+    require("study", "pandas", "pyarrow")
     from agent import analysis  # pandas is imported by those who need it only
 
     out.mkdir(parents=True, exist_ok=True)

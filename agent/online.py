@@ -72,7 +72,7 @@ class OnlineSearch:
                 "evidence": asdict(replace(evidence, answers=evidence.answers[:5])),
             }
             where = f"{self.describe(evidence)}, right with probability {now:.2f}"
-            moves = [move for move in self.fit.moves if move.n <= self.left]
+            moves = [move for move in self.fit.moves if move.n <= min(self.left, opening.stride)]
             ways = [self.way(move, evidence, now) for move in moves]
             moves = [move for move, way in zip(moves, ways, strict=True) if way.gain > LEAST]
             ways = [way for way in ways if way.gain > LEAST]

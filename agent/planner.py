@@ -31,9 +31,8 @@ class Planner:
 
     By the table, the probe is Best-of-N on ``probe`` of the budget (at least one sample, at most 8). Its agreement and
     scores give an estimated pass@1, that a difficulty (easy >= 50 %, medium 10-50 %, hard < 10 %), that a strategy for
-    what is left.
-    It stops early when no vote still to come can change the answer, or when the answer is right with an estimated
-    probability of at least ``confident``.
+    what is left. It stops early when no vote still to come can change the answer, or when the answer is right with an
+    estimated probability of at least ``confident``.
 
     Args:
         n: the budget in sample-equivalents, the probe included.

@@ -88,15 +88,17 @@ class Move:
 
 @dataclass(frozen=True)
 class Opening:
-    """How the online planner begins at a budget, and when it ends.
+    """How the online planner begins at a budget, how it goes on, and when it ends.
 
     Args:
         move: index of the first move.
         price: what a FLOP is worth, as the probability of being right that the FLOPs of one scored sample must gain.
+        stride: most sample-equivalents of a later move; small ones are looked at again sooner.
     """
 
     move: int
     price: float
+    stride: int
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Online:
             tuple(map(float, raw["right"])),
             float(raw["sample_flops"]),
             float(raw["score_flops"]),
-            {int(size): Opening(each["move"], each["price"]) for size, each in raw["openings"].items()},
+            {int(size): Opening(each["move"], each["price"], each["stride"]) for size, each in raw["openings"].items()},
         )
 
 

@@ -223,10 +223,9 @@ class Solver:
             strategy = make_strategy(Component(strategy), budget, Vote(), 1.0)
         allocation = None
         if total is not None:
-            allocation, strategy = self.allocation(total, strategy)
-        return self.run(
-            (task(problem, strategy, budget, seed, on_change) for problem in problems), concurrency, allocation
-        )
+            allocation, strategy = self.share(total, strategy)
+        tasks = (task(problem, strategy, budget, seed, on_change) for problem in problems)
+        return self.run(tasks, concurrency, allocation)
 
     def run(
         self, tasks: Iterable[Task], concurrency: int = 64, allocation: Allocation | None = None
@@ -234,11 +233,11 @@ class Solver:
         """Run searches, which may be of many strategies and budgets, together; solutions come as they finish."""
         return map(Solution.of, self.engine.run(tasks, concurrency, allocation))
 
-    def allocation(self, total: Budget, strategy: Strategy) -> tuple[Allocation, Strategy]:
+    def share(self, total: Budget, strategy: Strategy) -> tuple[Allocation, Strategy]:
         """What allocates a total, and the strategy that bids for it.
 
         Raises:
-            RecipeError: the strategy is none that can share it, or the total limits neither samples nor FLOPs.
+            RecipeError: the strategy is none that can share it, or there is no plan for these models.
         """
         if not isinstance(strategy, Planner) or strategy.mode != "online":
             raise RecipeError("a total budget is shared by the planner: use strategy auto, in mode online")

@@ -304,7 +304,6 @@ class StudyFile:
             began, about = datetime.now(UTC).isoformat(timespec="seconds"), json.dumps(about_this_run())
             cursor = self.connection.execute("INSERT INTO runs (began, about) VALUES (?, ?)", (began, about))
             self._run = cursor.lastrowid or 0
-        self._forget("stopped = ?", (UNAVAILABLE,))
 
     def _make(
         self,
@@ -369,10 +368,9 @@ class StudyFile:
     # ------------------------------------------------------------------------------------------------------ writing
 
     def write(self, *results: Result) -> None:
-        """Add results, all of them or none, in place of what is there."""
+        """Add results, all of them or none."""
         with self._transaction():
             for result in results:
-                self._remove([result.place])
                 place = result.place._asdict()
                 self._insert("results", place | {"run": self._run} | result.row)
                 for each in result.candidates:
@@ -382,19 +380,29 @@ class StudyFile:
                 if result.graph is not None:
                     self._insert("graphs", place | {"graph": result.graph})
 
-    def forget_errors(self) -> int:
-        """Drop the results that failed, so that they are run again; returns how many there were."""
-        return self._forget("error IS NOT NULL")
+    def forget_errors(self, unavailable_only: bool = False) -> int:
+        """Drop the results that failed, so that they are run again; returns how many there were.
 
-    def _forget(self, which: str, parameters: Sequence[Any] = ()) -> int:
-        failed = [Place(*row) for row in self.rows(f"SELECT cell, problem FROM results WHERE {which}", parameters)]
+        Args:
+            unavailable_only: only those that failed because a model could not be reached.
+        """
+        query = "SELECT cell, problem FROM results WHERE error IS NOT NULL AND (stopped = ? OR ?)"
+        return self._forget(query, (UNAVAILABLE, not unavailable_only))
+
+    def forget_cut_cells(self) -> int:
+        """Drop the results of cells that are not complete; returns how many there were."""
+        return self._forget(
+            """SELECT cell, problem FROM results JOIN cells USING (cell) JOIN (SELECT environment, count(*) AS whole
+            FROM problems GROUP BY environment) USING (environment) JOIN (SELECT cell, count(*) AS there
+            FROM results GROUP BY cell) USING (cell) WHERE there < whole"""
+        )
+
+    def _forget(self, query: str, parameters: Sequence[Any] = ()) -> int:
+        places = [tuple(row) for row in self.rows(query, parameters)]
         with self._transaction():
-            self._remove(failed)
-        return len(failed)
-
-    def _remove(self, places: Sequence[Place]) -> None:
-        for table in _OF_A_SEARCH:
-            self.connection.executemany(f"DELETE FROM {table} WHERE cell = ? AND problem = ?", places)
+            for table in _OF_A_SEARCH:
+                self.connection.executemany(f"DELETE FROM {table} WHERE cell = ? AND problem = ?", places)
+        return len(places)
 
     def close(self) -> None:
         """Close the file. The last writer leaves a single file, which can be read where nothing can be written."""
@@ -439,14 +447,15 @@ class StudyFile:
         """The number of each problem, by environment and id."""
         return {(row["environment"], row["id"]): row["problem"] for row in self.rows("SELECT * FROM problems")}
 
-    def unavailable(self) -> list[str]:
-        """The errors of the searches whose model could not be reached; opened for writing anew, they are run again."""
-        return [row[0] for row in self.rows("SELECT error FROM results WHERE stopped = ?", (UNAVAILABLE,))]
-
     def done(self) -> dict[Place, tuple[bool, bool]]:
         """The places that have a result: whether it is right, and whether it failed."""
         query = "SELECT cell, problem, correct, error IS NOT NULL FROM results"
         return {Place(row[0], row[1]): (bool(row[2]), bool(row[3])) for row in self.rows(query)}
+
+    def unavailable(self) -> tuple[int, str] | None:
+        """How many searches failed because a model could not be reached, and how one of them did; None for none."""
+        count, error = self.rows("SELECT count(*), min(error) FROM results WHERE stopped = ?", (UNAVAILABLE,))[0]
+        return (count, error) if count else None
 
     def total(self) -> int:
         """How many results there will be."""

@@ -61,8 +61,8 @@ class Study:
         vote: how answers are chosen, in strategies that use scores. Other votes are counted from the results.
         temperature: of the samples.
         graphs: whether the whole search graphs are kept; the candidates with their scores always are.
-        total_budget: that the problems of a cell share, in samples or FLOPs (`agent.allocation`); the cell's own budget
-            is then the most that one problem gets.
+        total_budget: that all problems of a cell share, in samples or FLOPs, as a text such as ``flops=1e12``; the
+            cell's own budget is then the most that one problem gets. For strategy ``auto`` alone.
     """
 
     environments: tuple[Component, ...]
@@ -84,13 +84,15 @@ class Study:
     def __post_init__(self) -> None:
         """Refuse a study without cells, problems or temperature, and rules that match nothing."""
         if self.n < 1 or self.temperature < 0:
-            raise ValueError(f"n is {self.n}, temperature {self.temperature:g}; at least 1 and 0 are needed")
+            raise RecipeError(f"n is {self.n}, temperature {self.temperature:g}; at least 1 and 0 are needed")
+        if self.total_budget is not None:
+            parse_budget(str(self.total_budget))
         for strategy in self.strategies:
             make_strategy(strategy, Budget(samples=1), self.vote, self.temperature)
         for rule in (*self.only, *self.exclude):
             self._check_rule(rule)
         if not self.cells:
-            raise ValueError("no cell is left: every combination is excluded or asks for scores without a verifier")
+            raise RecipeError("no cell is left: every combination is excluded or asks for scores without a verifier")
 
     @property
     def axes(self) -> dict[str, Sequence[Any]]:
@@ -156,13 +158,13 @@ class Study:
             config[key] = list(getattr(self, key))
         for key in ("split", "n", "problem_seed", "temperature", "graphs"):
             config[key] = getattr(self, key)
-        if self.total_budget is not None:
-            config["total_budget"] = str(self.total_budget)
         config["vote"], weights = asdict(self.vote), {}
         for cell in self.cells:
             recipe = self.recipe(cell)
             for kind, digest in weights_digest(recipe).items():
                 weights[getattr(recipe, kind).label] = digest
+        if self.total_budget is not None:
+            config["total_budget"] = self.total_budget
         return config | {"weights": weights}
 
 
@@ -238,23 +240,21 @@ def shared_models(study: Study) -> Iterator[tuple[Recipe, list[int]]]:
 def search_all(
     study: Study,
     solver: Solver,
-    wanted: Sequence[tuple[Place, Problem]],
+    wanted: Iterable[tuple[Place, Problem]],
     concurrency: int,
     watch: Callable[[int], Callable[[SearchGraph], None] | None] = lambda cell: None,
 ) -> Iterator[tuple[Result, str]]:
     """Run searches of many cells in one engine; yields each result with the scope of its search.
 
-    A search that was stopped yields nothing: it has no result.
-
-    Raises:
-        RecipeError: the problems share a budget, and the strategy is none that can.
+    A search that was stopped yields nothing: it has no result. Where problems share a budget, `wanted` is one cell.
     """
-    recipes = [study.recipe(cell) for cell in study.cells]
-    strategies = [strategy_of(recipe) for recipe in recipes]
-    allocation = None
-    if study.total_budget is not None:  # all of them are of one cell, then
+    cells = study.cells
+    recipes = [study.recipe(cell) for cell in cells]
+    strategies, allocation = [strategy_of(recipe) for recipe in recipes], None
+    if study.total_budget is not None:
+        wanted = list(wanted)
         cell = wanted[0][0].cell
-        allocation, strategies[cell] = solver.allocation(parse_budget(str(study.total_budget)), strategies[cell])
+        allocation, strategies[cell] = solver.share(parse_budget(str(study.total_budget)), strategies[cell])
 
     def tasks() -> Iterator[Any]:
         for place, problem in wanted:
@@ -283,23 +283,26 @@ def track(study: Study, file: StudyFile, problems: Problems, tell: Callable[[Pro
     )
 
 
-def lacking(study: Study, file: StudyFile, problems: Problems) -> Iterator[tuple[Recipe, list[tuple[Place, Problem]]]]:
-    """What a file lacks, by the models that it needs (`shared_models`).
+def pieces(study: Study, wanted: list[tuple[Place, Problem]]) -> list[list[tuple[Place, Problem]]]:
+    """What has to be searched and written together: where problems share a budget, those of a cell."""
+    if study.total_budget is None:
+        return [[each] for each in wanted]
+    by_cell: dict[int, list[tuple[Place, Problem]]] = {}
+    for place, problem in wanted:
+        by_cell.setdefault(place.cell, []).append((place, problem))
+    return list(by_cell.values())
 
-    Problems that share a budget are one piece of work: all of a cell, or none.
-    """
+
+def lacking(study: Study, file: StudyFile, problems: Problems) -> Iterator[tuple[Recipe, list[tuple[Place, Problem]]]]:
+    """What a file lacks, by the models that it needs (`shared_models`)."""
     numbers, done = file.problem_numbers(), file.done()
-    together = study.total_budget is not None
     for recipe, cells in shared_models(study):
         label = recipe.environment.label
         places = [
-            [(Place(cell, numbers[label, problem.id]), problem) for problem in problems[label][1]] for cell in cells
+            (Place(cell, numbers[label, problem.id]), problem) for cell in cells for problem in problems[label][1]
         ]
-        wanted = [[each for each in cell if together or each[0] not in done] for cell in places]
-        wanted = [cell for cell in wanted if not {place for place, _ in cell} <= done.keys()]
-        for group in wanted if together else [[each for cell in wanted for each in cell]]:
-            if group:
-                yield recipe, group
+        if wanted := [(place, problem) for place, problem in places if place not in done]:
+            yield recipe, wanted
 
 
 def run_study(
@@ -314,8 +317,8 @@ def run_study(
     """Run what a file of results lacks, and write it.
 
     A search that fails is recorded with its error and counts as wrong. When the solver is stopped, what has finished
-    is in the file and the searches that were open are not; where the problems of a cell share a budget, they go into
-    the file together, when the last is over.
+    is in the file and the searches that were open are not. The problems of a cell that share a total budget are one
+    piece of work: they go into the file together, when the last is over, or not at all.
 
     Args:
         study: what to measure.
@@ -326,22 +329,26 @@ def run_study(
         on_solver: called with the solver at work, so that it can be stopped.
         stopped: whether to end.
     """
+    if study.total_budget is not None:
+        file.forget_cut_cells()
     tracker = track(study, file, problems, on_progress)
     for recipe, wanted in lacking(study, file, problems):
         if stopped():
             return
         solver = Solver.from_recipe(recipe, problems[recipe.environment.label][0])
         on_solver(solver)
-        results: list[Result] = []
+        together = [wanted] if study.total_budget is None else pieces(study, wanted)
         try:
-            for result, scope in search_all(study, solver, wanted, concurrency, tracker.watch):
-                results.append(result)
-                if study.total_budget is None or len(results) == len(wanted):
-                    file.write(*results)
-                    results.clear()
-                tracker.finish(result, scope)
-                if stopped():
-                    return
+            for part in together:
+                results: list[Result] = []
+                for result, scope in search_all(study, solver, part, concurrency, tracker.watch):
+                    results.append(result)
+                    if study.total_budget is None or len(results) == len(part):
+                        file.write(*results)
+                        results.clear()
+                    tracker.finish(result, scope)
+                    if stopped():
+                        return
         finally:
             solver.close()
 
@@ -358,5 +365,7 @@ def measure(study: Study, path: Path, concurrency: int = 64) -> None:
 
 
 def open_study(study: Study, path: Path, problems: Problems) -> StudyFile:
-    """The file of a study, for writing; see `StudyFile.for_writing`."""
-    return StudyFile.for_writing(path, study.to_config(), [cell.labels() for cell in study.cells], problems)
+    """The file of a study, for writing (`StudyFile.for_writing`); it lacks what failed as a model was out of reach."""
+    file = StudyFile.for_writing(path, study.to_config(), [cell.labels() for cell in study.cells], problems)
+    file.forget_errors(unavailable_only=True)
+    return file

@@ -17,7 +17,7 @@ from agent.budget import Budget
 from agent.engine import Engine, Task
 from agent.evidence import Answer, Evidence
 from agent.graph import SearchGraph
-from agent.journal import Journal
+from agent.lines import ResultsFile
 from agent.strategies import STRATEGIES
 from envs.core import Environment, Problem
 from verifiers.voting import Vote, aggregate
@@ -56,7 +56,7 @@ def sweep(
     engine: Engine,
     arms: Sequence[Arm],
     problems: Sequence[Problem],
-    results: Journal,
+    results: ResultsFile,
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,
 ) -> None:

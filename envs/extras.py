@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib.util
 
 
-def require(extra: str, *packages: str, what: str = "this") -> None:
-    """Raise ImportError if a package is missing, naming the extra of Stepwell that installs it; imports nothing.
-
-    `what` is it that needs them.
-    """
+def require(extra: str, *packages: str) -> None:
+    """Raise ImportError if a package is missing, naming the extra of Stepwell that installs it; imports nothing."""
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise ImportError(f"{what} needs {' and '.join(missing)}, not installed here: pip install 'stepwell[{extra}]'")
+        raise ImportError(f"this needs {' and '.join(missing)}, not installed here: pip install 'stepwell[{extra}]'")

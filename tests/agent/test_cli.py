@@ -116,6 +116,7 @@ def test_solve_prints_json_and_saves_the_graph(tmp_path: Path, capsys: pytest.Ca
         (["solve", QUESTION, "--temperature", "-1"], "temperature is -1"),
         (["solve", QUESTION, "--graph", "tree.png"], "must end in .json (loads again) or .graphml"),
         (["solve", QUESTION, "--config", "arithmetc"], "no recipe 'arithmetc'; did you mean 'arithmetic'?"),
+        (["eval", "--total-budget", "lots"], "'samples' is 'lots'; expected a number"),
         (["eval", "--split", "tset"], "unknown split 'tset'; did you mean 'test'?"),
         (["eval", "--strategy", "beam", "mcts", "--set", "strategy.branch=2"], "--strategy 'beam branch=2' mcts"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from agent.cli import main
 from agent.engine import Engine, Task
 from agent.evidence import FEATURES, Answer, Evidence, logit
 from agent.graph import SearchGraph
-from agent.journal import Journal
+from agent.lines import ResultsFile
 from agent.online import OnlineSearch
 from agent.planner import Planner
 from agent.plans import Calibration, Move, Online, Opening, calibration_of, plan_name
@@ -42,7 +43,7 @@ def constant(p: float) -> tuple[float, ...]:
 
 
 def fit(*moves: Move, now: float = 0.5, price: float = 0.0, opening: int = 0) -> Online:
-    return Online(moves, constant(now), 100.0, 60.0, {16: Opening(opening, price)})
+    return Online(moves, constant(now), 100.0, 60.0, {16: Opening(opening, price, 16)})
 
 
 SAMPLE = Move("majority", 2, {}, 80.0, 0.3, constant(0.51))
@@ -117,6 +118,9 @@ def test_it_goes_on_while_something_is_worth_its_price_and_the_budget_allows() -
     assert dear.info["plan"]["samples"] == 14
     assert run(fit(SAMPLE, replace(DVTS, right=constant(0.5)))).info["plan"]["samples"] == 16
     assert run(fit(DVTS, now=0.6)).info["plan"]["samples"] == 4
+    short = fit(SAMPLE, SCORED, DVTS)
+    short = replace(short, openings={16: replace(short.opening(16), stride=3)})
+    assert not any("dvts" in reason for reason in run(short).info["plan"]["reasons"])
 
 
 def test_unscored_samples_make_best_of_n_dearer() -> None:
@@ -166,7 +170,7 @@ def test_replays_count_as_searches_do(tmp_path: Path) -> None:
     arms = (Arm("best-of-n", 8), Arm("dvts", 2, 3, {"branch": 2}, parts=True))
     problems = TOY.problems("calibration", 6)
     engine = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
-    with Journal(tmp_path / "runs.jsonl", {}) as results:
+    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
         sweep(engine, arms, problems, results)
         rows = list(results.rows)
         sweep(engine, arms, problems, results)
@@ -229,7 +233,7 @@ HOPEFUL = Online(
     (logit(0.05), 0.3, 0.3, 0.5, 1.0, 0.0, 0.0),
     100.0,
     60.0,
-    {16: Opening(0, 0.0)},
+    {16: Opening(0, 0.0, 16)},
 )
 
 
@@ -277,21 +281,27 @@ def test_eval_shares_a_total_and_writes_whole_cells(
     monkeypatch.setattr(agent.plans, "PLANS", (tmp_path,))
     calibration_of.cache_clear()
     Calibration("scripted", "table", "toy", online=HOPEFUL).save(tmp_path / plan_name("toy", "scripted", "table"))
-    out = tmp_path / "results.jsonl"
+    out = tmp_path / "results.sqlite"
     words = ["eval", "--env", "toy", "-n", "10", "--strategy", "auto", "--budget", "16", "--out", str(out), "--json"]
     assert main([*words, "--total-budget", "40"]) == 0
     (summary,) = json.loads(capsys.readouterr().out)["results"]
     assert summary["n"] == 10
     assert 30 <= 10 * summary["cost"]["samples"] <= 44
-    whole = out.read_text()
     assert main([*words, "--total-budget", "40"]) == 0
-    assert out.read_text() == whole
-    # another total is another configuration, and a cell that was cut cannot go on
+    assert json.loads(capsys.readouterr().out)["results"] == [summary]
+    # another total is another configuration, and a cell that was cut is run again as a whole
     assert main([*words, "--total-budget", "50"]) == 2
     assert "total_budget" in capsys.readouterr().err
-    out.write_text("".join(whole.splitlines(keepends=True)[:-3]))
-    assert main([*words, "--total-budget", "40"]) == 2
-    assert "share a budget, so that it cannot go on" in capsys.readouterr().err
+    file = sqlite3.connect(out)
+    for table in ("results", "candidates", "votes", "graphs"):
+        file.execute(f"DELETE FROM {table} WHERE problem > 7")
+    file.commit()
+    file.close()
+    assert main([*words, "--total-budget", "40"]) == 0
+    (again,) = json.loads(capsys.readouterr().out)["results"]
+    for each in (summary, again):
+        del each["cost"]["seconds"]
+    assert again == summary
     words[words.index("auto")] = "beam"
     out.unlink()
     assert main([*words, "--total-budget", "40"]) == 2

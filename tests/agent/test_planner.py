@@ -15,7 +15,7 @@ from agent.budget import Budget
 from agent.calibration import PROBES, absolute_bins, calibrate, fit_logistic, probe_of, quantile_bins
 from agent.engine import Engine, Task
 from agent.graph import SearchGraph
-from agent.journal import Journal
+from agent.lines import ResultsFile
 from agent.planner import METHODS, Planner
 from agent.plans import (
     Calibration,
@@ -193,14 +193,6 @@ def test_the_papers_rules(parameters: int, names: tuple[str, ...]) -> None:
     assert [bare.choose(difficulty, 16, parameters) for difficulty in DIFFICULTIES] == chosen
 
 
-def test_policies_that_think_sample_whole_solutions_unless_they_were_fitted() -> None:
-    for difficulty in DIFFICULTIES:
-        assert papers_rule(difficulty, 7_000_000_000, True)[0] == Choice("best-of-n")
-    assert Calibration("p", "v", "e").choose("hard", 16, 0, True)[0] == Choice("best-of-n")
-    fitted = Calibration("p", "v", "e", table={"hard": {16: Choice("beam")}})
-    assert fitted.choose("hard", 16, 0, True)[0] == Choice("beam")
-
-
 def test_the_table_answers_at_the_nearest_budget() -> None:
     rows = {4: Choice("best-of-n"), 16: Choice("beam"), 64: Choice("mcts")}
     fitted = Calibration("p", "v", "e", table={"hard": rows})
@@ -248,7 +240,7 @@ FITTED = Calibration(
         (1.0, 2.0),
         1e8,
         9e7,
-        {4: Opening(1, 0.002), 16: Opening(0, 0.0)},
+        {4: Opening(1, 0.002, 4), 16: Opening(0, 0.0, 16)},
     ),
 )
 
@@ -354,7 +346,7 @@ MOVES = (
 def fit(path: Path, report: Any = lambda line: None) -> Calibration:
     problems = TOY.problems("calibration", 16)
     policy, verifier = ScriptedPolicy(TOY), Hunch()
-    with Journal(path, {"of": "a test"}) as results:
+    with ResultsFile(path, {"of": "a test"}) as results:
         return calibrate(TOY, policy, verifier, problems, results, ARMS, MOVES, (4, 8), 0, report)
 
 
@@ -403,14 +395,14 @@ def test_a_sweep_goes_on_where_it_was_killed(tmp_path: Path) -> None:
             return super().poll()
 
     problems = TOY.problems("calibration", 16)
-    with Journal(tmp_path / "runs.jsonl", {}) as results, pytest.raises(KeyboardInterrupt):
+    with ResultsFile(tmp_path / "runs.jsonl", {}) as results, pytest.raises(KeyboardInterrupt):
         sweep(Engine(TOY, ScriptedPolicy(TOY), Dying()), ARMS, problems, results)
-    with Journal(tmp_path / "runs.jsonl", {}) as results:
+    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
         kept = list(results.rows)
         assert 40 < len(kept) < 16 * 8
         sweep(Engine(TOY, ScriptedPolicy(TOY), Hunch()), ARMS, problems, results)
         assert results.rows[: len(kept)] == kept
-    with Journal(tmp_path / "whole.jsonl", {}) as whole:
+    with ResultsFile(tmp_path / "whole.jsonl", {}) as whole:
         sweep(Engine(TOY, ScriptedPolicy(TOY), Hunch()), ARMS, problems, whole)
     assert sorted(map(str, results.rows)) == sorted(map(str, whole.rows))
     assert len(whole.rows) == 16 * 8

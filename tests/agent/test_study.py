@@ -18,11 +18,14 @@ import pytest
 
 from agent.cli import main
 from agent.export import right_solutions
+from agent.graph import SearchGraph
 from agent.progress import Progress
 from agent.recipe import Component, RecipeError
 from agent.report import revoted, summarize
+from agent.search import Search
 from agent.solver import Solver
 from agent.store import VOTES, StudyFile, scores_of
+from agent.strategies import Beam
 from agent.study import Study, load_study, measure, open_study, run_study, shared_models, study_problems
 from policies.core import Propose
 from policies.scripted import ScriptedPolicy
@@ -267,6 +270,27 @@ def test_a_failing_problem_is_kept_with_its_error_and_can_be_retried(
         assert file.forget_errors() == 3
         run_study(study, file, problems)
     assert content(path) == content(measured(study, tmp_path / "whole.sqlite"))
+
+
+def test_what_failed_as_a_model_could_not_be_reached_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--out", str(tmp_path / "results.sqlite")]
+    search = Beam.search
+
+    def unreachable(self: Beam, graph: SearchGraph) -> Search[None]:
+        if graph.info:
+            raise ConnectionError("nobody is at home")
+        yield from search(self, graph)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Beam, "search", unreachable)
+        assert main(words) == 1
+    told = capsys.readouterr()
+    assert "30 of 60 failed, as a model could not be reached; the same command tries again" in told.err
+    assert "ConnectionError: nobody is at home" in told.err
+    assert main(words) == 0
+    assert [line["errors"] for line in json.loads(capsys.readouterr().out)["results"]] == [0, 0]
 
 
 # ------------------------------------------------------------------------------------------------- what is refused

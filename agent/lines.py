@@ -1,7 +1,7 @@
-"""A journal: an append-only file of JSON lines that outlives a kill, for work that goes on where it ended.
+"""A file of JSON lines that outlives a kill: what is paid for, and is read back by the same command.
 
-Each line is written and synced before the next is waited for. The first one holds what the work is; a line that was
-torn by a kill is dropped.
+Lines are written and synced before the next is waited for. The first holds the configuration and its fingerprint. A
+line that was torn by a kill is dropped. Results of studies are kept in `agent.store` instead.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import IO, Any
 
 from agent.recipe import RecipeError, differences, fingerprint
 
-FORMAT = 1  # of the file; a change of meaning needs another number
+FORMAT = 1  # of the file of results; a change of meaning needs another number
 
 
-class Journal:
+class ResultsFile:
     """An append-only file of JSON lines that belongs to one configuration. A context manager; one writer at a time.
 
     Args:
@@ -45,7 +45,7 @@ class Journal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RecipeError(
-                f"{self.path} is being written to by another run; wait for it or give another file"
+                f"{self.path} is being written to by another run; wait for it or give another --out"
             ) from None
 
     def _open(self, config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -56,33 +56,34 @@ class Journal:
             self._file.truncate(len(whole))
         lines = whole.splitlines()
         if not lines:
-            self._write({"stepwell": "journal", "format": FORMAT, "fingerprint": fingerprint(config), "config": config})
+            self._write({"stepwell": "eval", "format": FORMAT, "fingerprint": fingerprint(config), "config": config})
             return []
         try:
             header, *rows = [json.loads(line) for line in lines]
             theirs, version = header["config"], header["format"]
         except (ValueError, KeyError, TypeError):
-            raise RecipeError(f"{self.path} is no journal; give another file") from None
+            raise RecipeError(f"{self.path} is not a file of results; give another --out") from None
         if version != FORMAT:
-            raise RecipeError(f"{self.path} has format {version}, this version writes {FORMAT}; give another file")
+            raise RecipeError(f"{self.path} has format {version}, this version writes {FORMAT}; give another --out")
         if header["fingerprint"] != fingerprint(config):
             raise RecipeError(
                 f"{self.path} belongs to another configuration ({'; '.join(differences(theirs, config))});"
-                " give another file, or the same options to go on"
+                " give another --out, or the same options to go on"
             )
         return rows
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Add a row: write it and wait until it is on the disk."""
-        self._write(row)
-        self.rows.append(row)
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Add rows: write them and wait until they are on the disk."""
+        self._write(*rows)
+        self.rows += rows
 
-    def _write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+    def _write(self, *rows: Mapping[str, Any]) -> None:
+        lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows]
+        self._file.write("".join(lines).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> ResultsFile:
         return self
 
     def __exit__(self, *_: object) -> None:
