@@ -51,6 +51,8 @@ MOVES = (
     Move("beam", 12, {"branch": 4}),
     Move("mcts", 12),
 )
+# for policies that can revise: one long chain, or four of two attempts
+REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
 _MARGIN = 0.01  # Best-of-N, the simplest, stays unless another is better by more than this
 _TOLERANCE = 0.003  # of accuracy, that a higher price may lose
