@@ -164,18 +164,8 @@ def test_ctrl_c_prints_the_best_answer_so_far(capsys: pytest.CaptureFixture[str]
 
 def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "plans" / "toy.json"
-    words = [
-        "calibrate",
-        "--env",
-        "toy",
-        "-n",
-        "4",
-        "--revise",
-        "--out",
-        str(out),
-        "--runs",
-        str(tmp_path / "runs.jsonl"),
-    ]
+    runs = tmp_path / "runs.jsonl"
+    words = ["calibrate", "--env", "toy", "-n", "4", "--revise", "--out", str(out), "--runs", str(runs)]
     assert main(words) == 0
     assert capsys.readouterr().out.strip() == str(out)
     online = Calibration.load(out).online
