@@ -8,11 +8,14 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from envs.arithmetic import Arithmetic
 from envs.core import Environment, Problem, State, Step
 from policies.checks import ask, check_policy
 from policies.core import Policy, Propose, Proposed
 from policies.hf import TransformersPolicy
+from policies.lab import LabPolicy
 from policies.options import SamplingOptions
+from policies.registry import WEIGHTS
 from tests.policies.families import DEEPSEEK_R1, QWEN3, Family, tokenizer_of
 
 SIZES: dict[str, Any] = {
@@ -294,3 +297,18 @@ def test_a_model_that_keeps_something_else_is_refused(
     monkeypatch.setattr(TransformersPolicy, "_run", run)
     with pytest.raises(UnusableModel, match="something else than the keys and values"):
         policy_of(folder("llama"), chatter)
+
+
+def test_it_agrees_with_the_lab_about_a_lab_model() -> None:
+    """Two backends, one contract: the same greedy steps, at the same cost."""
+    environment = Arithmetic()
+    lab = LabPolicy(WEIGHTS / "arithmetic-xs", environment, device="cpu")
+    ours = policy_of(WEIGHTS / "arithmetic-xs", environment, step_tokens=lab.step_tokens)
+    requests = [one(state, 0, temperature=0.0, scope=str(i)) for i, state in enumerate(roots(environment, 12))]
+    theirs, made = ask(lab, requests, 600), ask(ours, requests, 600)
+    assert texts(made) == texts(theirs)
+    assert [reply.usage for reply in made] == [reply.usage for reply in theirs]
+    for a, b in zip(made, theirs, strict=True):
+        assert [step.logprob for step in a.samples[0][0]] == pytest.approx(
+            [step.logprob for step in b.samples[0][0]], abs=1e-3
+        )
