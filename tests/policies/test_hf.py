@@ -175,6 +175,8 @@ def test_malformed_requests_are_refused(policy: TransformersPolicy, chatter: Any
     (root,) = roots(chatter, 1)
     with pytest.raises(ValueError, match="reads 1 to 127"):
         policy.submit(0, one(State(Problem("long", "a" * 200)), 0))
+    with pytest.raises(ValueError, match="rows is 0"):
+        TransformersPolicy("somewhere", chatter, rows=0)
     with pytest.raises(ValueError, match="temperature -1"):
         policy.submit(0, one(root, 0, temperature=-1.0))
     assert policy.poll() == []
