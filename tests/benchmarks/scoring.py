@@ -46,6 +46,7 @@ def measure(folder: Path, family: str, state: State, memory: int) -> tuple[int, 
     for end in range(1, len(state.steps) + 1):
         verifier.submit(0, Score((State(state.problem, state.steps[:end]),), "search"))
         ((_, reply),) = verifier.poll()
+        assert not isinstance(reply, Exception)
         tokens += reply.tokens
     return tokens, time.process_time() - started
 
