@@ -1,9 +1,8 @@
 """Verifiers by name: what ships, ``symbolic``, ``table``, ``ensemble``, a folder, or a published checkpoint.
 
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
-(`verifiers.checkpoints.KNOWN`). ``pooling:`` is for a reward model that vLLM serves, ``openai:MODEL`` for a judge
-behind any server (`verifiers.served`). A folder by itself is run by the lab's decoder if that can, and by transformers
-if not.
+(`verifiers.checkpoints.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
+``pooling:`` is for a reward model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.served`).
 """
 
 from __future__ import annotations
