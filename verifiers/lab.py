@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -109,12 +109,12 @@ class LabVerifier:
     def poll(self) -> Sequence[tuple[int, Scored]]:
         """Score all that is queued, in common batches."""
         queue, self._queue = self._queue, []
-        layouts = [[lay_out(self.tokens, self.environment, state) for state in request.states] for _, request in queue]
+        layouts = [[self._lay_out(state) for state in request.states] for _, request in queue]
         known: dict[tuple[str, Ids], Prefix] = {}
         spent = [0] * len(queue)
         # prompts first, as the states of a search share theirs; then the longest, as they answer for their prefixes
         work = sorted(
-            ((index, layout) for index, group in enumerate(layouts) for layout in group),
+            ((index, layout) for index, group in enumerate(layouts) for layout in group if layout.keys),
             key=lambda item: -len(item[1].keys[-1]),
         )
         for prompts in (True, False):
@@ -122,8 +122,8 @@ class LabVerifier:
             size = 0
             covered: set[tuple[str, Ids]] = set()
             for index, layout in work:
-                scope, keys = queue[index][1].scope, self._readable(layout)[: 1 if prompts else None]
-                if not keys or (scope, keys[-1]) in known or (scope, keys[-1]) in covered:
+                scope, keys = queue[index][1].scope, layout.keys[:1] if prompts else layout.keys
+                if (scope, keys[-1]) in known or (scope, keys[-1]) in covered:
                     continue
                 before, new = self._split(scope, keys)
                 if before is not None and not new:
@@ -157,12 +157,12 @@ class LabVerifier:
 
     # ---------------------------------------------------------------------------------------------------- running
 
-    def _readable(self, layout: Layout) -> tuple[Ids, ...]:
-        """The keys that the context has room for."""
-        context = self.model.config.context
+    def _lay_out(self, state: State) -> Layout:
+        """How a state is read, without the keys that the context has no room for."""
+        layout, context = lay_out(self.tokens, self.environment, state), self.model.config.context
         if len(layout.keys[-1]) <= context:
-            return layout.keys
-        return tuple(key for key in layout.keys if len(key) <= context)
+            return layout
+        return replace(layout, keys=tuple(key for key in layout.keys if len(key) <= context))
 
     def _split(self, scope: str, keys: tuple[Ids, ...]) -> tuple[Prefix | None, tuple[Ids, ...]]:
         """The longest prefix that is kept, and the keys after it."""
@@ -190,6 +190,10 @@ class LabVerifier:
 
     def _scores(self, scope: str, layout: Layout, known: dict[tuple[str, Ids], Prefix]) -> tuple[float, ...]:
         """One score per step of a state."""
-        keys = self._readable(layout)
-        notes = {len(prefix.ids): prefix.note for prefix in known[scope, keys[-1]].chain()} if keys else {}
-        return tuple(notes.get(len(layout.keys[k]), math.nan) if k else PRIOR for k in layout.origin)
+        notes: dict[int, float] = {}
+        prefix = known[scope, layout.keys[-1]] if layout.keys else None
+        while prefix is not None:
+            notes[len(prefix.ids)] = prefix.note
+            prefix = prefix.before
+        scores = (PRIOR, *(notes.get(len(key), math.nan) for key in layout.keys[1:]))
+        return tuple(scores[k] if k < len(scores) else math.nan for k in layout.origin)
