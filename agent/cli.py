@@ -619,16 +619,19 @@ def run_train_prm(arguments: argparse.Namespace) -> int:
     """Train a process reward model; an interrupted run goes on from where it was."""
     from agent.parts import weights_folder
     from envs.registry import load_environment
-    from policies.registry import WEIGHTS, load_policy
+    from policies.registry import WEIGHTS as POLICIES
+    from policies.registry import load_policy
+    from verifiers.registry import WEIGHTS as VERIFIERS
     from verifiers.training import PrmRecipe, train_prm
 
     recipe = _training_recipe(arguments, PrmRecipe)
     environment = load_environment(recipe.environment)
     policy = load_policy(recipe.policy, environment)
-    backbone = weights_folder(recipe.backbone, WEIGHTS) or Path(recipe.backbone)
+    name, shipped = (recipe.backbone, POLICIES) if recipe.start is None else (recipe.start, VERIFIERS)
+    origin = weights_folder(name, shipped) or Path(name)
     folder = Path(arguments.out or f"runs/{recipe.name}")
     samples = Path(arguments.samples or folder / "samples")
-    print(train_prm(recipe, environment, policy, backbone, folder, samples, device=arguments.device))
+    print(train_prm(recipe, environment, policy, origin, folder, samples, device=arguments.device))
     return 0
 
 

@@ -126,14 +126,16 @@ def propose(
 
 def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> Search[list[float]]:
     """The aggregated step scores of nodes, asking the verifier only for those that have none yet."""
-    lacking = [node for node in dict.fromkeys(nodes) if node != graph.root and not graph.scores(node)]
+    known = {node: graph.scores(node) for node in nodes}
+    lacking = [node for node, scores in known.items() if node != graph.root and not scores]
     if lacking:
         reply = yield Score(tuple(_alone(graph.state(node)) for node in lacking), graph.scope)
         if not isinstance(reply, Scored):
             raise TypeError(f"a Score request was answered with {type(reply).__name__}")
         for node, scores in zip(lacking, reply.scores, strict=True):
             graph.set_scores(node, scores)
-    return [aggregate(graph.scores(node), how) for node in nodes]
+            known[node] = graph.scores(node)
+    return [aggregate(known[node], how) for node in nodes]
 
 
 def _alone(state: State) -> State:

@@ -433,15 +433,6 @@ class Prefix:
         """Where all its tokens lie in the pool."""
         return np.concatenate([self.before.path, self.slots]) if self.before else self.slots
 
-    def chain(self) -> list[Prefix]:
-        """The prefixes from the root to this one."""
-        found: list[Prefix] = []
-        at: Prefix | None = self
-        while at is not None:
-            found.append(at)
-            at = at.before
-        return found[::-1]
-
 
 class Tail:
     """Tokens to run: the parts that end `keys`, each of which goes on from the one before it, after a prefix.

@@ -170,7 +170,8 @@ class LabPolicy:
         """Drop the requests of a search and the keys and values kept for it."""
         self._queue = deque(sample for sample in self._queue if sample.job.request.scope != scope)
         out = {row for row, sample in enumerate(self._active) if sample.job.request.scope == scope}
-        self._leave(sorted(out.union(self._gone)))
+        if not out.issubset(self._gone):  # rows that are free already are best left to those who come next
+            self._leave(sorted(out.union(self._gone)))
         self._done = [job for job in self._done if job.request.scope != scope]
         self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}
         self._prefixes.drop(scope)
@@ -198,11 +199,12 @@ class LabPolicy:
 
     def _find(self, scope: str, ids: Ids, state: State) -> Prefix | None:
         """The longest kept prefix of a state: up to the last token of it, or of a state on the way to it."""
-        for part in reversed(self._parts(state)):
-            found = self._prefixes.find(scope, ids[:-1])
-            if found is not None:
+        if (found := self._prefixes.find(scope, ids[:-1])) is not None:
+            return found
+        for part in reversed(self._parts(state)[1:]):
+            ids = ids[: -len(part)]
+            if (found := self._prefixes.find(scope, ids[:-1])) is not None:
                 return found
-            ids = ids[: len(ids) - len(part)]
         return None
 
     def _admit(self) -> None:

@@ -58,11 +58,7 @@ class Learner(torch.nn.Module):
         for head in (self.token, self.total):
             torch.nn.init.zeros_(head.weight)
             torch.nn.init.zeros_(head.bias)
-        self.prm.model.embed_tokens.requires_grad_(False)
-        for layer in self.prm.model.layers[: self.known]:
-            layer.requires_grad_(False)
-        # The fused attention of PyTorch 2.13 on CPUs can return NaN gradients for the sharp attention of these layers.
-        self.prm.set_attn_implementation("eager")
+        freeze(prm, prm.config.num_hidden_layers - self.known)
 
     def states(self, ids: Tensor) -> tuple[Tensor, ...]:
         """(rows, length) to the hidden states after every layer, the last one normalised."""
@@ -91,6 +87,15 @@ class Learner(torch.nn.Module):
         return mse_loss(self.token(early)[:, 0], likely / _LIKELY) + 0.5 * mse_loss(
             self.total(late)[:, 0], total / _LIKELY
         )
+
+
+def freeze(prm: LlamaForTokenClassification, extra_layers: int) -> None:
+    """Leave only the last layers of a verifier from `grow`, the last norm and the head to be trained."""
+    prm.model.embed_tokens.requires_grad_(False)
+    for layer in prm.model.layers[:-extra_layers]:
+        layer.requires_grad_(False)
+    # The fused attention of PyTorch 2.13 on CPUs can return NaN gradients for the sharp attention of these layers.
+    prm.set_attn_implementation("eager")
 
 
 def grow(backbone: LlamaForCausalLM, extra_layers: int, typical: Tensor) -> LlamaForTokenClassification:

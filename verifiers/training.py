@@ -18,7 +18,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from envs.optim import Optimizers, load_checkpoint, save_checkpoint
 from policies.core import Policy, Propose, Proposed, Usage
 from verifiers.core import Score, Verifier
 from verifiers.foresight import Foresight
-from verifiers.growth import Learner, grow
+from verifiers.growth import Learner, freeze, grow
 from verifiers.lab import LabVerifier, lay_out
 from verifiers.metrics import agreement, auroc, best_threshold, ece
 
@@ -58,14 +58,19 @@ class PrmRecipe:
         warm_up: tokens on which the extra layers first learn the backbone's log-likelihoods, without labels.
         foresight: how many tokens after each step the backbone learns to predict beside the labels
             (`verifiers.foresight`), for `extra_layers` 0.
+        start: a verifier (name or folder) that it goes on from, on labels alone, in place of a backbone; its last
+            `extra_layers` layers are trained, all of it if that is 0.
         problems: of the train split.
         held_out: problems of the calibration split, for the report.
         solutions: sampled for each problem.
-        rollouts: completions sampled from each distinct unfinished prefix of the solutions.
+        rollouts: completions sampled from each distinct unfinished prefix of the solutions; without any, a label is
+            the share of the solutions through the prefix that end right.
+        held_out_rollouts: the same for the held-out problems; as many as `rollouts` if it is not given.
         temperature: of solutions and rollouts.
-        uniform: share of the problems whose solutions all ended alike that is rolled out and kept, with weights that
-            make up for the others; what tells a right step from a wrong one is in the problems whose solutions ended
-            differently.
+        uniform: share of the problems whose solutions all ended alike that is rolled out and kept; what tells a right
+            step from a wrong one is in the problems whose solutions ended differently.
+        uniform_weight: what these problems weigh together: 1 makes up for those that were left out, so that scores
+            are calibrated; less gives more weight to the others.
         epochs: passes over the data.
         batch_tokens: tokens per optimiser step, padding included.
         muon_lr: peak learning rate of the matrices (Muon).
@@ -80,12 +85,15 @@ class PrmRecipe:
     extra_layers: int = 0
     warm_up: int = 0
     foresight: int = 0
+    start: str | None = None
     problems: int = 2000
     held_out: int = 200
     solutions: int = 8
     rollouts: int = 8
+    held_out_rollouts: int | None = None
     temperature: float = 1.0
     uniform: float = 1.0
+    uniform_weight: float = 1.0
     epochs: int = 2
     batch_tokens: int = 2048
     muon_lr: float = 0.01
@@ -240,7 +248,6 @@ def collect(
     policy: Policy,
     problems: Sequence[Problem],
     file: SampleFile,
-    uniform: float = 1.0,
     concurrency: int = 32,
 ) -> None:
     """Sample and label what a file still lacks of some problems, many at a time, each line durable once written.
@@ -267,7 +274,7 @@ def collect(
             if not job.solutions:
                 job.solutions = _trajectories([environment.initial(job.problem)], reply)[0]
                 alike = len({each.labels[-1] for each in label_steps(environment, job.problem, job.solutions, {})}) == 1
-                skip = alike and not _kept(job.problem.id, uniform)
+                skip = not recipe.rollouts or (alike and not _kept(job.problem.id, recipe.uniform))
                 job.prefixes = [] if skip else _unfinished(environment, job.solutions)
                 if job.prefixes:
                     seeds_of = tuple(_seeds(recipe, state, recipe.rollouts, "rollout") for state in job.prefixes)
@@ -332,13 +339,14 @@ class Example:
     branches: tuple[int, ...] = ()
 
 
-def problem_weights(solutions: Sequence[Solution], uniform: float) -> dict[str, float]:
-    """Weights of problems: 1 if its solutions ended differently, else 1 / uniform for a share `uniform`, and 0."""
+def problem_weights(solutions: Sequence[Solution], uniform: float, uniform_weight: float = 1.0) -> dict[str, float]:
+    """Weights of problems: 1 if its solutions ended differently, else a share `uniform` has all their weight."""
     outcomes: dict[str, set[bool]] = {}
     for each in solutions:
         if each.start == 0:
             outcomes.setdefault(each.problem, set()).add(each.labels[-1] > 0)
-    return {problem: 1.0 if len(seen) > 1 else _kept(problem, uniform) / uniform for problem, seen in outcomes.items()}
+    alike = uniform_weight / uniform
+    return {problem: 1.0 if len(seen) > 1 else _kept(problem, uniform) * alike for problem, seen in outcomes.items()}
 
 
 def _kept(problem: str, uniform: float) -> bool:
@@ -440,7 +448,7 @@ def train_prm(
     recipe: PrmRecipe,
     environment: Environment,
     policy: Policy,
-    backbone: Path,
+    origin: Path,
     folder: Path,
     samples: Path,
     device: str = "cpu",
@@ -452,7 +460,7 @@ def train_prm(
         recipe: what to train.
         environment: its train split is learnt from, its calibration split reported on.
         policy: the recipe's policy, loaded.
-        backbone: the folder of the recipe's backbone.
+        origin: the folder of the recipe's `start`, if it has one, else of its backbone.
         folder: where the verifier and, meanwhile, its checkpoint go.
         samples: folder of the sampled solutions, which other recipes with the same sampling may share.
         device: as torch names it.
@@ -464,21 +472,22 @@ def train_prm(
     """
     files: dict[Split, SampleFile] = {}
     problems: dict[Split, dict[str, Problem]] = {}
-    sizes: tuple[tuple[Split, int, float], ...] = (
-        ("train", recipe.problems, recipe.uniform),
-        ("calibration", recipe.held_out, 1.0),
+    rollouts = recipe.rollouts if recipe.held_out_rollouts is None else recipe.held_out_rollouts
+    sizes: tuple[tuple[Split, int, PrmRecipe], ...] = (
+        ("train", recipe.problems, recipe),
+        ("calibration", recipe.held_out, replace(recipe, rollouts=rollouts, uniform=1.0)),
     )
-    for split, n, uniform in sizes:
+    for split, n, sampling in sizes:
         keys = ("environment", "policy", "solutions", "rollouts", "temperature", "seed")
-        header = {"split": split} | {key: value for key, value in asdict(recipe).items() if key in keys}
-        header["uniform"] = uniform
+        header = {"split": split} | {key: value for key, value in asdict(sampling).items() if key in keys}
+        header["uniform"] = sampling.uniform if sampling.rollouts else 1.0
         files[split] = SampleFile(samples / f"{split}.jsonl", header)
         chosen = environment.problems(split, n, recipe.seed)
         problems[split] = {problem.id: problem for problem in chosen}
-        collect(recipe, environment, policy, chosen, files[split], uniform)
+        collect(sampling, environment, policy, chosen, files[split])
     learnt = [each for id in problems["train"] for each in files["train"].solutions[id]]
     record = {"recipe": asdict(recipe)} | _fit(
-        recipe, environment, backbone, folder, problems["train"], learnt, device, checkpoint_seconds
+        recipe, environment, origin, folder, problems["train"], learnt, device, checkpoint_seconds
     )
     held = [each for id in problems["calibration"] for each in files["calibration"].solutions[id] if not each.start]
     verifier = LabVerifier(folder, environment, device=device)
@@ -492,7 +501,7 @@ def train_prm(
 def _fit(
     recipe: PrmRecipe,
     environment: Environment,
-    backbone: Path,
+    origin: Path,
     folder: Path,
     problems: dict[str, Problem],
     solutions: Sequence[Solution],
@@ -501,27 +510,29 @@ def _fit(
 ) -> dict[str, Any]:
     """Train on labelled solutions and save the model; returns the counts for the record."""
     torch.manual_seed(recipe.seed)
-    tokens = Tokens(backbone, ModelConfig.read(backbone).begin)
-    weights = problem_weights(solutions, recipe.uniform)
+    tokens = Tokens(origin, ModelConfig.read(origin).begin)
+    weights = problem_weights(solutions, recipe.uniform, recipe.uniform_weight)
     examples = [
         example(tokens, environment, problems[each.problem], each, weights[each.problem])
         for each in solutions
         if weights[each.problem]
     ]
-    config = LlamaConfig.from_pretrained(backbone, local_files_only=True, num_labels=2)
+    config = LlamaConfig.from_pretrained(origin, local_files_only=True, num_labels=2)
     examples = [each for each in examples if each.positions and len(each.ids) <= config.max_position_embeddings]
     learner: Learner | None = None
     foresight: Foresight | None = None
-    if recipe.extra_layers:
-        known = LlamaForCausalLM.from_pretrained(backbone, dtype=torch.float32, local_files_only=True).eval()
+    if recipe.extra_layers and recipe.start is None:
+        known = LlamaForCausalLM.from_pretrained(origin, dtype=torch.float32, local_files_only=True).eval()
         typical = torch.tensor([examples[0].ids])
         learner = Learner(grow(known, recipe.extra_layers, typical), known).to(device)
         model = learner.prm
     else:
         config.classifier_dropout = 0.0  # the class would take 0.1 if it were not said
         model = LlamaForTokenClassification.from_pretrained(
-            backbone, config=config, dtype=torch.float32, local_files_only=True
+            origin, config=config, dtype=torch.float32, local_files_only=True
         ).to(device)
+        if recipe.extra_layers:
+            freeze(model, recipe.extra_layers)
     whole: torch.nn.Module = model if learner is None else learner
     if recipe.foresight:
         foresight = Foresight(config.hidden_size, recipe.foresight).to(device)
@@ -566,8 +577,8 @@ def _fit(
     parameters = model.num_parameters()
     model.eval()
     # half precision holds a fine-tuned backbone, but not the small numbers of one that has grown
-    model.to("cpu", torch.float16 if learner is None else torch.float32).save_pretrained(folder)
-    PreTrainedTokenizerFast.from_pretrained(backbone, local_files_only=True).save_pretrained(folder)
+    model.to("cpu", torch.float32 if recipe.extra_layers else torch.float16).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(origin, local_files_only=True).save_pretrained(folder)
     if checkpoint.exists():
         checkpoint.unlink()
         checkpoint.parent.rmdir()
@@ -580,7 +591,7 @@ def _plan(recipe: PrmRecipe, examples: Sequence[Example]) -> tuple[int, list[lis
     """How many batches of the warm-up come first, and all batches in order, as indices of examples."""
     plan: list[list[int]] = []
     seen = 0
-    while seen < recipe.warm_up and recipe.extra_layers:
+    while seen < recipe.warm_up and recipe.extra_layers and recipe.start is None:
         for batch in batches(examples, recipe.batch_tokens, f"{recipe.seed}/warm-up/{len(plan)}"):
             if seen >= recipe.warm_up:
                 break

@@ -102,8 +102,8 @@ def look(graph: SearchGraph, nodes: Sequence[int], how: Aggregate, steps: int) -
         rollouts = yield from propose(graph, [nodes[i] for i in running], 1, 0.0, steps, rollout=True)
         for i, (end,) in zip(running, rollouts, strict=True):
             ends[i] = end
-    yield from score(graph, [*nodes, *ends], how)
-    return (yield from score(graph, ends, how))
+    values = yield from score(graph, [*nodes, *ends], how)
+    return values[len(nodes) :]
 
 
 def share(total: int, parts: int) -> list[int]:
