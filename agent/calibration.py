@@ -51,8 +51,10 @@ MOVES = (
     Move("beam", 12, {"branch": 4}),
     Move("mcts", 12),
 )
+# for policies that can revise: one long chain, or four of two attempts
+REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
-_MARGIN = 0.01  # Best-of-N, the simplest, stays unless another is better by more than this
+_MARGIN = 0.01  # of accuracy, that a cheaper strategy of the table may lose
 _TOLERANCE = 0.003  # of accuracy, that a higher price may lose
 _MIDDLING = 0.001  # of the prices
 _STRIDES = (4, 8, 16)
@@ -182,15 +184,15 @@ def _rounded(coefficients: Float) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Trial:
-    """Every choice of strategy tried at one budget after a probe, on every problem.
+    """Every choice of strategy tried at one budget after a probe, on every problem, `_REPEATS` times.
 
     Args:
         budget: in samples, the probe included.
         choices: the strategies.
-        accuracy: (choices, problems), over replays.
-        flops: (choices, problems), the probe's included.
-        predicted: (problems,) pass@1 as the probe estimates it, mean over replays.
-        oracle: (problems,) pass@1 over all samples.
+        accuracy: (choices, replays), those of a problem side by side; 1 is right.
+        flops: (choices, replays), the probe's included.
+        predicted: (replays,) pass@1 as the probe estimates it.
+        oracle: (replays,) pass@1 over all samples of the problem.
     """
 
     budget: int
@@ -201,19 +203,18 @@ class Trial:
     oracle: Float
 
     def rows(self, difficulty: Difficulty) -> NDArray[np.bool_]:
-        """(problems,): which look so difficult (absolute bins of predicted pass@1)."""
+        """(replays,): which look so difficult (absolute bins of predicted pass@1)."""
         return np.asarray(absolute_bins(self.predicted) == list(BINS).index(difficulty))
 
     def best(self, rows: NDArray[np.bool_]) -> int:
-        """The choice that is best on some problems; the first, the simplest, unless another beats it by the margin."""
-        rates = self.accuracy[:, rows].mean(1)
-        rates[0] += _MARGIN
-        return int(np.argmax(rates))
+        """The cheapest of the choices that are as accurate as any on some replays, to within the margin."""
+        rates, costs = self.accuracy[:, rows].mean(1), self.flops[:, rows].mean(1)
+        return int(np.argmin(np.where(rates >= rates.max() - _MARGIN, costs, np.inf)))
 
     def describe(self, rows: NDArray[np.bool_]) -> dict[str, Any]:
-        """Accuracy of each choice on some problems."""
+        """Accuracy of each choice on some replays."""
         rates = self.accuracy[:, rows].mean(1).round(4).tolist()
-        return {"problems": int(rows.sum())} | dict(zip(map(_label, self.choices), rates, strict=True))
+        return {"replays": int(rows.sum())} | dict(zip(map(_label, self.choices), rates, strict=True))
 
     def planned(self, bins: NDArray[np.int64], folds: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> float:
         """Accuracy when each bin gets what is best for it on one set of problems, on another; mean over the folds."""
@@ -227,8 +228,7 @@ class Trial:
 
     def cross_validated(self) -> dict[str, Any]:
         """Accuracy of planning by each kind of difficulty, cross-validated, and in the fold that chose."""
-        n = len(self.oracle)
-        even = np.arange(n) % 2 == 0
+        even = np.arange(len(self.oracle)) // _REPEATS % 2 == 0  # every other problem
         kinds = {
             "predicted, absolute": absolute_bins(self.predicted),
             "predicted, quantiles": quantile_bins(self.predicted),
@@ -252,12 +252,12 @@ BINS: Mapping[Difficulty, float] = {"easy": EASY, "medium": HARD, "hard": -1.0}
 
 
 def absolute_bins(pass_at_1: Float) -> NDArray[np.int64]:
-    """The difficulty of each problem by fixed thresholds (Liu et al. 2025), as an index of `BINS`."""
+    """Difficulties by fixed thresholds (Liu et al. 2025), as an index of `BINS`."""
     return np.asarray((pass_at_1 < EASY).astype(np.int64) + (pass_at_1 < HARD))
 
 
 def quantile_bins(pass_at_1: Float, bins: int = 5) -> NDArray[np.int64]:
-    """The difficulty of each problem in as many bins of equal size (Snell et al. 2024), the easiest 0."""
+    """Difficulties in as many bins of equal size (Snell et al. 2024), the easiest 0."""
     order = np.argsort(np.argsort(-pass_at_1, kind="stable"), kind="stable")
     return np.asarray(order * bins // len(pass_at_1))
 
@@ -278,18 +278,16 @@ def try_choices(
 
     rest = budget - size
     allowed = [each for each in choices if begin(runs[0], 0).can(each.strategy, rest, each.knobs)]
-    accuracy, flops = np.zeros((2, len(allowed), len(runs)))
-    predicted = np.zeros(len(runs))
-    for place, run in enumerate(runs):
-        for repeat in range(_REPEATS):
-            start = begin(run, repeat)
-            probe, _ = probe_of(start.samples())
-            predicted[place] += fitted.estimate(probe) / _REPEATS
-            for index, choice in enumerate(allowed):
-                after = start.copy().make(choice.strategy, rest, choice.knobs)
-                accuracy[index, place] += after.look()[1] / _REPEATS
-                flops[index, place] += after.flops / _REPEATS
-    return Trial(budget, allowed, accuracy, flops, predicted, np.array([run.pass_at_1 for run in runs]))
+    accuracy, flops = np.zeros((2, len(allowed), len(runs) * _REPEATS))
+    predicted, oracle = np.zeros((2, len(runs) * _REPEATS))
+    for row, (run, repeat) in enumerate((run, repeat) for run in runs for repeat in range(_REPEATS)):
+        start = begin(run, repeat)
+        probe, _ = probe_of(start.samples())
+        predicted[row], oracle[row] = fitted.estimate(probe), run.pass_at_1
+        for index, choice in enumerate(allowed):
+            after = start.copy().make(choice.strategy, rest, choice.knobs)
+            accuracy[index, row], flops[index, row] = after.look()[1], after.flops
+    return Trial(budget, allowed, accuracy, flops, predicted, oracle)
 
 
 def _label(choice: Choice) -> str:

@@ -177,6 +177,7 @@ def build_parser() -> _Parser:
     _add_recipe(fit)
     fit.add_argument("-n", type=_positive, default=200, help="problems of the calibration split (default 200)")
     fit.add_argument("--runs", metavar="FILE", help="where runs are kept and found again (default: under runs/)")
+    fit.add_argument("--revise", action="store_true", help="try revision too, for a policy that learnt it")
     fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
 
     add("envs", run_envs, "list the environments")
@@ -644,10 +645,10 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """Fit the planner on the calibration split; what has been run is kept, and the same command goes on."""
     from loguru import logger
 
-    from agent.calibration import ARMS, calibrate
+    from agent.calibration import ARMS, MOVES, REVISING, calibrate
     from agent.lines import ResultsFile
     from agent.parts import environment_of, models_of, weights_digest
-    from agent.plans import PLANS, plan_name
+    from agent.plans import PLANS, Move, plan_name
     from agent.recipe import RecipeError, fingerprint
 
     _quiet("INFO")
@@ -656,12 +657,14 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     policy, verifier = models_of(recipe, environment)
     if verifier is None:
         raise RecipeError("calibration needs a verifier")
+    more = REVISING if arguments.revise else ()
+    arms, moves = (*ARMS, *more), (*MOVES, *(Move(arm.strategy, arm.n, arm.knobs) for arm in more))
     config = {
         "environment": recipe.environment.to_config(),
         "policy": recipe.policy.to_config(),
         "verifier": recipe.verifier.to_config(),
         "weights": weights_digest(recipe),
-        "arms": [[arm.name, arm.repeats] for arm in ARMS],
+        "arms": [[arm.name, arm.repeats] for arm in arms],
         "n": arguments.n,
         "seed": recipe.seed,
     }
@@ -669,7 +672,9 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     problems = environment.problems("calibration", arguments.n)
     with ResultsFile(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:
-        fitted = calibrate(environment, policy, verifier, problems, results, seed=recipe.seed, report=logger.info)
+        fitted = calibrate(
+            environment, policy, verifier, problems, results, arms, moves, seed=recipe.seed, report=logger.info
+        )
     fitted.save(out)
     print(out)
     return 0

@@ -111,7 +111,7 @@ class Engine:
         Args:
             tasks: what to run.
             concurrency: most searches that wait for a reply at once.
-            allocation: of one budget to all of them; they take their first bids to it when all have begun.
+            allocation: of one budget to all of them; bids are answered once all have begun and none is at work.
 
         Raises:
             ValueError: concurrency below 1.

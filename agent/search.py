@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from agent.graph import SearchGraph
+from envs.core import State
 from policies.core import Propose, Proposed
 from verifiers.core import Score, Scored
 from verifiers.voting import Aggregate, aggregate
@@ -127,13 +128,17 @@ def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> 
     """The aggregated step scores of nodes, asking the verifier only for those that have none yet."""
     lacking = [node for node in dict.fromkeys(nodes) if node != graph.root and not graph.scores(node)]
     if lacking:
-        states = (replace(graph.state(node), attempts=()) for node in lacking)  # a verifier judges an attempt by itself
-        reply = yield Score(tuple(states), graph.scope)
+        reply = yield Score(tuple(_alone(graph.state(node)) for node in lacking), graph.scope)
         if not isinstance(reply, Scored):
             raise TypeError(f"a Score request was answered with {type(reply).__name__}")
         for node, scores in zip(lacking, reply.scores, strict=True):
             graph.set_scores(node, scores)
     return [aggregate(graph.scores(node), how) for node in nodes]
+
+
+def _alone(state: State) -> State:
+    """A verifier judges an attempt by itself."""
+    return replace(state, attempts=()) if state.attempts else state
 
 
 def bid(ways: Sequence[Way]) -> Search[int | None]:

@@ -164,13 +164,16 @@ def test_ctrl_c_prints_the_best_answer_so_far(capsys: pytest.CaptureFixture[str]
 
 def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "plans" / "toy.json"
-    words = ["calibrate", "--env", "toy", "-n", "4", "--out", str(out), "--runs", str(tmp_path / "runs.jsonl")]
+    runs = tmp_path / "runs.jsonl"
+    words = ["calibrate", "--env", "toy", "-n", "4", "--revise", "--out", str(out), "--runs", str(runs)]
     assert main(words) == 0
     assert capsys.readouterr().out.strip() == str(out)
-    assert Calibration.load(out).environment == "toy"
-    kept, written = (tmp_path / "runs.jsonl").read_bytes(), out.read_bytes()
+    online = Calibration.load(out).online
+    assert online is not None
+    assert {"majority", "best-of-n", "dvts", "beam", "mcts", "revision"} == {move.strategy for move in online.moves}
+    kept, written = runs.read_bytes(), out.read_bytes()
     assert main(words) == 0  # nothing is left to run
-    assert (tmp_path / "runs.jsonl").read_bytes() == kept
+    assert runs.read_bytes() == kept
     assert out.read_bytes() == written
 
 

@@ -366,7 +366,7 @@ def test_calibrating_on_the_toy_gives_sane_coefficients(tmp_path: Path) -> None:
         assert set(row) <= {4, 8}
         assert {choice.strategy for choice in row.values()} <= {"best-of-n", "dvts", "beam"}
     for accuracies in fitted.fitted["accuracies"].values():
-        assert all(0 <= rate <= 1 for name, rate in accuracies.items() if name != "problems")
+        assert all(0 <= rate <= 1 for name, rate in accuracies.items() if name != "replays")
     assert set(fitted.fitted["table"]["8"]) == {
         *(f"{whose}, {bins}" for whose in ("predicted", "oracle") for bins in ("absolute", "quantiles")),
         "always",
