@@ -21,7 +21,7 @@ from agent.progress import Progress
 from agent.recipe import RecipeError
 from agent.solver import Solver
 from agent.store import Place, Result, StudyFile, failure_of
-from agent.study import Problems, Study, lacking, pieces, search_all, shared_models, study_problems, track
+from agent.study import Problems, Study, by_cell, lacking, search_all, shared_models, study_problems, track
 from envs.core import Problem
 
 _DEATHS = 3  # of actors on a batch before it is halved; a single problem is then given up
@@ -35,6 +35,7 @@ class _Batch:
 
     group: str  # the label of the models
     wanted: list[tuple[Place, Problem]]
+    whole: bool = False  # they share a budget, and stay together
     deaths: int = 0
 
 
@@ -106,10 +107,12 @@ def run_on_ray(
         kind = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / count), max_restarts=0)(Searcher)
         batches: list[_Batch] = []
         for recipe, wanted in lacking(study, file, problems):
-            parts = pieces(study, wanted)
-            size = max(1, min(concurrency, -(-len(parts) // (_ROUNDS * count)))) if study.total_budget is None else 1
-            for at in range(0, len(parts), size):
-                batches.append(_Batch(group_label(recipe), [each for part in parts[at : at + size] for each in part]))
+            label = group_label(recipe)
+            if study.total_budget is not None:
+                batches += [_Batch(label, part, whole=True) for part in by_cell(wanted)]
+            else:
+                size = max(1, min(concurrency, -(-len(wanted) // (_ROUNDS * count))))
+                batches += [_Batch(label, wanted[at : at + size]) for at in range(0, len(wanted), size)]
         tracker = track(study, file, problems, on_progress)
 
         def keep(results: Sequence[Result]) -> None:
@@ -150,9 +153,8 @@ def _distribute(
                     if rest := _after_death(batch):
                         waiting.extendleft(rest)
                     else:
-                        ((place, problem),) = batch.wanted
                         error = f"{_DEATHS} workers died of it; the last: {death}"
-                        keep([failure_of(place, error, problem.answer is not None)])
+                        keep([failure_of(place, error, known.answer is not None) for place, known in batch.wanted])
                 else:
                     idle.append(actor)
                     keep(results)
@@ -162,9 +164,9 @@ def _distribute(
 
 
 def _after_death(batch: _Batch) -> list[_Batch]:
-    """What to try next when an actor died of a batch: the same again, then halves; nothing for a single search."""
+    """What to try next when an actor died of a batch: the same again, then halves; nothing for what stays together."""
     batch.deaths += 1
     if batch.deaths < _DEATHS:
         return [batch]
-    half = len(batch.wanted) // 2
+    half = 0 if batch.whole else len(batch.wanted) // 2
     return [_Batch(batch.group, part) for part in (batch.wanted[:half], batch.wanted[half:])] if half else []

@@ -283,14 +283,12 @@ def track(study: Study, file: StudyFile, problems: Problems, tell: Callable[[Pro
     )
 
 
-def pieces(study: Study, wanted: list[tuple[Place, Problem]]) -> list[list[tuple[Place, Problem]]]:
-    """What has to be searched and written together: where problems share a budget, those of a cell."""
-    if study.total_budget is None:
-        return [[each] for each in wanted]
-    by_cell: dict[int, list[tuple[Place, Problem]]] = {}
+def by_cell(wanted: Iterable[tuple[Place, Problem]]) -> list[list[tuple[Place, Problem]]]:
+    """The same, cell by cell: where problems share a budget, what is searched and written together."""
+    cells: dict[int, list[tuple[Place, Problem]]] = {}
     for place, problem in wanted:
-        by_cell.setdefault(place.cell, []).append((place, problem))
-    return list(by_cell.values())
+        cells.setdefault(place.cell, []).append((place, problem))
+    return list(cells.values())
 
 
 def lacking(study: Study, file: StudyFile, problems: Problems) -> Iterator[tuple[Recipe, list[tuple[Place, Problem]]]]:
@@ -337,9 +335,9 @@ def run_study(
             return
         solver = Solver.from_recipe(recipe, problems[recipe.environment.label][0])
         on_solver(solver)
-        together = [wanted] if study.total_budget is None else pieces(study, wanted)
+        parts = [wanted] if study.total_budget is None else by_cell(wanted)
         try:
-            for part in together:
+            for part in parts:
                 results: list[Result] = []
                 for result, scope in search_all(study, solver, part, concurrency, tracker.watch):
                     results.append(result)

@@ -102,5 +102,7 @@ def test_a_batch_that_kills_is_halved_and_a_search_that_kills_is_given_up() -> N
     for _ in range(2):
         assert _after_death(first) == [first]
     assert _after_death(first) == []
+    together = replace(batch, whole=True, deaths=2)
+    assert _after_death(together) == []
     result = failure_of(Place(0, 1), "it died", known=True)
     assert (result.row["correct"], result.row["error"], len(result.votes)) == (0, "it died", len(VOTES))
