@@ -120,6 +120,14 @@ def test_a_text_is_asked_about_once_per_search_and_what_is_run_is_counted(
     assert served.server.asked["/pooling"] == before + 2
 
 
+def test_a_reply_that_is_ready_outlives_the_cancelling_of_others(serve: Serve) -> None:
+    served = serve(judge_routes(by_length), "openai:")
+    for ticket in range(2):  # steps without text are scored at once
+        served.submit(ticket, Score((MATH.initial(MATH.read("What is 2 + 3?")).then(Step("")),), str(ticket)))
+    served.cancel("0")
+    assert [(ticket, reply.scores) for ticket, reply in served.poll()] == [(1, ((0.5,),))]
+
+
 def test_outputs_at_the_tags_of_steps_alone_are_read_in_order(
     serve: Serve, tiny: Tiny, outputs: Any, solutions: list[State]
 ) -> None:
