@@ -20,6 +20,7 @@ from typing import Any
 
 from envs.core import Environment
 from envs.vllm_engine import VllmEngine, VllmOptions
+from policies.checkpoints import dequantized
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue
 from policies.jobs import Job
@@ -34,9 +35,10 @@ class VllmPolicy:
     """A causal language model as a `Policy`.
 
     Args:
-        model: a folder or a hub's id.
+        model: a folder, a GGUF file or a hub's id.
         environment: whose problems it continues; ends steps and trajectories.
         options: how it is asked and where its steps end.
+        name: in records; by default the model's, without the folders before it.
         dtype, max_model_len, kv_cache_gb, gpu_memory_utilization, tensor_parallel_size, max_num_seqs, enforce_eager:
             of `envs.vllm_engine.VllmOptions`.
 
@@ -51,6 +53,7 @@ class VllmPolicy:
         environment: Environment,
         options: SamplingOptions | None = None,
         *,
+        name: str | None = None,
         dtype: str = "auto",
         max_model_len: int | None = None,
         kv_cache_gb: float | None = None,
@@ -59,8 +62,8 @@ class VllmPolicy:
         max_num_seqs: int = 256,
         enforce_eager: bool | None = None,
     ) -> None:
-        local = Path(model).expanduser()
-        self.name = local.resolve().name if local.exists() else str(model)
+        path = Path(model).expanduser()
+        self.name = name or (path.resolve().name.removesuffix(".gguf") if path.exists() else str(model))
         self._options = options or SamplingOptions()
         asked = VllmOptions(
             dtype,
@@ -71,7 +74,7 @@ class VllmPolicy:
             max_num_seqs,
             enforce_eager,
         )
-        self._engine = VllmEngine(local if local.exists() else model, "generate", asked)
+        self._engine = VllmEngine(_checkpoint(model, path), "generate", asked)
         try:
             dialogue = Dialogue(self._engine.tokenizer, environment, self._options, self._engine.ends)
         except BaseException:
@@ -194,6 +197,12 @@ class VllmPolicy:
         for name in names:
             del self._running[name]
         self._fresh.difference_update(names)
+
+
+def _checkpoint(model: str | Path, path: Path) -> str | Path:
+    if path.suffix == ".gguf":
+        return dequantized(path)  # the tokenizer of such a file is transformers' matter
+    return path if path.exists() else model
 
 
 def _seed(sample: Writing) -> int:

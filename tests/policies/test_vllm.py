@@ -21,7 +21,7 @@ from policies.checks import ask, check_policy
 from policies.core import Policy, Propose, Proposed
 from policies.lab import LabPolicy
 from policies.options import SamplingOptions
-from policies.registry import WEIGHTS
+from policies.registry import WEIGHTS, load_policy
 from policies.vllm_policy import VllmPolicy
 
 LONG = "abc123 " * 12  # more than two blocks of keys and values
@@ -143,7 +143,7 @@ def test_a_lab_policy_answers_as_it_does_in_the_lab(policy: VllmPolicy) -> None:
     problems = environment.problems("test", 100, 1)
     requests = [one(environment.initial(problem), 1, temperature=0.0, scope=problem.id) for problem in problems]
     lab = LabPolicy(WEIGHTS / "arithmetic-s", environment, device="cpu")
-    served = VllmPolicy(WEIGHTS / "arithmetic-s", environment, SamplingOptions(step_tokens=48), kv_cache_gb=0.25)
+    served = load_policy(f"vllm:{WEIGHTS / 'arithmetic-s'}", environment, step_tokens=48, kv_cache_gb=0.25)
     assert served.name == lab.name
     assert served.parameters == lab.parameters
     here, there = ask(lab, requests, 600), ask(served, requests, 600)
