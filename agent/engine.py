@@ -90,6 +90,7 @@ class Engine:
         self.environment = guard(environment)
         self.policy = Stepwise(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
+        self._thinks = bool(getattr(policy, "thinks", False))
         self._stopping = threading.Event()
         self._tickets = 0
         self._warned = False
@@ -246,6 +247,7 @@ class Engine:
         graph.info |= {
             "policy": self.policy.name,
             "policy_parameters": self.policy.parameters,
+            **({"policy_thinks": True} if self._thinks else {}),
             "verifier": None if self.verifier is None else self.verifier.name,
             **task.info,
         }

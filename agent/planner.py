@@ -95,11 +95,13 @@ class Calibration:
         """Estimated probability that the leading answer is right; without a fit it is never enough to stop."""
         return _logistic(self.confidence, probe.confidence_features()) if self.confidence else 0.0
 
-    def choose(self, difficulty: Difficulty, budget: float, parameters: int) -> tuple[Choice, str]:
+    def choose(
+        self, difficulty: Difficulty, budget: float, parameters: int, thinks: bool = False
+    ) -> tuple[Choice, str]:
         """What to do for a difficulty, and why: the fitted table at the nearest budget, else the papers' rules."""
         row = self.table.get(difficulty)
         if not row:
-            return papers_rule(difficulty, parameters)
+            return papers_rule(difficulty, parameters, thinks)
         known = min(row, key=lambda size: abs(math.log(size / max(budget, 1.0))))
         return row[known], f"fitted best for {difficulty} problems at a budget of {known} with this policy and verifier"
 
@@ -162,8 +164,13 @@ def _find(environment: str, policy: str, verifier: str) -> Calibration:
     return Calibration(policy, verifier, environment)
 
 
-def papers_rule(difficulty: Difficulty, parameters: int) -> tuple[Choice, str]:
-    """Liu et al. 2025, section 4: by difficulty and policy size. Unknown sizes (0) count as small."""
+def papers_rule(difficulty: Difficulty, parameters: int, thinks: bool = False) -> tuple[Choice, str]:
+    """Liu et al. 2025, section 4: by difficulty and policy size. Unknown sizes (0) count as small.
+
+    A model that thinks before it answers has searched before its first step: whole solutions are what to sample.
+    """
+    if thinks:
+        return Choice("best-of-n"), "policies that think before they answer do their own search: whole solutions"
     billions = parameters / 1e9
     if billions > 32:
         return Choice("best-of-n"), "policies above 32B do best with Best-of-N (Liu et al. 2025)"
@@ -236,7 +243,8 @@ class Planner:
         if (why := self.settled(graph, calibration, probe, left)) is not None:
             reasons.append(why)
             return
-        choice, why = calibration.choose(difficulty, self.n, graph.info.get("policy_parameters", 0))
+        parameters, thinks = graph.info.get("policy_parameters", 0), graph.info.get("policy_thinks", False)
+        choice, why = calibration.choose(difficulty, self.n, parameters, thinks)
         reasons.append(f"{choice.strategy} for the other {left}: {why}")
         plan |= {"strategy": choice.strategy, "knobs": dict(choice.knobs)}
         if choice.strategy == "best-of-n":

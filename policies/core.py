@@ -67,6 +67,9 @@ class Policy(Protocol):
     Requests are submitted and replies polled for, in any order: the same contract fits a batch, a streaming engine
     and a remote server. `check_policy` tests all of it.
 
+    One whose model thinks at length before it answers may also say so, with an attribute `thinks`: the planner then
+    spends on whole solutions, unless it was fitted for the policy.
+
     Attributes:
         name: identifies the policy in records; plans belong to a (policy, verifier) pair by name.
         parameters: number of parameters, for FLOPs (0 if unknown).

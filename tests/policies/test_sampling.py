@@ -35,7 +35,7 @@ def test_nucleus_and_top_k_leave_the_tail_out_and_the_rest_in_proportion() -> No
         ({"top_k": 2, "top_p": 0.5}, [0, 1, 0, 0]),  # of the two, 4/7 are enough
         ({"top_k": 9}, [0.1, 0.4, 0.2, 0.3]),
     ):
-        tokens, logprobs = draw(logits, uniforms, ones, **options)  # type: ignore[arg-type]
+        tokens, logprobs = draw(logits, uniforms, ones, **options)
         assert np.bincount(tokens, minlength=4) / 20000 == pytest.approx(want, abs=0.012)
         np.testing.assert_allclose(logprobs, logits[0].numpy()[tokens], atol=1e-6)  # of the whole distribution
     tokens, _ = draw(logits, uniforms, 0 * ones, top_p=0.3)
