@@ -33,6 +33,7 @@ class Writing:
         thinking: whether it is in the middle of thinking.
         limit: tokens at which the current step is cut.
         room: tokens at which it is cut, whatever it holds.
+        whole: whether its ids are the very tokens that were written so far, and the trajectory goes on.
     """
 
     job: Job
@@ -47,6 +48,7 @@ class Writing:
     thinking: bool = False
     limit: int = 0
     room: int = 0
+    whole: bool = True
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -111,14 +113,14 @@ class Writer:
         # where the last step leads is not asked here: the search asks, and an environment may take its time
         after = transition(sample.state.then(step)) if last else self.environment.step(sample.state, step)
         ids = sample.ids + self.dialogue.step(after.state.steps[-1])
-        whole = ids == (*sample.ids, *sample.new)
+        running = after.status == "running"
+        sample.whole = running and ids == (*sample.ids, *sample.new)
         sample.state, sample.ids = after.state, ids
         spent = sum(each.tokens for each in after.state.steps)
-        full = len(ids) >= self.context or spent >= self.options.solution_tokens
-        if last or full or after.status != "running":
-            return "end"
         self.begin(sample)
-        return "step" if whole else "anew"
+        if last or not running or len(ids) >= self.context or spent >= self.options.solution_tokens:
+            return "end"
+        return "step" if sample.whole else "anew"
 
     def _ends(self, token: int) -> bool:
         """Whether a step may have ended after a token."""
