@@ -21,6 +21,7 @@ from envs.registry import list_environments, load_environment
 from policies.core import Policy
 from policies.scripted import ScriptedPolicy
 from verifiers.core import Verifier
+from verifiers.ensemble import Ensemble
 from verifiers.symbolic import SymbolicVerifier
 from verifiers.table import TableVerifier
 from verifiers.voting import Rule, Vote
@@ -180,6 +181,7 @@ def describe(kind: str) -> dict[str, str]:
         names, shipped = policies.registry.policy_names(), policies.registry.WEIGHTS
     elif kind == "verifier":
         own = {
+            "ensemble": _first_line(Ensemble),
             "symbolic": _first_line(SymbolicVerifier),
             "table": _first_line(TableVerifier),
             NO_VERIFIER: "No scores: for greedy and majority.",

@@ -8,6 +8,7 @@ runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
 
 from verifiers.checks import check_verifier
 from verifiers.core import Score, Scored, Verifier
+from verifiers.ensemble import Ensemble
 from verifiers.registry import load_verifier, verifier_names
 from verifiers.symbolic import SymbolicVerifier
 from verifiers.table import TableVerifier
@@ -15,6 +16,7 @@ from verifiers.voting import Candidate, Group, Vote, aggregate, tally
 
 __all__ = [
     "Candidate",
+    "Ensemble",
     "Group",
     "Score",
     "Scored",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,21 @@ from envs.llama import UnsupportedModel
 from envs.registry import nearest
 from verifiers.backbone import Backbone, check_head, head_of
 from verifiers.core import Verifier
-from verifiers.families import FAMILIES
-from verifiers.layout import Family, lay_out
+from verifiers.critic import CriticVerifier
+from verifiers.families import CRITICS, FAMILIES
+from verifiers.families.implicit import Implicit, LikelihoodReader, Measure, Ratio
+from verifiers.layout import Head, lay_out
 from verifiers.local import LocalVerifier
-from verifiers.runner import Runner, ScoreReader, Whole
+from verifiers.runner import Reader, Runner, ScoreReader, Whole
 from verifiers.texts import Texts, read_config
+from verifiers.writing import Writer
 
 KNOWN: dict[str, str] = {
-    "peiyi9979/math-shepherd-mistral-7b-prm": "math-shepherd",
+    "GenPRM/GenPRM-1.5B": "genprm",
+    "GenPRM/GenPRM-32B": "genprm",
+    "GenPRM/GenPRM-7B": "genprm",
+    "PRIME-RL/EurusPRM-Stage1": "implicit",
+    "PRIME-RL/EurusPRM-Stage2": "implicit",
     "Qwen/Qwen2.5-Math-7B-PRM800K": "qwen-prm",
     "Qwen/Qwen2.5-Math-PRM-72B": "qwen-prm",
     "Qwen/Qwen2.5-Math-PRM-7B": "qwen-prm",
@@ -32,12 +40,51 @@ KNOWN: dict[str, str] = {
     "UW-Madison-Lee-Lab/Llama-PRM800K": "versa",
     "UW-Madison-Lee-Lab/Qwen-PRM800K": "versa",
     "UW-Madison-Lee-Lab/VersaPRM": "versa",
+    "launch/ThinkPRM-1.5B": "thinkprm",
+    "launch/ThinkPRM-14B": "thinkprm",
+    "launch/ThinkPRM-7B": "thinkprm",
+    "peiyi9979/math-shepherd-mistral-7b-prm": "math-shepherd",
 }
 """Published checkpoints and the families that they are of; so is a folder that has the name of one."""
 
-_BY_HEAD = {"mlp": "qwen-prm", "value": "skywork", "classifier": "token-classification", "sequence": "outcome"}
+NAMES: tuple[str, ...] = tuple(sorted([*FAMILIES, *CRITICS, Implicit.name]))
+"""Of all families."""
+
+_BY_HEAD: dict[Head | None, str] = {
+    "mlp": "qwen-prm",
+    "value": "skywork",
+    "classifier": "token-classification",
+    "sequence": "outcome",
+}
 _FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
 _PASS = {"cpu": 512, "cuda": 4096}  # tokens of one pass
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What a checkpoint is run with."""
+
+    name: str
+    folder: Path
+    texts: Texts
+    environment: Environment
+    device: str
+    dtype: str
+    context: int | None
+    memory: int
+
+    def model(self, head: Head, folder: Path | None = None) -> Backbone:
+        return Backbone(folder or self.folder, head, self.device, self.dtype)
+
+    def room(self, model: Backbone) -> int:
+        return min(model.context, self.context or model.context)
+
+    def runner(self, model: Backbone, reader: Reader) -> Runner | Whole:
+        if not model.pieces:
+            return Whole(model.whole, model.parameters, self.room(model), reader)
+        return Runner(
+            model, model.parameters, self.room(model), reader, self.memory, _PASS.get(model.device.type, _PASS["cuda"])
+        )
 
 
 def load_checkpoint(
@@ -61,9 +108,12 @@ def load_checkpoint(
         device: ``cpu``, ``cuda``, or None for a GPU where there is one.
         dtype: ``float32``, ``bfloat16`` or ``float16``; by default the first on a CPU and the second on a GPU.
         context: most tokens of a text, if fewer than the model has positions; steps that end beyond it are NaN.
-        memory: bytes of keys and values kept for reuse.
+        memory: bytes of keys and values kept for reuse, per model.
         revision: of a hub's id.
-        options: of the family.
+        options: of the family: ``separator`` of ``token-classification``; ``reference`` (folder or id of the model
+            that it was trained from), ``coef`` (beta) and ``measure`` of ``implicit``; ``votes``, ``temperature``,
+            ``top_p``, ``top_k``, ``tokens`` (most that are written about a step) and ``rows`` (most texts that are
+            written at once) of those that write.
 
     Raises:
         UnsupportedModel: there is no such checkpoint, its head is another one than the family's, or its tokenizer lacks
@@ -71,28 +121,15 @@ def load_checkpoint(
         ValueError: no such family or option; the message names the nearest one.
     """
     folder = find_checkpoint(str(name), revision)
-    kind = FAMILIES[family_of(str(name), folder, family)]
-    check_options(kind, options)
+    chosen = family_of(str(name), folder, family)
+    kind = FAMILIES.get(chosen) or CRITICS.get(chosen) or Implicit
+    build = _in_one_pass if chosen in FAMILIES else _critic if chosen in CRITICS else _implicit
+    _check_options(kind, build, options)
     check_head(folder, kind.head)
-    texts = Texts(folder)
-    chosen: Family = kind(texts, **options)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = Backbone(folder, chosen.head, device, dtype or ("float32" if device == "cpu" else "bfloat16"))
-    if max(chosen.reading.columns) >= model.outputs:
-        raise UnsupportedModel(
-            f"the head of {folder} has {model.outputs} outputs; family {chosen.name!r} reads number "
-            f"{max(chosen.reading.columns) + 1}"
-        )
-    reader = ScoreReader(model.logits, chosen.reading)
-    room = min(model.context, context or model.context)
-    runner: Runner | Whole
-    if model.pieces:
-        runner = Runner(model, room, reader, memory, _PASS[model.device.type])
-    else:
-        runner = Whole(model.whole, room, reader)
-    return LocalVerifier(
-        folder_name(str(name)), model.parameters, lambda state: lay_out(chosen, texts, environment, state), runner
-    )
+    dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
+    setting = _Setting(_last(str(name)), folder, Texts(folder), environment, device, dtype, context, memory)
+    return build(kind, setting, **options)
 
 
 def find_checkpoint(name: str, revision: str | None = None) -> Path:
@@ -101,17 +138,18 @@ def find_checkpoint(name: str, revision: str | None = None) -> Path:
     Raises:
         UnsupportedModel: when there is neither.
     """
-    if Path(name).is_dir():
-        return Path(name)
-    if name.count("/") != 1:
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    if name.count("/") != 1 or name.startswith((".", "~", "/")):
         raise UnsupportedModel(f"there is no folder {name!r}{nearest(name, KNOWN)}")
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
     except Exception as error:  # of many kinds, those of the network among them
+        said = str(error).partition("\n")[0]
         raise UnsupportedModel(
-            f"{name!r} is no folder here and cannot be had from the hub: {error}{nearest(name, KNOWN)}"
+            f"{name!r} is no folder here and cannot be had from the hub: {said}{nearest(name, KNOWN)}"
         ) from None
 
 
@@ -123,12 +161,11 @@ def family_of(name: str, folder: Path, given: str | None = None) -> str:
         UnsupportedModel: when it cannot be told.
     """
     if given is not None:
-        if given not in FAMILIES:
-            allowed = sorted(FAMILIES)
-            raise ValueError(f"family {given!r} given{nearest(given, allowed) or ';'} allowed: {', '.join(allowed)}")
+        if given not in NAMES:
+            raise ValueError(f"family {given!r} given{nearest(given, NAMES) or ';'} allowed: {', '.join(NAMES)}")
         return given
     for known, family in KNOWN.items():
-        if name.lower() == known.lower() or folder_name(name).lower() == folder_name(known).lower():
+        if _last(name).lower() == _last(known).lower():
             return family
     head = head_of(folder)
     if head in _BY_HEAD:
@@ -136,20 +173,88 @@ def family_of(name: str, folder: Path, given: str | None = None) -> str:
     architecture = (read_config(folder).get("architectures") or ["model without a name"])[0]
     raise UnsupportedModel(
         f"{name!r} holds a {architecture}, which may be of several families; "
-        f"say which with `family`: {', '.join(sorted(FAMILIES))}"
+        f"say which with `family`: {', '.join(NAMES)}"
     )
 
 
-def folder_name(name: str) -> str:
+def _last(name: str) -> str:
     """The last part of a path or of a hub's id."""
     return Path(name).name or Path(name).resolve().name
 
 
-def check_options(kind: Callable[..., Any], options: Iterable[str]) -> None:
+def _check_options(kind: Any, build: Callable[..., Any], options: Iterable[str]) -> None:
     """Refuse what is no option of a family; raises ValueError naming the nearest one."""
-    allowed = list(inspect.signature(kind).parameters)[1:]
-    own = inspect.signature(load_checkpoint).parameters.values()
-    known = [each.name for each in own if each.kind is each.KEYWORD_ONLY] + allowed
+    own = [each for each in inspect.signature(build).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    allowed = [*(each.name for each in own), *list(inspect.signature(kind).parameters)[1:]]
+    common = [
+        each.name for each in inspect.signature(load_checkpoint).parameters.values() if each.kind is each.KEYWORD_ONLY
+    ]
+    known = [*common, *allowed]
     for option in options:
         if option not in allowed:
             raise ValueError(f"no option {option!r}{nearest(option, known) or ';'} allowed: {', '.join(known)}")
+
+
+# --------------------------------------------------------------------------------------------------------- builders
+
+
+def _in_one_pass(kind: Any, setting: _Setting, **options: Any) -> Verifier:
+    family = kind(setting.texts, **options)
+    model = setting.model(family.head)
+    most = max(family.reading.columns)
+    if most >= model.outputs:
+        raise UnsupportedModel(
+            f"the head of {setting.folder} has {model.outputs} outputs; family {family.name!r} reads number {most + 1}"
+        )
+    return LocalVerifier(
+        setting.name,
+        model.parameters,
+        lambda state: lay_out(family, setting.texts, setting.environment, state),
+        setting.runner(model, ScoreReader(model.logits, family.reading)),
+    )
+
+
+def _implicit(
+    kind: Any, setting: _Setting, *, reference: str | None = None, coef: float = 0.05, measure: Measure = "step"
+) -> Verifier:
+    if reference is None:
+        raise ValueError(
+            "family 'implicit' needs a `reference`: the folder or id of the model that it was trained from "
+            "(of EurusPRM: Qwen/Qwen2.5-Math-7B-Instruct)"
+        )
+    base = find_checkpoint(reference)
+    check_head(base, kind.head)
+    if Texts(base).vocabulary != setting.texts.vocabulary:
+        raise UnsupportedModel(f"{setting.folder} and its reference {base} have different vocabularies")
+    family = kind(setting.texts)
+    models = [setting.model(kind.head), setting.model(kind.head, base)]
+    own, other = (setting.runner(model, LikelihoodReader(model.logits)) for model in models)
+    return LocalVerifier(
+        setting.name,
+        sum(model.parameters for model in models),
+        lambda state: lay_out(family, setting.texts, setting.environment, state),
+        Ratio(own, other, coef, measure),
+    )
+
+
+def _critic(
+    kind: Any,
+    setting: _Setting,
+    *,
+    votes: int = 1,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    tokens: int | None = None,
+    rows: int = 64,
+) -> Verifier:
+    critic = kind(setting.texts)
+    given = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "tokens": tokens}
+    sampling = replace(critic.sampling, **{key: value for key, value in given.items() if value is not None})
+    model = setting.model(critic.head)
+    if not model.pieces:
+        raise UnsupportedModel(f"{setting.folder} cannot be run token by token, so it cannot write")
+    writer = Writer(
+        model, setting.texts, critic.reading.columns, sampling, setting.room(model), max(1, rows), setting.memory
+    )
+    return CriticVerifier(setting.name, model.parameters, critic, setting.texts, setting.environment, writer, votes)

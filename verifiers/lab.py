@@ -70,6 +70,7 @@ class LabVerifier(LocalVerifier):
         self.tokens = Tokens(folder, self.model.config.begin)
         runner = Runner(
             self.model,
+            self.model.parameters,
             self.model.config.context,
             ScoreReader(lambda hidden, _: self.model.logits(hidden), _RIGHT),
             memory,

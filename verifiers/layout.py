@@ -129,17 +129,25 @@ def lay_out(family: Family, texts: Texts, environment: Environment, state: State
     paths: list[Path] = []
     places: dict[int, tuple[int, int]] = {}
     for script in family.write(state.problem.question.strip(), steps):
-        ids, ends = texts.encode(script.pieces)
-        keys: list[Ids] = []
-        reads: list[int] = []
-        for count, scored in script.cuts:
-            whole, touched = ends[count]
-            end = whole if scored is None else touched
-            if end > (len(keys[-1]) if keys else 0):  # a part may be within a token that the next one begins with
-                keys.append(ids[:end])
-                reads.append(-1)
-            if scored is not None:
-                reads[-1] = end - 1
-                places[scored] = (len(paths), len(keys) - 1)
-        paths.append(Path(tuple(keys), tuple(reads)))
+        keys, found = keys_of(script, texts)
+        reads = [-1] * len(keys)
+        for scored, key in found.items():
+            reads[key] = len(keys[key]) - 1
+            places[scored] = (len(paths), key)
+        paths.append(Path(keys, tuple(reads)))
     return Layout(tuple(paths), tuple(places[count - 1] if count else None for count in whose))
+
+
+def keys_of(script: Script, texts: Texts) -> tuple[tuple[Ids, ...], dict[int, int]]:
+    """The ids up to the end of each part of a script, and for each step that is scored in it, at the end of which."""
+    ids, ends = texts.encode(script.pieces)
+    keys: list[Ids] = []
+    found: dict[int, int] = {}
+    for count, scored in script.cuts:
+        whole, touched = ends[count]
+        end = whole if scored is None else touched
+        if end > (len(keys[-1]) if keys else 0):  # a part may be within a token that the next one begins with
+            keys.append(ids[:end])
+        if scored is not None:
+            found[scored] = len(keys) - 1
+    return tuple(keys), found

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from envs.core import State
 from verifiers.core import Score, Scored
-from verifiers.layout import PRIOR, Layout
-from verifiers.runner import Runner, Whole
+from verifiers.layout import PRIOR, Layout, Path
+from verifiers.runner import Spent
+
+
+class PathReader(Protocol):
+    """What reads paths: a `Runner`, or several of them together."""
+
+    def read(self, work: Sequence[tuple[str, Path]]) -> tuple[list[list[Any]], list[Spent]]:
+        """For each path of a scope a note for each key, None where it could not be read, and what it took."""
+        ...
+
+    def drop(self, scope: str) -> None:
+        """Forget what was kept for a scope."""
+        ...
+
+    def clear(self) -> None:
+        """Forget everything."""
+        ...
 
 
 class LocalVerifier:
@@ -22,7 +38,7 @@ class LocalVerifier:
         runner: what reads it, with one score as the note of each part that has one.
     """
 
-    def __init__(self, name: str, parameters: int, lay_out: Callable[[State], Layout], runner: Runner | Whole) -> None:
+    def __init__(self, name: str, parameters: int, lay_out: Callable[[State], Layout], runner: PathReader) -> None:
         self.name = name
         self.parameters = parameters
         self.runner = runner
@@ -49,8 +65,8 @@ class LocalVerifier:
                 last = first + len(layout.paths)
                 scores.append(_scores(layout, notes[first:last]))
                 first = last
-            tokens = sum(spent[start:first])
-            replies.append((ticket, Scored(tuple(scores), tokens, 2.0 * self.parameters * tokens)))
+            cost = sum(spent[start:first], Spent())
+            replies.append((ticket, Scored(tuple(scores), cost.tokens, cost.flops)))
         return replies
 
     def cancel(self, scope: str) -> None:

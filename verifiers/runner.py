@@ -35,6 +35,17 @@ class Part:
     read: int
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What it took to read: tokens run, and FLOPs (2 x parameters x tokens)."""
+
+    tokens: int = 0
+    flops: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.tokens + other.tokens, self.flops + other.flops)
+
+
 Mark = tuple[str, Part]
 """A part of a text of a scope. Two texts may have the same ids and other parts: what was read of each is its own."""
 
@@ -91,22 +102,23 @@ class Runner:
 
     Args:
         model: what runs the tokens.
+        parameters: of it.
         context: most tokens of a path; parts that end beyond it have no notes.
         reader: what is read.
         memory: bytes of keys and values kept for reuse, the least recently used dropped beyond it.
         tokens: of one pass, or a few more.
     """
 
-    def __init__(self, model: Decoder, context: int, reader: Reader, memory: int, tokens: int) -> None:
-        self.model, self.context, self.reader, self.tokens = model, context, reader, tokens
+    def __init__(self, model: Decoder, parameters: int, context: int, reader: Reader, memory: int, tokens: int) -> None:
+        self.model, self.parameters, self.context, self.reader, self.tokens = model, parameters, context, reader, tokens
         self.prefixes = Prefixes(model, memory)
 
     @torch.inference_mode()
-    def read(self, work: Sequence[tuple[str, Path]]) -> tuple[list[list[Any]], list[int]]:
+    def read(self, work: Sequence[tuple[str, Path]]) -> tuple[list[list[Any]], list[Spent]]:
         """Run paths of scopes.
 
         Returns:
-            For each path the notes of its keys (None for those beyond the context), and the tokens that it ran.
+            For each path the notes of its keys (None for those beyond the context), and what it took.
         """
         known: dict[Mark, Any] = {}  # notes
         spent = [0] * len(work)
@@ -141,7 +153,7 @@ class Runner:
         return [
             [known.get((scope, part)) for part in parts] + [None] * (len(path.keys) - len(parts))
             for (scope, parts), (_, path) in zip(readable, work, strict=True)
-        ], spent
+        ], [Spent(tokens, 2.0 * self.parameters * tokens) for tokens in spent]
 
     def drop(self, scope: str) -> None:
         """Forget what was kept for a scope."""
@@ -188,15 +200,18 @@ class Whole:
 
     Args:
         hidden: token ids to the (ids, hidden) states after the last norm.
+        parameters: of the model.
         context: as in `Runner`.
         reader: as in `Runner`.
     """
 
-    def __init__(self, hidden: Callable[[Sequence[int]], Tensor], context: int, reader: Reader) -> None:
-        self._hidden, self.context, self.reader = hidden, context, reader
+    def __init__(
+        self, hidden: Callable[[Sequence[int]], Tensor], parameters: int, context: int, reader: Reader
+    ) -> None:
+        self._hidden, self.parameters, self.context, self.reader = hidden, parameters, context, reader
 
     @torch.inference_mode()
-    def read(self, work: Sequence[tuple[str, Path]]) -> tuple[list[list[Any]], list[int]]:
+    def read(self, work: Sequence[tuple[str, Path]]) -> tuple[list[list[Any]], list[Spent]]:
         """As `Runner.read`; of a text that is too long, what fits is read."""
         notes, spent = [], []
         for _, path in work:
@@ -206,7 +221,8 @@ class Whole:
                 wanted = [position for part in parts for position in self.reader.wanted(part)]
                 made = self.reader.notes([(part, None) for part in parts], self._hidden(parts[-1].ids)[wanted])
             notes.append(made + [None] * (len(path.keys) - len(made)))
-            spent.append(len(parts[-1].ids) if parts else 0)
+            tokens = len(parts[-1].ids) if parts else 0
+            spent.append(Spent(tokens, 2.0 * self.parameters * tokens))
         return notes, spent
 
     def drop(self, scope: str) -> None:

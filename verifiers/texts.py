@@ -68,6 +68,11 @@ class Texts:
 
     # ------------------------------------------------------------------------------------------------------- tokens
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The ids of all tokens that are not special."""
+        return dict(self._vocabulary.get_vocab(with_added_tokens=False))
+
     def special(self, token: str) -> int:
         """The id of a special token; raises `UnsupportedModel` if the tokenizer has none of this name."""
         found = self._added.get(token)

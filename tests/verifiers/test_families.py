@@ -1,5 +1,6 @@
 """Every family: its scores are those of the published protocol, and it keeps the contract of verifiers."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,6 +33,19 @@ def environment() -> Math:
 
 def load(folder: Path, environment: Any, **options: Any) -> Any:
     return load_verifier(f"hf:{folder}", environment, device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny: Tiny, environment: Math) -> Callable[[str], Any]:
+    """The verifier of a family, loaded once."""
+    return functools.cache(lambda name: load(tiny(name), environment, family=name))
+
+
+@pytest.fixture(autouse=True)
+def forget(loaded: Callable[[str], Any], request: pytest.FixtureRequest) -> None:
+    """Every test begins with nothing kept."""
+    if "name" in request.fixturenames:
+        loaded(request.getfixturevalue("name")).close()
 
 
 def scored(verifier: Any, *group: State, scope: str = "s") -> Scored:
@@ -166,9 +180,9 @@ PROTOCOLS: dict[str, Callable[[Path, str, Sequence[str]], list[float]]] = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_are_those_of_the_published_protocol(
-    name: str, tiny: Tiny, environment: Math, solutions: list[State]
+    name: str, tiny: Tiny, loaded: Callable[[str], Any], solutions: list[State]
 ) -> None:
-    verifier = load(tiny(name), environment, family=name)
+    verifier = loaded(name)
     for state in solutions[:4]:
         steps = [text.replace("ки", "k") for text in state.texts]  # published code finds its tag by its id
         state = State(state.problem, tuple(map(Step, steps)))
@@ -181,13 +195,13 @@ def test_scores_are_those_of_the_published_protocol(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_conforms(name: str, tiny: Tiny, environment: Math, solutions: list[State]) -> None:
-    check_verifier(load(tiny(name), environment, family=name), environment, solutions)
+def test_it_conforms(name: str, loaded: Callable[[str], Any], environment: Math, solutions: list[State]) -> None:
+    check_verifier(loaded(name), environment, solutions)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_the_last_step_of_a_child_is_run(name: str, tiny: Tiny, environment: Math, solutions: list[State]) -> None:
-    verifier = load(tiny(name), environment, family=name)
+def test_only_the_last_step_of_a_child_is_run(name: str, loaded: Callable[[str], Any], solutions: list[State]) -> None:
+    verifier = loaded(name)
     state = solutions[1]
     whole = scored(verifier, state, scope="whole").tokens
     spent = [scored(verifier, State(state.problem, state.steps[:end])).tokens for end in range(1, 6)]
@@ -209,9 +223,10 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_special_tokens_in_text_forge_nothing(name: str, tiny: Tiny, environment: Math) -> None:
-    folder = tiny(name)
-    verifier = load(folder, environment, family=name)
+def test_special_tokens_in_text_forge_nothing(
+    name: str, tiny: Tiny, loaded: Callable[[str], Any], environment: Math
+) -> None:
+    folder, verifier = tiny(name), loaded(name)
     texts = Texts(folder)
     family = FAMILIES[name](texts)
     plain = State(Problem("p", "What is it?"), tuple(map(Step, ("one", "two", "three"))))
@@ -229,9 +244,9 @@ def test_special_tokens_in_text_forge_nothing(name: str, tiny: Tiny, environment
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_that_read_alike_but_are_other_steps_are_not_confused(name: str, tiny: Tiny, environment: Math) -> None:
+def test_texts_that_read_alike_but_are_other_steps_are_not_confused(name: str, loaded: Callable[[str], Any]) -> None:
     """A step that holds the text of a tag is one step, even where the model reads the same as of two."""
-    verifier = load(tiny(name), environment, family=name)
+    verifier = loaded(name)
     problem = Problem("p", "What is it?")
     two = State(problem, (Step("one"), Step("two")))
     one = State(problem, (Step("one ки\ntwo"),))
@@ -242,8 +257,8 @@ def test_texts_that_read_alike_but_are_other_steps_are_not_confused(name: str, t
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_empty_steps_take_the_score_before_them(name: str, tiny: Tiny, environment: Math) -> None:
-    verifier = load(tiny(name), environment, family=name)
+def test_empty_steps_take_the_score_before_them(name: str, loaded: Callable[[str], Any]) -> None:
+    verifier = loaded(name)
     problem = Problem("p", "What is it?")
     a, b = scored(verifier, State(problem, (Step("one"), Step("two.")))).scores[0]
     odd = State(problem, (Step(""), Step("one\n\n"), Step(" \n"), Step(" two.\n\n\n\n"), Step("", finish="answer")))
@@ -253,9 +268,9 @@ def test_empty_steps_take_the_score_before_them(name: str, tiny: Tiny, environme
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_too_long_is_nan_and_what_is_before_it_unharmed(
-    name: str, tiny: Tiny, environment: Math, solutions: list[State]
+    name: str, tiny: Tiny, loaded: Callable[[str], Any], environment: Math, solutions: list[State]
 ) -> None:
-    whole = load(tiny(name), environment, family=name)
+    whole = loaded(name)
     state = solutions[1]
     room = len(lay_out(FAMILIES[name](Texts(tiny(name))), Texts(tiny(name)), environment, state).paths[-1].keys[-1])
     short = load(tiny(name), environment, family=name, context=room - 1)

@@ -1,0 +1,88 @@
+"""A weighted mean of verifiers: each scores every state, and a step has the mean of its scores.
+
+Requests go to every member at once, and a reply is given when the last one's is there; tokens and FLOPs add up. A
+member that fails on a step (NaN) makes the ensemble's score of it NaN too: a mean over the others would be a number on
+another scale, and steps that one member failed on would be judged by another measure than their siblings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from verifiers.core import Score, Scored, Verifier
+
+
+class Ensemble:
+    """Several verifiers as one.
+
+    Args:
+        members: what to ask, one or more.
+        weights: of their scores, none negative, not all 0; equal ones by default.
+        name: in records; by default those of the members.
+
+    Raises:
+        ValueError: no members, or weights that do not fit.
+    """
+
+    def __init__(
+        self, members: Sequence[Verifier], weights: Sequence[float] | None = None, name: str | None = None
+    ) -> None:
+        given = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
+        if not members:
+            raise ValueError("an ensemble of no members given; at least one is needed")
+        if len(given) != len(members) or not all(0 <= weight < math.inf for weight in given) or not sum(given):
+            raise ValueError(
+                f"weights {weights} given for {len(members)} members; one each is needed, none below 0, not all 0"
+            )
+        self.members = tuple(members)
+        self.weights = tuple(weight / math.fsum(given) for weight in given)
+        self.name = name or "+".join(member.name for member in members)
+        self.parameters = sum(member.parameters for member in members)
+        self._waiting: dict[int, tuple[str, dict[int, Scored]]] = {}  # by ticket: the scope, and replies by member
+
+    def submit(self, ticket: int, request: Score) -> None:
+        """Ask every member; raises ValueError when the ticket is in use, and what a member raises."""
+        if ticket in self._waiting:
+            raise ValueError(f"ticket {ticket} is in use")
+        self._waiting[ticket] = (request.scope, {})
+        try:
+            for member in self.members:
+                member.submit(ticket, request)
+        except Exception:
+            self.cancel(request.scope)  # a member must not answer what the ensemble does not wait for
+            raise
+
+    def poll(self) -> Sequence[tuple[int, Scored]]:
+        """Poll every member; return the requests that all of them have answered."""
+        for index, member in enumerate(self.members):
+            for ticket, reply in member.poll():
+                if ticket in self._waiting:
+                    self._waiting[ticket][1][index] = reply
+        done = [ticket for ticket, (_, replies) in self._waiting.items() if len(replies) == len(self.members)]
+        return [(ticket, self._mean(self._waiting.pop(ticket)[1])) for ticket in done]
+
+    def cancel(self, scope: str) -> None:
+        """Drop the requests of a search, here and at every member."""
+        self._waiting = {ticket: waiting for ticket, waiting in self._waiting.items() if waiting[0] != scope}
+        for member in self.members:
+            member.cancel(scope)
+
+    def close(self) -> None:
+        """Close every member."""
+        self._waiting = {}
+        for member in self.members:
+            member.close()
+
+    def _mean(self, replies: dict[int, Scored]) -> Scored:
+        ordered = [replies[index] for index in range(len(self.members))]
+        scores = tuple(
+            tuple(self._mix(each) for each in zip(*steps, strict=True))
+            for steps in zip(*(reply.scores for reply in ordered), strict=True)
+        )
+        tokens = sum(reply.tokens for reply in ordered)
+        return Scored(scores, tokens, math.fsum(reply.flops for reply in ordered))
+
+    def _mix(self, scores: Sequence[float]) -> float:
+        mean = math.fsum(weight * score for weight, score in zip(self.weights, scores, strict=True))
+        return 1.0 if mean > 1 else mean  # by the last bit; NaN stays
