@@ -53,14 +53,20 @@ class Ensemble:
             self.cancel(request.scope)  # a member must not answer what the ensemble does not wait for
             raise
 
-    def poll(self) -> Sequence[tuple[int, Scored]]:
-        """Poll every member; return the requests that all of them have answered."""
+    def poll(self) -> Sequence[tuple[int, Scored | Exception]]:
+        """Poll every member; return the requests that all of them have answered, or that one cannot."""
+        failed: list[tuple[int, Exception]] = []
         for index, member in enumerate(self.members):
             for ticket, reply in member.poll():
-                if ticket in self._waiting:
+                if ticket not in self._waiting:
+                    continue
+                if isinstance(reply, Exception):
+                    failed.append((ticket, reply))
+                    del self._waiting[ticket]
+                else:
                     self._waiting[ticket][1][index] = reply
         done = [ticket for ticket, (_, replies) in self._waiting.items() if len(replies) == len(self.members)]
-        return [(ticket, self._mean(self._waiting.pop(ticket)[1])) for ticket in done]
+        return [*failed, *((ticket, self._mean(self._waiting.pop(ticket)[1])) for ticket in done)]
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, here and at every member."""

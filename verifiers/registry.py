@@ -2,6 +2,7 @@
 
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
 (`verifiers.checkpoints.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
+``vllm:`` in place of ``hf:`` has vLLM run it, in this process (`verifiers.vllm_runner`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from verifiers.table import TableVerifier
 
 ENSEMBLE, TABLE = "ensemble", "table"
 WEIGHTS = Path(__file__).parent / "weights"
-BACKENDS: dict[str, str] = {"hf": "verifiers.checkpoints:load_checkpoint"}
+BACKENDS: dict[str, str] = {"hf": "verifiers.checkpoints:load_checkpoint", "vllm": "verifiers.vllm_runner:load_vllm"}
 """What runs checkpoints: called with a folder or a hub's id, an environment, and options by name."""
 
 
@@ -37,9 +38,9 @@ def load_verifier(name_or_path: str | Path, environment: Environment, **options:
         name_or_path: a name of `verifier_names`, a folder in the transformers layout, ``BACKEND:`` (`BACKENDS`) and a
             folder or a hub's id, or the id of a published checkpoint that is known.
         environment: whose states it scores.
-        options: of `verifiers.checkpoints.load_checkpoint` and of the family, of `verifiers.lab.LabVerifier` or of
-            `verifiers.table.TableVerifier`; ``symbolic`` has none. Those of ``ensemble`` are ``members``, each a name
-            or a mapping of a ``name`` and options, and ``weights``.
+        options: of the backend (`verifiers.checkpoints.load_checkpoint`, `verifiers.vllm_runner.load_vllm`) and of the
+            family, of `verifiers.lab.LabVerifier` or of `verifiers.table.TableVerifier`; ``symbolic`` has none. Those
+            of ``ensemble`` are ``members``, each a name or a mapping of a ``name`` and options, and ``weights``.
 
     Raises:
         ValueError: no such name, folder or option; the message lists what is allowed and the nearest match.
