@@ -15,6 +15,7 @@ import queue
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -115,6 +116,7 @@ class Client:
         self._failing_since: float | None = None  # when the first failure came after the last success
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._finalizer: weakref.finalize[..., Client] | None = None
 
     # ------------------------------------------------------------------------------------------ the caller's thread
 
@@ -165,14 +167,11 @@ class Client:
             raise ServerUnavailable(f"{self.base_url}{path}: {reason}; is the server running there?") from None
 
     def close(self) -> None:
-        """Drop all calls and end the thread."""
-        if self._loop is None or self._thread is None:
-            return
-        self._wait(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._loop = self._thread = None
+        """Drop all calls and end the thread; what is not closed is when it is collected, or the program ends."""
+        if self._finalizer is not None:
+            self._finalizer()
+        self._loop = self._thread = self._finalizer = None
+        self._tasks = {}
         self._ready = queue.SimpleQueue()
 
     def _started(self) -> asyncio.AbstractEventLoop:
@@ -181,6 +180,7 @@ class Client:
             self._thread = threading.Thread(target=self._loop.run_forever, name="stepwell-client", daemon=True)
             self._thread.start()
             self._wait(self._open())
+            self._finalizer = weakref.finalize(self, _end, self._loop, self._thread, self._session)
         return self._loop
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -199,12 +199,6 @@ class Client:
             timeout=None,  # `_attempt` has one clock for all of it
             trust_env=not self._local,  # a proxy cannot reach what listens on this machine only
         )
-
-    async def _end(self) -> None:
-        tasks = list(self._tasks.values())
-        self._drop(list(self._tasks))
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._session.aclose()
 
     def _begin(self, key: Hashable, path: str, content: bytes, read: Reader) -> None:
         task = asyncio.get_running_loop().create_task(self._call(key, path, content, read))
@@ -285,6 +279,23 @@ class Client:
         """What a server says of an error, less the key, which some repeat."""
         message, key = _message(content), os.environ.get(self.key_variable)
         return message.replace(key, "***") if key else message
+
+
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, session: httpx2.AsyncClient) -> None:
+    """End a client's calls, connections and thread."""
+
+    async def end() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await session.aclose()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(end(), loop)
+    if threading.current_thread() is not thread:
+        thread.join()
+        loop.close()
 
 
 def _is_loopback(host: str) -> bool:

@@ -138,6 +138,10 @@ class Dialogue:
         ids = self._encode(_harmless(written, self._own))
         return ids + self._encode(_harmless(observed[0], self._others)) if observed else ids
 
+    def inside(self, text: str) -> Ids:
+        """The ids of a text in the middle of an answer, such as a step that is not complete."""
+        return self._encode(_harmless(text, self._own), False) if text else ()
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated ids, in the middle of a text; a token that ends an answer, at their end, has none."""
         own = ids[:-1] if ids and ids[-1] in self.ends else ids

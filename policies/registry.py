@@ -2,7 +2,8 @@
 
 ``hf:Qwen/Qwen2.5-1.5B-Instruct``, ``hf:path/to/folder`` and ``hf:file.gguf`` are run by transformers (`policies.hf`),
 and with ``vllm:`` in place of ``hf:`` by vLLM in this process (`policies.vllm_policy`). ``smollm2`` is the model that
-the package of that extra brings; ``vllm:smollm2`` has vLLM run it.
+the package of that extra brings (``vllm:smollm2``: by vLLM), ``openai:MODEL`` is one behind a server
+(`policies.served`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from policies.scripted import ScriptedPolicy
 
 SCRIPTED, SMOLLM2 = "scripted", "smollm2"
 WEIGHTS = Path(__file__).parent / "weights"
-BACKENDS: dict[str, str] = {"hf": "policies.hf:TransformersPolicy", "vllm": "policies.vllm_policy:VllmPolicy"}
+BACKENDS: dict[str, str] = {
+    "hf": "policies.hf:TransformersPolicy",
+    "openai": "policies.served:ServedPolicy",
+    "vllm": "policies.vllm_policy:VllmPolicy",
+}
 """What runs language models: called with a model, an environment, `SamplingOptions`, and options of its own by name."""
 
 

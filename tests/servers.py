@@ -187,9 +187,11 @@ class _Handler(BaseHTTPRequestHandler):
                 status, reply = owner.routes[path](body)
             except Exception as error:
                 status, reply = 422, {"error": {"message": f"{type(error).__name__}: {error}"}}
-            if status == 200 and fault == "choices":
+            if status != 200:
+                fault = None
+            if fault == "choices":
                 reply["choices"] = reply["choices"] * 2 if len(content) % 2 else []
-            if status == 200 and fault == "usage":
+            if fault == "usage":
                 reply.pop("usage", None)
             if status == 200 and fault in (None, "usage") and body:
                 with owner.lock:
@@ -240,6 +242,9 @@ class Generated:
         return "".join(self.pieces)
 
 
+Tokens = tuple[list[str], list[float]]
+
+
 class Script:
     """A model that continues problems of an environment by its `options`, word by word.
 
@@ -247,38 +252,19 @@ class Script:
         environment: whose problems and steps it knows.
         problems: those it can be asked.
         marker: the text after which the assistant's part begins; None for the environment's own prompt.
-        script: as `policies.ScriptedPolicy` takes it.
     """
 
-    def __init__(
-        self,
-        environment: Environment,
-        problems: Sequence[Problem],
-        marker: str | None = None,
-        script: Callable[[State], Mapping[str, float]] | None = None,
-    ) -> None:
+    def __init__(self, environment: Environment, problems: Sequence[Problem], marker: str | None = None) -> None:
         self.environment, self.marker = environment, marker
         self.problems = sorted(problems, key=lambda problem: len(problem.question), reverse=True)
-        self.options: Callable[[State], Mapping[str, float]] = script or environment.options  # type: ignore[attr-defined]
 
-    def state(self, asked: str, written: str | None) -> State:
-        """The state that a prompt stands for; `written` is the assistant's part, None if it is inside the prompt."""
-        problem = next(problem for problem in self.problems if problem.question in asked)
-        if written is None:
-            written = asked.rpartition(self.marker or self.environment.prompt(problem))[2]
-        state = self.environment.initial(problem)
-        for text in written.split(self.environment.delimiter)[:-1] if written else ():
-            state = self.environment.step(state, Step(text)).state
-        return state
-
-    def write(self, state: State, seed: int, temperature: float, stop: Sequence[str], most: int) -> Generated:
+    def go_on(self, asked: str, written: str | None, seed: int, temperature: float) -> Tokens:
+        """The tokens that follow; `written` is the assistant's part, None if it is inside the prompt."""
+        state, running = self._state(asked, written)
         rng, pieces, logprobs = random.Random(seed), list[str](), list[float]()
-        running = True
         while running:
-            weights = self.options(state)
+            weights: Mapping[str, float] = self.environment.options(state)  # type: ignore[attr-defined]
             texts = list(weights)
-            if not texts:
-                break
             if temperature == 0:
                 text = max(texts, key=lambda each: weights[each])
             else:
@@ -288,41 +274,89 @@ class Script:
             new = [*re.findall(r"\s*\S+", text), self.environment.delimiter]
             pieces += new
             logprobs += [math.log(weights[text] / sum(weights.values())), *[0.0] * (len(new) - 1)]
-        pieces, logprobs = [*pieces, ""], [*logprobs, -0.25]  # the end token, which has no text
-        for count in range(1, len(pieces) + 1):
-            text = "".join(pieces[:count])
-            matched = next((each for each in stop if each in text), None)
-            if matched is not None:
-                return Generated(pieces[:count], logprobs[:count], "stop", matched)
-            if count == most and count < len(pieces):
-                return Generated(pieces[:count], logprobs[:count], "length", None)
-        return Generated(pieces, logprobs, "stop", None)
+        return pieces, logprobs
+
+    def _state(self, asked: str, written: str | None) -> tuple[State, bool]:
+        problem = next(problem for problem in self.problems if problem.question in asked)
+        if written is None:
+            written = asked.rpartition(self.marker or self.environment.prompt(problem))[2]
+        state, running = self.environment.initial(problem), True
+        for text in written.split(self.environment.delimiter)[:-1]:
+            after = self.environment.step(state, Step(text))
+            state, running = after.state, after.status == "running"
+        return state, running
 
 
-Dialect = Literal["vllm", "sglang", "llamacpp", "ollama"]
-OWNERS: dict[Dialect, str] = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp", "ollama": "library"}
+class Recital:
+    """A model that knows one text by heart, and goes on wherever it is."""
+
+    def __init__(self, text: str, marker: str = "") -> None:
+        self.text, self.marker = text, marker
+
+    def go_on(self, asked: str, written: str | None, seed: int, temperature: float) -> Tokens:
+        if written is None:
+            written = asked.rpartition(self.marker)[2]
+        assert self.text.startswith(written), f"{written!r} is not how it begins"
+        pieces = re.findall(r"\n+|[^\S\n]*\S+", self.text[len(written) :])
+        return pieces, [-0.5] * len(pieces)
+
+
+def generate(tokens: Tokens, stop: Sequence[str], most: int) -> Generated:
+    """Tokens until a stop string, the end (a token without text) or the most that was asked for."""
+    pieces, logprobs = [*tokens[0], ""], [*tokens[1], -0.25]
+    for count in range(1, len(pieces) + 1):
+        text = "".join(pieces[:count])
+        matched = next((each for each in stop if each in text), None)
+        if matched is not None:
+            return Generated(pieces[:count], logprobs[:count], "stop", matched)
+        if count == most and count < len(pieces):
+            return Generated(pieces[:count], logprobs[:count], "length", None)
+    return Generated(pieces, logprobs, "stop", None)
+
+
+Dialect = Literal["vllm", "sglang", "llamacpp", "ollama", "other"]
+OWNERS: dict[Dialect, str] = {
+    "vllm": "vllm", "sglang": "sglang", "llamacpp": "llamacpp", "ollama": "library", "other": "someone"
+}  # fmt: skip
 
 
 def openai_routes(
-    script: Script, dialect: Dialect = "vllm", model: str = "scripted", context: int = 4096, logprobs: bool = True
+    model: Script | Recital,
+    dialect: Dialect = "vllm",
+    name: str = "scripted",
+    context: int = 4096,
+    logprobs: bool = True,
+    usage: bool = True,
+    trims: bool = False,
+    decode: Callable[[list[int]], str] = str,
 ) -> dict[str, Route]:
-    """The routes of a server with one model, with the ways of a dialect about stop strings and what it says of them."""
+    """The routes of a server with one model.
+
+    Args:
+        model: what writes.
+        dialect: whose ways it has, about stop strings and what it says of them.
+        name: of the model.
+        context: most tokens of prompt and answer.
+        logprobs: whether it gives them.
+        usage: whether it counts tokens.
+        trims: whether its template drops space around the assistant's message.
+        decode: for prompts that are token ids.
+    """
 
     def models(body: dict[str, Any]) -> Reply:
-        return 200, {"data": [{"id": model, "owned_by": OWNERS[dialect], "max_model_len": context}]}
+        return 200, {"data": [{"id": name, "owned_by": OWNERS[dialect], "max_model_len": context}]}
 
     def answer(body: dict[str, Any], asked: str, written: str | None, chat: bool) -> Reply:
-        if body["model"] != model:
+        if body["model"] != name:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist.", "code": 404}}
         if dialect == "ollama":
             assert not {"include_stop_str_in_output", "no_stop_trim"} & set(body)
         assert 0 <= body["seed"] < 2**31
-        prompt = len(re.findall(r"\s*\S+", asked + (written or "")))
+        prompt = len(re.findall(r"\n|[^\S\n]*\S+", asked + (written or "")))
         if prompt + body["max_tokens"] > context:
             return 400, {"error": {"message": f"This model's maximum context length is {context} tokens."}}
-        state = script.state(asked, written)
-        stop = body.get("stop") or []
-        made = script.write(state, body["seed"], body["temperature"], stop, body["max_tokens"])
+        tokens = model.go_on(asked, written, body["seed"], body["temperature"])
+        made = generate(tokens, body.get("stop") or [], body["max_tokens"])
         keep = body.get("include_stop_str_in_output" if dialect == "vllm" else "no_stop_trim", False)
         text = made.text if keep or made.matched is None else made.text[: made.text.index(made.matched)]
         choice: dict[str, Any] = {"index": 0, "finish_reason": made.reason}
@@ -337,22 +371,23 @@ def openai_routes(
                 choice["logprobs"] = {"content": [{"token": piece, "logprob": value} for piece, value in pairs]}
             else:
                 choice["logprobs"] = {"tokens": made.pieces, "token_logprobs": made.logprobs}
-        usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": len(made.pieces)}
+        counts: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": len(made.pieces)}
         if dialect == "vllm":
-            usage["prompt_tokens_details"] = {"cached_tokens": prompt - 1}
-        return 200, {"model": model, "choices": [choice], "usage": usage}
+            counts["prompt_tokens_details"] = {"cached_tokens": prompt - 1}
+        return 200, {"model": name, "choices": [choice]} | ({"usage": counts} if usage else {})
 
     def completions(body: dict[str, Any]) -> Reply:
-        return answer(body, body["prompt"], None, chat=False)
+        prompt = body["prompt"]
+        return answer(body, prompt if isinstance(prompt, str) else decode(prompt), None, chat=False)
 
     def chat(body: dict[str, Any]) -> Reply:
         *asked, last = body["messages"]
         written = ""
         if last["role"] == "assistant":
-            wanted = dialect in ("vllm", "sglang")
-            assert bool(body.get("continue_final_message")) == wanted
-            assert body.get("add_generation_prompt", True) is not wanted
-            written = last["content"]
+            told = dialect != "ollama"
+            assert bool(body.get("continue_final_message")) == told
+            assert body.get("add_generation_prompt", True) is not told
+            written = last["content"].strip() if trims else last["content"]
         else:
             asked.append(last)
         return answer(body, "\n".join(message["content"] for message in asked), written, chat=True)

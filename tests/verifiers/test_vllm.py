@@ -41,7 +41,7 @@ def test_it_conforms_and_scores_as_transformers_do(
 ) -> None:
     local, served = pair
     assert served.name == local.name
-    assert served.parameters == pytest.approx(local.parameters, rel=0.01)
+    assert served.parameters == pytest.approx(local.parameters, rel=0.05)  # heads are left out
     check_verifier(served, chatter, solutions, patience=600)
     for here, there in zip(scored(local, *solutions).scores, scored(served, *solutions).scores, strict=True):
         assert there == pytest.approx(here, abs=1e-4)
