@@ -53,7 +53,7 @@ def load_policy(name_or_path: str | Path, environment: Environment, **options: A
     if name_or_path == SCRIPTED:
         return ScriptedPolicy(environment, **options)
     backend, colon, model = str(name_or_path).partition(":")
-    if name_or_path == SMOLLM2 or (model == SMOLLM2 and backend in BACKENDS):
+    if name_or_path == SMOLLM2 or (model == SMOLLM2 and backend in ("hf", "vllm")):
         from policies.checkpoints import smollm2_file
 
         options = {"name": SMOLLM2, **options}
