@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import itertools
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,12 +179,14 @@ def _parameters(config: Any, causal: bool) -> int:
 
 @contextlib.contextmanager
 def _host_kept() -> Iterator[None]:
-    """Undo what vLLM changes for the sake of its own worker processes."""
+    """Undo what vLLM changes for the sake of its own worker processes, and keep its warnings to its authors."""
     import torch
 
     threads, preload = torch.set_num_threads, os.environ.get("LD_PRELOAD")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.set_num_threads = threads
         if preload is None:
