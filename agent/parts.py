@@ -129,8 +129,13 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
     Raises:
         RecipeError: when a name, a folder or an option is wrong, or a model does not fit the environment.
     """
+    types, where = policies.registry.option_types(recipe.policy.name), f"policy {recipe.policy.name}"
+    options = {
+        key: convert(value, types[key], where, key) if key in types else value
+        for key, value in recipe.policy.options.items()
+    }
     try:
-        policy = policies.registry.load_policy(recipe.policy.name, environment, **recipe.policy.options)
+        policy = policies.registry.load_policy(recipe.policy.name, environment, **options)
         verifier = None
         if recipe.verifier.name != NO_VERIFIER:
             verifier = verifiers.registry.load_verifier(recipe.verifier.name, environment, **recipe.verifier.options)

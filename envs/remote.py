@@ -129,8 +129,11 @@ class Client:
             body: sent as JSON.
             read: run in the client's thread.
         """
-        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-        self._started().call_soon_threadsafe(self._begin, key, path, content, read)
+        self._started().call_soon_threadsafe(self._begin, key, path, _encoded(body), read)
+
+    def ask(self, path: str, body: Mapping[str, Any], read: Reader) -> Any:
+        """A POST that is waited for; raises what `collect` would give."""
+        return self._wait(self._persist(path, _encoded(body), read))
 
     def collect(self, wait: float) -> list[tuple[Hashable, Any]]:
         """What has come: values, and the exceptions of calls that failed; waits for the first some seconds at most.
@@ -296,6 +299,10 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, session: htt
     if threading.current_thread() is not thread:
         thread.join()
         loop.close()
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _is_loopback(host: str) -> bool:

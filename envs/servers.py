@@ -104,13 +104,14 @@ class Model:
     parameters: int = 0
 
 
-def find_model(client: Client, name: str, kind: str = "auto") -> Model:
+def find_model(client: Client, name: str, kind: str = "auto", path: str = "/models") -> Model:
     """Look a model up at its server.
 
     Args:
         client: of the server.
         name: of the model; the only one there is if empty.
         kind: one of `KINDS`, or ``auto`` to tell it by what the server says of its models.
+        path: where it lists them.
 
     Raises:
         ConnectionError: there is no answer.
@@ -118,7 +119,7 @@ def find_model(client: Client, name: str, kind: str = "auto") -> Model:
     """
     if kind not in (*KINDS, "auto"):
         raise ValueError(f"server {kind!r}{nearest(kind, KINDS) or ';'} allowed: auto, {', '.join(KINDS)}")
-    listed = client.get("/models")
+    listed = client.get(path)
     entries = [entry for entry in _list(listed, "data") if isinstance(entry, Mapping) and entry.get("id")]
     names = {str(entry["id"]): entry for entry in entries}
     entry = names.get(name) or names.get(f"{name}:latest")

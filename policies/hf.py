@@ -11,6 +11,7 @@ search runs nothing twice (`policies.prefixes`).
 from __future__ import annotations
 
 import inspect
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from policies.prefixes import Prefix, Prefixes
 from policies.sampling import draw, uniform
 from policies.writing import Writer, Writing
 
-_BURST = 16  # most decode steps of one poll, so that a caller can interrupt
+_BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
 _CHUNK = 2048  # most tokens of one prefill pass
 _CONTEXT = 1 << 20  # of a model that does not say
 
@@ -142,14 +143,15 @@ class TransformersPolicy:
 
     @torch.inference_mode()
     def poll(self) -> Sequence[tuple[int, Proposed]]:
-        """Decode until a request is complete, at most `_BURST` steps; return what is complete."""
-        for _ in range(_BURST):
-            if self._done:
-                break
+        """Decode until a request is complete, for about `_BURST` seconds; return what is complete."""
+        until = time.monotonic() + _BURST
+        while not self._done:
             self._admit()
             if not self._active:
                 break
             self._decode()
+            if time.monotonic() > until:
+                break
         done, self._done = self._done, []
         for job in done:
             del self._jobs[job.ticket]

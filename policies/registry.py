@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from envs.core import Environment
 from envs.registry import nearest
@@ -84,16 +83,34 @@ def _lab_model(folder: Path, environment: Environment, options: dict[str, Any]) 
 
 def _language_model(backend: str, model: str, environment: Environment, options: dict[str, Any]) -> Policy:
     """Make a policy of a language model, from the options of every backend and those of this one."""
-    module, _, name = BACKENDS[backend].partition(":")
-    make: Callable[..., Policy] = getattr(importlib.import_module(module), name)
-    shared = {field.name for field in fields(SamplingOptions)}
-    own = {each.name for each in inspect.signature(make).parameters.values() if each.kind is each.KEYWORD_ONLY}
+    allowed = _options(backend)
     for option in options:
-        if option not in shared | own:
-            allowed = sorted(shared | own)
+        if option not in allowed:
             raise ValueError(
                 f"policy {backend}:{model} has no option {option!r}{nearest(option, allowed) or ';'} "
                 f"allowed: {', '.join(allowed)}"
             )
+    shared = {field.name for field in fields(SamplingOptions)}
     asked = SamplingOptions(**{option: value for option, value in options.items() if option in shared})
-    return make(model, environment, asked, **{option: value for option, value in options.items() if option in own})
+    own = {option: value for option, value in options.items() if option not in shared}
+    made: Policy = _backend(backend)(model, environment, asked, **own)
+    return made
+
+
+def option_types(name: str) -> dict[str, Any]:
+    """The options of a language model and their annotations; empty for other policies."""
+    backend = "hf" if name == SMOLLM2 else name.partition(":")[0]
+    return _options(backend) if backend in BACKENDS and (name == SMOLLM2 or ":" in name) else {}
+
+
+def _options(backend: str) -> dict[str, Any]:
+    make = _backend(backend)
+    own = [each.name for each in inspect.signature(make).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    hints = get_type_hints(make.__init__)
+    return dict(sorted((get_type_hints(SamplingOptions) | {name: hints[name] for name in own}).items()))
+
+
+def _backend(backend: str) -> type[Any]:
+    module, _, name = BACKENDS[backend].partition(":")
+    made: type[Any] = getattr(importlib.import_module(module), name)
+    return made

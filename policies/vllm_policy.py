@@ -14,6 +14,7 @@ environment asks vLLM for kernels that never do.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from policies.jobs import Job
 from policies.options import SamplingOptions
 from policies.writing import Led, Writer, Writing
 
-_BURST = 16  # most steps of the engine in one poll, so that a caller can interrupt
+_BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
 _SEEDS = (1 << 63) - 1  # some of vLLM's kernels take no more bits
 
 
@@ -119,13 +120,14 @@ class VllmPolicy:
             raise
 
     def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
-        """Run steps of the engine until a request is complete, at most `_BURST`; return what is complete."""
-        for _ in range(_BURST):
-            if self._done or not self._running:
-                break
+        """Run steps of the engine until a request is complete or `_BURST` seconds are over; return what is complete."""
+        until = time.monotonic() + _BURST
+        while self._running and not self._done:
             for output in self._engine.step():
                 if (sample := self._running.get(output.request_id)) is not None:
                     self._written(sample, output)
+            if time.monotonic() > until:
+                break
         done, self._done = self._done, []
         for job, _ in done:
             del self._jobs[job.ticket]

@@ -190,7 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
             if status != 200:
                 fault = None
             if fault == "choices":
-                reply["choices"] = reply["choices"] * 2 if len(content) % 2 else []
+                listed = "choices" if "choices" in reply else "data"
+                reply[listed] = reply[listed] * 2 if len(content) % 2 else []
             if fault == "usage":
                 reply.pop("usage", None)
             if status == 200 and fault in (None, "usage") and body:
@@ -393,3 +394,23 @@ def openai_routes(
         return answer(body, "\n".join(message["content"] for message in asked), written, chat=True)
 
     return {"/v1/models": models, "/v1/completions": completions, "/v1/chat/completions": chat}
+
+
+# ---------------------------------------------------------------------------------------------------------- verifiers
+
+
+def pooling_routes(
+    outputs: Callable[[list[int]], list[list[float]]], name: str = "prm", context: int = 512
+) -> dict[str, Route]:
+    """The routes of a vLLM server with one reward model; `outputs` are the rows that it gives for token ids."""
+
+    def models(body: dict[str, Any]) -> Reply:
+        return 200, {"data": [{"id": name, "owned_by": "vllm", "max_model_len": context}]}
+
+    def pooling(body: dict[str, Any]) -> Reply:
+        assert (body["task"], body["use_activation"]) == ("token_classify", False)
+        if len(body["input"]) > context:
+            return 400, {"error": {"message": f"This model's maximum context length is {context} tokens."}}
+        return 200, {"data": [{"index": 0, "data": outputs(body["input"])}], "usage": {}}
+
+    return {"/v1/models": models, "/pooling": pooling}

@@ -22,7 +22,7 @@ MAY_IMPORT = {
 EXCEPTIONS = {
     ("verifiers/training.py", "policies"): "the labels of a verifier are rollouts of a policy, asked for by `Propose`",
 }
-HELPERS = {"ask", "nearest"}  # public for the other files of the rooms, not for the doors
+HELPERS = {"ask", "nearest", "option_types"}  # public for the other files of the rooms, not for the doors
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 

@@ -166,9 +166,13 @@ def _attend(
     keys: Rows | Pages,
     scaling: float | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers asks for it: (1, heads, tokens, d) to (1, tokens, heads, d)."""
+    if softcap is not None or s_aux is not None:
+        raise ValueError("capped logits and sinks are not computed here")
     _, heads, tokens, width = query.shape
     if scaling is not None:
         query = query * (scaling * width**0.5)  # ours divides by the root

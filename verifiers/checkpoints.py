@@ -132,8 +132,8 @@ def load_checkpoint(
     return build(kind, setting, **options)
 
 
-def find_checkpoint(name: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint: as it is given, or as it comes from a hub.
+def find_checkpoint(name: str, revision: str | None = None, weights: bool = True) -> Path:
+    """The folder of a checkpoint: as it is given, or as it comes from a hub, with or without its weights.
 
     Raises:
         UnsupportedModel: when there is neither.
@@ -145,7 +145,11 @@ def find_checkpoint(name: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_FILES))
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=_FILES, ignore_patterns=None if weights else ["*.safetensors"]
+            )
+        )
     except Exception as error:  # of many kinds, those of the network among them
         said = str(error).partition("\n")[0]
         raise UnsupportedModel(

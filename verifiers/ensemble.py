@@ -39,7 +39,9 @@ class Ensemble:
         self.weights = tuple(weight / math.fsum(given) for weight in given)
         self.name = name or "+".join(member.name for member in members)
         self.parameters = sum(member.parameters for member in members)
-        self._waiting: dict[int, tuple[str, dict[int, Scored]]] = {}  # by ticket: the scope, and replies by member
+        self._waiting: dict[
+            int, tuple[str, dict[int, Scored | Exception]]
+        ] = {}  # by ticket: the scope, and replies by member
 
     def submit(self, ticket: int, request: Score) -> None:
         """Ask every member; raises ValueError when the ticket is in use, and what a member raises."""
@@ -54,19 +56,13 @@ class Ensemble:
             raise
 
     def poll(self) -> Sequence[tuple[int, Scored | Exception]]:
-        """Poll every member; return the requests that all of them have answered, or that one cannot."""
-        failed: list[tuple[int, Exception]] = []
+        """Poll every member; return the requests that all of them have answered."""
         for index, member in enumerate(self.members):
             for ticket, reply in member.poll():
-                if ticket not in self._waiting:
-                    continue
-                if isinstance(reply, Exception):
-                    failed.append((ticket, reply))
-                    del self._waiting[ticket]
-                else:
+                if ticket in self._waiting:
                     self._waiting[ticket][1][index] = reply
         done = [ticket for ticket, (_, replies) in self._waiting.items() if len(replies) == len(self.members)]
-        return [*failed, *((ticket, self._mean(self._waiting.pop(ticket)[1])) for ticket in done)]
+        return [(ticket, self._mean(self._waiting.pop(ticket)[1])) for ticket in done]
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, here and at every member."""
@@ -80,8 +76,14 @@ class Ensemble:
         for member in self.members:
             member.close()
 
-    def _mean(self, replies: dict[int, Scored]) -> Scored:
-        ordered = [replies[index] for index in range(len(self.members))]
+    def _mean(self, replies: dict[int, Scored | Exception]) -> Scored | Exception:
+        """The mixed scores, or the exception of a member."""
+        ordered: list[Scored] = []
+        for index in range(len(self.members)):
+            reply = replies[index]
+            if isinstance(reply, Exception):
+                return reply
+            ordered.append(reply)
         scores = tuple(
             tuple(self._mix(each) for each in zip(*steps, strict=True))
             for steps in zip(*(reply.scores for reply in ordered), strict=True)

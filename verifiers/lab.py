@@ -60,6 +60,8 @@ class LabVerifier(LocalVerifier):
         UnsupportedModel: when the folder does not hold a Llama-architecture token classifier with two labels.
     """
 
+    runner: Runner
+
     def __init__(
         self, folder: str | Path, environment: Environment, *, device: str | None = None, memory: int = 256 << 20
     ) -> None:

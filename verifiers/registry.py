@@ -2,7 +2,8 @@
 
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
 (`verifiers.checkpoints.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
-``vllm:`` in place of ``hf:`` has vLLM run it, in this process (`verifiers.vllm_runner`).
+``vllm:`` in place of ``hf:`` has vLLM run it, in this process (`verifiers.vllm_runner`). ``pooling:`` is for a reward
+model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.served`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from verifiers.table import TableVerifier
 
 ENSEMBLE, TABLE = "ensemble", "table"
 WEIGHTS = Path(__file__).parent / "weights"
-BACKENDS: dict[str, str] = {"hf": "verifiers.checkpoints:load_checkpoint", "vllm": "verifiers.vllm_runner:load_vllm"}
+BACKENDS: dict[str, str] = {
+    "hf": "verifiers.checkpoints:load_checkpoint",
+    "openai": "verifiers.served:load_judge",
+    "pooling": "verifiers.served:load_pooling",
+    "vllm": "verifiers.vllm_runner:load_vllm",
+}
 """What runs checkpoints: called with a folder or a hub's id, an environment, and options by name."""
 
 

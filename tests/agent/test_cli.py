@@ -104,6 +104,12 @@ def test_solve_prints_json_and_saves_the_graph(tmp_path: Path, capsys: pytest.Ca
             "'branch' is 'two'; expected a whole",
         ),
         (["solve", QUESTION, "--policy", "nobody"], "no policy 'nobody'"),
+        (["solve", QUESTION, "--policy", "hf:./nowhere"], "there is no folder 'nowhere'"),
+        (
+            ["solve", QUESTION, "--policy", "hf:x/y", "--set", "policy.topp=1"],
+            "no option 'topp'; did you mean 'top_p'?",
+        ),
+        (["solve", QUESTION, "--policy", "hf:x/y", "--set", "policy.top_p=high"], "'top_p' is 'high'; expected a num"),
         (["solve", QUESTION, "--verifier", "tabel"], "'tabel'"),
         (["solve", QUESTION, "--budget", "lots"], "'samples' is 'lots'; expected a number"),
         (["solve", QUESTION, "--vote", "maximum"], "did you mean 'max'? allowed: majority, max, vote"),

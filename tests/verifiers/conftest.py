@@ -108,66 +108,69 @@ def save_model(folder: Path, model: Any, architecture: str | None = None, **head
         save_file(model.state_dict() | heads, folder / "model.safetensors", {"format": "pt"})
 
 
+def build(scratch: Path, family: str, **options: Any) -> Path:
+    """Make the folder of a tiny checkpoint of a family in another folder; options are of the architecture."""
+    import torch
+    import transformers as hf
+
+    folder = scratch / family
+    folder.mkdir()
+    torch.manual_seed(len(family))
+    width = options.get("hidden_size", SIZES["hidden_size"])
+    chatml = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": CHATML}
+    match family:
+        case "math-shepherd":
+            size = save_tokenizer(folder, sentence_tokenizer(), bos_token="<s>", eos_token="</s>")
+            config = hf.MistralConfig(**SIZES | {"vocab_size": size, "sliding_window": 24} | options)
+            save_model(folder, hf.MistralForCausalLM(config))
+        case "rlhflow":
+            size = save_tokenizer(
+                folder, byte_tokenizer("<|begin_of_text|>"), bos_token="<|begin_of_text|>",
+                eos_token="<|eot_id|>", chat_template=LLAMA,
+            )  # fmt: skip
+            config = hf.LlamaConfig(**SIZES | {"vocab_size": size, "tie_word_embeddings": True} | options)
+            save_model(folder, hf.LlamaForCausalLM(config))
+        case "versa":
+            bos = "<|begin_of_text|>"
+            size = save_tokenizer(folder, byte_tokenizer(bos), bos_token=bos, eos_token="<|eot_id|>")
+            save_model(folder, hf.LlamaForCausalLM(hf.LlamaConfig(**SIZES | {"vocab_size": size} | options)))
+        case "judge":
+            size = save_tokenizer(folder, byte_tokenizer(), **chatml)
+            save_model(folder, hf.Qwen2ForCausalLM(hf.Qwen2Config(**SIZES | {"vocab_size": size} | options)))
+        case "qwen-prm":
+            size = save_tokenizer(folder, byte_tokenizer(), **chatml)
+            model = hf.Qwen2ForCausalLM(hf.Qwen2Config(**SIZES | {"vocab_size": size} | options))
+            del model.lm_head
+            shapes = {"score.0.weight": (width, width), "score.0.bias": (width,), "score.2.weight": (2, width)}
+            heads = {name: torch.randn(shape) * 0.3 for name, shape in (shapes | {"score.2.bias": (2,)}).items()}
+            save_model(folder, model, "Qwen2ForProcessRewardModel", **heads)
+        case "skywork":
+            size = save_tokenizer(
+                folder, byte_tokenizer(), bos_token="<|endoftext|>", eos_token="<|im_end|>", chat_template=CHATML
+            )
+            model = hf.Qwen2ForCausalLM(hf.Qwen2Config(**SIZES | {"vocab_size": size} | options))
+            heads = {"v_head.summary.weight": torch.randn(1, width) * 0.3, "v_head.summary.bias": torch.randn(1)}
+            save_model(folder, model, "Qwen2ForPrmModel", **heads)
+        case "token-classification":
+            size = save_tokenizer(folder, byte_tokenizer(), bos_token="<|endoftext|>", eos_token="<|im_end|>")
+            config = hf.Qwen3Config(**SIZES | {"vocab_size": size, "num_labels": 2} | options)
+            save_model(folder, hf.Qwen3ForTokenClassification(config))
+        case "outcome":
+            size = save_tokenizer(folder, byte_tokenizer(), **chatml)
+            config = hf.Qwen2Config(**SIZES | {"vocab_size": size, "num_labels": 1} | options)
+            save_model(folder, hf.Qwen2ForSequenceClassification(config))
+        case _:
+            raise ValueError(family)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """Make the folder of a tiny checkpoint of a family: ``tiny("skywork")``, ``tiny("outcome", num_labels=2)``."""
     import torch
-    import transformers as hf
 
     torch.set_num_threads(1)
-
-    @functools.cache
-    def make(family: str, **options: Any) -> Path:
-        folder: Path = tmp_path_factory.mktemp("made") / family
-        folder.mkdir()
-        torch.manual_seed(len(family))
-        chatml = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "chat_template": CHATML}
-        match family:
-            case "math-shepherd":
-                size = save_tokenizer(folder, sentence_tokenizer(), bos_token="<s>", eos_token="</s>")
-                config = hf.MistralConfig(**SIZES | {"vocab_size": size, "sliding_window": 24} | options)
-                save_model(folder, hf.MistralForCausalLM(config))
-            case "rlhflow":
-                size = save_tokenizer(
-                    folder, byte_tokenizer("<|begin_of_text|>"), bos_token="<|begin_of_text|>",
-                    eos_token="<|eot_id|>", chat_template=LLAMA,
-                )  # fmt: skip
-                config = hf.LlamaConfig(**SIZES | {"vocab_size": size, "tie_word_embeddings": True} | options)
-                save_model(folder, hf.LlamaForCausalLM(config))
-            case "versa":
-                bos = "<|begin_of_text|>"
-                size = save_tokenizer(folder, byte_tokenizer(bos), bos_token=bos, eos_token="<|eot_id|>")
-                save_model(folder, hf.LlamaForCausalLM(hf.LlamaConfig(**SIZES | {"vocab_size": size} | options)))
-            case "judge":
-                size = save_tokenizer(folder, byte_tokenizer(), **chatml)
-                save_model(folder, hf.Qwen2ForCausalLM(hf.Qwen2Config(**SIZES | {"vocab_size": size} | options)))
-            case "qwen-prm":
-                size = save_tokenizer(folder, byte_tokenizer(), **chatml)
-                model = hf.Qwen2ForCausalLM(hf.Qwen2Config(**SIZES | {"vocab_size": size} | options))
-                del model.lm_head
-                shapes = {"score.0.weight": (32, 32), "score.0.bias": (32,), "score.2.weight": (2, 32)}
-                heads = {name: torch.randn(shape) * 0.3 for name, shape in (shapes | {"score.2.bias": (2,)}).items()}
-                save_model(folder, model, "Qwen2ForProcessRewardModel", **heads)
-            case "skywork":
-                size = save_tokenizer(
-                    folder, byte_tokenizer(), bos_token="<|endoftext|>", eos_token="<|im_end|>", chat_template=CHATML
-                )
-                model = hf.Qwen2ForCausalLM(hf.Qwen2Config(**SIZES | {"vocab_size": size} | options))
-                heads = {"v_head.summary.weight": torch.randn(1, 32) * 0.3, "v_head.summary.bias": torch.randn(1)}
-                save_model(folder, model, "Qwen2ForPrmModel", **heads)
-            case "token-classification":
-                size = save_tokenizer(folder, byte_tokenizer(), bos_token="<|endoftext|>", eos_token="<|im_end|>")
-                config = hf.Qwen3Config(**SIZES | {"vocab_size": size, "num_labels": 2} | options)
-                save_model(folder, hf.Qwen3ForTokenClassification(config))
-            case "outcome":
-                size = save_tokenizer(folder, byte_tokenizer(), **chatml)
-                config = hf.Qwen2Config(**SIZES | {"vocab_size": size, "num_labels": 1} | options)
-                save_model(folder, hf.Qwen2ForSequenceClassification(config))
-            case _:
-                raise ValueError(family)
-        return folder
-
-    return make
+    return functools.cache(lambda family, **options: build(tmp_path_factory.mktemp("made"), family, **options))
 
 
 TEXTS = (

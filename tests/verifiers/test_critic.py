@@ -74,7 +74,7 @@ class Straight:
             written.append(token)
             if stop in self.tokenizer.decode(written):
                 return ids + written
-        return ids + written + self.tokenizer.encode(f"\n{stop}")
+        return [*ids, *written, *self.tokenizer.encode(f"\n{stop}")]
 
     def yes(self, ids: Sequence[int], yes: str, no: str) -> float:
         columns = [self.tokenizer.encode(yes)[0], self.tokenizer.encode(no)[0]]
@@ -130,15 +130,15 @@ def test_genprm_goes_on_from_what_it_wrote_before(folder: Path, environment: Mat
     chat = [{"role": "system", "content": SYSTEM}]
     chat.append({"role": "user", "content": f"Question: {state.problem.question}\n\n{state.texts[0]}"})
     ids = encode(straight.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)[:-1])
-    opening, expected = "\n", []
+    expected: list[float] = []
     for number, text in enumerate(state.texts, 1):
         if number > 1:
             said = "Yes" if expected[-1] >= 0.5 else "No"
             ids += encode(said) + encode("}$\n</output>") + encode("<|im_end|>")
             ids += encode("\n") + encode("<|im_start|>") + encode(f"user\n{text}") + encode("<|im_end|>")
             ids += encode("\n") + encode("<|im_start|>") + encode("assistant")
-        ids += encode(f"{opening}<analyze>\nLet's analyze the Paragraph {number} step by step: ")
-        ids = straight.write(ids, GenPRM.stop, 12)[:]
+        ids += encode(f"\n<analyze>\nLet's analyze the Paragraph {number} step by step: ")
+        ids = straight.write(ids, GenPRM.stop, 12)
         closing = encode(f"\n{GenPRM.stop}")
         assert ids[-len(closing) :] == closing  # forced: a random model never writes it
         ids = ids[: -len(closing)] + encode(f"\n{GenPRM.stop}{GenPRM.verdict}")

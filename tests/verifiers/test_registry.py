@@ -15,10 +15,12 @@ def test_shipped_folders_are_listed_and_loaded_by_name(
 ) -> None:
     monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
     (tmp_path / "arithmetic-prm").symlink_to(checkpoint("verifier"))
-    assert verifier_names() == ["arithmetic-prm", "symbolic", "table"]
+    assert verifier_names() == ["arithmetic-prm", "ensemble", "symbolic", "table"]
     assert load_verifier("arithmetic-prm", chatter).parameters > 0
     assert load_verifier("symbolic", Arithmetic()).parameters == 0
-    with pytest.raises(ValueError, match=r"no verifier 'symbolik'; allowed: arithmetic-prm, symbolic.*mean 'symbolic'"):
+    with pytest.raises(
+        ValueError, match=r"no verifier 'symbolik'; allowed: arithmetic-prm, ensemble, symbolic.*mean 'symbolic'"
+    ):
         load_verifier("symbolik", chatter)
 
 

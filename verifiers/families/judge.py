@@ -21,6 +21,12 @@ QUESTION = (
 )
 
 
+def question_of(question: str, steps: Sequence[str]) -> str:
+    """What the judge is asked about some steps, in one text."""
+    joined = "\n\n".join(steps)
+    return f"{TASK}{question}{SOLUTION}{joined}{QUESTION}"
+
+
 class Judge:
     """A causal model that is asked about each prefix of a solution: "Yes" beside "No"."""
 
