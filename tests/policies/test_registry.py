@@ -35,17 +35,6 @@ def test_a_folder_is_loaded_by_path_with_options(checkpoint: Callable[..., Path]
         load_policy(str(checkpoint("verifier")), chatter)
 
 
-@pytest.mark.parametrize(
-    "folder",
-    [file.parent for weights in (WEIGHTS, verifier_registry.WEIGHTS) for file in weights.glob("*/config.json")],
-    ids=lambda folder: folder.name,
-)
-def test_other_libraries_begin_a_text_as_the_shipped_models_were_trained(folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    plain = tokenizer("1 + 1\n", add_special_tokens=False)["input_ids"]
-    assert tokenizer("1 + 1\n")["input_ids"] == [tokenizer.bos_token_id, *plain]
-
-
 def test_any_language_model_is_asked_for_by_backend(checkpoint: Callable[..., Path], chatter: Any) -> None:
     folder = checkpoint("policy")
     policy = load_policy(f"hf:{folder}", chatter, device="cpu", top_p=0.9, step_tokens=5, rows=3)
@@ -83,3 +72,14 @@ def test_the_types_of_options_are_known_before_a_model_is_loaded() -> None:
     assert "model" not in types
     assert option_types("smollm2") == types
     assert option_types("hf") == option_types("scripted") == {}
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [file.parent for weights in (WEIGHTS, verifier_registry.WEIGHTS) for file in weights.glob("*/config.json")],
+    ids=lambda folder: folder.name,
+)
+def test_other_libraries_begin_a_text_as_the_shipped_models_were_trained(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    plain = tokenizer("1 + 1\n", add_special_tokens=False)["input_ids"]
+    assert tokenizer("1 + 1\n")["input_ids"] == [tokenizer.bos_token_id, *plain]
