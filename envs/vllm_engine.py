@@ -155,6 +155,8 @@ def _start(model: str, runner: str, options: VllmOptions, arguments: Mapping[str
                 max_num_seqs=options.max_num_seqs,
                 enforce_eager=cpu if options.enforce_eager is None else options.enforce_eager,
                 block_size=_BLOCK if cpu else None,
+                # half a prompt would take vLLM's random numbers of a sample back, which it cannot do on a CPU
+                enable_chunked_prefill=False if cpu and runner == "generate" else None,
                 enable_prefix_caching=True,
                 use_tqdm_on_load=False,
                 **arguments,

@@ -101,6 +101,12 @@ def test_nothing_waits_for_the_slowest(policy: VllmPolicy, chatter: Any) -> None
     assert policy.poll() == []
 
 
+def test_more_prompts_than_one_pass_takes(policy: VllmPolicy, chatter: Any) -> None:
+    root = chatter.initial(Problem("p", LONG))
+    replies = ask(policy, [one(root, 3, steps=1, scope=str(index)) for index in range(60)], 600)
+    assert len({reply.samples for reply in replies}) == 1
+
+
 def test_what_an_environment_raises_fails_its_own_request(folder: Path, policy: VllmPolicy, chatter: Any) -> None:
     def step(state: State, step: Step) -> Transition:
         if state.problem.id == "bad":
