@@ -32,6 +32,7 @@ ROOM = 8 << 30  # bytes free: 2.5 GB stay, and what is unpacked on the way takes
 SECONDS = 900  # for all of it; 3 to 4 minutes on two idle cores
 UNUSED = 30 * 86400  # seconds after which an environment of other pins is removed
 SKIPPED = 3
+FILL = (sys.executable, __file__)  # with a folder's name: what fills it
 
 
 class NotHere(Exception):
@@ -83,7 +84,7 @@ def make(folder: Path) -> None:
 def _fill_apart(folder: Path) -> None:
     """Have this file install everything, in processes that end with this one or when time is over."""
     print(f"Installing {VLLM} in {folder.parent} (about 4 minutes, once)", file=sys.stderr, flush=True)
-    process = subprocess.Popen([sys.executable, __file__, str(folder)], stdout=sys.stderr, start_new_session=True)
+    process = subprocess.Popen([*FILL, str(folder)], stdout=sys.stderr, start_new_session=True)
     try:
         if code := process.wait(SECONDS):
             raise NotHere(f"it could not be installed (exit status {code}); what failed is told above")

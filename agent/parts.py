@@ -154,7 +154,7 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
 
 def weights_folder(name: str, shipped: Path) -> Path | None:
     """The folder of a model's files: one of the shipped ones by name, or a path; None for what has no files."""
-    given = Path(name.removeprefix("hf:"))
+    given = Path(name.removeprefix("hf:").removeprefix("vllm:"))
     return next((folder for folder in (shipped / name, given) if (folder / "config.json").is_file()), None)
 
 

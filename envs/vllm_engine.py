@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import itertools
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,8 @@ def _start(model: str, runner: str, options: VllmOptions, arguments: Mapping[str
                 max_num_seqs=options.max_num_seqs,
                 enforce_eager=cpu if options.enforce_eager is None else options.enforce_eager,
                 block_size=_BLOCK if cpu else None,
+                # half a prompt would take vLLM's random numbers of a sample back, which it cannot do on a CPU
+                enable_chunked_prefill=False if cpu and runner == "generate" else None,
                 enable_prefix_caching=True,
                 use_tqdm_on_load=False,
                 **arguments,
@@ -178,12 +181,14 @@ def _parameters(config: Any, causal: bool) -> int:
 
 @contextlib.contextmanager
 def _host_kept() -> Iterator[None]:
-    """Undo what vLLM changes for the sake of its own worker processes."""
+    """Undo what vLLM changes for the sake of its own worker processes, and keep its warnings to its authors."""
     import torch
 
     threads, preload = torch.set_num_threads, os.environ.get("LD_PRELOAD")
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         torch.set_num_threads = threads
         if preload is None:

@@ -14,7 +14,7 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from envs.core import Environment, Finish, State, transition
+from envs.core import Environment
 from policies.checkpoints import Dtype, UnusableModel, load_checkpoint
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue, Ids
@@ -31,7 +31,7 @@ from policies.jobs import Job
 from policies.options import SamplingOptions
 from policies.prefixes import Prefix, Prefixes
 from policies.sampling import draw, uniform
-from policies.steps import THOUGHT, cut, is_thinking
+from policies.writing import Writer, Writing
 
 _BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
 _CHUNK = 2048  # most tokens of one prefill pass
@@ -39,32 +39,10 @@ _CONTEXT = 1 << 20  # of a model that does not say
 
 
 @dataclass(eq=False)
-class _Sample:
-    """One sample in progress.
+class _Sample(Writing):
+    """One sample in progress, and the prefix of what is before the tokens that its row holds of the current step."""
 
-    Args:
-        state: where it is; `ids` are those of it, and `made` counts the steps that it added.
-        prefix: of what is before the tokens that its row holds of the current step.
-        drawn: tokens of the sample.
-        new: tokens of the current step, and their `logprobs`.
-        thinking: whether it is in the middle of thinking.
-        limit: tokens at which the current step is cut.
-        room: tokens at which it is cut, whatever it holds.
-    """
-
-    job: Job
-    place: tuple[int, int]
-    seed: int
-    state: State
-    ids: Ids
     prefix: Prefix | None = None
-    drawn: int = 0
-    made: int = 0
-    new: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    thinking: bool = False
-    limit: int = 0
-    room: int = 0
 
     @property
     def scope(self) -> str:
@@ -124,10 +102,7 @@ class TransformersPolicy:
         flat = [token for end in ends for token in (end if isinstance(end, list) else [end]) if token is not None]
         self.dialogue = Dialogue(tokenizer, environment, options, flat)
         self.rows = rows
-        # a step may have ended after a token that has one of these characters, or half of one; thinking, of the others
-        self._lasts = {"\ufffd", *(text[-1] for text in (environment.delimiter, THOUGHT, *options.stop))}
-        self._thought_lasts = {"\ufffd", THOUGHT[-1]}
-        self._texts: dict[int, str] = {}  # of tokens
+        self._writer = Writer(self.dialogue, self.context)
         self._prefixes = Prefixes(memory)
         self._queue: deque[_Sample] = deque()
         self._jobs: dict[int, Job] = {}
@@ -213,7 +188,7 @@ class TransformersPolicy:
         for samples, prefix in joined:
             for sample in samples:
                 sample.prefix = prefix
-                self._begin(sample)
+                self._writer.begin(sample)
         self._join(joined)
         self._prefixes.trim()
 
@@ -235,17 +210,6 @@ class TransformersPolicy:
         sample.job.prefilled += len(lacking)
         own = [(k[0, :, known:].clone(), v[0, :, known:].clone()) for k, v in _layers(cache)]
         return self._prefixes.add(sample.scope, sample.ids[:-1], prefix, own)
-
-    def _begin(self, sample: _Sample) -> None:
-        """Before the first token of a step."""
-        sample.new, sample.logprobs = [], []
-        spent = sum(step.tokens for step in sample.state.steps)
-        sample.room = max(1, min(self.options.solution_tokens - spent, self.context - len(sample.ids)))
-        sample.thinking = self._opened(sample)
-        sample.limit = sample.room if sample.thinking else min(self.options.step_tokens, sample.room)
-
-    def _opened(self, sample: _Sample) -> bool:
-        return self.dialogue.opened and not sample.state.steps
 
     def _join(self, joined: Sequence[tuple[list[_Sample], Prefix | None]]) -> None:
         """Append rows that hold what is before the samples' last tokens."""
@@ -292,11 +256,15 @@ class TransformersPolicy:
         tokens, logprobs = draw(logits, uniforms, temperatures, self.options.top_p, self.options.top_k)
         staying = []
         for row, (sample, token, logprob) in enumerate(zip(active, tokens.tolist(), logprobs.tolist(), strict=True)):
-            sample.new.append(token)
-            sample.logprobs.append(logprob)
-            sample.drawn += 1
-            if (len(sample.new) < sample.limit and not self._may_end(sample, token)) or not self._end_step(row, sample):
+            led = self._writer.add(sample, token, logprob)
+            if led != "on" and sample.whole:
+                sample.prefix = self._store(row, sample)
+            if led == "anew":
+                self._queue.appendleft(sample)
+            elif led != "end":
                 staying.append(row)
+            elif sample.job.finish(sample.place, sample.steps, sample.drawn):
+                self._done.append(sample.job)
         self._keep(staying)
         self._prefixes.trim()
 
@@ -332,68 +300,14 @@ class TransformersPolicy:
             raise UnusableModel(f"{self.name} keeps something else than the keys and values of each token")
         return [(keys[0, :, :0], values[0, :, :0]) for keys, values in _layers(cache)]
 
-    # ------------------------------------------------------------------------------------------------------- steps
-
-    def _may_end(self, sample: _Sample, token: int) -> bool:
-        """Whether a step, or the thinking before it, may have ended after a token: only then is text decoded."""
-        if token in self.dialogue.ends:
-            return True
-        if token not in self._texts:
-            self._texts[token] = self.dialogue.decode((token,))
-        lasts = self._thought_lasts if sample.thinking else self._lasts
-        return not lasts.isdisjoint(self._texts[token])
-
-    def _end_step(self, row: int, sample: _Sample) -> bool:
-        """A step ended, perhaps: record it; the sample goes on, or it is finished or queued again.
-
-        Returns:
-            Whether it leaves its row.
-        """
-        text, opened = self.dialogue.decode(sample.new), self._opened(sample)
-        over: Finish | None = None
-        if sample.new[-1] in self.dialogue.ends:
-            over = "answer"
-        elif len(sample.new) >= (sample.room if is_thinking(text, opened) else sample.limit):
-            over = "length"
-        ended = cut(text, self.environment.delimiter, self.options.stop, opened=opened, over=over)
-        if ended is None:
-            thinking = is_thinking(text, opened)
-            if thinking:
-                sample.limit = sample.room
-            elif sample.thinking:  # it speaks now
-                sample.limit = min(len(sample.new) + self.options.step_tokens, sample.room)
-            sample.thinking = thinking
-            return False
-        step = replace(ended, end=None).step((), sample.logprobs)  # of all tokens, as each one was looked at
-        sample.made += 1
-        last = sample.made == sample.job.request.max_steps
-        # where the last step leads is not asked here: the search asks, and an environment may take its time
-        after = transition(sample.state.then(step)) if last else self.environment.step(sample.state, step)
-        ids = sample.ids + self.dialogue.step(after.state.steps[-1])
-        whole = ids == (*sample.ids, *sample.new)
-        running = after.status == "running"
-        if running and whole:
-            sample.prefix = self._store(row, sample, ids)
-        sample.state, sample.ids = after.state, ids
-        spent = sum(each.tokens for each in after.state.steps)
-        if running and not last and len(ids) < self.context and spent < self.options.solution_tokens:
-            if whole:
-                self._begin(sample)
-            else:  # go on from what the state reads as
-                self._queue.appendleft(sample)
-            return not whole
-        if sample.job.finish(sample.place, after.state.steps[-sample.made :], sample.drawn):
-            self._done.append(sample.job)
-        return True
-
-    def _store(self, row: int, sample: _Sample, ids: Ids) -> Prefix:
+    def _store(self, row: int, sample: _Sample) -> Prefix:
         """Keep what a row holds of a state, for those who go on from it."""
-        found = self._prefixes.find(sample.scope, ids[:-1])
+        found = self._prefixes.find(sample.scope, sample.ids[:-1])
         if found is not None:
             return found
         first = self._length() - sample.length + (len(sample.prefix.ids) if sample.prefix else 0)
         own = [(k[row, :, first:].clone(), v[row, :, first:].clone()) for k, v in _layers(self._cache)]
-        return self._prefixes.add(sample.scope, ids[:-1], sample.prefix, own)
+        return self._prefixes.add(sample.scope, sample.ids[:-1], sample.prefix, own)
 
 
 def _cache_of(layers: Iterable[tuple[Tensor, Tensor]]) -> Any:

@@ -1,7 +1,8 @@
 """Policies by name: what ships, the path of a lab model's folder, or ``BACKEND:MODEL`` for any language model.
 
-``hf:Qwen/Qwen2.5-1.5B-Instruct``, ``hf:path/to/folder`` and ``hf:file.gguf`` are run by transformers (`policies.hf`);
-``smollm2`` is the model that the package of that extra brings, ``openai:MODEL`` is one behind a server
+``hf:Qwen/Qwen2.5-1.5B-Instruct``, ``hf:path/to/folder`` and ``hf:file.gguf`` are run by transformers (`policies.hf`),
+and with ``vllm:`` in place of ``hf:`` by vLLM in this process (`policies.vllm_policy`). ``smollm2`` is the model that
+the package of that extra brings (``vllm:smollm2``: by vLLM), ``openai:MODEL`` is one behind a server
 (`policies.served`).
 """
 
@@ -21,7 +22,11 @@ from policies.scripted import ScriptedPolicy
 
 SCRIPTED, SMOLLM2 = "scripted", "smollm2"
 WEIGHTS = Path(__file__).parent / "weights"
-BACKENDS: dict[str, str] = {"hf": "policies.hf:TransformersPolicy", "openai": "policies.served:ServedPolicy"}
+BACKENDS: dict[str, str] = {
+    "hf": "policies.hf:TransformersPolicy",
+    "openai": "policies.served:ServedPolicy",
+    "vllm": "policies.vllm_policy:VllmPolicy",
+}
 """What runs language models: called with a model, an environment, `SamplingOptions`, and options of its own by name."""
 
 
@@ -46,11 +51,12 @@ def load_policy(name_or_path: str | Path, environment: Environment, **options: A
     """
     if name_or_path == SCRIPTED:
         return ScriptedPolicy(environment, **options)
-    if name_or_path == SMOLLM2:
+    backend, colon, model = str(name_or_path).partition(":")
+    if name_or_path == SMOLLM2 or (model == SMOLLM2 and backend in ("hf", "vllm")):
         from policies.checkpoints import smollm2_file
 
-        return _language_model("hf", str(smollm2_file()), environment, {"name": SMOLLM2, **options})
-    backend, colon, model = str(name_or_path).partition(":")
+        options = {"name": SMOLLM2, **options}
+        return _language_model(backend if colon else "hf", str(smollm2_file()), environment, options)
     if colon and backend in BACKENDS:
         return _language_model(backend, model, environment, options)
     shipped, given = WEIGHTS / name_or_path, Path(name_or_path)

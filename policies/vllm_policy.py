@@ -14,19 +14,21 @@ environment asks vLLM for kernels that never do.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from envs.core import Environment
 from envs.vllm_engine import VllmEngine, VllmOptions
+from policies.checkpoints import dequantized
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue
 from policies.jobs import Job
 from policies.options import SamplingOptions
 from policies.writing import Led, Writer, Writing
 
-_BURST = 16  # most steps of the engine in one poll, so that a caller can interrupt
+_BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
 _SEEDS = (1 << 63) - 1  # some of vLLM's kernels take no more bits
 
 
@@ -34,9 +36,10 @@ class VllmPolicy:
     """A causal language model as a `Policy`.
 
     Args:
-        model: a folder or a hub's id.
+        model: a folder, a GGUF file or a hub's id.
         environment: whose problems it continues; ends steps and trajectories.
         options: how it is asked and where its steps end.
+        name: in records; by default the model's, without the folders before it.
         dtype, max_model_len, kv_cache_gb, gpu_memory_utilization, tensor_parallel_size, max_num_seqs, enforce_eager:
             of `envs.vllm_engine.VllmOptions`.
 
@@ -51,6 +54,7 @@ class VllmPolicy:
         environment: Environment,
         options: SamplingOptions | None = None,
         *,
+        name: str | None = None,
         dtype: str = "auto",
         max_model_len: int | None = None,
         kv_cache_gb: float | None = None,
@@ -59,8 +63,8 @@ class VllmPolicy:
         max_num_seqs: int = 256,
         enforce_eager: bool | None = None,
     ) -> None:
-        local = Path(model).expanduser()
-        self.name = local.resolve().name if local.exists() else str(model)
+        path = Path(model).expanduser()
+        self.name = name or (path.resolve().name.removesuffix(".gguf") if path.exists() else str(model))
         self._options = options or SamplingOptions()
         asked = VllmOptions(
             dtype,
@@ -71,7 +75,7 @@ class VllmPolicy:
             max_num_seqs,
             enforce_eager,
         )
-        self._engine = VllmEngine(local if local.exists() else model, "generate", asked)
+        self._engine = VllmEngine(_checkpoint(model, path), "generate", asked)
         try:
             dialogue = Dialogue(self._engine.tokenizer, environment, self._options, self._engine.ends)
         except BaseException:
@@ -116,13 +120,14 @@ class VllmPolicy:
             raise
 
     def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
-        """Run steps of the engine until a request is complete, at most `_BURST`; return what is complete."""
-        for _ in range(_BURST):
-            if self._done or not self._running:
-                break
+        """Run steps of the engine until a request is complete or `_BURST` seconds are over; return what is complete."""
+        until = time.monotonic() + _BURST
+        while self._running and not self._done:
             for output in self._engine.step():
                 if (sample := self._running.get(output.request_id)) is not None:
                     self._written(sample, output)
+            if time.monotonic() > until:
+                break
         done, self._done = self._done, []
         for job, _ in done:
             del self._jobs[job.ticket]
@@ -194,6 +199,12 @@ class VllmPolicy:
         for name in names:
             del self._running[name]
         self._fresh.difference_update(names)
+
+
+def _checkpoint(model: str | Path, path: Path) -> str | Path:
+    if path.suffix == ".gguf":
+        return dequantized(path)  # the tokenizer of such a file is transformers' matter
+    return path if path.exists() else model
 
 
 def _seed(sample: Writing) -> int:

@@ -33,6 +33,7 @@ class Writing:
         thinking: whether it is in the middle of thinking.
         limit: tokens at which the current step is cut.
         room: tokens at which it is cut, whatever it holds.
+        whole: whether its ids are the very tokens that were written so far, and the trajectory goes on.
     """
 
     job: Job
@@ -47,6 +48,7 @@ class Writing:
     thinking: bool = False
     limit: int = 0
     room: int = 0
+    whole: bool = True
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -66,9 +68,10 @@ class Writer:
         self.dialogue, self.context = dialogue, context
         self.environment: Environment = dialogue.environment
         self.options: SamplingOptions = dialogue.options
-        # a step may have ended after a token that has one of these characters, or half of one
-        self._last = {"\ufffd", *(text[-1] for text in (self.environment.delimiter, THOUGHT, *self.options.stop))}
-        self._may_end: dict[int, bool] = dict.fromkeys(dialogue.ends, True)
+        # a step may have ended after a token that has one of these characters, or half of one; thinking, of the others
+        self._lasts = {"\ufffd", *(text[-1] for text in (self.environment.delimiter, THOUGHT, *self.options.stop))}
+        self._thought_lasts = {"\ufffd", THOUGHT[-1]}
+        self._texts: dict[int, str] = {}  # of tokens
 
     def begin(self, sample: Writing) -> None:
         """Before the first token of a step."""
@@ -83,7 +86,7 @@ class Writer:
         sample.new.append(token)
         sample.logprobs.append(logprob)
         sample.drawn += 1
-        if len(sample.new) < sample.limit and not self._ends(token):
+        if len(sample.new) < sample.limit and not self._may_end(sample, token):
             return "on"
         text, opened = self.dialogue.decode(sample.new), self._opened(sample)
         thinking = is_thinking(text, opened)
@@ -111,20 +114,23 @@ class Writer:
         # where the last step leads is not asked here: the search asks, and an environment may take its time
         after = transition(sample.state.then(step)) if last else self.environment.step(sample.state, step)
         ids = sample.ids + self.dialogue.step(after.state.steps[-1])
-        whole = ids == (*sample.ids, *sample.new)
+        running = after.status == "running"
+        sample.whole = running and ids == (*sample.ids, *sample.new)
         sample.state, sample.ids = after.state, ids
         spent = sum(each.tokens for each in after.state.steps)
-        full = len(ids) >= self.context or spent >= self.options.solution_tokens
-        if last or full or after.status != "running":
-            return "end"
         self.begin(sample)
-        return "step" if whole else "anew"
+        if last or not running or len(ids) >= self.context or spent >= self.options.solution_tokens:
+            return "end"
+        return "step" if sample.whole else "anew"
 
-    def _ends(self, token: int) -> bool:
-        """Whether a step may have ended after a token."""
-        if token not in self._may_end:
-            self._may_end[token] = not self._last.isdisjoint(self.dialogue.decode((token,)))
-        return self._may_end[token]
+    def _may_end(self, sample: Writing, token: int) -> bool:
+        """Whether a step, or the thinking before it, may have ended after a token: only then is text decoded."""
+        if token in self.dialogue.ends:
+            return True
+        if token not in self._texts:
+            self._texts[token] = self.dialogue.decode((token,))
+        lasts = self._thought_lasts if sample.thinking else self._lasts
+        return not lasts.isdisjoint(self._texts[token])
 
     def _opened(self, sample: Writing) -> bool:
         return self.dialogue.opened and not sample.state.steps

@@ -2,7 +2,8 @@
 
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
 (`verifiers.checkpoints.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
-``pooling:`` is for a reward model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.served`).
+``vllm:`` in place of ``hf:`` has vLLM run it, in this process (`verifiers.vllm_runner`). ``pooling:`` is for a reward
+model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.served`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ BACKENDS: dict[str, str] = {
     "hf": "verifiers.checkpoints:load_checkpoint",
     "openai": "verifiers.served:load_judge",
     "pooling": "verifiers.served:load_pooling",
+    "vllm": "verifiers.vllm_runner:load_vllm",
 }
 """What runs checkpoints: called with a folder or a hub's id, an environment, and options by name."""
 
@@ -42,9 +44,9 @@ def load_verifier(name_or_path: str | Path, environment: Environment, **options:
         name_or_path: a name of `verifier_names`, a folder in the transformers layout, ``BACKEND:`` (`BACKENDS`) and a
             folder or a hub's id, or the id of a published checkpoint that is known.
         environment: whose states it scores.
-        options: of `verifiers.checkpoints.load_checkpoint` and of the family, of `verifiers.lab.LabVerifier` or of
-            `verifiers.table.TableVerifier`; ``symbolic`` has none. Those of ``ensemble`` are ``members``, each a name
-            or a mapping of a ``name`` and options, and ``weights``.
+        options: of the backend (`verifiers.checkpoints.load_checkpoint`, `verifiers.vllm_runner.load_vllm`) and of the
+            family, of `verifiers.lab.LabVerifier` or of `verifiers.table.TableVerifier`; ``symbolic`` has none. Those
+            of ``ensemble`` are ``members``, each a name or a mapping of a ``name`` and options, and ``weights``.
 
     Raises:
         ValueError: no such name, folder or option; the message lists what is allowed and the nearest match.

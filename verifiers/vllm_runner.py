@@ -10,6 +10,7 @@ runs its last step and what is left over of a block.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import fields
@@ -18,9 +19,10 @@ from typing import Any
 
 from envs.core import Environment
 from envs.llama import UnsupportedModel
+from envs.registry import nearest
 from envs.vllm_engine import VllmEngine, VllmOptions
 from verifiers.backbone import check_head
-from verifiers.checkpoints import check_options, family_of, find_checkpoint, folder_name
+from verifiers.checkpoints import family_of, find_checkpoint
 from verifiers.core import Verifier
 from verifiers.families import FAMILIES
 from verifiers.layout import Family, Path, lay_out
@@ -51,16 +53,25 @@ def load_vllm(
             what the family needs, or vLLM does not run it.
         ValueError: no such family or option.
     """
-    own = VllmOptions(**{each.name: options.pop(each.name) for each in fields(VllmOptions) if each.name in options})
     folder = find_checkpoint(str(name), revision)
-    kind = FAMILIES[family_of(str(name), folder, family)]
-    check_options(kind, options)
+    of = family_of(str(name), folder, family)
+    if of not in FAMILIES:
+        raise UnsupportedModel(f"vLLM runs the families {', '.join(sorted(FAMILIES))}; hf:{name} runs {of!r}")
+    kind = FAMILIES[of]
+    own = [each.name for each in fields(VllmOptions)]
+    allowed = ["family", "revision", *own, *list(inspect.signature(kind).parameters)[1:]]
+    for option in options:
+        if option not in allowed:
+            raise ValueError(f"no option {option!r}{nearest(option, allowed) or ';'} allowed: {', '.join(allowed)}")
     check_head(folder, kind.head)
     texts = Texts(folder)
-    chosen: Family = kind(texts, **options)
-    runner = VllmRunner(texts, chosen, own)
+    chosen: Family = kind(texts, **{key: value for key, value in options.items() if key not in own})
+    runner = VllmRunner(texts, chosen, VllmOptions(**{key: value for key, value in options.items() if key in own}))
     return LocalVerifier(
-        folder_name(str(name)), runner.parameters, lambda state: lay_out(chosen, texts, environment, state), runner
+        folder.resolve().name if Folder(name).exists() else str(name).rpartition("/")[2],
+        runner.parameters,
+        lambda state: lay_out(chosen, texts, environment, state),
+        runner,
     )
 
 

@@ -21,7 +21,7 @@ from policies.checks import ask, check_policy
 from policies.core import Policy, Propose, Proposed
 from policies.lab import LabPolicy
 from policies.options import SamplingOptions
-from policies.registry import WEIGHTS
+from policies.registry import WEIGHTS, load_policy
 from policies.vllm_policy import VllmPolicy
 
 LONG = "abc123 " * 12  # more than two blocks of keys and values
@@ -101,6 +101,12 @@ def test_nothing_waits_for_the_slowest(policy: VllmPolicy, chatter: Any) -> None
     assert policy.poll() == []
 
 
+def test_more_prompts_than_one_pass_takes(policy: VllmPolicy, chatter: Any) -> None:
+    root = chatter.initial(Problem("p", LONG))
+    replies = ask(policy, [one(root, 3, steps=1, scope=str(index)) for index in range(60)], 600)
+    assert len({reply.samples for reply in replies}) == 1
+
+
 def test_what_an_environment_raises_fails_its_own_request(folder: Path, policy: VllmPolicy, chatter: Any) -> None:
     def step(state: State, step: Step) -> Transition:
         if state.problem.id == "bad":
@@ -143,7 +149,7 @@ def test_a_lab_policy_answers_as_it_does_in_the_lab(policy: VllmPolicy) -> None:
     problems = environment.problems("test", 100, 1)
     requests = [one(environment.initial(problem), 1, temperature=0.0, scope=problem.id) for problem in problems]
     lab = LabPolicy(WEIGHTS / "arithmetic-s", environment, device="cpu")
-    served = VllmPolicy(WEIGHTS / "arithmetic-s", environment, SamplingOptions(step_tokens=48), kv_cache_gb=0.25)
+    served = load_policy(f"vllm:{WEIGHTS / 'arithmetic-s'}", environment, step_tokens=48, kv_cache_gb=0.25)
     assert served.name == lab.name
     assert served.parameters == lab.parameters
     here, there = ask(lab, requests, 600), ask(served, requests, 600)
