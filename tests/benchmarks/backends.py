@@ -23,7 +23,7 @@ from typing import Any
 import httpx2
 
 from agent.engine import Engine, Task
-from agent.evaluate import wilson
+from agent.intervals import wilson
 from agent.strategies import Greedy, Majority, Strategy
 from envs.arithmetic import Arithmetic
 from envs.core import Problem
