@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from envs.llama import UnsupportedModel
 from policies import registry
 from policies.hf import TransformersPolicy
-from policies.registry import load_policy, option_types, policy_names
+from policies.registry import WEIGHTS, load_policy, option_types, policy_names
+from verifiers import registry as verifier_registry
 
 
 def test_shipped_folders_are_listed_and_loaded_by_name(
@@ -70,3 +72,14 @@ def test_the_types_of_options_are_known_before_a_model_is_loaded() -> None:
     assert "model" not in types
     assert option_types("smollm2") == types
     assert option_types("hf") == option_types("scripted") == {}
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [file.parent for weights in (WEIGHTS, verifier_registry.WEIGHTS) for file in weights.glob("*/config.json")],
+    ids=lambda folder: folder.name,
+)
+def test_other_libraries_begin_a_text_as_the_shipped_models_were_trained(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    plain = tokenizer("1 + 1\n", add_special_tokens=False)["input_ids"]
+    assert tokenizer("1 + 1\n")["input_ids"] == [tokenizer.bos_token_id, *plain]
