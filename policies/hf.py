@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from envs.core import Environment, Finish, State, transition
-from policies.checkpoints import UnusableModel, load_checkpoint
+from policies.checkpoints import Dtype, UnusableModel, load_checkpoint
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue, Ids
 from policies.jobs import Job
@@ -104,11 +104,13 @@ class TransformersPolicy:
         options: SamplingOptions | None = None,
         *,
         device: str | None = None,
-        dtype: str | None = None,
+        dtype: Dtype | None = None,
         rows: int = 64,
         memory: int = 1 << 30,
         name: str | None = None,
     ) -> None:
+        if rows < 1:
+            raise ValueError(f"rows is {rows}; at least 1 is needed")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         tokenizer, self.model = load_checkpoint(model, device, dtype or ("float32" if device == "cpu" else "auto"))
         path = Path(model).expanduser()
@@ -133,7 +135,7 @@ class TransformersPolicy:
         self._active: list[_Sample] = []  # sample i is in row i
         self._cache: Any = None  # keys and values of the rows, padded on the left: a DynamicCache, or None without rows
         known = inspect.signature(self.model.forward).parameters
-        self._cache_name = "cache" if "cache" in known else "past_key_values"  # before transformers 5.20
+        self._cache_name = "cache" if "cache" in known else "past_key_values"  # of older transformers
         self._few = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self._none = self._probe()
 
@@ -256,7 +258,7 @@ class TransformersPolicy:
             parts = [each.expand(count, *each.shape) for each, count in zip(wide, rows, strict=True)]
             return torch.cat([*([] if old is None else [pad(old, (0, 0, length - old.shape[-2], 0))]), *parts])
 
-        old = _layers(self._cache) if self._cache else [(None, None)] * len(self._none)
+        old = _layers(self._cache) if self._cache is not None else [(None, None)] * len(self._none)
         self._cache = _cache_of(
             (grown(k, [each[at][0] for each in layers]), grown(v, [each[at][1] for each in layers]))
             for at, (k, v) in enumerate(old)
@@ -275,7 +277,7 @@ class TransformersPolicy:
         self._cache = _cache_of((k[list(rows), :, first:], v[list(rows), :, first:]) for k, v in _layers(self._cache))
 
     def _length(self) -> int:
-        return int(self._cache.layers[0].keys.shape[2]) if self._cache else 0
+        return int(self._cache.layers[0].keys.shape[2]) if self._cache is not None else 0
 
     # --------------------------------------------------------------------------------------------------- decoding
 

@@ -110,6 +110,10 @@ def test_solve_prints_json_and_saves_the_graph(tmp_path: Path, capsys: pytest.Ca
             "no option 'topp'; did you mean 'top_p'?",
         ),
         (["solve", QUESTION, "--policy", "hf:x/y", "--set", "policy.top_p=high"], "'top_p' is 'high'; expected a num"),
+        (
+            ["solve", QUESTION, "--policy", "hf:x/y", "--set", "policy.dtype=float2"],
+            "'float2'; did you mean 'float32'?",
+        ),
         (["solve", QUESTION, "--verifier", "tabel"], "'tabel'"),
         (["solve", QUESTION, "--budget", "lots"], "'samples' is 'lots'; expected a number"),
         (["solve", QUESTION, "--vote", "maximum"], "did you mean 'max'? allowed: majority, max, vote"),

@@ -102,6 +102,14 @@ def test_a_search_for_many_samples_has_some_when_its_time_is_over() -> None:
     assert graph.info["answer"] is not None
 
 
+def test_the_planner_hears_of_a_policy_that_thinks() -> None:
+    class Thinker(ScriptedPolicy):
+        thinks = True
+
+    assert one(Greedy(), Budget(), Thinker(TOY)).info["policy_thinks"]
+    assert "policy_thinks" not in one(Greedy(), Budget()).info
+
+
 def test_the_clock_ends_a_search_that_waits() -> None:
     policy = ScriptedPolicy(TOY, delay=0.01)
     graph = one(Mcts(n=10_000), Budget(seconds=0.08), policy)

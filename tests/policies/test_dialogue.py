@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from envs.core import Problem, State, Step
 from policies.dialogue import Dialogue, messages, own_text
 from policies.options import SamplingOptions
-from tests.policies.families import BASE, CHATS, FAMILIES, QUESTION, QWEN3, Family, tokenizer_of
+from tests.policies.families import BASE, CHATS, DEEPSEEK_R1, FAMILIES, QUESTION, QWEN3, QWEN25, Family, tokenizer_of
 
 
 class Words:
@@ -123,6 +123,11 @@ def test_an_end_that_is_no_special_token_is_found_in_the_template() -> None:
     assert made.tokenizer.convert_tokens_to_ids("<|im_end|>") in made.ends
 
 
+def test_a_template_without_a_prompt_for_answers_shows_how_one_begins() -> None:
+    turns = QWEN25.template.partition("{% if add_generation_prompt %}")[0]
+    assert dialogue(replace(QWEN25, template=turns)).text(state("One.")) == QWEN25.plain + "One.\n\n"
+
+
 # ------------------------------------------------------------------------------------------------------- thinking
 
 
@@ -130,6 +135,14 @@ def test_who_thinks() -> None:
     thinking = {name for name, family in FAMILIES.items() if dialogue(family).thinks}
     assert thinking == {"qwen3", "deepseek-r1"}
     assert {name for name, family in FAMILIES.items() if dialogue(family).opened} == {"deepseek-r1"}
+
+
+def test_a_model_that_opens_its_thinking_itself() -> None:
+    """DeepSeek-R1's first template left ``<think>`` to the model."""
+    made = dialogue(replace(DEEPSEEK_R1, template=DEEPSEEK_R1.template.replace("<think>\n", "")))
+    assert made.thinks
+    assert not made.opened
+    assert dialogue(replace(DEEPSEEK_R1, template=made.tokenizer.chat_template), prefill="<think>\n").opened
 
 
 def test_thinking_is_switched_off_by_the_template() -> None:

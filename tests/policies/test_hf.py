@@ -1,3 +1,4 @@
+import importlib.util
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -8,11 +9,15 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from envs.arithmetic import Arithmetic
 from envs.core import Environment, Problem, State, Step
+from policies.checkpoints import UnusableModel
 from policies.checks import ask, check_policy
 from policies.core import Policy, Propose, Proposed
 from policies.hf import TransformersPolicy
+from policies.lab import LabPolicy
 from policies.options import SamplingOptions
+from policies.registry import WEIGHTS
 from tests.policies.families import DEEPSEEK_R1, QWEN3, Family, tokenizer_of
 
 SIZES: dict[str, Any] = {
@@ -172,6 +177,8 @@ def test_malformed_requests_are_refused(policy: TransformersPolicy, chatter: Any
     (root,) = roots(chatter, 1)
     with pytest.raises(ValueError, match="reads 1 to 127"):
         policy.submit(0, one(State(Problem("long", "a" * 200)), 0))
+    with pytest.raises(ValueError, match="rows is 0"):
+        TransformersPolicy("somewhere", chatter, rows=0)
     with pytest.raises(ValueError, match="temperature -1"):
         policy.submit(0, one(root, 0, temperature=-1.0))
     assert policy.poll() == []
@@ -195,10 +202,9 @@ class Blank:
         return transition(after) if step.finish == "step" else termination(after)
 
 
-def written(policy: TransformersPolicy, text: str, **options: Any) -> tuple[tuple[Step, ...], TransformersPolicy]:
-    """What the policy makes of a text that its model 'writes', token by token, again and again."""
-    tokenizer = policy.dialogue.tokenizer
-    script = tokenizer(text, add_special_tokens=False).input_ids
+def written(policy: TransformersPolicy, text: str | Sequence[int], **options: Any) -> Proposed:
+    """The reply of a policy whose model 'writes' a text, or tokens, and its last token again and again."""
+    script = policy.dialogue.tokenizer(text, add_special_tokens=False).input_ids if isinstance(text, str) else text
     run = policy._run
 
     def scripted(cache: Any, ids: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
@@ -210,15 +216,14 @@ def written(policy: TransformersPolicy, text: str, **options: Any) -> tuple[tupl
 
     policy._run = scripted  # type: ignore[method-assign]
     (reply,) = ask(policy, [one(State(Problem("p", "What is 2 + 3?")), 0, **options)], 600)
-    steps = reply.samples[0][0]
-    assert sum(step.tokens for step in steps) == reply.usage.generated
-    return steps, policy
+    assert sum(step.tokens for step in reply.samples[0][0]) == reply.usage.generated
+    return reply
 
 
 def test_steps_are_cut_and_answers_end(folder: Callable[..., Path]) -> None:
     blank: Any = Blank()
     policy = policy_of(folder("llama", QWEN3), blank, step_tokens=40)
-    steps, _ = written(policy, "\n\nAdd 2.\n\n\nSo:\n - 5\n\n\\boxed{5}<|im_end|>")
+    (steps,) = written(policy, "\n\nAdd 2.\n\n\nSo:\n - 5\n\n\\boxed{5}<|im_end|>").samples[0]
     assert [(step.text, step.finish) for step in steps] == [
         ("Add 2.", "step"), ("\nSo:\n - 5", "step"), ("\\boxed{5}", "answer"),
     ]  # fmt: skip
@@ -229,7 +234,7 @@ def test_thinking_is_counted_but_is_no_step(folder: Callable[..., Path]) -> None
     policy = policy_of(folder("llama", QWEN3), blank, step_tokens=10)
     thought = "<think>\nFirst 2.\n\nThen 3: that is 5, as 2 + 3 = 5. user assistant system\n</think>\n\n"
     assert policy.thinks
-    steps, _ = written(policy, thought + "It is 5.\n\nSo 5.<|im_end|>")
+    (steps,) = written(policy, thought + "It is 5.\n\nSo 5.<|im_end|>").samples[0]
     assert [(step.text, step.finish) for step in steps] == [("It is 5.", "step"), ("So 5.", "answer")]
     assert steps[0].thinking == thought
     assert steps[0].tokens > 20  # more than the 10 of a step
@@ -239,7 +244,7 @@ def test_thinking_is_counted_but_is_no_step(folder: Callable[..., Path]) -> None
 def test_a_prompt_that_opens_the_thinking(folder: Callable[..., Path]) -> None:
     blank: Any = Blank()
     policy = policy_of(folder("llama", DEEPSEEK_R1), blank, solution_tokens=100)
-    steps, _ = written(policy, "2 and\n\n3.</think>\n\nSo 5.<｜end▁of▁sentence｜>")
+    (steps,) = written(policy, "2 and\n\n3.</think>\n\nSo 5.<｜end▁of▁sentence｜>").samples[0]
     assert [(step.text, step.thinking, step.finish) for step in steps] == [
         ("So 5.", "2 and\n\n3.</think>\n\n", "answer")
     ]
@@ -248,49 +253,73 @@ def test_a_prompt_that_opens_the_thinking(folder: Callable[..., Path]) -> None:
 def test_limits_of_steps_and_solutions(folder: Callable[..., Path]) -> None:
     blank: Any = Blank()
     long = policy_of(folder("llama", QWEN3), blank, step_tokens=7)
-    (step,), _ = written(long, "user " * 99)
+    ((step,),) = written(long, "user " * 99).samples[0]
     assert (step.tokens, step.finish) == (7, "length")
     thinker = policy_of(folder("llama", QWEN3), blank, step_tokens=7, solution_tokens=30)
-    (step,), _ = written(thinker, "<think>" + "user " * 99)
+    ((step,),) = written(thinker, "<think>" + "user " * 99).samples[0]
     assert (step.tokens, step.finish, step.text) == (30, "length", "")
 
 
 def test_what_reads_otherwise_than_it_was_written_goes_on_from_the_text(folder: Callable[..., Path]) -> None:
-    """One request for two steps and two requests for one go on from the same ids."""
     blank: Any = Blank()
-    text = "Add the numbers.\n\n\nSo 5.\n\n"
-    two, policy = written(policy_of(folder("llama", QWEN3), blank), text, steps=2, temperature=0.0)
-    assert [step.text for step in two] == ["Add the numbers.", "\nSo 5."] or two[0].text == "Add the numbers."
-    state = State(Problem("p", "What is 2 + 3?"), two[:1])
-    assert policy.dialogue.ids(state)[: len(policy.dialogue.ids(State(state.problem)))] == policy.dialogue.ids(
-        State(state.problem)
-    )
+    policy = policy_of(folder("llama", QWEN3), blank, step_tokens=40)
+    spelt = [policy.dialogue.tokenizer(letter, add_special_tokens=False).input_ids[0] for letter in "numbers"]
+    reply = written(policy, [*spelt, *policy.dialogue.step(Step("")), *policy.dialogue.step(Step("So 5."))], steps=2)
+    steps = reply.samples[0][0]
+    assert [step.text for step in steps] == ["numbers", "So 5."]
+    usual = policy.dialogue.step(steps[0])
+    assert len(usual) < steps[0].tokens == len(spelt) + len(policy.dialogue.step(Step("")))
+    # the step is run once more, as it reads: its tokens but the last, and the last of the prompt before them
+    prompt = policy.dialogue.ids(State(Problem("p", "What is 2 + 3?")))
+    assert reply.usage.prefilled == len(prompt) - 1 + len(usual)
 
 
 # ---------------------------------------------------------------------------------------------------------- loading
 
 
 def test_models_that_cannot_be_had_are_refused(tmp_path: Path, chatter: Any) -> None:
-    from policies.checkpoints import UnusableModel
-
     (tmp_path / "qwen").mkdir()
     with pytest.raises(UnusableModel, match=r"did you mean .*qwen'"):
         TransformersPolicy(tmp_path / "qwem", chatter)
     with pytest.raises(UnusableModel, match="cannot load"):
         TransformersPolicy(tmp_path / "qwen", chatter)
-    (tmp_path / "some.gguf").write_bytes(b"not a model")
+    (tmp_path / "some.gguf").touch()
     with pytest.raises(UnusableModel, match=r"did you mean .*some\.gguf"):
         TransformersPolicy(tmp_path / "sone.gguf", chatter)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="gguf is not installed")
+def test_what_is_no_gguf_file_leaves_nothing_behind(
+    tmp_path: Path, chatter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "some.gguf").write_bytes(b"not a model")
+    with pytest.raises(UnusableModel, match=r"cannot read .*some\.gguf"):
+        TransformersPolicy(tmp_path / "some.gguf", chatter)
+    assert list((tmp_path / "cache" / "stepwell").iterdir()) == []
 
 
 def test_a_model_that_keeps_something_else_is_refused(
     folder: Callable[..., Path], chatter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from policies.checkpoints import UnusableModel
-
     def run(self: Any, cache: Any, ids: Any, starts: Any) -> Any:
         cache.update(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4), 0)
 
     monkeypatch.setattr(TransformersPolicy, "_run", run)
     with pytest.raises(UnusableModel, match="something else than the keys and values"):
         policy_of(folder("llama"), chatter)
+
+
+def test_it_agrees_with_the_lab_about_a_lab_model() -> None:
+    """Two backends, one contract: the same greedy steps, at the same cost."""
+    environment = Arithmetic()
+    lab = LabPolicy(WEIGHTS / "arithmetic-xs", environment, device="cpu")
+    ours = policy_of(WEIGHTS / "arithmetic-xs", environment, step_tokens=lab.step_tokens)
+    requests = [one(state, 0, temperature=0.0, scope=str(i)) for i, state in enumerate(roots(environment, 12))]
+    theirs, made = ask(lab, requests, 600), ask(ours, requests, 600)
+    assert texts(made) == texts(theirs)
+    assert [reply.usage for reply in made] == [reply.usage for reply in theirs]
+    for a, b in zip(made, theirs, strict=True):
+        assert [step.logprob for step in a.samples[0][0]] == pytest.approx(
+            [step.logprob for step in b.samples[0][0]], abs=1e-3
+        )
