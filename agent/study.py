@@ -15,8 +15,19 @@ from typing import Any
 from agent.budget import Budget
 from agent.graph import SearchGraph
 from agent.parts import NO_VERIFIER, counts_only, environment_of, make_strategy, strategy_of, weights_digest
+from agent.plans import calibration_of, plan_name
 from agent.progress import Progress, Tracker
-from agent.recipe import Component, Recipe, RecipeError, choose, load_dataclass, override, parse_budget, read_config
+from agent.recipe import (
+    Component,
+    Recipe,
+    RecipeError,
+    choose,
+    fingerprint,
+    load_dataclass,
+    override,
+    parse_budget,
+    read_config,
+)
 from agent.recipe import write_budget as budget_text
 from agent.solver import Solver, task
 from agent.store import Place, Result, StudyFile, result_of
@@ -148,7 +159,7 @@ class Study:
         )
 
     def to_config(self) -> dict[str, Any]:
-        """Everything that results depend on, JSON-ready: the keys of the YAML file and the digests of the weights."""
+        """Everything that results depend on, JSON-ready: the keys of the YAML file, digests of weights and plans."""
         config: dict[str, Any] = {
             key: [each.to_config() for each in getattr(self, key)]
             for key in ("environments", "policies", "verifiers", "strategies")
@@ -158,14 +169,20 @@ class Study:
             config[key] = list(getattr(self, key))
         for key in ("split", "n", "problem_seed", "temperature", "graphs"):
             config[key] = getattr(self, key)
-        config["vote"], weights = asdict(self.vote), {}
+        config["vote"], weights, plans = asdict(self.vote), {}, {}
         for cell in self.cells:
             recipe = self.recipe(cell)
             for kind, digest in weights_digest(recipe).items():
                 weights[getattr(recipe, kind).label] = digest
+            if cell.strategy.name == "auto":
+                names = recipe.environment.name, Path(recipe.policy.name).name, Path(recipe.verifier.name).name
+                try:
+                    plans[plan_name(*names)] = fingerprint(asdict(calibration_of(*names)))
+                except ValueError as error:
+                    raise RecipeError(str(error)) from None
         if self.total_budget is not None:
             config["total_budget"] = self.total_budget
-        return config | {"weights": weights}
+        return config | {"weights": weights} | ({"plans": plans} if plans else {})
 
 
 def _names(value: object) -> tuple[str, ...]:

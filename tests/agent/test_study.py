@@ -197,6 +197,7 @@ def test_the_file_says_all_about_itself(toy: Path) -> None:
     assert load_study("arithmetic").to_config()["weights"].keys() == {
         "arithmetic-s", "arithmetic-m", "arithmetic-prm", "arithmetic-prm-offpolicy",
     }  # fmt: skip
+    assert list(replace(TOY, strategies=(Component("auto"),)).to_config()["plans"]) == ["toy--scripted--table.json"]
     plain = sqlite3.connect(toy)  # any SQLite reads it
     assert plain.execute("SELECT sum(correct) FROM results").fetchone()[0] > 0
     plain.close()
