@@ -3,10 +3,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from envs.llama import UnsupportedModel
 from policies import registry
-from policies.registry import load_policy, policy_names
+from policies.registry import WEIGHTS, load_policy, policy_names
+from verifiers import registry as verifier_registry
 
 
 def test_shipped_folders_are_listed_and_loaded_by_name(
@@ -29,3 +31,14 @@ def test_a_folder_is_loaded_by_path_with_options(checkpoint: Callable[..., Path]
     assert policy.name == checkpoint("policy").name
     with pytest.raises(UnsupportedModel):
         load_policy(str(checkpoint("verifier")), chatter)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [file.parent for weights in (WEIGHTS, verifier_registry.WEIGHTS) for file in weights.glob("*/config.json")],
+    ids=lambda folder: folder.name,
+)
+def test_other_libraries_begin_a_text_as_the_shipped_models_were_trained(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    plain = tokenizer("1 + 1\n", add_special_tokens=False)["input_ids"]
+    assert tokenizer("1 + 1\n")["input_ids"] == [tokenizer.bos_token_id, *plain]

@@ -55,7 +55,8 @@ def test_a_trained_policy_is_a_standard_checkpoint_and_a_killed_run_goes_on(
     policy = LabPolicy(folder, environment, device="cpu")
     state = environment.initial(environment.problems("test", 1)[0])
     text = render(environment, state)
-    ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    ids = tokenizer(text)["input_ids"]  # as others read it: the token that begins a text is put in front
+    assert ids[0] == tokenizer.bos_token_id
     assert policy.tokens.parts(environment, state) == [tuple(ids)]
     assert policy.parameters == record["parameters"] == model.num_parameters()
 
