@@ -493,7 +493,7 @@ class Prefixes:
         counts = np.array([tail.length for tail in tails])
         slots = self._allot(int(counts.sum()))
         source = self._tensor(spans(np.array(rows) * cache.length + starts, counts))
-        self.pool[:, self._tensor(slots)] = cache.data.flatten(1, 2).index_select(1, source)
+        self.pool.index_copy_(1, self._tensor(slots), cache.data.flatten(1, 2).index_select(1, source))
         self._keep(tails, counts, slots)
 
     def load(self, prefix: Prefix, cache: Cache, rows: Sequence[int]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from envs.core import Problem, State, Step, Transition, truncation
 from policies.core import Propose
@@ -40,21 +40,29 @@ class Endless:
         return truncation(state.then(step))
 
 
-def bare_loop(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
-    """The floor: fused projections, a pre-allocated cache, one sampled token per row and pass; nothing else."""
-    config, (rows, prompt) = model.config, ids.shape
+def bare_forward(model: LlamaModel, rows: int, length: int) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    """The floor of a pass: fused projections and a pre-allocated cache; nothing else.
+
+    Args:
+        model: what is run.
+        rows: sequences of the cache.
+        length: their room.
+
+    Returns:
+        A function from new tokens (rows, new) and the position of the first to the last one's normalised hidden state.
+    """
+    config = model.config
     heads, width, eps = config.num_attention_heads, config.head_dim, config.rms_norm_eps
     weights: list[tuple[torch.Tensor, ...]] = []
-    table: torch.Tensor = model.model.embed_tokens.weight
-    made: list[torch.Tensor] = []
-    for layer in model.model.layers:
+    table, final = model.embed_tokens.weight, model.norm.weight
+    for layer in model.layers:
         a, m = layer.self_attn, layer.mlp
         qkv = torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])
         gate_up = torch.cat([m.gate_proj.weight, m.up_proj.weight])
         norms = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
         weights.append((qkv, a.o_proj.weight, gate_up, m.down_proj.weight, *norms))
-    cache = torch.zeros(len(weights), 2, rows, heads, prompt + NEW, width)
-    angles: torch.Tensor = torch.arange(prompt + NEW)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
+    cache = torch.zeros(len(weights), 2, rows, heads, length, width)
+    angles: torch.Tensor = torch.arange(length)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
     cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
 
     def turn(x: torch.Tensor, start: int, end: int) -> torch.Tensor:
@@ -75,23 +83,31 @@ def bare_loop(model: LlamaForCausalLM, ids: torch.Tensor) -> torch.Tensor:
             x = x + linear(y.transpose(1, 2).flatten(2), out)
             gate, up = linear(rms_norm(x, x.shape[-1:], after, eps), gate_up).chunk(2, -1)
             x = x + linear(silu(gate) * up, down)
-        final: torch.Tensor = model.model.norm.weight
-        return linear(rms_norm(x[:, -1], x.shape[-1:], final, eps), table)
+        return rms_norm(x[:, -1], x.shape[-1:], final, eps)
 
-    for step in range(NEW):
-        logits = forward(ids if step == 0 else made[-1], 0 if step == 0 else prompt + step - 1)
+    return forward
+
+
+def bare_loop(model: LlamaForCausalLM, ids: torch.Tensor, new: int = NEW) -> torch.Tensor:
+    """The floor of decoding: one sampled token per row and pass."""
+    rows, prompt = ids.shape
+    forward = bare_forward(model.model, rows, prompt + new)
+    made: list[torch.Tensor] = []
+    for step in range(new):
+        hidden = forward(ids if step == 0 else made[-1], 0 if step == 0 else prompt + step - 1)
+        logits = linear(hidden, model.model.embed_tokens.weight)
         made.append(torch.multinomial(torch.softmax(logits, -1), 1))
     return torch.cat(made, 1)
 
 
 def best_of(times: int, run: Callable[[], None]) -> float:
-    """Seconds of the fastest of some runs, after one to warm up."""
+    """Processor seconds of the fastest of some runs, after one to warm up."""
     run()
     seconds = []
     for _ in range(times):
-        started = time.perf_counter()
+        started = time.process_time()
         run()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
     return min(seconds)
 
 

@@ -1,7 +1,8 @@
 """What the engine costs: 64 problems, beam search at N = 16, with the lab's default policy and verifier.
 
 Prints the share of time outside the models' forward passes, how many times faster the 64 problems are solved together
-than one at a time, both speeds in sampled tokens per second, and the mean number of rows of a decoding pass.
+than one at a time, and both speeds in sampled tokens per second; then the same of a bare loop of the forward passes
+alone, at the mean batch sizes of either run: what an engine that costs nothing could reach.
 
 A forward pass is `Llama.run` and `Llama.logits` of either model, from token ids to logits: embedding, matrix products,
 norms, and attention with what every decoder does for it (its mask, new keys and values written, old ones read).
@@ -14,29 +15,43 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from decode import bare_forward, best_of
+from torch.nn.functional import linear
+from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
+import policies.registry
+import verifiers.registry
 from agent.engine import Engine, Task
+from agent.parts import weights_folder
 from agent.strategies import STRATEGIES
 from envs.arithmetic import Arithmetic
 from envs.llama import Llama, Pages, Rows
-from policies.registry import load_policy
-from verifiers.registry import load_verifier
+
+PAST = 32  # tokens before the new ones in a bare pass: about the middle of a problem
 
 
 class Clock:
-    """Seconds inside `Llama.run` and `Llama.logits`, and the rows of decoding passes."""
+    """Seconds in all, seconds inside `Llama.run` and `Llama.logits`, and how many tokens the passes had.
+
+    Attributes:
+        tokens: per pass, by the kind of its keys: decoding (`Rows`) or several tokens of a state at once (`Pages`).
+        states: of the passes over several tokens at once, how many they had together.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.rows: list[int] = []
+        self.inside = 0.0
+        self.tokens: dict[type[Rows | Pages], list[int]] = {Rows: [], Pages: []}
+        self.states = 0
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Measure every forward pass until the end of the block."""
+        """Measure until the end of the block."""
         run, logits = Llama.run, Llama.logits
 
         def timed_run(
@@ -48,24 +63,54 @@ class Clock:
         ) -> torch.Tensor:
             started = time.process_time()
             hidden = run(model, keys, ids, positions, wanted)
-            self.seconds += time.process_time() - started
-            if isinstance(keys, Rows):
-                self.rows.append(len(ids))
+            self.inside += time.process_time() - started
+            self.tokens[type(keys)].append(len(ids))
+            if isinstance(keys, Pages):
+                self.states += len(keys.table)
             return hidden
 
         def timed_logits(model: Llama, hidden: torch.Tensor) -> torch.Tensor:
             started = time.process_time()
             made = logits(model, hidden)
-            self.seconds += time.process_time() - started
+            self.inside += time.process_time() - started
             return made
 
         Llama.run, Llama.logits = timed_run, timed_logits  # type: ignore[assignment, method-assign]
+        started = time.process_time()
         try:
             yield
         finally:
+            self.seconds = time.process_time() - started
             Llama.run, Llama.logits = run, logits  # type: ignore[method-assign]
 
+    def mean(self, kind: type[Rows | Pages]) -> int:
+        """Tokens of a pass."""
+        return round(sum(self.tokens[kind]) / len(self.tokens[kind]))
 
+
+def bare_seconds(model: LlamaForCausalLM | LlamaForTokenClassification, states: int, new: int) -> float:
+    """Of a bare pass over some new tokens of each of some states, per token, logits included."""
+    forward = bare_forward(model.model, states, PAST + new)
+    head = model.lm_head.weight if isinstance(model, LlamaForCausalLM) else model.score.weight
+    ids = torch.ones(states, new, dtype=torch.long)
+    times = max(1, 2048 // (states * new))
+
+    def run() -> None:
+        for _ in range(times):
+            linear(forward(ids, PAST), head)
+
+    return best_of(5, run) / (times * states * new)
+
+
+def perfect_seconds(policy: LlamaForCausalLM, verifier: LlamaForTokenClassification, clock: Clock) -> float:
+    """Of the passes of a run, were they bare ones of the mean size and nothing else."""
+    new = round(sum(clock.tokens[Pages]) / clock.states)
+    states = max(1, round(clock.mean(Pages) / new))
+    decoding = bare_seconds(policy, clock.mean(Rows), 1) * sum(clock.tokens[Rows])
+    return decoding + bare_seconds(verifier, states, new) * sum(clock.tokens[Pages])
+
+
+@torch.inference_mode()
 def main() -> None:
     """Print the figures."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -77,30 +122,47 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(1)
     environment = Arithmetic()
-    policy = load_policy(options.policy, environment, device="cpu")
-    verifier = load_verifier(options.verifier, environment)
+    policy = policies.registry.load_policy(options.policy, environment, device="cpu")
+    verifier = verifiers.registry.load_verifier(options.verifier, environment, device="cpu")
     engine = Engine(environment, policy, verifier)
     strategy = STRATEGIES[options.strategy].sized(options.budget)
     tasks = [
         Task(problem, strategy.search, vote=strategy.vote) for problem in environment.problems("test", options.problems)
     ]
     list(engine.run(tasks))  # to warm up
+    clocks, tokens = [], 0
+    for concurrency in (options.problems, 1):
+        clock = Clock()
+        with clock.running():
+            graphs = list(engine.run(tasks, concurrency))
+        assert len(graphs) == options.problems
+        assert not any("error" in graph.info for graph in graphs)
+        clocks.append(clock)
+        tokens = sum(graph.generated for graph in graphs)
+    together, alone = clocks
+    print(f"outside forward passes: {1 - together.inside / together.seconds:.1%} of the time")
+    _print("engine", tokens, [clock.seconds for clock in clocks])
 
-    clock = Clock()
-    with clock.running():
-        started = time.process_time()
-        graphs = list(engine.run(tasks, concurrency=64))
-        together = time.process_time() - started
-    assert len(graphs) == options.problems
-    assert not any("error" in graph.info for graph in graphs)
-    started = time.process_time()
-    list(engine.run(tasks, concurrency=1))
-    alone = time.process_time() - started
-    tokens = sum(graph.generated for graph in graphs)
-    print(f"outside forward passes: {1 - clock.seconds / together:.1%} of the time")
-    print(f"together against one at a time: {alone / together:.1f}x")
+    known = LlamaForCausalLM.from_pretrained(_folder(options.policy, policies.registry.WEIGHTS)).float().eval()
+    judge = LlamaForTokenClassification.from_pretrained(_folder(options.verifier, verifiers.registry.WEIGHTS))
+    perfect = [perfect_seconds(known, judge.float().eval(), clock) for clock in clocks]
+    _print("bare passes", tokens, perfect)
+    for name, kind in (("decoding", Rows), ("scoring", Pages)):
+        print(f"tokens of a {name} pass: {together.mean(kind)} together, {alone.mean(kind)} one at a time")
+    print(f"bare passes together against the engine one at a time: {alone.seconds / perfect[0]:.1f}x")
+
+
+def _print(what: str, tokens: int, seconds: Sequence[float]) -> None:
+    together, alone = seconds
+    print(f"{what}: together against one at a time {alone / together:.1f}x", end="; ")
     print(f"sampled tokens per second: {tokens / together:.0f} together, {tokens / alone:.0f} one at a time")
-    print(f"rows of a decoding pass: {sum(clock.rows) / len(clock.rows):.0f}")
+
+
+def _folder(name: str, shipped: Path) -> Path:
+    folder = weights_folder(name, shipped)
+    if folder is None:
+        raise SystemExit(f"{name} has no files to run bare")
+    return folder
 
 
 if __name__ == "__main__":

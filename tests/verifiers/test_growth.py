@@ -1,11 +1,18 @@
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification
 
+from policies.lab import LabPolicy
 from policies.registry import WEIGHTS
 from verifiers.growth import Learner, grow, one_back
+from verifiers.training import PrmRecipe, train_prm
 
 
 def backbone(**changes: int) -> LlamaForCausalLM:
@@ -121,3 +128,26 @@ def test_the_shipped_policies_can_be_grown_from() -> None:
     for name in ("arithmetic-s", "arithmetic-m"):
         model = LlamaForCausalLM.from_pretrained(WEIGHTS / name, dtype=torch.float32).eval()
         assert grow(model, 2, torch.arange(20, 60)[None]).config.num_labels == 2
+
+
+def test_training_that_goes_on_from_a_verifier_changes_only_its_last_layers(
+    checkpoint: Callable[..., Path], chatter: Any, ids: torch.Tensor, tmp_path: Path
+) -> None:
+    prm = grow(backbone(), 2, ids)
+    prm.save_pretrained(tmp_path / "start")
+    for file in checkpoint("policy").glob("tokenizer*"):
+        shutil.copy(file, tmp_path / "start")
+    policy = LabPolicy(checkpoint("policy"), chatter, device="cpu", step_tokens=12)
+    recipe = PrmRecipe(
+        "prm", "chatter", start="start", extra_layers=2, problems=6, held_out=4, solutions=4, rollouts=0,
+        held_out_rollouts=2, epochs=1,
+    )  # fmt: skip
+    folder = train_prm(recipe, chatter, policy, tmp_path / "start", tmp_path / "made", tmp_path / "samples")
+    old, new = load_file(tmp_path / "start" / "model.safetensors"), load_file(folder / "model.safetensors")
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    trained = ("model.layers.3.", "model.layers.4.", "model.norm.", "score.")
+    assert changed
+    assert all(name.startswith(trained) for name in changed)
+    assert all(tensor.dtype == torch.float32 for tensor in new.values())  # half precision would lose the small numbers
+    held_out = (tmp_path / "samples" / "calibration.jsonl").read_text().splitlines()
+    assert json.loads(held_out[0])["rollouts"] == 2

@@ -106,11 +106,31 @@ def test_every_unfinished_prefix_was_rolled_out(policy: LabPolicy, chatter: Any,
 def test_problems_that_will_be_left_out_are_not_rolled_out(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
     file = SampleFile(tmp_path / "samples.jsonl", {})
     problems = chatter.problems("train", 12)
-    collect(RECIPE, chatter, policy, problems, file, uniform=0.3)
+    collect(replace(RECIPE, uniform=0.3), chatter, policy, problems, file)
     every = [each for problem in problems for each in file.solutions[problem.id]]
     weights = training.problem_weights(every, 0.3)
     assert {each.problem for each in every if each.start} == {problem for problem, weight in weights.items() if weight}
     assert len({round(weight, 3) for weight in weights.values()}) > 1
+
+
+def test_problems_that_end_alike_weigh_together_what_the_recipe_says() -> None:
+    mixed = [Solution("mixed", ("a",), (right,), (1,), 1) for right in (0, 1)]
+    alike = [Solution(f"alike {i}", ("a",), (1,), (1,), 1) for i in range(40)]
+    for uniform, uniform_weight in ((1.0, 1.0), (0.3, 1.0), (0.3, 0.3)):
+        weights = training.problem_weights([*mixed, *alike], uniform, uniform_weight)
+        assert weights.pop("mixed") == 1
+        kept = [weight for weight in weights.values() if weight]
+        assert kept == [pytest.approx(uniform_weight / uniform)] * len(kept)
+        assert 0.5 * uniform * 40 < len(kept) <= min(1.5 * uniform, 1) * 40
+
+
+def test_without_rollouts_solutions_alone_give_the_labels(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
+    file = SampleFile(tmp_path / "samples.jsonl", {})
+    collect(replace(RECIPE, rollouts=0), chatter, policy, chatter.problems("train", 12), file)
+    for made in file.solutions.values():
+        assert sum(solution.count for solution in made) == RECIPE.solutions
+        assert not any(solution.start for solution in made)
+        assert all(solution.total[-1] == solution.count for solution in made)
 
 
 def test_examples_are_read_as_the_verifier_reads_them(checkpoint: Callable[..., Path], chatter: Any) -> None:
