@@ -49,6 +49,7 @@ class OnlineSearch:
         self.vote = vote
         self.auction = auction
         self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
+        self.spent: dict[str, float] = {}  # sample-equivalents by the way they were spent
         self.searched = 0.0
 
     def search(self) -> Search[None]:
@@ -95,7 +96,7 @@ class OnlineSearch:
     def flops(self, move: Move) -> float:
         """What a move is expected to cost: Best-of-N scores the samples that have no scores yet, too."""
         if move.strategy != "best-of-n":
-            return move.flops
+            return move.flops_after(self.spent.get(move.way, 0.0))
         ends = [node for node in self.plain if self.graph.status(node) == "terminated"]
         return move.flops + sum(not self.graph.scores(node) for node in ends) * self.fit.score_flops
 
@@ -103,6 +104,7 @@ class OnlineSearch:
         """Spend n sample-equivalents in the way of a move."""
         graph = self.graph
         self.left -= n
+        self.spent[move.way] = self.spent.get(move.way, 0.0) + n
         if move.strategy in ("majority", "best-of-n"):
             (drawn,) = yield from propose(graph, [graph.root], n, self.temperature, max_steps=None)
             self.plain += drawn
