@@ -84,7 +84,8 @@ class Move:
 
     def flops_after(self, before: float) -> float:
         """What it takes where so many sample-equivalents were spent in the same way before."""
-        return self.flops * (((before + self.n) / self.n) ** self.sharing - (before / self.n) ** self.sharing)
+        first, last = before / self.n, (before + self.n) / self.n
+        return self.flops * float(last**self.sharing - first**self.sharing)
 
     @property
     def way(self) -> str:

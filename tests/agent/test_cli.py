@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli import build_parser, main, recipe_of
-from agent.planner import Calibration
+from agent.plans import Calibration
 from agent.recipe import Component
 from envs.registry import load_environment
 
