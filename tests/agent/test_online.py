@@ -116,7 +116,10 @@ def test_it_goes_on_while_something_is_worth_its_price_and_the_budget_allows() -
     dear = run(fit(SAMPLE, replace(SCORED, right=constant(0.53)), DVTS, price=0.02))
     assert dear.info["plan"]["samples"] == 14
     assert run(fit(SAMPLE, replace(DVTS, right=constant(0.5)))).info["plan"]["samples"] == 16
-    assert run(fit(DVTS, now=0.6)).info["plan"]["samples"] == 4
+    assert free.info["plan"]["reasons"][-1].endswith("; the budget is spent")
+    sure = run(fit(DVTS, now=0.6)).info["plan"]
+    assert sure["samples"] == 4
+    assert sure["reasons"][-1].endswith("; no way to go on gains anything")
     short = fit(SAMPLE, SCORED, DVTS)
     short = replace(short, openings={16: replace(short.opening(16), stride=3)})
     assert not any("dvts" in reason for reason in run(short).info["plan"]["reasons"])
