@@ -1,9 +1,9 @@
 """One budget for many problems: each next round goes where it is expected to gain the most for its cost.
 
-Searches that share a budget (`agent.search.Bid`) take their first round each. Then all bid, and a price is called,
-high at first: at a price, every search takes the way to go on with the largest gain less price * FLOPs, if it is above
-0, the most worthwhile first. When no bid is worth the price, it falls; when the budget is spent, every bid is answered
-no. This is Lagrangian relaxation: at the end all problems have paid the same for the last gain.
+Searches that share a budget (`agent.search.Bid`) all bid, and a price is called, high at first: at a price, every
+search takes the way to go on with the largest gain less its cost, if it is above 0, the most worthwhile first. When no
+bid is worth the price, it falls; when the budget is spent, every bid is answered no. This is Lagrangian relaxation: at
+the end all problems have paid the same for the last gain.
 
 Bids are compared only when no search is at work, so the outcome does not depend on the order of replies.
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from agent.budget import Budget
-from agent.search import Bid, Way, best_way
+from agent.search import Bid, Currency, Way, best_way
 
 FALL = 0.8  # of the price, when no bid is worth it
 
@@ -26,7 +26,7 @@ class Allocation:
 
     Args:
         total: limits on all searches together, in samples or FLOPs.
-        price: of a FLOP, in probability; None before the first call.
+        price: of a sample where the total limits samples, or else of a FLOP, in probability; None before the first.
 
     Raises:
         ValueError: the total limits something else, or nothing.
@@ -40,6 +40,11 @@ class Allocation:
         if not limited or not {"samples", "flops"}.issuperset(limited):
             raise ValueError(f"a total budget of {', '.join(limited) or 'nothing'} given; allowed: samples, flops")
 
+    @property
+    def currency(self) -> Currency:
+        """What is short, and has a price. By FLOPs, cheap unscored samples would fill a budget of samples."""
+        return "flops" if self.total.samples is None else "samples"
+
     def decide(self, bids: Sequence[Bid], spent: Spent) -> list[int | None]:
         """For each bid the way that is granted, or None; if none is granted, nothing that gains can be paid for.
 
@@ -51,15 +56,16 @@ class Allocation:
         flops = math.inf if self.total.flops is None else self.total.flops - spent.flops
         offers = [[way for way in bid.ways if way.samples <= samples and way.flops <= flops] for bid in bids]
         granted: list[int | None] = [None] * len(bids)
-        best = max((way.gain / way.flops for offer in offers for way in offer), default=0.0)
+        best = max((way.gain / way.cost(self.currency) for offer in offers for way in offer), default=0.0)
         if best <= 0:
             return granted
         price = best if self.price is None else min(self.price, best)
         worth: list[tuple[float, int, Way]] = []
         while not worth:
             price *= FALL
-            chosen = [(place, offer, best_way(offer, price)) for place, offer in enumerate(offers)]
-            worth = [(offer[way].worth(price), -place, offer[way]) for place, offer, way in chosen if way is not None]
+            chosen = [(place, offer, best_way(offer, price, self.currency)) for place, offer in enumerate(offers)]
+            taken = [(place, offer[way]) for place, offer, way in chosen if way is not None]
+            worth = [(way.worth(price, self.currency), -place, way) for place, way in taken]
         self.price = price / FALL  # those who are granted something bid again at the price that was called
         for _, place, way in sorted(worth, key=lambda each: each[:2], reverse=True):
             if way.samples <= samples and way.flops <= flops:

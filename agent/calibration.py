@@ -43,6 +43,7 @@ ARMS = (
     Arm("beam", 12, 1, {"branch": 4}),
     Arm("beam", 56, 1, {"branch": 4}),
     Arm("mcts", 12),
+    Arm("dvts", 16, 1, {"branch": 4}),  # tells what subtrees share
 )
 MOVES = (
     *(Move("majority", n) for n in (2, 4, 8, 16)),
@@ -55,7 +56,7 @@ MOVES = (
 REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
 _MARGIN = 0.01  # of accuracy, that a cheaper strategy of the table may lose
-_TOLERANCE = 0.003  # of accuracy, that a higher price may lose
+_TOLERANCE = 0.005  # of accuracy, that a higher price may lose
 _MIDDLING = 0.001  # of the prices
 _STRIDES = (4, 8, 16)
 _WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
@@ -359,7 +360,9 @@ def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
     ]
     flops = sum(end.flops for end in ends) / len(ends)
     right = sum(end.look()[1] for end in ends) / len(ends)
-    return replace(move, flops=float(f"{flops:.4g}"), alone=round(right, 4))
+    same = (arm for arm in arms if arm.parts and (arm.strategy, arm.knobs) == (move.strategy, move.knobs))
+    power = next((runs[0].sharing[arm.name] for arm in same), 1.0)
+    return replace(move, flops=float(f"{flops:.4g}"), sharing=round(power, 3), alone=round(right, 4))
 
 
 class States:
@@ -450,7 +453,8 @@ def choose(fit: Online, replay: Replay, evidence: Evidence, most: int, price: fl
         Way(
             fit.probability(evidence, move) - now,
             move.n,
-            move.flops + (replay.unscored * fit.score_flops if move.strategy == "best-of-n" else 0.0),
+            move.flops_after(replay.before(move.strategy, move.knobs))
+            + (replay.unscored * fit.score_flops if move.strategy == "best-of-n" else 0.0),
         )
         for move in moves
     ]

@@ -13,6 +13,7 @@ for the best gain *per* FLOP instead would begin with what is cheap and fill a b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -49,6 +50,7 @@ class OnlineSearch:
         self.vote = vote
         self.auction = auction
         self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
+        self.spent: dict[str, float] = {}  # sample-equivalents by the way they were spent
         self.searched = 0.0
 
     def search(self) -> Search[None]:
@@ -78,8 +80,7 @@ class OnlineSearch:
             ways = [way for way in ways if way.gain > LEAST]
             chosen = (yield from bid(ways)) if self.auction and ways else best_way(ways, price)
             if chosen is None:
-                why = "other problems gain more" if self.auction else "no way to go on is worth its price"
-                reasons.append(f"stopped: {where}; {why if ways else 'no way to go on gains anything'}")
+                reasons.append(f"stopped: {where}; {self.why(opening.stride, ways)}")
                 return
             move, way = moves[chosen], ways[chosen]
             reasons.append(
@@ -88,6 +89,14 @@ class OnlineSearch:
             )
             yield from self.make(move, move.n)
 
+    def why(self, stride: int, ways: Sequence[Way]) -> str:
+        """Why the search is over."""
+        if all(move.n > min(self.left, stride) for move in self.fit.moves):
+            return "the budget is spent"
+        if not ways:
+            return "no way to go on gains anything"
+        return "other problems gain more" if self.auction else "no way to go on is worth its price"
+
     def way(self, move: Move, evidence: Evidence, now: float) -> Way:
         """What a move is expected to bring and to cost."""
         return Way(self.fit.probability(evidence, move) - now, move.n, self.flops(move))
@@ -95,7 +104,7 @@ class OnlineSearch:
     def flops(self, move: Move) -> float:
         """What a move is expected to cost: Best-of-N scores the samples that have no scores yet, too."""
         if move.strategy != "best-of-n":
-            return move.flops
+            return move.flops_after(self.spent.get(move.way, 0.0))
         ends = [node for node in self.plain if self.graph.status(node) == "terminated"]
         return move.flops + sum(not self.graph.scores(node) for node in ends) * self.fit.score_flops
 
@@ -103,6 +112,7 @@ class OnlineSearch:
         """Spend n sample-equivalents in the way of a move."""
         graph = self.graph
         self.left -= n
+        self.spent[move.way] = self.spent.get(move.way, 0.0) + n
         if move.strategy in ("majority", "best-of-n"):
             (drawn,) = yield from propose(graph, [graph.root], n, self.temperature, max_steps=None)
             self.plain += drawn
@@ -129,9 +139,11 @@ class OnlineSearch:
 
     def describe(self, evidence: Evidence) -> str:
         """In words."""
+        if not evidence.answers:
+            return "no answer yet"
         parts = []
         if evidence.plain:
-            parts.append(f"{evidence.agreement:.0%} of {evidence.plain} samples agree on the leading answer")
+            parts.append(f"is that of {evidence.agreement:.0%} of {evidence.plain} samples")
         if evidence.scored:
-            parts.append(f"it holds {evidence.share:.0%} of the vote, with a score of {evidence.answers[0].best:.2f}")
-        return ", ".join(parts) or "no answer yet"
+            parts.append(f"holds {evidence.share:.0%} of the vote, with a score of {evidence.answers[0].best:.2f}")
+        return f"the leading answer {' and '.join(parts)}"

@@ -68,7 +68,8 @@ class Move:
         strategy: its name.
         n: sample-equivalents it spends.
         knobs: of the strategy.
-        flops: that it takes on the mean, the verifier's included.
+        flops: that it takes on the mean as the first move, the verifier's included.
+        sharing: n times as much of it takes n ** sharing times the FLOPs: prefixes are shared.
         alone: the probability of a right answer when it is all that was done.
         right: logistic coefficients over `Evidence.features`: the leading answer is right once the move is made.
     """
@@ -77,13 +78,24 @@ class Move:
     n: int
     knobs: Mapping[str, Any] = field(default_factory=dict)
     flops: float = 0.0
+    sharing: float = 1.0
     alone: float = 0.0
     right: tuple[float, ...] = ()
+
+    def flops_after(self, before: float) -> float:
+        """What it takes where so many sample-equivalents were spent in the same way before."""
+        first, last = before / self.n, (before + self.n) / self.n
+        return self.flops * float(last**self.sharing - first**self.sharing)
+
+    @property
+    def way(self) -> str:
+        """The strategy and its knobs."""
+        return " ".join([self.strategy, *(f"{key}={value}" for key, value in self.knobs.items())])
 
     @property
     def label(self) -> str:
         """As people read it, e.g. ``dvts branch=4 n=8``."""
-        return " ".join([self.strategy, *(f"{key}={value}" for key, value in self.knobs.items()), f"n={self.n}"])
+        return f"{self.way} n={self.n}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from agent.graph import SearchGraph
 from envs.core import State
@@ -18,6 +18,7 @@ from verifiers.core import Score, Scored
 from verifiers.voting import Aggregate, aggregate
 
 T = TypeVar("T")
+Currency = Literal["flops", "samples"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +35,19 @@ class Way:
     samples: float
     flops: float
 
-    def worth(self, price: float) -> float:
-        """The gain, less what it costs at a price of a FLOP in probability."""
-        return self.gain - price * self.flops
+    def cost(self, currency: Currency) -> float:
+        """What it takes of one of the two."""
+        return self.flops if currency == "flops" else self.samples
+
+    def worth(self, price: float, currency: Currency = "flops") -> float:
+        """The gain, less what it costs at a price, in probability, of a unit of the currency."""
+        return self.gain - price * self.cost(currency)
 
 
-def best_way(ways: Sequence[Way], price: float) -> int | None:
+def best_way(ways: Sequence[Way], price: float, currency: Currency = "flops") -> int | None:
     """The index of the way that is worth most, the first of equals; None when none is worth more than nothing."""
-    best = max(range(len(ways)), key=lambda i: (ways[i].worth(price), -i), default=None)
-    return best if best is not None and ways[best].worth(price) > 0 else None
+    best = max(range(len(ways)), key=lambda i: (ways[i].worth(price, currency), -i), default=None)
+    return best if best is not None and ways[best].worth(price, currency) > 0 else None
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ try any number of plans without a model (`Replay`).
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agent.budget import Budget
@@ -136,6 +137,7 @@ class Recorded:
         samples: independent complete samples: answer and score, or None for one that never answered.
         runs: by the name of the arm.
         sample_flops, score_flops: of one sample, and of scoring one.
+        sharing: by the name of an arm with parts: n parts take n ** sharing times the FLOPs of one.
     """
 
     problem: str
@@ -144,6 +146,7 @@ class Recorded:
     runs: Mapping[str, Sequence[Run]]
     sample_flops: float
     score_flops: float
+    sharing: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def pass_at_1(self) -> float:
@@ -186,7 +189,19 @@ def read_runs(
         recorded.append(
             Recorded(problem.id, right, tuple(samples), runs, pool.policy_flops / n, pool.verifier_flops / n)
         )
-    return recorded
+    shared = {arm.name: sharing(arm, arms, recorded) for arm in arms if arm.parts}
+    return [replace(each, sharing=shared) for each in recorded]
+
+
+def sharing(arm: Arm, arms: Sequence[Arm], recorded: Sequence[Recorded]) -> float:
+    """The exponent of what parts cost together, by the largest whole run of the same strategy; 1 if there is none."""
+    same = [each for each in arms if each.strategy == arm.strategy and each.knobs == arm.knobs and each.n > arm.n]
+    if not same:
+        return 1.0
+    whole = max(same, key=lambda each: each.n)
+    costs = [sum(run.flops for each in recorded for run in each.runs[name]) for name in (arm.name, whole.name)]
+    ratio = (costs[1] / whole.repeats) / (costs[0] / arm.repeats)
+    return math.log(ratio) / math.log(whole.n / arm.n)
 
 
 # ----------------------------------------------------------------------------------------------------------- replay
@@ -234,6 +249,11 @@ class Replay:
         """The independent samples drawn so far."""
         return self._samples[: self.plain]
 
+    def before(self, strategy: str, knobs: Mapping[str, Any]) -> float:
+        """Sample-equivalents spent in this way so far."""
+        same = [arm for arm in self.arms if arm.strategy == strategy and arm.knobs == knobs]
+        return sum(arm.n * self._used.get(arm.name, 0) for arm in same)
+
     def can(self, strategy: str, n: int, knobs: Mapping[str, Any]) -> bool:
         """Whether enough was recorded to spend n more in this way."""
         if strategy in ("majority", "best-of-n"):
@@ -261,10 +281,11 @@ class Replay:
         assert runs is not None
         name, count = runs
         first = self._used.get(name, 0)
-        for place in self._orders[name][first : first + count]:
+        power = self.recorded.sharing.get(name, 1.0)
+        for part, place in enumerate(self._orders[name][first : first + count], first):
             run = self.recorded.runs[name][place]
             self._found += run.found
-            self.flops += run.flops
+            self.flops += run.flops * ((part + 1) ** power - part**power)
         self._used[name] = first + count
         self.searched += n
         return self

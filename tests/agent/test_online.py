@@ -25,7 +25,7 @@ from agent.recipe import RecipeError
 from agent.search import Bid, Way, best_way
 from agent.solver import Solver
 from agent.strategies import BestOfN, Dvts
-from agent.sweep import Arm, Recorded, Replay, Run, read_runs, sweep
+from agent.sweep import Arm, Recorded, Replay, Run, read_runs, sharing, sweep
 from envs.core import Problem
 from envs.toy import Toy
 from policies.scripted import ScriptedPolicy
@@ -46,9 +46,9 @@ def fit(*moves: Move, now: float = 0.5, price: float = 0.0, opening: int = 0) ->
     return Online(moves, constant(now), 100.0, 60.0, {16: Opening(opening, price, 16)})
 
 
-SAMPLE = Move("majority", 2, {}, 80.0, 0.3, constant(0.51))
-SCORED = Move("best-of-n", 2, {}, 200.0, 0.4, constant(0.55))
-DVTS = Move("dvts", 4, {"branch": 2}, 400.0, 0.5, constant(0.6))
+SAMPLE = Move("majority", 2, {}, 80.0, 1.0, 0.3, constant(0.51))
+SCORED = Move("best-of-n", 2, {}, 200.0, 1.0, 0.4, constant(0.55))
+DVTS = Move("dvts", 4, {"branch": 2}, 400.0, 1.0, 0.5, constant(0.6))
 
 
 def run(online: Online, n: int = 16, problem: Problem = PROBLEM, **more: Any) -> SearchGraph:
@@ -117,7 +117,10 @@ def test_it_goes_on_while_something_is_worth_its_price_and_the_budget_allows() -
     dear = run(fit(SAMPLE, replace(SCORED, right=constant(0.53)), DVTS, price=0.02))
     assert dear.info["plan"]["samples"] == 14
     assert run(fit(SAMPLE, replace(DVTS, right=constant(0.5)))).info["plan"]["samples"] == 16
-    assert run(fit(DVTS, now=0.6)).info["plan"]["samples"] == 4
+    assert free.info["plan"]["reasons"][-1].endswith("; the budget is spent")
+    sure = run(fit(DVTS, now=0.6)).info["plan"]
+    assert sure["samples"] == 4
+    assert sure["reasons"][-1].endswith("; no way to go on gains anything")
     short = fit(SAMPLE, SCORED, DVTS)
     short = replace(short, openings={16: replace(short.opening(16), stride=3)})
     assert not any("dvts" in reason for reason in run(short).info["plan"]["reasons"])
@@ -209,19 +212,40 @@ def test_a_replay_spends_what_was_recorded() -> None:
     assert replay.spent == 4
 
 
+def test_what_parts_share_is_measured_and_paid_once() -> None:
+    """Four parts cost 4 each alone, and the whole of them 8: the exponent is 1/2."""
+    arms = (Arm("dvts", 2, 4, {"branch": 2}, parts=True), Arm("dvts", 8, 1, {"branch": 2}))
+    runs = {arms[0].name: [Run((), 3.0, 1.0)] * 4, arms[1].name: [Run((), 6.0, 2.0)]}
+    recorded = Recorded("p", frozenset(), (), runs, 1.0, 1.0)
+    assert sharing(arms[0], arms, [recorded]) == pytest.approx(0.5)
+    assert sharing(arms[0], arms[:1], [recorded]) == 1.0
+    replay = Replay(replace(recorded, sharing={arms[0].name: 0.5}), arms, random.Random(0))
+    replay.make("dvts", 2, {"branch": 2})
+    assert (replay.flops, replay.before("dvts", {"branch": 2})) == (4.0, 2)
+    assert replay.make("dvts", 6, {"branch": 2}).flops == pytest.approx(8.0)
+    move = replace(DVTS, n=2, flops=4.0, sharing=0.5)
+    assert move.flops_after(0) == 4.0
+    assert move.flops_after(6) == pytest.approx(8.0 - 4.0 * 3**0.5)
+    assert replace(DVTS, n=8, flops=8.0, sharing=0.5).flops_after(0) == 8.0
+
+
 # ------------------------------------------------------------------------------------------------------- allocation
 
 
 def test_a_budget_goes_where_it_gains_most() -> None:
     allocation = Allocation(Budget(samples=10))
     bids = [Bid((Way(0.1, 4, 100.0),)), Bid((Way(0.4, 4, 100.0), Way(0.5, 8, 200.0))), Bid((Way(0.3, 4, 100.0),))]
-    # at the first price some bid is worth: 0.4 a 100 falls to 0.32, and only the second takes that
+    # at the first price some bid is worth: 0.1 a sample falls to 0.08, and only the second takes that
     assert allocation.decide(bids, Spent(0.0, 0.0)) == [None, 0, None]
-    assert allocation.price == pytest.approx(0.004)
+    assert allocation.price == pytest.approx(0.1)
     assert allocation.decide(bids[::2], Spent(4.0, 100.0)) == [None, 0]
-    assert allocation.price == pytest.approx(0.003)
+    assert allocation.price == pytest.approx(0.075)
     assert allocation.decide(bids[:1], Spent(8.0, 200.0)) == [None]  # 2 samples are left
     assert Allocation(Budget(flops=1e9)).decide([Bid((Way(-0.1, 4, 100.0),))], Spent(0.0, 0.0)) == [None]
+    # where FLOPs are short, they have the price
+    cheap = [Bid((Way(0.1, 4, 10.0),)), Bid((Way(0.3, 4, 1000.0),))]
+    assert Allocation(Budget(flops=1e9)).decide(cheap, Spent(0.0, 0.0)) == [0, None]
+    assert Allocation(Budget(samples=9)).decide(cheap, Spent(0.0, 0.0)) == [None, 0]
     for wrong in (Budget(), Budget(seconds=3), Budget(samples=3, tokens=5)):
         with pytest.raises(ValueError, match="allowed: samples, flops"):
             Allocation(wrong)
@@ -229,7 +253,7 @@ def test_a_budget_goes_where_it_gains_most() -> None:
 
 DOUBT = (logit(0.2), 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 HOPEFUL = Online(
-    (Move("majority", 2, {}, 20.0, 0.2, DOUBT), replace(DVTS, right=constant(0.7))),
+    (Move("majority", 2, {}, 20.0, 1.0, 0.2, DOUBT), replace(DVTS, right=constant(0.7))),
     (logit(0.05), 0.3, 0.3, 0.5, 1.0, 0.0, 0.0),
     100.0,
     60.0,

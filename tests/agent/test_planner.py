@@ -236,7 +236,7 @@ FITTED = Calibration(
     {"easy": {4: Choice("best-of-n")}, "medium": {16: Choice("beam", {"branch": 4})}, "hard": {}},
     {"problems": 3, "errors": {"1": 0.25}},
     Online(
-        (Move("dvts", 4, {"branch": 4}, 2e9, 0.4, (0.5, -1.0)), Move("majority", 2, {}, 1e8, 0.3, (0.25,))),
+        (Move("dvts", 4, {"branch": 4}, 2e9, 0.8, 0.4, (0.5, -1.0)), Move("majority", 2, {}, 1e8, 1.0, 0.3, (0.25,))),
         (1.0, 2.0),
         1e8,
         9e7,
