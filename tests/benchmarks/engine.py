@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from decode import bare_forward, best_of
 from torch.nn.functional import linear
 from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
@@ -31,6 +30,7 @@ from agent.parts import weights_folder
 from agent.strategies import STRATEGIES
 from envs.arithmetic import Arithmetic
 from envs.llama import Llama, Pages, Rows
+from tests.benchmarks.decode import bare_forward, best_of
 
 PAST = 32  # tokens before the new ones in a bare pass: about the middle of a problem
 

@@ -12,6 +12,7 @@ import pytest
 from agent.cli import main
 from agent.parts import environment_of, models_of
 from agent.recipe import load_recipe
+from agent.store import StudyFile
 from envs import Problem, State, Step, UnreadableQuestion, UnusableEnvironment, check_environment, load_environment
 from envs.core import SPLITS, Finish
 from envs.math import MAX_QUESTION, MAX_STEP, Math
@@ -271,9 +272,9 @@ def test_a_scripted_policy_solves_it_on_the_command_line(tmp_path: Path, capsys:
     assert r"The answer is \boxed{4}." in out
     data = write(tmp_path / "own.jsonl", [{"problem": "How many wheels do 4 cars have?", "answer": "8", "level": 2}])
     words = ["eval", "--env", "math", "--split", "test", "-n", "1", "--set", f"environment.data={data}"]
-    assert main([*words, "--temperature", "0", "--out", str(tmp_path / "own-run.jsonl")]) == 0
-    rows = [json.loads(line) for line in (tmp_path / "own-run.jsonl").read_text().splitlines()]
-    assert [(row["answer"], row["correct"]) for row in rows if "answer" in row] == [("8", True)]
+    assert main([*words, "--temperature", "0", "--out", str(tmp_path / "own-run.sqlite")]) == 0
+    with StudyFile(tmp_path / "own-run.sqlite") as results:
+        assert [(row["answer"], row["correct"]) for row in results.results()] == [("8", 1)]
 
 
 def test_an_unfinished_state_has_no_answer() -> None:
