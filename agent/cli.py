@@ -257,8 +257,8 @@ def _quiet(level: str = "ERROR") -> None:
     from loguru import logger
 
     logger.remove()
-    # what confines the code that a model wrote is always said
-    said: dict[str | None, str | int | bool] = {"": level, "envs.sandbox": "INFO"}
+    # what confines the code that a model wrote, and what a server does not count, is always said
+    said: dict[str | None, str | int | bool] = {"": level, "envs.sandbox": "INFO", "policies.served": "WARNING"}
     logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")
 
 

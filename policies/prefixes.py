@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-Ids = tuple[int, ...]
+from policies.dialogue import Ids
+
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 """For each layer the keys and the values of a sequence, (heads, tokens, width) each."""
 

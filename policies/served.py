@@ -121,7 +121,7 @@ class ServedPolicy:
         self._keys = itertools.count()
         self._jobs: dict[int, Job] = {}
         self._flying: dict[int, _Sample] = {}  # by key of the client
-        self._done: list[tuple[int, Proposed | Exception]] = []
+        self._done: list[tuple[Job, Proposed | Exception]] = []
         self._warned = False
 
     def _check(self) -> None:
@@ -167,13 +167,13 @@ class ServedPolicy:
                 except Exception as error:  # of the environment, or the outcome itself
                     self._fail(sample.job, error)
         done, self._done = self._done, []
-        return done
+        return [(job.ticket, reply) for job, reply in done]
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search; the server is told by closing their connections."""
         for job in [job for job in self._jobs.values() if job.request.scope == scope]:
             self._drop(job)
-        self._done = [(ticket, reply) for ticket, reply in self._done if ticket in self._jobs]
+        self._done = [(job, reply) for job, reply in self._done if job.request.scope != scope]
 
     def close(self) -> None:
         """Drop everything, connections included; the policy may be used again."""
@@ -192,11 +192,11 @@ class ServedPolicy:
     def _fail(self, job: Job, error: Exception) -> None:
         if job.ticket in self._jobs:
             self._drop(job)
-            self._done.append((job.ticket, error))
+            self._done.append((job, error))
 
     def _complete(self, job: Job) -> None:
         del self._jobs[job.ticket]
-        self._done.append((job.ticket, job.reply(self.parameters)))
+        self._done.append((job, job.reply(self.parameters)))
 
     # ---------------------------------------------------------------------------------------------------- asking
 
@@ -304,7 +304,7 @@ class ServedPolicy:
         elif over == "answer" and not written.told:
             if thinking:
                 text, over = text + THOUGHT, None
-            elif not self._ends(sample, text):
+            elif not self._answers(sample, text):
                 text, over = text + self.environment.delimiter, None
         count = written.generated or 1
         start = len(sample.text)
@@ -314,7 +314,7 @@ class ServedPolicy:
         sample.logprobs += _spread(written.logprobs, count)
         return over  # type: ignore[return-value]
 
-    def _ends(self, sample: _Sample, text: str) -> bool:
+    def _answers(self, sample: _Sample, text: str) -> bool:
         """Whether a model ended its answer here, or else a step, where the server does not say: as the text reads."""
         if not (sample.text + text).strip():
             return True

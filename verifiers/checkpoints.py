@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,12 @@ def load_checkpoint(
             what the family needs.
         ValueError: no such family or option; the message names the nearest one.
     """
+    every = [_options(each) for each in NAMES]
+    _check_options(options, [option for each in every for option in each])  # before a family is looked for
     folder = find_checkpoint(str(name), revision)
     chosen = family_of(str(name), folder, family)
-    kind = FAMILIES.get(chosen) or CRITICS.get(chosen) or Implicit
-    build = _in_one_pass if chosen in FAMILIES else _critic if chosen in CRITICS else _implicit
-    _check_options(kind, build, options)
+    _check_options(options, _options(chosen))
+    kind, build = _kind(chosen)
     check_head(folder, kind.head)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
@@ -152,9 +153,8 @@ def find_checkpoint(name: str, revision: str | None = None, weights: bool = True
         )
     except Exception as error:  # of many kinds, those of the network among them
         said = str(error).partition("\n")[0]
-        raise UnsupportedModel(
-            f"{name!r} is no folder here and cannot be had from the hub: {said}{nearest(name, KNOWN)}"
-        ) from None
+        near = "" if name in KNOWN else nearest(name, KNOWN)
+        raise UnsupportedModel(f"{name!r} is no folder here and cannot be had from the hub: {said}{near}") from None
 
 
 def family_of(name: str, folder: Path, given: str | None = None) -> str:
@@ -186,16 +186,26 @@ def _last(name: str) -> str:
     return Path(name).name or Path(name).resolve().name
 
 
-def _check_options(kind: Any, build: Callable[..., Any], options: Iterable[str]) -> None:
-    """Refuse what is no option of a family; raises ValueError naming the nearest one."""
-    own = [each for each in inspect.signature(build).parameters.values() if each.kind is each.KEYWORD_ONLY]
-    allowed = [*(each.name for each in own), *list(inspect.signature(kind).parameters)[1:]]
-    common = [
-        each.name for each in inspect.signature(load_checkpoint).parameters.values() if each.kind is each.KEYWORD_ONLY
-    ]
-    known = [*common, *allowed]
-    for option in options:
-        if option not in allowed:
+def _kind(family: str) -> tuple[Any, Callable[..., Verifier]]:
+    """The class of a family, and what makes verifiers of it."""
+    if family in FAMILIES:
+        return FAMILIES[family], _in_one_pass
+    return (CRITICS[family], _critic) if family in CRITICS else (Implicit, _implicit)
+
+
+def _options(family: str) -> list[str]:
+    """The options that a family has of its own."""
+    kind, build = _kind(family)
+    built = [each.name for each in inspect.signature(build).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    return [*built, *list(inspect.signature(kind).parameters)[1:]]
+
+
+def _check_options(given: Iterable[str], own: Sequence[str]) -> None:
+    """Refuse what is no option; raises ValueError naming the nearest one."""
+    shared = inspect.signature(load_checkpoint).parameters.values()
+    known = [each.name for each in shared if each.kind is each.KEYWORD_ONLY] + list(dict.fromkeys(own))
+    for option in given:
+        if option not in known:
             raise ValueError(f"no option {option!r}{nearest(option, known) or ';'} allowed: {', '.join(known)}")
 
 

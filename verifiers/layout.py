@@ -64,11 +64,11 @@ class Reading:
     want: int = 0
 
     def probability(self, outputs: Sequence[float]) -> float:
-        """The score that the outputs of the columns stand for; NaN if one of them is."""
+        """The score that the outputs of the columns stand for; NaN if one of them is no finite number."""
+        if not all(map(math.isfinite, outputs)):
+            return math.nan
         odds = [output - outputs[self.want] for output in outputs] if len(outputs) > 1 else [0.0, -outputs[0]]
         top = max(odds)
-        if any(math.isnan(each) for each in odds):
-            return math.nan
         return math.exp(-top) / math.fsum(math.exp(each - top) for each in odds)
 
 

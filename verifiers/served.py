@@ -89,7 +89,7 @@ class ServedVerifier:
         self._jobs: dict[int, _Job] = {}
         self._scopes: dict[str, _Scope] = {}
         self._flying: dict[int, tuple[str, int, Query]] = {}  # scope, ticket that pays, and what was asked
-        self._done: list[tuple[int, Scored | Exception]] = []
+        self._done: list[tuple[str, int, Scored | Exception]] = []  # scope, ticket and reply
 
     def submit(self, ticket: int, request: Score) -> None:
         """Queue a request; raises ValueError when its ticket is in use."""
@@ -114,12 +114,13 @@ class ServedVerifier:
                 if call in self._flying:
                     self._arrived(int(str(call)), outcome)
         done, self._done = self._done, []
-        return done
+        return [(ticket, reply) for _, ticket, reply in done]
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search and what was read for it; connections are closed."""
         self._drop(scope)
         self._scopes.pop(scope, None)
+        self._done = [each for each in self._done if each[0] != scope]
 
     def close(self) -> None:
         """Drop everything, connections included; the verifier may be used again."""
@@ -135,7 +136,7 @@ class ServedVerifier:
                 raise outcome
             scores, tokens = query.scores(outcome)
         except Exception as error:  # its search fails, and no other
-            self._done += [(each, error) for each in self._drop(scope)]
+            self._done += [(scope, each, error) for each in self._drop(scope)]
             return
         there.known |= dict(zip(query.keys, scores, strict=True))
         there.asked = {key: by for key, by in there.asked.items() if by != call}
@@ -152,7 +153,8 @@ class ServedVerifier:
                 if not any(score is None for each in scores for score in each):
                     del self._jobs[ticket]
                     found = tuple(tuple(score for score in each if score is not None) for each in scores)
-                    self._done.append((ticket, Scored(found, job.tokens, 2.0 * self.parameters * job.tokens)))
+                    cost = 2.0 * self.parameters * job.tokens
+                    self._done.append((scope, ticket, Scored(found, job.tokens, cost)))
 
     def _drop(self, scope: str) -> list[int]:
         """Forget the calls and the requests of a search; returns the tickets of those."""

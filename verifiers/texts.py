@@ -63,7 +63,7 @@ class Texts:
         self._plain = plain
         names = sorted(self._added, key=len, reverse=True)
         self._special = re.compile(f"({'|'.join(map(re.escape, names))})") if names else None
-        self._encode = lru_cache(maxsize=1 << 14)(self._encode_text)
+        self._encode = lru_cache(maxsize=1 << 10)(self._encode_text)
         self.template = lru_cache(maxsize=1 << 10)(self._template)
 
     # ------------------------------------------------------------------------------------------------------- tokens

@@ -113,7 +113,7 @@ class Writer:
         sampling: how tokens are drawn.
         context: most tokens of a prompt with what is written after it.
         rows: most drafts in progress at once.
-        memory: bytes of keys and values of prompts kept for reuse.
+        memory: bytes of keys and values of prompts kept for reuse, and about as many of drafts in progress.
     """
 
     def __init__(
@@ -128,6 +128,9 @@ class Writer:
     ) -> None:
         self.model, self.texts, self.columns, self.sampling = model, texts, tuple(columns), sampling
         self.context, self.rows = context, rows
+        sizes = model.config
+        position = sizes.layers * 2 * sizes.kv_heads * sizes.head_dim * model.dtype.itemsize
+        self._positions = memory // position  # that all rows together may have
         self._ends = set(texts.eos)
         self._prefixes = Prefixes(model, memory)
         self._cache = Cache(model)
@@ -203,7 +206,11 @@ class Writer:
         """Read the prompts of waiting drafts, and give them rows; return those that there is no room for."""
         hopeless: list[Draft] = []
         while self._queue and len(self._active) < self.rows:
-            draft = self._queue.popleft()
+            draft = self._queue[0]
+            lengths = [self._length(each) for each in (*self._active, draft)]
+            if self._active and len(lengths) * max(lengths) > self._positions:
+                break
+            self._queue.popleft()
             longest = max(len(self._ids(draft.forced)), len(draft.stop) + len(self._ids(draft.closing)))
             if len(draft.prompt) + longest >= self.context:
                 draft.outputs = (math.nan,) * len(self.columns)
@@ -226,6 +233,10 @@ class Writer:
             self._active.append(draft)
         self._prefixes.trim()
         return hopeless
+
+    def _length(self, draft: Draft) -> int:
+        """Most positions that a draft may come to have."""
+        return min(self.context, len(draft.prompt) + self.sampling.tokens + len(self._ids(draft.forced)))
 
     def _keep_rows(self, rows: Sequence[int]) -> None:
         """Let go of the others; what is left moves up."""

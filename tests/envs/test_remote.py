@@ -1,5 +1,6 @@
 """The HTTP client: it gets through faults, gives up with a clear error, and never tells the key."""
 
+import socket
 import time
 from collections.abc import Hashable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -55,6 +56,24 @@ def test_64_calls_at_once_to_localhost_come_back_whatever_fails(clients: list[Cl
         assert gather(client, 150, 300.0) == {i: i for i in range(150)}
         assert set(server.failed) >= {"500", "503", "429", "hang", "reset", "cut", "garbage", "choices"}
         assert 1 < server.most <= 64
+
+
+def test_localhost_may_mean_an_address_where_nobody_listens(
+    clients: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+
+    def both(host: Any, port: Any, *rest: Any, **named: Any) -> list[Any]:
+        found = [entry for entry in resolve(host, port, *rest, **named) if entry[0] == socket.AF_INET]
+        sixth = [(socket.AF_INET6, *entry[1:4], ("::1", port, 0, 0)) for entry in found]
+        return [*sixth, *found] if host in ("localhost", b"localhost") else found
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with Server({"/v1/echo": echo}) as server:
+        clients.append(client := Client(server.url, Limits(patience=0)))
+        for i in range(64):
+            client.submit(i, "/echo", {"say": i}, one)
+        assert gather(client, 64) == {i: i for i in range(64)}
 
 
 def test_no_more_calls_are_in_flight_than_allowed(clients: list[Client]) -> None:

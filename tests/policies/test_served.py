@@ -256,6 +256,14 @@ def test_no_server_is_an_error_at_once(serve: Make) -> None:
         ServedPolicy("scripted", TOY, base_url=policy.server.url)  # type: ignore[attr-defined]
 
 
+def test_a_reply_that_is_ready_outlives_the_cancelling_of_others(serve: Make) -> None:
+    policy = serve(Script(TOY, PROBLEMS))
+    for ticket in range(2):  # without samples they are ready at once
+        policy.submit(ticket, Propose((TOY.initial(PROBLEMS[0]),), ((),), scope=str(ticket)))
+    policy.cancel("0")
+    assert policy.poll() == [(1, Proposed(((),)))]
+
+
 def test_a_request_that_fails_is_answered_by_its_error(serve: Make) -> None:
     policy = serve(Script(TOY, PROBLEMS[:1]))
     requests = [Propose((TOY.initial(problem),), ((1, 2),), scope=problem.id) for problem in PROBLEMS[:2]]

@@ -77,6 +77,10 @@ def test_what_cannot_be_found_or_told_is_said(tiny: Tiny, environment: Math, tmp
         load_verifier(f"hf:{tiny('judge')}", environment, family="math-sheperd")
     with pytest.raises(ValueError, match=r"no option 'seperator'; did you mean 'separator'\?"):
         load_verifier(f"hf:{tiny('token-classification')}", environment, seperator="\n")
+    with pytest.raises(ValueError, match=r"no option 'famly'; did you mean 'family'\?"):
+        load_verifier(f"hf:{tiny('judge')}", environment, famly="judge")
+    with pytest.raises(ValueError, match=r"no option 'votes'; allowed: family, .*, separator"):
+        load_verifier(f"hf:{tiny('token-classification')}", environment, votes=2)
     with pytest.raises(ValueError, match=r"dtype 'float8' given; allowed: float32"):
         load_verifier(f"hf:{tiny('qwen-prm')}", environment, dtype="float8", device="cpu")
     with pytest.raises(UnsupportedModel, match="there is no folder '/nowhere'"):

@@ -348,3 +348,4 @@ def test_readings_are_probabilities() -> None:
     assert Reading((5, 6)).probability([-1000.0, 1000.0]) == 0.0
     assert math.isnan(Reading((5, 6)).probability([math.nan, 0.0]))
     assert math.isnan(Reading((0,)).probability([math.nan]))
+    assert math.isnan(Reading((0,)).probability([math.inf]))

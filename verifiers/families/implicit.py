@@ -149,6 +149,6 @@ class Ratio:
 
 
 def _sigmoid(value: float) -> float:
-    if math.isnan(value):
-        return value
+    if not math.isfinite(value):
+        return math.nan
     return round(1 / (1 + math.exp(-value)) if value > -700 else 0.0, ROUNDED)
