@@ -111,8 +111,8 @@ def test_what_an_environment_raises_fails_its_own_request(folder: Path, policy: 
     def step(state: State, step: Step) -> Transition:
         if state.problem.id == "bad":
             raise RuntimeError("out of order")
-        after: Transition = ordinary(state, step)
-        return after
+        led: Transition = ordinary(state, step)
+        return led
 
     ordinary = chatter.step
     chatter.step = step
