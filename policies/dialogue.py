@@ -22,7 +22,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from envs.core import Environment, Problem, State, Step
+from envs.core import Environment, State, Step, opening
 from policies.options import SamplingOptions
 from policies.steps import THINK, THOUGHT
 
@@ -46,7 +46,7 @@ def messages(environment: Environment, state: State, options: SamplingOptions) -
     Space around the prompt separates it from what follows in plain text; in a chat the turn does.
     """
     system = [{"role": "system", "content": options.system}] if options.system else []
-    user = {"role": "user", "content": environment.prompt(state.problem).strip()}
+    user = {"role": "user", "content": opening(environment, state).strip()}
     own = own_text(environment, state.steps, options.prefill)
     return [*system, user, *([{"role": "assistant", "content": own}] if own else [])]
 
@@ -110,17 +110,13 @@ class Dialogue:
 
     # ------------------------------------------------------------------------------------------------------- text
 
-    def prompt(self, problem: Problem) -> str:
-        """What comes before the first step, control tokens included."""
-        return self._before + self._question(problem) + self._after
-
     def text(self, state: State) -> str:
-        """What the model continues, for servers that take a text."""
-        return self.prompt(state.problem) + own_text(self.environment, state.steps)
+        """What the model continues, control tokens included, for servers that take a text."""
+        return self._before + self._question(state) + self._after + own_text(self.environment, state.steps)
 
-    def _question(self, problem: Problem) -> str:
-        prompt = self.environment.prompt(problem)
-        return prompt.strip() if self.chat else prompt
+    def _question(self, state: State) -> str:
+        question = opening(self.environment, state)
+        return question.strip() if self.chat else question
 
     # -------------------------------------------------------------------------------------------------------- ids
 
@@ -130,7 +126,7 @@ class Dialogue:
 
     def parts(self, state: State) -> list[Ids]:
         """The ids of the prompt, then of each step with its observation."""
-        return [self._read(self._question(state.problem)), *map(self.step, state.steps)]
+        return [self._read(self._question(state)), *map(self.step, state.steps)]
 
     def step(self, step: Step) -> Ids:
         """The ids of a step, closed by the delimiter, and of its observation."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from loguru import logger
 
-from envs.core import Environment, Finish, State, Step
+from envs.core import Environment, Finish, State, Step, opening
 from envs.remote import Client, Limits, ServerRefused
 from envs.servers import Prompt, Sampling, Written, find_model, request_of
 from policies.core import Propose, Proposed
@@ -241,11 +241,8 @@ class ServedPolicy:
         if self._dialogue is not None:
             return [*self._dialogue.ids(state), *self._dialogue.inside(text)]
         if self.options.chat is False:
-            return (
-                self.environment.prompt(state.problem)
-                + own_text(self.environment, state.steps, self.options.prefill)
-                + text
-            )
+            written = own_text(self.environment, state.steps, self.options.prefill)
+            return opening(self.environment, state) + written + text
         turns = messages(self.environment, state, self.options)
         if text and turns[-1]["role"] == "assistant":
             turns[-1] = {"role": "assistant", "content": turns[-1]["content"] + text}

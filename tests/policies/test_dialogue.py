@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.core import Problem, State, Step
+from envs.core import Problem, State, Step, opening
 from policies.dialogue import Dialogue, messages, own_text
 from policies.options import SamplingOptions
 from tests.policies.families import BASE, CHATS, DEEPSEEK_R1, FAMILIES, QUESTION, QWEN3, QWEN25, Family, tokenizer_of
@@ -173,6 +173,17 @@ def test_messages_are_for_servers_that_have_the_template() -> None:
         {"role": "assistant", "content": "Well: One.\n\n"},
     ]
     assert [turn["role"] for turn in messages(WORDS, state(), SamplingOptions())] == ["user"]
+
+
+def test_a_revision_shows_the_earlier_attempts_in_the_users_turn() -> None:
+    revised = replace(state("so 5"), attempts=(tuple(map(Step, ("3 + 4", "so 8"))),))
+    question = opening(WORDS, revised)
+    assert "so 8" in question
+    made, (asked, own) = dialogue(QWEN25), messages(WORDS, revised, SamplingOptions())
+    assert asked == {"role": "user", "content": question.strip()}
+    assert own == {"role": "assistant", "content": "so 5\n\n"}
+    assert made.text(revised) == dialogue(QWEN25).text(state("so 5", question=question.strip()))
+    assert read(made, made.ids(revised)) == made.text(revised)
 
 
 def test_observations_are_part_of_the_text() -> None:
