@@ -449,7 +449,10 @@ def test_eval_is_a_study_of_one_recipe(tmp_path: Path, capsys: pytest.CaptureFix
     assert "belongs to another study (seeds: [0] there, [1] now)" in capsys.readouterr().err
 
 
-def test_the_table_of_a_study_and_its_votes(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_of_a_study_and_its_votes(
+    toy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     assert main(["report", str(toy), "--votes", "--baseline", "best-of-n"]) == 0
     out = capsys.readouterr().out
     for part in ("toy test; policy scripted", "beam branch=2", "versus best-of-n", "95 %", "level", "product"):
