@@ -68,7 +68,7 @@ class PolicyRecipe:
     Args:
         name: of the policy, and of its folder.
         environment: name in the registry.
-        architecture: the model's sizes; by default the class's, or those of `start`.
+        architecture: the model's sizes; by default those of `start`, or else `Architecture`'s own.
         tokens: training tokens in all, questions included.
         batch_tokens: tokens per optimiser step, padding included.
         muon_lr: peak learning rate of the matrices (Muon).

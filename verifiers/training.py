@@ -52,7 +52,8 @@ class PrmRecipe:
         name: of the verifier, and of its folder.
         environment: name in the registry.
         policy: whose samples it learns from (name or folder).
-        backbone: the causal model whose weights it starts from (name of a policy or folder).
+        backbone: the causal model whose weights it starts from (name of a policy or folder), or, for `extra_layers` 0,
+            the folder of a verifier to go on from.
         extra_layers: 0 trains the backbone itself, under a new head; 2 or more train that many new layers on top of
             the frozen backbone and a layer that compares what it expected with what was written (`verifiers.growth`).
         warm_up: tokens on which the extra layers first learn the backbone's log-likelihoods, without labels.
