@@ -216,7 +216,7 @@ class LabPolicy:
         if (found := self._prefixes.find(scope, ids[:-1])) is not None:
             return found
         for part in reversed(self.tokens.parts(self.environment, state)[1:]):
-            ids = ids[: -len(part)]
+            ids = ids[: len(ids) - len(part)]
             if (found := self._prefixes.find(scope, ids[:-1])) is not None:
                 return found
         return None

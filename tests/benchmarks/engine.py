@@ -92,7 +92,7 @@ class Clock:
 
 def bare_seconds(model: LlamaForCausalLM | LlamaForTokenClassification, states: int, new: int) -> float:
     """Of a bare pass over some new tokens of each of some states, per token, logits included."""
-    from decode import bare_forward, best_of
+    from decode import bare_forward, best_of  # type: ignore[import-not-found]  # beside this file
 
     forward = bare_forward(model.model, states, PAST + new)
     head = model.lm_head.weight if hasattr(model, "lm_head") else model.score.weight
@@ -103,7 +103,7 @@ def bare_seconds(model: LlamaForCausalLM | LlamaForTokenClassification, states: 
         for _ in range(times):
             linear(forward(ids, PAST), head)
 
-    return best_of(5, run) / (times * states * new)
+    return float(best_of(5, run) / (times * states * new))
 
 
 def perfect_seconds(policy: LlamaForCausalLM, verifier: LlamaForTokenClassification, clock: Clock) -> float:
