@@ -202,7 +202,7 @@ class LabPolicy:
         if (found := self._prefixes.find(scope, ids[:-1])) is not None:
             return found
         for part in reversed(self._parts(state)[1:]):
-            ids = ids[: -len(part)]
+            ids = ids[: len(ids) - len(part)]
             if (found := self._prefixes.find(scope, ids[:-1])) is not None:
                 return found
         return None

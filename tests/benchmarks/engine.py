@@ -18,10 +18,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import linear
-from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
 import policies.registry
 import verifiers.registry
@@ -30,7 +30,9 @@ from agent.parts import weights_folder
 from agent.strategies import STRATEGIES
 from envs.arithmetic import Arithmetic
 from envs.llama import Llama, Pages, Rows
-from tests.benchmarks.decode import bare_forward, best_of
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
 PAST = 32  # tokens before the new ones in a bare pass: about the middle of a problem
 
@@ -90,8 +92,10 @@ class Clock:
 
 def bare_seconds(model: LlamaForCausalLM | LlamaForTokenClassification, states: int, new: int) -> float:
     """Of a bare pass over some new tokens of each of some states, per token, logits included."""
+    from tests.benchmarks.decode import bare_forward, best_of
+
     forward = bare_forward(model.model, states, PAST + new)
-    head = model.lm_head.weight if isinstance(model, LlamaForCausalLM) else model.score.weight
+    head = model.lm_head.weight if hasattr(model, "lm_head") else model.score.weight
     ids = torch.ones(states, new, dtype=torch.long)
     times = max(1, 2048 // (states * new))
 
@@ -99,7 +103,7 @@ def bare_seconds(model: LlamaForCausalLM | LlamaForTokenClassification, states: 
         for _ in range(times):
             linear(forward(ids, PAST), head)
 
-    return best_of(5, run) / (times * states * new)
+    return float(best_of(5, run) / (times * states * new))
 
 
 def perfect_seconds(policy: LlamaForCausalLM, verifier: LlamaForTokenClassification, clock: Clock) -> float:
@@ -142,6 +146,9 @@ def main() -> None:
     together, alone = clocks
     print(f"outside forward passes: {1 - together.inside / together.seconds:.1%} of the time")
     _print("engine", tokens, [clock.seconds for clock in clocks])
+
+    # only now: the garbage collector would go through all that this import makes, while the engine is measured
+    from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
     known = LlamaForCausalLM.from_pretrained(_folder(options.policy, policies.registry.WEIGHTS)).float().eval()
     judge = LlamaForTokenClassification.from_pretrained(_folder(options.verifier, verifiers.registry.WEIGHTS))
