@@ -80,7 +80,7 @@ class Level:
 
 
 LEVELS: dict[int, Level] = {
-    1: Level(numbers=3, largest=25, classic=0.0),
+    1: Level(numbers=3, largest=25, open=(0.25, 1.0), classic=0.0),
     2: Level(numbers=4, largest=13, open=(0.25, 1.0)),
     3: Level(numbers=4, largest=13, open=(0.0, 0.25)),
     4: Level(numbers=4, largest=50, targets=(10, 200), open=(0.0, 0.25), classic=0.0),
