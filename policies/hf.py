@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from envs.core import Environment
 from policies.checkpoints import Dtype, UnusableModel, load_checkpoint
@@ -30,6 +29,7 @@ from policies.dialogue import Dialogue, Ids
 from policies.jobs import Job
 from policies.options import SamplingOptions
 from policies.prefixes import Prefix, Prefixes
+from policies.rows import Rows
 from policies.sampling import draw, uniform
 from policies.writing import Writer, Writing
 
@@ -108,11 +108,11 @@ class TransformersPolicy:
         self._jobs: dict[int, Job] = {}
         self._done: list[Job] = []
         self._active: list[_Sample] = []  # sample i is in row i
-        self._cache: Any = None  # keys and values of the rows, padded on the left: a DynamicCache, or None without rows
         known = inspect.signature(self.model.forward).parameters
         self._cache_name = "cache" if "cache" in known else "past_key_values"  # of older transformers
         self._few = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
         self._none = self._probe()
+        self._held = Rows(self._none)  # keys and values of the active samples
 
     # ------------------------------------------------------------------------------------------------ the contract
 
@@ -213,35 +213,15 @@ class TransformersPolicy:
 
     def _join(self, joined: Sequence[tuple[list[_Sample], Prefix | None]]) -> None:
         """Append rows that hold what is before the samples' last tokens."""
-        layers = [prefix.whole() if prefix else self._none for _, prefix in joined]
-        rows = [len(samples) for samples, _ in joined]
-        length = max(self._length(), *(each[0][0].shape[1] for each in layers))
-
-        def grown(old: Tensor | None, new: Sequence[Tensor]) -> Tensor:
-            wide = [pad(each, (0, 0, length - each.shape[-2], 0)) for each in new]
-            parts = [each.expand(count, *each.shape) for each, count in zip(wide, rows, strict=True)]
-            return torch.cat([*([] if old is None else [pad(old, (0, 0, length - old.shape[-2], 0))]), *parts])
-
-        old = _layers(self._cache) if self._cache is not None else [(None, None)] * len(self._none)
-        self._cache = _cache_of(
-            (grown(k, [each[at][0] for each in layers]), grown(v, [each[at][1] for each in layers]))
-            for at, (k, v) in enumerate(old)
-        )
+        self._held.append([(prefix.whole() if prefix else self._none, len(samples)) for samples, prefix in joined])
         self._active += [sample for samples, _ in joined for sample in samples]
 
     def _keep(self, rows: Sequence[int]) -> None:
         """Let all samples but those in some rows go, and with them what only they needed."""
         if len(rows) == len(self._active):
             return
-        self._active = [self._active[row] for row in rows]
-        if not rows:
-            self._cache = None
-            return
-        first = self._length() - max(sample.length for sample in self._active)
-        self._cache = _cache_of((k[list(rows), :, first:], v[list(rows), :, first:]) for k, v in _layers(self._cache))
-
-    def _length(self) -> int:
-        return int(self._cache.layers[0].keys.shape[2]) if self._cache is not None else 0
+        length = max((self._active[row].length for row in rows), default=0)
+        self._active = [self._active[row] for row in self._held.keep(rows, length)]
 
     # --------------------------------------------------------------------------------------------------- decoding
 
@@ -249,7 +229,7 @@ class TransformersPolicy:
         """One token for every active sample."""
         active = self._active
         last = [[sample.new[-1] if sample.new else sample.ids[-1]] for sample in active]
-        logits = self._run(self._cache, last, [sample.length for sample in active])
+        logits = self._run(self._held.cache(), last, [sample.length for sample in active])
         seeds = np.array([sample.seed for sample in active], np.uint64)
         uniforms = uniform(seeds, np.array([sample.drawn for sample in active]))
         temperatures = np.array([sample.job.request.temperature for sample in active], np.float32)
@@ -305,8 +285,8 @@ class TransformersPolicy:
         found = self._prefixes.find(sample.scope, sample.ids[:-1])
         if found is not None:
             return found
-        first = self._length() - sample.length + (len(sample.prefix.ids) if sample.prefix else 0)
-        own = [(k[row, :, first:].clone(), v[row, :, first:].clone()) for k, v in _layers(self._cache)]
+        first = self._held.length - sample.length + (len(sample.prefix.ids) if sample.prefix else 0)
+        own = [(k[row, :, first:].clone(), v[row, :, first:].clone()) for k, v in self._held.layers()]
         return self._prefixes.add(sample.scope, sample.ids[:-1], sample.prefix, own)
 
 
