@@ -218,7 +218,8 @@ def _about_model(folder: Path) -> str:
         return "no training record"
     recipe, report = record.get("recipe", {}), record.get("report", {})
     parts = [f"{record['parameters'] / 1e6:.2f} M parameters"] if "parameters" in record else []
-    parts += [f"{record['tokens'] / 1e6:.1f} M training tokens"] if "tokens" in record else []
+    tokens = record.get("tokens_seen", record.get("tokens"))  # in all, or of the last run where only that is known
+    parts += [f"{tokens / 1e6:.1f} M training tokens"] if tokens else []
     parts += [f"on samples of {recipe['policy']}"] if "policy" in recipe else []
     parts += [f"{key.upper()} {report[key]:.3f}" for key in ("auroc", "ece") if report.get(key) is not None]
     return ", ".join(parts)
