@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -20,8 +20,7 @@ from verifiers.layout import Path, Reading
 ROUNDED = 5  # decimals of a score: ties stay ties where the last bits differ
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Tokens ``start`` to ``end`` of a text, which end one of its keys.
 
     Args:
