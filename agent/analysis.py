@@ -463,23 +463,26 @@ def difficulty(file: StudyFile) -> pd.DataFrame:
     return pooled.rename(columns={"drawn": "samples"})[["environment", "policy", "id", "pass_at_1", "samples"]]
 
 
-def by_difficulty(file: StudyFile, bins: Literal["absolute", "quantile"] = "absolute") -> pd.DataFrame:
-    """Accuracy by line and bin of `difficulty`, with intervals.
+def binned(known: pd.DataFrame, bins: Literal["absolute", "quantile"] = "absolute") -> pd.DataFrame:
+    """The rows of `difficulty` with the ``bin`` of each problem.
 
     Args:
-        file: of the study.
+        known: the difficulties.
         bins: ``absolute``, by pass@1: easy from 50 %, medium from 10 %, hard (Liu et al. 2025, section 3.2); or
             ``quantile``, five bins of equally many problems, 1 the easiest (Snell et al. 2024, section 3.2).
     """
-    known = difficulty(file)
     if bins == "absolute":
         value = known["pass_at_1"]
-        known["bin"] = np.select([value >= EASY, value >= HARD], ["easy", "medium"], "hard")
-    else:
-        known = known.sort_values(["pass_at_1", "id"], ascending=[False, True])
-        ranks = known.groupby(["environment", "policy"]).cumcount()
-        sizes = known.groupby(["environment", "policy"])["id"].transform("size")
-        known["bin"] = [str(1 + rank * 5 // size) for rank, size in zip(ranks, sizes, strict=True)]
+        return known.assign(bin=np.select([value >= EASY, value >= HARD], ["easy", "medium"], "hard"))
+    known = known.sort_values(["pass_at_1", "id"], ascending=[False, True])
+    ranks = known.groupby(["environment", "policy"]).cumcount()
+    sizes = known.groupby(["environment", "policy"])["id"].transform("size")
+    return known.assign(bin=[str(1 + rank * 5 // size) for rank, size in zip(ranks, sizes, strict=True)])
+
+
+def by_difficulty(file: StudyFile, bins: Literal["absolute", "quantile"] = "absolute") -> pd.DataFrame:
+    """Accuracy by line and bin of `difficulty` (`binned`), with intervals."""
+    known = binned(difficulty(file), bins)
     rows = pd.DataFrame(file.results()).merge(known, on=["environment", "policy", "id"])
 
     def measure(group: pd.DataFrame) -> dict[str, Any]:

@@ -36,29 +36,37 @@ from verifiers.core import Verifier
 from verifiers.voting import Candidate, aggregate, tally
 
 PROBES = (1, 2, 4, 8)
-BUDGETS = (4, 16, 64)
+BUDGETS = (1, 4, 16, 64)
+_DECODED: Mapping[str, Any] = {"temperature": 0.0}  # greedily, and scored
 ARMS = (
     Arm("best-of-n", 64),
+    Arm("best-of-n", 1, 1, _DECODED),
     Arm("dvts", 4, 16, {"branch": 4}, parts=True),
+    Arm("dvts", 2, 16, {"branch": 2}, parts=True),
     Arm("beam", 12, 1, {"branch": 4}),
-    Arm("beam", 56, 1, {"branch": 4}),
-    Arm("mcts", 12),
-    Arm("dvts", 16, 1, {"branch": 4}),  # tells what subtrees share
+    Arm("beam", 12, 1, {"branch": 2}),
+    Arm("dvts", 16, 1, {"branch": 4}),  # these two tell what subtrees share
+    Arm("dvts", 16, 1, {"branch": 2}),
 )
 MOVES = (
+    Move("greedy", 1),
+    Move("best-of-n", 1, _DECODED),
     *(Move("majority", n) for n in (2, 4, 8, 16)),
-    *(Move("best-of-n", n) for n in (4, 8, 16)),
+    *(Move("best-of-n", n) for n in (2, 4, 8, 16)),
     *(Move("dvts", n, {"branch": 4}) for n in (4, 8, 16)),
-    Move("beam", 12, {"branch": 4}),
-    Move("mcts", 12),
+    *(Move("dvts", n, {"branch": 2}) for n in (2, 4, 8)),
+    *(Move("beam", 12, {"branch": branch}) for branch in (4, 2)),
 )
+# for tasks on which it pays to keep half of the prefixes
+BEAMS = (Arm("beam", 4, 2, {"branch": 2}), Arm("beam", 8, 2, {"branch": 2}), Arm("beam", 16, 3, {"branch": 2}))
 # for policies that can revise: one long chain, or four of two attempts
 REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
 _MARGIN = 0.01  # of accuracy, that a cheaper strategy of the table may lose
-_TOLERANCE = 0.005  # of accuracy, that a higher price may lose
+_TOLERANCE = 0.0025  # of accuracy, that a higher price may lose: less than replays can tell
 _MIDDLING = 0.001  # of the prices
 _STRIDES = (4, 8, 16)
+_FINALISTS = 4  # openings that are tried at every price and stride
 _WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
 _ROUNDS = 8  # most rounds of those that a fit steers
 _REPEATS = 3  # replays per problem that a choice is judged by
@@ -308,9 +316,8 @@ def fit_online(
 ) -> tuple[Online, dict[str, Any]]:
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
-    The first move at a budget is the one whose replays are worth most at a middling price: accuracy less what it costs.
-    Price and stride are then the cheapest under which replays are as accurate as under any, to within `_TOLERANCE`. All
-    replays are cross-validated.
+    Every first move at a budget is tried at a middling price, the best of them at all prices and strides. The opening
+    is then the cheapest whose replays are as accurate as any, to within `_TOLERANCE`. All are cross-validated.
     """
     moves = [_first(move, runs, arms) for move in moves]
     fits = [fit_values(half, arms, moves) for half in halves]
@@ -323,16 +330,17 @@ def fit_online(
     openings: dict[int, Opening] = {}
     replays: dict[str, Any] = {}
     for budget in budgets:
+        strides = [stride for stride in _STRIDES if stride <= budget] or [budget]
         begun = {
-            index: across(Opening(index, _MIDDLING, _STRIDES[0]), budget)
+            index: across(Opening(index, _MIDDLING, strides[0]), budget)
             for index, move in enumerate(moves)
             if move.n <= budget
         }
-        index = max(begun, key=lambda index: begun[index][0] - _MIDDLING * begun[index][1] / fits[0].sample_flops)
-        ways = [Opening(index, price, stride) for stride in _STRIDES if stride <= budget for price in PRICES]
+        best = sorted(begun, key=lambda index: (-begun[index][0], begun[index][1]))[:_FINALISTS]
+        ways = [Opening(index, price, stride) for index in best for stride in strides for price in PRICES]
         tried = {way: across(way, budget) for way in ways}
-        highest = max(accuracy for accuracy, _, _ in tried.values())
-        good = [way for way, (accuracy, _, _) in tried.items() if accuracy >= highest - _TOLERANCE]
+        least = max(accuracy for accuracy, _, _ in tried.values()) - _TOLERANCE
+        good = [way for way, (accuracy, _, _) in tried.items() if accuracy >= least]
         openings[budget] = opening = min(good, key=lambda way: tried[way][1])
         within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
         accuracy, flops, spent = tried[opening]
@@ -344,10 +352,10 @@ def fit_online(
             "by_price": {
                 str(way.price): {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6)}
                 for way, (accuracy, flops, _) in tried.items()
-                if way.stride == opening.stride
+                if (way.move, way.stride) == (opening.move, opening.stride)
             },
         }
-        report(f"online at {budget}, begun with {moves[index].label}, {opening}: {replays[str(budget)]}")
+        report(f"online at {budget}, begun with {moves[opening.move].label}, {opening}: {replays[str(budget)]}")
     return replace(fit_values(runs, arms, moves), openings=openings), replays
 
 
@@ -360,9 +368,11 @@ def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
     ]
     flops = sum(end.flops for end in ends) / len(ends)
     right = sum(end.look()[1] for end in ends) / len(ends)
-    same = (arm for arm in arms if arm.parts and (arm.strategy, arm.knobs) == (move.strategy, move.knobs))
-    power = next((runs[0].sharing[arm.name] for arm in same), 1.0)
-    return replace(move, flops=float(f"{flops:.4g}"), sharing=round(power, 3), alone=round(right, 4))
+    same = [arm for arm in arms[1:] if (arm.strategy, arm.knobs) == (move.strategy, move.knobs)]
+    parts = [arm for arm in same if arm.parts]
+    power = runs[0].sharing[parts[0].name] if parts else 1.0
+    repeats = 0 if parts else sum(arm.repeats for arm in same if arm.n == move.n)
+    return replace(move, flops=float(f"{flops:.4g}"), sharing=round(power, 3), alone=round(right, 4), repeats=repeats)
 
 
 class States:
@@ -415,7 +425,9 @@ class States:
         """Logistic regressions of what is right on the states; no openings."""
         features = np.array(self._features)
         moves = [
-            replace(move, right=_rounded(fit_logistic(features[rows], np.array(labels, float), ridge=1.0)))
+            replace(
+                move, right=_rounded(fit_logistic(features[rows], np.array(labels, float), ridge=1.0)) if rows else ()
+            )
             for move, (rows, labels) in zip(self.moves, self._after, strict=True)
         ]
         now = _rounded(fit_logistic(features, np.array(self._now, float), ridge=1.0))

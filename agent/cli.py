@@ -177,6 +177,7 @@ def build_parser() -> _Parser:
     _add_recipe(fit)
     fit.add_argument("-n", type=_positive, default=200, help="problems of the calibration split (default 200)")
     fit.add_argument("--runs", metavar="FILE", help="where runs are kept and found again (default: under runs/)")
+    fit.add_argument("--beams", action="store_true", help="try more sizes of beams that keep half of their prefixes")
     fit.add_argument("--revise", action="store_true", help="try revision too, for a policy that learnt it")
     fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
 
@@ -647,7 +648,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """Fit the planner on the calibration split; what has been run is kept, and the same command goes on."""
     from loguru import logger
 
-    from agent.calibration import ARMS, MOVES, REVISING, calibrate
+    from agent.calibration import ARMS, BEAMS, MOVES, REVISING, calibrate
     from agent.lines import ResultsFile
     from agent.parts import environment_of, models_of, weights_digest
     from agent.plans import PLANS, Move, plan_name
@@ -659,7 +660,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     policy, verifier = models_of(recipe, environment)
     if verifier is None:
         raise RecipeError("calibration needs a verifier")
-    more = REVISING if arguments.revise else ()
+    more = (*(BEAMS if arguments.beams else ()), *(REVISING if arguments.revise else ()))
     arms, moves = (*ARMS, *more), (*MOVES, *(Move(arm.strategy, arm.n, arm.knobs) for arm in more))
     config = {
         "environment": recipe.environment.to_config(),

@@ -69,15 +69,17 @@ class Evidence:
             math.log1p(self.plain),
             math.log1p(self.searched),
             float(self.scored),
+            float(bool(self.answers)),
             logit(agreement) if self.plain else 0.0,
             math.log((first.weight + _GRAIN) / (rest + _GRAIN)) if self.scored else 0.0,
             logit(first.best) if self.scored else 0.0,
         )
 
 
-FEATURES = ("constant", "log samples", "log searched", "scored", "agreement", "lead", "best score")
-"""Of `Evidence`: log(1 + samples), log(1 + sample-equivalents of search), whether scored, the logit of the agreement
-(smoothed by half a sample each way), the log odds of the leading answer's weight, the logit of its best score."""
+FEATURES = ("constant", "log samples", "log searched", "scored", "answered", "agreement", "lead", "best score")
+"""Of `Evidence`: log(1 + samples), log(1 + sample-equivalents of search), whether scored, whether there is an answer,
+the logit of the agreement (smoothed by half a sample each way), the log odds of the leading answer's weight, the logit
+of its best score."""
 
 
 def logit(p: float) -> float:

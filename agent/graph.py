@@ -301,8 +301,8 @@ class SearchGraph:
         The tokens of a solution are the mean over the finished trajectories, weighted by count, or those of the
         longest that is still open, its rollout included, if that is more (so that a few early endings do not make the
         others look dear). What a finished or pruned trajectory passed through is not open: n complete samples cost n,
-        however their lengths differ. While all that was drawn is truncated or looked ahead, they are those of the
-        longest path.
+        however their lengths differ. While nothing has finished, they are those of the longest path: what an earlier
+        round lost to truncation does not make the next one's first steps look like solutions.
 
         Args:
             since: leave out what was spent before so many tokens were generated.
@@ -311,9 +311,11 @@ class SearchGraph:
             return 0.0
         weights = [(self._paths[node], self._attributes[node]["count"]) for node in self._finished]
         total = sum(count for _, count in weights)
-        mean = sum(path * count for path, count in weights) / total if total else 0.0
+        if not total:
+            return (self._generated - since) / (max(self._paths) or 1)
+        mean = sum(path * count for path, count in weights) / total
         still_open = (self._reach(node) for node in self._leaves if not self._attributes[node]["pruned"])
-        return (self._generated - since) / (max(mean, max(still_open, default=0)) or max(self._paths) or 1)
+        return (self._generated - since) / (max(mean, max(still_open, default=0)) or 1)
 
     def _reach(self, node: int) -> int:
         """Path tokens of the longest that was looked ahead from a leaf."""

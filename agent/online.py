@@ -13,6 +13,7 @@ for the best gain *per* FLOP instead would begin with what is cheap and fill a b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -25,7 +26,7 @@ from agent.strategies import STRATEGIES, Strategy
 from verifiers.voting import Vote
 
 LEAST = 0.001  # a smaller gain is the noise of two fits
-ONE = Move("majority", 1)  # with one sample there is nothing to choose
+ONE = Move("greedy", 1)  # with one sample there is nothing to choose
 
 
 class OnlineSearch:
@@ -51,18 +52,21 @@ class OnlineSearch:
         self.auction = auction
         self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
         self.spent: dict[str, float] = {}  # sample-equivalents by the way they were spent
+        self.made: dict[str, int] = {}  # how often, by move
         self.searched = 0.0
 
     def search(self) -> Search[None]:
         """Spend; ``graph.info["plan"]`` says what was done and why."""
         budget = self.left
-        opening = self.fit.opening(budget)
+        flops = self.graph.info.get("budget", {}).get("flops", math.inf)
+        opening = self.fit.opening(min(budget, flops / self.fit.sample_flops))
         price = opening.price / self.fit.sample_flops
         reasons: list[str] = []
         plan: dict[str, Any] = {"strategy": "online", "knobs": {}, "budget": budget, "reasons": reasons}
         self.graph.info["plan"] = plan
         if not self.auction:
-            move = self.fit.moves[opening.move] if budget > 1 else ONE
+            move = self.fit.moves[opening.move]
+            move = move if move.n <= budget or budget > 1 else ONE
             reasons.append(f"begun with {move.label}: fitted best at a budget of {budget}")
             yield from self.make(move, min(move.n, budget))
         while True:
@@ -74,7 +78,7 @@ class OnlineSearch:
                 "evidence": asdict(replace(evidence, answers=evidence.answers[:5])),
             }
             where = f"{self.describe(evidence)}, right with probability {now:.2f}"
-            moves = [move for move in self.fit.moves if move.n <= min(self.left, opening.stride)]
+            moves = [move for move in self.fit.moves if move.n <= min(self.left, opening.stride) and self.may(move)]
             ways = [self.way(move, evidence, now) for move in moves]
             moves = [move for move, way in zip(moves, ways, strict=True) if way.gain > LEAST]
             ways = [way for way in ways if way.gain > LEAST]
@@ -88,6 +92,12 @@ class OnlineSearch:
                 f"{way.flops / self.fit.sample_flops:.1f} scored samples"
             )
             yield from self.make(move, move.n)
+
+    def may(self, move: Move) -> bool:
+        """Whether it can still find something new."""
+        if move.first_only:
+            return not self.made
+        return not move.repeats or self.made.get(move.label, 0) < move.repeats
 
     def why(self, stride: int, ways: Sequence[Way]) -> str:
         """Why the search is over."""
@@ -113,8 +123,10 @@ class OnlineSearch:
         graph = self.graph
         self.left -= n
         self.spent[move.way] = self.spent.get(move.way, 0.0) + n
-        if move.strategy in ("majority", "best-of-n"):
-            (drawn,) = yield from propose(graph, [graph.root], n, self.temperature, max_steps=None)
+        self.made[move.label] = self.made.get(move.label, 0) + 1
+        if move.strategy in ("greedy", "majority", "best-of-n"):
+            temperature = 0.0 if move.first_only else self.temperature
+            (drawn,) = yield from propose(graph, [graph.root], n, temperature, max_steps=None)
             self.plain += drawn
             if move.strategy == "best-of-n":
                 yield from score(graph, [node for node in self.plain if graph.status(node) == "terminated"])

@@ -14,8 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from agent.evidence import Evidence, logistic, logit
+from agent.evidence import FEATURES, Evidence, logistic, logit
 from agent.graph import SearchGraph
+from agent.strategies import is_greedy
 from verifiers.voting import Group
 
 Difficulty = Literal["easy", "medium", "hard"]
@@ -71,7 +72,10 @@ class Move:
         flops: that it takes on the mean as the first move, the verifier's included.
         sharing: n times as much of it takes n ** sharing times the FLOPs: prefixes are shared.
         alone: the probability of a right answer when it is all that was done.
-        right: logistic coefficients over `Evidence.features`: the leading answer is right once the move is made.
+        right: logistic coefficients over `Evidence.features`: the leading answer is right once the move is made; none
+            for one that is only made first.
+        repeats: how often it may be made in one search, as often as it was tried on one problem: what competes finds
+            the same again. 0 is any number, for samples and subtrees.
     """
 
     strategy: str
@@ -81,11 +85,17 @@ class Move:
     sharing: float = 1.0
     alone: float = 0.0
     right: tuple[float, ...] = ()
+    repeats: int = 0
 
     def flops_after(self, before: float) -> float:
         """What it takes where so many sample-equivalents were spent in the same way before."""
         first, last = before / self.n, (before + self.n) / self.n
         return self.flops * float(last**self.sharing - first**self.sharing)
+
+    @property
+    def first_only(self) -> bool:
+        """Whether it is no way to go on, but only one to begin: greedy decoding, which finds the same every time."""
+        return is_greedy(self.strategy, self.knobs)
 
     @property
     def way(self) -> str:
@@ -144,13 +154,16 @@ class Online:
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
         """Undo `asdict`."""
-        moves = (
+        moves = [
             Move(**each | {"flops": float(each["flops"]), "right": tuple(map(float, each["right"]))})
             for each in raw["moves"]
-        )
+        ]
+        right = tuple(map(float, raw["right"]))
+        if {len(right), *(len(move.right) for move in moves if not move.first_only)} != {len(FEATURES)}:
+            raise ValueError(f"it is not fitted to {', '.join(FEATURES)}; 'stepwell calibrate' fits it anew")
         return cls(
             tuple(moves),
-            tuple(map(float, raw["right"])),
+            right,
             float(raw["sample_flops"]),
             float(raw["score_flops"]),
             {int(size): Opening(each["move"], each["price"], each["stride"]) for size, each in raw["openings"].items()},

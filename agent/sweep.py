@@ -19,7 +19,7 @@ from agent.engine import Engine, Task
 from agent.evidence import Answer, Evidence
 from agent.graph import SearchGraph
 from agent.lines import ResultsFile
-from agent.strategies import STRATEGIES
+from agent.strategies import STRATEGIES, is_greedy
 from envs.core import Environment, Problem
 from verifiers.voting import Vote, aggregate
 
@@ -256,6 +256,8 @@ class Replay:
 
     def can(self, strategy: str, n: int, knobs: Mapping[str, Any]) -> bool:
         """Whether enough was recorded to spend n more in this way."""
+        if is_greedy(strategy, knobs):
+            return not self.spent and any(is_greedy(arm.strategy, arm.knobs) for arm in self.arms)
         if strategy in ("majority", "best-of-n"):
             return self.plain + n <= len(self._samples)
         return self._runs(strategy, n, knobs) is not None
@@ -270,6 +272,14 @@ class Replay:
 
     def make(self, strategy: str, n: int, knobs: Mapping[str, Any]) -> Replay:
         """Spend n more in this way, which `can` allows; Best-of-N scores all samples that have no scores yet."""
+        if is_greedy(strategy, knobs):
+            arm = next(arm for arm in self.arms if is_greedy(arm.strategy, arm.knobs))
+            (run,) = self.recorded.runs[arm.name]
+            self._samples = [run.found[0][:2] if run.found else None, *self._samples]
+            self.plain, self.flops = 1, run.policy_flops
+            if strategy == "best-of-n":
+                self._scored, self.flops = 1, run.flops
+            return self
         if strategy in ("majority", "best-of-n"):
             self.plain += n
             self.flops += n * self.recorded.sample_flops

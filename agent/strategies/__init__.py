@@ -7,7 +7,7 @@ from typing import Any, Protocol, Self
 from agent.graph import SearchGraph
 from agent.search import Search
 from agent.strategies.beam import Beam
-from agent.strategies.best_of_n import BestOfN, Greedy, Majority
+from agent.strategies.best_of_n import BestOfN, Greedy, Majority, is_greedy
 from agent.strategies.dvts import Dvts
 from agent.strategies.lookahead import Lookahead
 from agent.strategies.mcts import Mcts
@@ -44,4 +44,16 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "revision": Revision,
 }
 
-__all__ = ["STRATEGIES", "Beam", "BestOfN", "Dvts", "Greedy", "Lookahead", "Majority", "Mcts", "Revision", "Strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Beam",
+    "BestOfN",
+    "Dvts",
+    "Greedy",
+    "Lookahead",
+    "Majority",
+    "Mcts",
+    "Revision",
+    "Strategy",
+    "is_greedy",
+]

@@ -7,6 +7,7 @@ expansion of partial solutions: whole trajectories are evaluated once, at their 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -77,3 +78,8 @@ class Greedy:
     def search(self, graph: SearchGraph) -> Search[None]:
         """Decode."""
         yield from BestOfN(1, 0.0, Vote("majority")).search(graph)
+
+
+def is_greedy(strategy: str, knobs: Mapping[str, Any]) -> bool:
+    """Whether a strategy of a name decodes greedily, so that it finds nothing new where it was done before."""
+    return strategy == "greedy" or knobs.get("temperature") == 0

@@ -136,6 +136,14 @@ def test_samples_are_what_a_hand_computes() -> None:
     assert graph.samples() == pytest.approx(37 / 9)
 
 
+def test_what_was_lost_tells_how_long_a_solution_is_while_none_has_finished() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    lost = graph.add(0, [coin("10", 5), coin("10", 5)])
+    assert graph.status(lost) == "truncated"
+    graph.add(0, [coin("1", 2)])
+    assert graph.samples() == pytest.approx(12 / 10)
+
+
 def test_a_deep_unfinished_path_makes_solutions_longer() -> None:
     graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
     graph.add(0, [coin("6", 1), coin("6", 1)])

@@ -24,7 +24,7 @@ from agent.plans import Calibration, Move, Online, Opening, calibration_of, plan
 from agent.recipe import RecipeError
 from agent.search import Bid, Way, best_way
 from agent.solver import Solver
-from agent.strategies import BestOfN, Dvts
+from agent.strategies import BestOfN, Dvts, Greedy
 from agent.sweep import Arm, Recorded, Replay, Run, read_runs, sharing, sweep
 from envs.core import Problem
 from envs.toy import Toy
@@ -72,6 +72,7 @@ def test_features_by_hand() -> None:
             "log samples": 1.6094379,
             "log searched": 2.1972246,
             "scored": 1.0,
+            "answered": 1.0,
             "agreement": 0.8472979,  # (3.5 / 5) against (1.5 / 5)
             "lead": 1.2992829,  # 1.65 against 0.45
             "best score": 1.3862944,
@@ -163,6 +164,48 @@ def test_one_sample_leaves_nothing_to_choose() -> None:
     graph = run(fit(DVTS), n=1)
     assert graph.samples() == 1
     assert graph.info["spent"]["verifier_calls"] == 0
+    assert texts(graph) == texts(decoded())
+
+
+def texts(graph: SearchGraph) -> set[tuple[str, ...]]:
+    return {graph.state(node).texts for node in graph.finished()}
+
+
+def decoded() -> SearchGraph:
+    graph: SearchGraph
+    (graph,) = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY)).run([Task(PROBLEM, Greedy().search)])
+    return graph
+
+
+def test_greedy_decoding_is_a_way_to_begin_and_none_to_go_on() -> None:
+    greedy, scored = Move("greedy", 1, {}, 40.0), Move("best-of-n", 1, {"temperature": 0.0}, 100.0)
+    for move, calls in ((greedy, 0), (scored, 1)):
+        graph = run(fit(move, now=0.9))  # surer of what it has than of anything to come
+        assert texts(graph) == texts(decoded())
+        assert graph.info["plan"]["samples"] == 1
+        assert graph.info["spent"]["verifier_calls"] == calls
+    graph = run(fit(greedy, scored, DVTS))
+    assert graph.info["plan"]["reasons"][0].startswith("begun with greedy n=1:")
+    assert not any("greedy" in reason or "temperature" in reason for reason in graph.info["plan"]["reasons"][1:])
+    assert graph.info["plan"]["samples"] == 13
+
+
+def test_what_competes_is_made_as_often_as_it_was_tried() -> None:
+    graph = run(fit(SAMPLE, replace(DVTS, repeats=2)))
+    assert sum("dvts" in reason for reason in graph.info["plan"]["reasons"]) == 2
+    assert graph.info["plan"]["samples"] == 16  # the rest is spent otherwise
+
+
+def test_a_few_flops_buy_the_opening_of_a_few_samples() -> None:
+    online = replace(
+        fit(DVTS, Move("greedy", 1, {}, 40.0), now=0.9), openings={1: Opening(1, 0, 1), 16: Opening(0, 0, 16)}
+    )
+    planner = Planner(64, calibration=Calibration("scripted", "table", "toy", online=online))
+    for flops, begun in ((110.0, "greedy n=1"), (1600.0, "dvts branch=2 n=4")):  # a scored sample takes 100
+        graph = SearchGraph(TOY, PROBLEM)
+        graph.info |= {"policy": "scripted", "verifier": "table", "budget": {"flops": flops}}
+        next(planner.search(graph))
+        assert graph.info["plan"]["reasons"][0].startswith(f"begun with {begun}:")
 
 
 # --------------------------------------------------------------------------------------------------------- replays
@@ -170,7 +213,11 @@ def test_one_sample_leaves_nothing_to_choose() -> None:
 
 def test_replays_count_as_searches_do(tmp_path: Path) -> None:
     """A search put together of recorded runs leads to the same answer and cost as one that runs them itself."""
-    arms = (Arm("best-of-n", 8), Arm("dvts", 2, 3, {"branch": 2}, parts=True))
+    arms = (
+        Arm("best-of-n", 8),
+        Arm("dvts", 2, 3, {"branch": 2}, parts=True),
+        Arm("best-of-n", 1, 1, {"temperature": 0.0}),
+    )
     problems = TOY.problems("calibration", 6)
     engine = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
     with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
@@ -190,6 +237,16 @@ def test_replays_count_as_searches_do(tmp_path: Path) -> None:
         assert [answer.best for answer in evidence.answers] == pytest.approx([g.score for g in groups], abs=1e-3)
         assert recorded.pass_at_1 * 8 == sum(g.count for g in groups if TOY.check(problem, g.answer))
         assert replay.flops == pytest.approx(sum(run.flops for run in recorded.runs["best-of-n n=8"]))
+        assert not replay.can("greedy", 1, {})
+        (graph,) = engine.run([Task(problem, Greedy().search)])
+        replay = Replay(recorded, arms, random.Random(0))
+        assert replay.can("greedy", 1, {})
+        twin = replay.copy().make("greedy", 1, {})
+        assert twin.look()[1] == bool(graph.correct())
+        assert (twin.spent, twin.flops) == (1, graph.info["spent"]["policy_flops"] or graph.info["spent"]["generated"])
+        assert replay.make("best-of-n", 1, {"temperature": 0.0}).look()[0].scored
+        assert replay.flops > twin.flops
+        assert replay.can("best-of-n", 8, {})
 
 
 def test_a_replay_spends_what_was_recorded() -> None:
@@ -251,10 +308,10 @@ def test_a_budget_goes_where_it_gains_most() -> None:
             Allocation(wrong)
 
 
-DOUBT = (logit(0.2), 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+DOUBT = (logit(0.2), 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 HOPEFUL = Online(
     (Move("majority", 2, {}, 20.0, 1.0, 0.2, DOUBT), replace(DVTS, right=constant(0.7))),
-    (logit(0.05), 0.3, 0.3, 0.5, 1.0, 0.0, 0.0),
+    (logit(0.05), 0.3, 0.3, 0.5, 0.0, 1.0, 0.0, 0.0),
     100.0,
     60.0,
     {16: Opening(0, 0.0, 16)},

@@ -236,8 +236,8 @@ FITTED = Calibration(
     {"easy": {4: Choice("best-of-n")}, "medium": {16: Choice("beam", {"branch": 4})}, "hard": {}},
     {"problems": 3, "errors": {"1": 0.25}},
     Online(
-        (Move("dvts", 4, {"branch": 4}, 2e9, 0.8, 0.4, (0.5, -1.0)), Move("majority", 2, {}, 1e8, 1.0, 0.3, (0.25,))),
-        (1.0, 2.0),
+        (Move("dvts", 4, {"branch": 4}, 2e9, 0.8, 0.4, (0.5, -1.0) * 4), Move("greedy", 1, {}, 1e8, 1.0, 0.3)),
+        (1.0, 2.0) * 4,
         1e8,
         9e7,
         {4: Opening(1, 0.002, 4), 16: Opening(0, 0.0, 16)},
@@ -332,8 +332,14 @@ class Hunch(TableVerifier):
         super().__init__(TOY, lambda state: 0.8 * TOY.worth(state) ** 2 + 0.1)
 
 
-ARMS = (Arm("best-of-n", 16), Arm("dvts", 2, 6, {"branch": 2}, parts=True), Arm("beam", 6, 1, {"branch": 2}))
+ARMS = (
+    Arm("best-of-n", 16),
+    Arm("dvts", 2, 6, {"branch": 2}, parts=True),
+    Arm("beam", 6, 1, {"branch": 2}),
+    Arm("best-of-n", 1, 1, {"temperature": 0.0}),
+)
 MOVES = (
+    Move("greedy", 1),
     Move("majority", 2),
     Move("majority", 4),
     Move("best-of-n", 4),
@@ -399,10 +405,10 @@ def test_a_sweep_goes_on_where_it_was_killed(tmp_path: Path) -> None:
         sweep(Engine(TOY, ScriptedPolicy(TOY), Dying()), ARMS, problems, results)
     with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
         kept = list(results.rows)
-        assert 40 < len(kept) < 16 * 8
+        assert 40 < len(kept) < 16 * 9
         sweep(Engine(TOY, ScriptedPolicy(TOY), Hunch()), ARMS, problems, results)
         assert results.rows[: len(kept)] == kept
     with ResultsFile(tmp_path / "whole.jsonl", {}) as whole:
         sweep(Engine(TOY, ScriptedPolicy(TOY), Hunch()), ARMS, problems, whole)
     assert sorted(map(str, results.rows)) == sorted(map(str, whole.rows))
-    assert len(whole.rows) == 16 * 8
+    assert len(whole.rows) == 16 * 9
