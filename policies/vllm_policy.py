@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from envs.core import Environment
+from envs.gguf import dequantized
 from envs.vllm_engine import VllmEngine, VllmOptions
-from policies.checkpoints import dequantized
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue
 from policies.jobs import Job

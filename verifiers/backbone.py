@@ -50,29 +50,46 @@ class Backbone:
         head: what is read of it.
         device: where it runs.
         dtype: its precision: float32, bfloat16 or float16.
+        layers: how many of its layers are run, if not all of them.
+        top: the matrices of the head, the last one last, where they do not come from the folder; there may be none.
 
     Attributes:
         parameters: those of what is run.
         context: most tokens of a text.
         outputs: width of the head.
+        width: of the hidden states.
         pieces: whether texts are run in pieces, whose keys and values are kept.
 
     Raises:
         UnsupportedModel: when the folder does not hold such a model with such a head.
     """
 
-    def __init__(self, folder: Path, head: Head, device: str = "cpu", dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        head: Head,
+        device: str = "cpu",
+        dtype: str = "float32",
+        layers: int | None = None,
+        top: Sequence[Linear] | None = None,
+    ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype {dtype!r} given; allowed: {', '.join(DTYPES)}")
         self.folder = folder
         self.device = torch.device(device)
         self.dtype = DTYPES[dtype]
-        self._model, self._base, self._head = _load(folder, head, self.device, self.dtype)
-        self.outputs = int(self._head[-1][0].shape[0])
+        self._model, self._base, self._head = _load(folder, head, self.device, self.dtype, layers, top)
+        self.outputs = int(self._head[-1][0].shape[0]) if self._head else 0
         config = self._base.config.get_text_config()
-        self.parameters = sum(parameter.numel() for parameter in self._base.parameters())
-        tied = self._head[0][0].data_ptr() in {each.data_ptr() for each in self._base.parameters()}
-        self.parameters += 0 if tied else sum(weight.numel() for weight, _ in self._head)
+        self.width = int(config.hidden_size)
+        if self._head and (width := int(self._head[0][0].shape[1])) != self.width:
+            raise UnsupportedModel(f"a head for states of {width} numbers given; those of {folder} have {self.width}")
+        own = {each.data_ptr(): each.numel() for each in self._base.parameters()}
+        self.parameters = sum(own.values()) + sum(
+            weight.numel()
+            for weight, _ in self._head
+            if weight.data_ptr() not in own  # a tied head is there already
+        )
         self.context = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
         heads = config.num_attention_heads
         self.config = Sizes(
@@ -91,6 +108,27 @@ class Backbone:
         )
         hidden: Tensor = made.last_hidden_state[0]
         return hidden if wanted is None else hidden[wanted]
+
+    def depths(
+        self, keys: Rows | Pages, ids: Tensor, positions: Tensor, layers: Sequence[int], wanted: Tensor | None = None
+    ) -> list[Tensor]:
+        """As `run`, but after each of several numbers of layers: what a `Backbone` of so many layers gives."""
+        norm = _last_norm(self._base)
+        made = self._base(
+            input_ids=ids[None],
+            position_ids=positions[None],
+            attention_mask=None,
+            use_cache=False,
+            output_hidden_states=True,
+            keys=keys,
+        )
+        found = []
+        for count in layers:
+            last = count == len(made.hidden_states) - 1
+            hidden: Tensor = made.last_hidden_state[0] if last else made.hidden_states[count][0]
+            hidden = hidden if wanted is None else hidden[wanted]
+            found.append(hidden if last else norm(hidden))
+        return found
 
     def whole(self, ids: Sequence[int]) -> Tensor:
         """(ids, hidden): the states of a text by itself, by the model's own attention."""
@@ -113,7 +151,7 @@ class Backbone:
     @torch.inference_mode()
     def _try_head(self, head: Head, config: Any) -> None:
         """Refuse a model that does more than its head to the last hidden state."""
-        if head in ("mlp", "value"):
+        if head in ("mlp", "value", "probe"):
             return
         ids = _trial(config)
         expected = self._model(input_ids=torch.tensor([ids], device=self.device)).logits.flatten(0, -2).float()
@@ -148,6 +186,14 @@ class Backbone:
         tolerance = 1e-4 if self.dtype == torch.float32 else 0.1
         scale = float(expected.abs().nan_to_num(0).max())
         return torch.allclose(found, expected, rtol=0, atol=tolerance * scale, equal_nan=True)
+
+
+def _last_norm(base: Any) -> torch.nn.Module:
+    """The norm that a model ends with."""
+    norms: list[torch.nn.Module] = [part for part in base.children() if "norm" in type(part).__name__.lower()]
+    if not norms:
+        raise UnsupportedModel(f"a {type(base).__name__} has no norm after its last layer")
+    return norms[-1]
 
 
 def _trial(config: Any) -> list[int]:
@@ -194,6 +240,7 @@ _ENDINGS: dict[Head, str] = {
     "causal": "ForCausalLM",
     "classifier": "ForTokenClassification",
     "sequence": "ForSequenceClassification",
+    "probe": "StepProbe",
 }
 _NAMED: dict[Head, str] = {
     "causal": "a language model's head",
@@ -201,6 +248,7 @@ _NAMED: dict[Head, str] = {
     "sequence": "a linear classifier of the sequence (score)",
     "mlp": "two layers (score.0, score.2)",
     "value": "a value head (v_head)",
+    "probe": "a probe's head (verifiers.probe)",
 }
 
 
@@ -238,11 +286,19 @@ def check_head(folder: Path, head: Head) -> None:
         raise UnsupportedModel(f"{folder} holds a {architecture}{has}; what is asked for has {_NAMED[head]}")
 
 
-def _load(folder: Path, head: Head, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any, list[Linear]]:
+def _load(
+    folder: Path,
+    head: Head,
+    device: torch.device,
+    dtype: torch.dtype,
+    layers: int | None,
+    given: Sequence[Linear] | None,
+) -> tuple[Any, Any, list[Linear]]:
     """The model, its backbone, and the matrices of its head, the last one last."""
     import transformers
 
-    check_head(folder, head)
+    if given is None:
+        check_head(folder, head)
     transformers.AttentionInterface.register(_ATTENTION, _attend)
     kind = getattr(transformers, _CLASSES.get(head, "AutoModel"))
     names = tensor_names(folder)
@@ -251,6 +307,7 @@ def _load(folder: Path, head: Head, device: torch.device, dtype: torch.dtype) ->
         with _quiet():
             model, report = kind.from_pretrained(
                 folder,
+                **({} if layers is None else {"config": _shortened(folder, layers)}),
                 dtype=dtype,
                 local_files_only=True,
                 use_safetensors=True,
@@ -263,6 +320,8 @@ def _load(folder: Path, head: Head, device: torch.device, dtype: torch.dtype) ->
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UnsupportedModel(f"{folder} lacks {len(report['missing_keys'])} tensors of its architecture: {missing}")
     model.to(device).eval()
+    if given is not None:
+        return model, model, [(w.to(device, dtype), None if b is None else b.to(device, dtype)) for w, b in given]
     if head == "mlp":
         return model, model, [_stored(names, ("score.0",), device, dtype), _stored(names, ("score.2",), device, dtype)]
     if head == "value":
@@ -272,6 +331,19 @@ def _load(folder: Path, head: Head, device: torch.device, dtype: torch.dtype) ->
     if not isinstance(top, torch.nn.Linear):
         raise UnsupportedModel(f"{folder} holds a {type(model).__name__}, whose head is not one matrix")
     return model, model.base_model, [(top.weight.detach(), None if top.bias is None else top.bias.detach())]
+
+
+def _shortened(folder: Path, layers: int) -> Any:
+    """The configuration of a checkpoint of which only the first layers are loaded."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    if not 0 < layers <= config.num_hidden_layers:
+        raise UnsupportedModel(f"{layers} layers asked for; {folder} has {config.num_hidden_layers}")
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    return config
 
 
 @contextmanager

@@ -1,16 +1,21 @@
-"""From a folder or a hub's id to a verifier: which family it is of, and what runs it."""
+"""From a folder or a hub's id to a verifier: which family it is of, and what runs it.
+
+A probe is the head alone: its folder says which backbone it is read with (`verifiers.probe`).
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from envs.core import Environment
+from envs.gguf import SMOLLM2, dequantized, smollm2_file
 from envs.llama import UnsupportedModel
 from envs.registry import nearest
 from verifiers.backbone import Backbone, check_head, head_of
@@ -18,8 +23,9 @@ from verifiers.core import Verifier
 from verifiers.critic import CriticVerifier
 from verifiers.families import CRITICS, FAMILIES
 from verifiers.families.implicit import Implicit, LikelihoodReader, Measure, Ratio
-from verifiers.layout import Head, lay_out
+from verifiers.layout import Family, Head, lay_out
 from verifiers.local import LocalVerifier
+from verifiers.probe import Probe, read_probe
 from verifiers.runner import Reader, Runner, ScoreReader, Whole
 from verifiers.texts import Texts, read_config
 from verifiers.writing import Writer
@@ -47,7 +53,7 @@ KNOWN: dict[str, str] = {
 }
 """Published checkpoints and the families that they are of; so is a folder that has the name of one."""
 
-NAMES: tuple[str, ...] = tuple(sorted([*FAMILIES, *CRITICS, Implicit.name]))
+NAMES: tuple[str, ...] = tuple(sorted([*FAMILIES, *CRITICS, Implicit.name, Probe.name]))
 """Of all families."""
 
 _BY_HEAD: dict[Head | None, str] = {
@@ -55,7 +61,9 @@ _BY_HEAD: dict[Head | None, str] = {
     "value": "skywork",
     "classifier": "token-classification",
     "sequence": "outcome",
+    "probe": Probe.name,
 }
+_LAB_RECORD = "training.json"  # `verifiers.training` leaves it beside the weights of token classifiers, TRL does not
 _FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
 _PASS = {"cpu": 512, "cuda": 4096}  # tokens of one pass
 
@@ -66,15 +74,18 @@ class _Setting:
 
     name: str
     folder: Path
-    texts: Texts
     environment: Environment
     device: str
     dtype: str
     context: int | None
     memory: int
 
-    def model(self, head: Head, folder: Path | None = None) -> Backbone:
-        return Backbone(folder or self.folder, head, self.device, self.dtype)
+    @cached_property
+    def texts(self) -> Texts:
+        return Texts(self.folder)
+
+    def model(self, head: Head, folder: Path | None = None, **of_probe: Any) -> Backbone:
+        return Backbone(folder or self.folder, head, self.device, self.dtype, **of_probe)
 
     def room(self, model: Backbone) -> int:
         return min(model.context, self.context or model.context)
@@ -129,18 +140,21 @@ def load_checkpoint(
     check_head(folder, kind.head)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
-    setting = _Setting(_last(str(name)), folder, Texts(folder), environment, device, dtype, context, memory)
+    setting = _Setting(_last(str(name)), folder, environment, device, dtype, context, memory)
     return build(kind, setting, **options)
 
 
 def find_checkpoint(name: str, revision: str | None = None, weights: bool = True) -> Path:
-    """The folder of a checkpoint: as it is given, or as it comes from a hub, with or without its weights.
+    """The folder of a checkpoint: as it is given, made of a GGUF file, or from a hub, with or without its weights.
 
     Raises:
-        UnsupportedModel: when there is neither.
+        UnsupportedModel: when there is none.
+        UnusableModel: when a GGUF file, or SmolLM2's, is not there or cannot be read.
     """
     if Path(name).expanduser().is_dir():
         return Path(name).expanduser()
+    if name == SMOLLM2 or name.endswith(".gguf"):
+        return dequantized(smollm2_file() if name == SMOLLM2 else Path(name).expanduser())
     if name.count("/") != 1 or name.startswith((".", "~", "/")):
         raise UnsupportedModel(f"there is no folder {name!r}{nearest(name, KNOWN)}")
     from huggingface_hub import snapshot_download
@@ -172,6 +186,11 @@ def family_of(name: str, folder: Path, given: str | None = None) -> str:
         if _last(name).lower() == _last(known).lower():
             return family
     head = head_of(folder)
+    if head == "classifier" and (folder / _LAB_RECORD).is_file():
+        raise UnsupportedModel(
+            f"{name!r} is a verifier of the lab, which reads a state in its own layout: give it without a backend, as "
+            f"{str(folder)!r}"
+        )
     if head in _BY_HEAD:
         return _BY_HEAD[head]
     architecture = (read_config(folder).get("architectures") or ["model without a name"])[0]
@@ -190,6 +209,8 @@ def _kind(family: str) -> tuple[Any, Callable[..., Verifier]]:
     """The class of a family, and what makes verifiers of it."""
     if family in FAMILIES:
         return FAMILIES[family], _in_one_pass
+    if family == Probe.name:
+        return Probe, _probe
     return (CRITICS[family], _critic) if family in CRITICS else (Implicit, _implicit)
 
 
@@ -214,7 +235,17 @@ def _check_options(given: Iterable[str], own: Sequence[str]) -> None:
 
 def _in_one_pass(kind: Any, setting: _Setting, **options: Any) -> Verifier:
     family = kind(setting.texts, **options)
-    model = setting.model(family.head)
+    return _reading(family, setting, setting.model(family.head))
+
+
+def _probe(kind: Any, setting: _Setting, **options: Any) -> Verifier:
+    config, top = read_probe(setting.folder)
+    below = replace(setting, folder=find_checkpoint(config.backbone))
+    family = kind(below.texts, **{"separator": config.separator} | options)
+    return _reading(family, below, below.model(kind.head, layers=config.layers, top=top))
+
+
+def _reading(family: Family, setting: _Setting, model: Backbone) -> Verifier:
     most = max(family.reading.columns)
     if most >= model.outputs:
         raise UnsupportedModel(

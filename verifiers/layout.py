@@ -18,9 +18,9 @@ from verifiers.texts import Ids, Piece, Texts
 
 PRIOR = 0.5  # score of empty steps before the first one with text
 
-Head = Literal["causal", "classifier", "sequence", "mlp", "value"]
+Head = Literal["causal", "classifier", "sequence", "mlp", "value", "probe"]
 """What a checkpoint must have on top: a language model's head, a linear classifier of tokens, one of the sequence,
-two layers with a ReLU between, or one number per token."""
+two layers with a ReLU between, one number per token, or a probe's head in a folder of its own."""
 
 
 @dataclass(frozen=True)

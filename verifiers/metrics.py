@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def auroc(scores: Sequence[float], labels: Sequence[bool]) -> float:
@@ -24,6 +24,16 @@ def auroc(scores: Sequence[float], labels: Sequence[bool]) -> float:
         ranks += sum(labels[index] for index in order[at:end]) * (at + 1 + end) / 2
         at = end
     return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def auroc_within(groups: Iterable[Sequence[tuple[float, bool]]]) -> float:
+    """Mean `auroc` over groups of (score, label), of those that have both labels; NaN if there are none.
+
+    Among the solutions of one problem it says how well a search is served; over all of them together, telling easy
+    problems from hard ones counts too.
+    """
+    each = [auroc(*zip(*group, strict=True)) for group in groups if len({label for _, label in group}) > 1]
+    return math.fsum(each) / len(each) if each else math.nan
 
 
 def ece(scores: Sequence[float], targets: Sequence[float], bins: int = 15) -> float:

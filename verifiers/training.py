@@ -34,11 +34,13 @@ from envs.optim import Optimizers, load_checkpoint, save_checkpoint
 # The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
 # them with. No policy is imported; the caller hands one in.
 from policies.core import Policy, Propose, Proposed, Usage
+from verifiers.checkpoints import load_checkpoint as load_verifier
 from verifiers.core import Score, Verifier
 from verifiers.foresight import Foresight
 from verifiers.growth import Learner, freeze, grow
 from verifiers.lab import LabVerifier, lay_out
-from verifiers.metrics import agreement, auroc, best_threshold, ece
+from verifiers.metrics import agreement, auroc, auroc_within, best_threshold, ece
+from verifiers.probing import Labelled, ProbeRecipe, train_probe
 
 _BESIDE_LABELS = 0.3  # weight of the likelihood loss once there are labels
 _FORESEEN = 0.5  # weight of the foresight loss
@@ -50,10 +52,12 @@ class PrmRecipe:
 
     Args:
         name: of the verifier, and of its folder.
-        environment: name in the registry.
-        policy: whose samples it learns from (name or folder).
+        environment: name in the registry, or a mapping of that ``name`` and options.
+        policy: whose samples it learns from: name, folder or ``BACKEND:MODEL``, or a mapping of a ``name`` and options.
         backbone: the causal model whose weights it starts from (name of a policy or folder), or, for `extra_layers` 0,
-            the folder of a verifier to go on from.
+            the folder of a verifier to go on from. With a probe: ``smollm2``, a folder, a GGUF file or a hub's id.
+        probe: leaves the backbone as it is, and fits a small head to its hidden states (`verifiers.probing`). What is
+            said below of layers, loss and optimiser is then of no account.
         extra_layers: 0 trains the backbone itself, under a new head; 2 or more train that many new layers on top of
             the frozen backbone and a layer that compares what it expected with what was written (`verifiers.growth`).
         warm_up: tokens on which the extra layers first learn the backbone's log-likelihoods, without labels.
@@ -80,9 +84,10 @@ class PrmRecipe:
     """
 
     name: str
-    environment: str = "arithmetic"
-    policy: str = "arithmetic-s"
+    environment: str | Mapping[str, Any] = "arithmetic"
+    policy: str | Mapping[str, Any] = "arithmetic-s"
     backbone: str = "arithmetic-m"
+    probe: ProbeRecipe | None = None
     extra_layers: int = 0
     warm_up: int = 0
     foresight: int = 0
@@ -386,6 +391,22 @@ def replay(environment: Environment, problem: Problem, solution: Solution) -> St
     return state
 
 
+def labelled_states(
+    recipe: PrmRecipe, environment: Environment, problems: Mapping[str, Problem], solutions: Sequence[Solution]
+) -> list[Labelled]:
+    """What a probe learns from: of a rollout its own steps, of a problem what `problem_weights` says."""
+    weights = problem_weights(solutions, recipe.uniform, recipe.uniform_weight)
+    return [
+        Labelled(
+            replay(environment, problems[each.problem], each),
+            each.labels,
+            [weights[each.problem] * each.count * (step >= each.start) for step in range(len(each.texts))],
+        )
+        for each in solutions
+        if weights[each.problem]
+    ]
+
+
 def batches(examples: Sequence[Example], batch_tokens: int, seed: str) -> list[list[int]]:
     """Indices of examples of like length, at most `batch_tokens` with padding, the batches in random order."""
     rng = random.Random(seed)
@@ -461,7 +482,7 @@ def train_prm(
         recipe: what to train.
         environment: its train split is learnt from, its calibration split reported on.
         policy: the recipe's policy, loaded.
-        origin: the folder of the recipe's `start`, if it has one, else of its backbone.
+        origin: the folder of the recipe's `start`, if it has one, else of its backbone; a probe's is found by name.
         folder: where the verifier and, meanwhile, its checkpoint go.
         samples: folder of the sampled solutions, which other recipes with the same sampling may share.
         device: as torch names it.
@@ -487,11 +508,17 @@ def train_prm(
         problems[split] = {problem.id: problem for problem in chosen}
         collect(sampling, environment, policy, chosen, files[split])
     learnt = [each for id in problems["train"] for each in files["train"].solutions[id]]
-    record = {"recipe": asdict(recipe)} | _fit(
-        recipe, environment, origin, folder, problems["train"], learnt, device, checkpoint_seconds
-    )
+    fitted: dict[str, Any]
+    verifier: Verifier
+    if recipe.probe is None:
+        fitted = _fit(recipe, environment, origin, folder, problems["train"], learnt, device, checkpoint_seconds)
+        verifier = LabVerifier(folder, environment, device=device)
+    else:
+        labelled = labelled_states(recipe, environment, problems["train"], learnt)
+        fitted = train_probe(recipe.probe, recipe.backbone, environment, labelled, folder, device, recipe.seed)
+        verifier = load_verifier(folder, environment, device=device, dtype=recipe.probe.dtype)
+    record = {"recipe": asdict(recipe)} | fitted
     held = [each for id in problems["calibration"] for each in files["calibration"].solutions[id] if not each.start]
-    verifier = LabVerifier(folder, environment, device=device)
     record["sampled_tokens"] = files["train"].generated
     record["report"] = report(verifier, environment, problems, [each for each in learnt if not each.start][:2000], held)
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -649,8 +676,7 @@ def report(
     finished: dict[str, list[tuple[float, bool]]] = {}
     for solution, scores in zip(held_out, scored, strict=True):
         finished.setdefault(solution.problem, []).append((scores[-1], solution.labels[-1] > 0))
-    within = [auroc(*zip(*each, strict=True)) for each in finished.values() if len({right for _, right in each}) > 1]
-    found["auroc_within"] = _round(sum(within) / len(within)) if within else None
+    found["auroc_within"] = _round(auroc_within(finished.values()))
     if checker is not None:
         learnt = [replay(environment, problems["train"][each.problem], each) for each in train]
         threshold = best_threshold(score_all(verifier, learnt), [checker.first_error(state) for state in learnt])

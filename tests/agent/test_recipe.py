@@ -14,6 +14,7 @@ from agent.recipe import (
     Component,
     Recipe,
     RecipeError,
+    as_solving,
     find_config,
     fingerprint,
     load_dataclass,
@@ -62,9 +63,21 @@ def test_every_shipped_recipe_loads(path: Path) -> None:
     elif path.stem.startswith("train-prm-"):
         from verifiers.training import PrmRecipe
 
-        assert load_dataclass(PrmRecipe, content, where).name
+        assert load_dataclass(PrmRecipe, as_solving(content), where).name
     else:
         assert load_recipe(str(path)).policy.name
+
+
+def test_a_recipe_of_training_learns_for_a_recipe_of_solving() -> None:
+    made = as_solving({"name": "x", "solving": "gsm8k-smollm2", "temperature": 0.5})
+    solving = load_recipe("gsm8k-smollm2")
+    assert Component.from_config(made["environment"], "environment") == solving.environment
+    assert Component.from_config(made["policy"], "policy") == solving.policy
+    assert made.keys() == {"name", "environment", "policy", "temperature"}
+    assert made["temperature"] == 0.5  # what it says itself holds
+    assert as_solving({"name": "x"}) == {"name": "x"}
+    with pytest.raises(RecipeError, match="did you mean 'gsm8k-smollm2'"):
+        as_solving({"solving": "gsm8k-smolm2"})
 
 
 def test_a_recipe_survives_its_config() -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from envs.arithmetic import Arithmetic
 from envs.core import Environment, Problem, State, Step
-from policies.checkpoints import UnusableModel
+from envs.gguf import UnusableModel
 from policies.checks import ask, check_policy
 from policies.core import Policy, Propose, Proposed
 from policies.hf import TransformersPolicy

@@ -76,7 +76,7 @@ def test_the_types_of_options_are_known_before_a_model_is_loaded() -> None:
 
 @pytest.mark.parametrize(
     "folder",
-    [file.parent for weights in (WEIGHTS, verifier_registry.WEIGHTS) for file in weights.glob("*/config.json")],
+    [file.parent for weights in (WEIGHTS, verifier_registry.WEIGHTS) for file in weights.glob("*/tokenizer.json")],
     ids=lambda folder: folder.name,
 )
 def test_other_libraries_begin_a_text_as_the_shipped_models_were_trained(folder: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from agent.recipe import load_recipe
 from envs.core import State, Step
+from envs.gguf import dequantized, smollm2_file
 from envs.math import SAMPLES, Math
-from policies.checkpoints import dequantized, smollm2_file
 from policies.checks import ask
 from policies.core import Propose
 from policies.dialogue import Dialogue

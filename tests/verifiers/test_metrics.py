@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.metrics import agreement, auroc, best_threshold, ece, first_below
+from verifiers.metrics import agreement, auroc, auroc_within, best_threshold, ece, first_below
 
 
 def test_auroc_on_numbers_worked_by_hand() -> None:
@@ -24,6 +24,16 @@ def test_auroc_counts_pairs(pairs: list[tuple[float, bool]]) -> None:
     if good and bad:
         want = sum((a > b) + (a == b) / 2 for a, b in product(good, bad)) / (len(good) * len(bad))
         assert auroc([s for s, _ in pairs], [label for _, label in pairs]) == pytest.approx(want)
+
+
+def test_auroc_within_is_the_mean_over_groups_that_have_both_labels() -> None:
+    groups = [
+        [(0.1, False), (0.9, True)],
+        [(0.8, False), (0.7, True), (0.9, True)],
+        [(0.5, True), (0.6, True)],
+    ]
+    assert auroc_within(groups) == pytest.approx((1 + 0.5) / 2)
+    assert math.isnan(auroc_within(groups[2:]))
 
 
 def test_ece_on_numbers_worked_by_hand() -> None:
