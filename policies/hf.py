@@ -170,10 +170,11 @@ class TransformersPolicy:
         self._prefixes.drop(scope)
 
     def close(self) -> None:
-        """Drop everything; the policy may be used again."""
+        """Drop everything, the rows' memory included; the policy may be used again."""
         for scope in {job.request.scope for job in self._jobs.values()}:
             self.cancel(scope)
         self._prefixes = Prefixes(self._prefixes.limit)
+        self._held = Rows(self._none)
 
     # -------------------------------------------------------------------------------------------------- admission
 
