@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from envs.core import Environment
 
 ENTRY_POINTS = "stepwell.envs"
 FILES = "stepwell_environment_"  # what the modules that are run from files are called, up to a hash
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 80  # of an option's value in a message: a template may have pages
 BUILT_IN: dict[str, str] = {
     "arithmetic": "envs.arithmetic:Arithmetic",
     "chemistry": "envs.chemistry:Chemistry",
@@ -226,7 +229,7 @@ def _call(spec: str, factory: Factory, options: dict[str, Any]) -> Any:
         signature.bind(**options)
         return factory(**options)
     except Exception as error:
-        given = ", ".join(f"{name}={value!r}" for name, value in options.items()) or "no options"
+        given = ", ".join(f"{name}={_SHORT.repr(value)}" for name, value in options.items()) or "no options"
         raise UnusableEnvironment(f"environment {spec!r} cannot be made with {given}: {_said(error)}") from error
 
 

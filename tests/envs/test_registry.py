@@ -121,6 +121,7 @@ def test_what_cannot_be_loaded_says_why(spec: str, message: str) -> None:
         ({"level": 3}, "has no option 'level'; did you mean 'levels'? (allowed: levels, wide)"),
         ({"zzz": 3}, "has no option 'zzz' (allowed: levels, wide)"),
         ({"levels": (7,)}, "cannot be made with levels=(7,): ValueError: levels [7] given; allowed"),
+        ({"levels": "x" * 5000}, f"cannot be made with levels='{'x' * 37}...{'x' * 38}': "),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:
