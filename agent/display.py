@@ -30,6 +30,12 @@ def unicode_of(console: Console) -> bool:
     return console.encoding.lower().startswith("utf")
 
 
+def brief(text: str, most: int = 100) -> str:
+    """A text on one line, cut if it is long: options may hold a template of pages."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def quantity(number: float, unit: str = "") -> str:
     """A count in at most four characters and a prefix: 950, 12.3 k, 4.56 G."""
     for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -393,7 +399,7 @@ def study_view(config: Mapping[str, Any], summaries: Sequence[Mapping[str, Any]]
             blocks = [[line for line in lines if line["verifier"] == name] for name in verifiers]
         for block in blocks:
             verifier = next((line["verifier"] for line in block if line["verifier"] != "none"), "none")
-            title = f"{environment} {config['split']}; policy {policy}, verifier {verifier}"
+            title = f"{brief(environment)} {config['split']}; policy {brief(policy)}, verifier {brief(verifier)}"
             parts += _setup_view(title, config, block, unicode, mark)
     parts.append(
         Text(

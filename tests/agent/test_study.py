@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from agent.cli import main
+from agent.display import brief
 from agent.export import right_solutions
 from agent.graph import SearchGraph
 from agent.progress import Progress
@@ -463,6 +464,12 @@ def test_the_table_of_a_study_and_its_votes(
     assert "allowed: majority, max, vote" in capsys.readouterr().err
     assert main(["report", str(toy.parent / "none.sqlite")]) == 2
     assert "there is no file" in capsys.readouterr().err
+
+
+def test_a_template_of_pages_does_not_fill_a_table() -> None:
+    label = "math delimiter=\n template=" + "Question: what?\n" * 500
+    assert brief(label, 40) == "math delimiter= template=Question: wh..."
+    assert brief("arithmetic levels=[1, 2]") == "arithmetic levels=[1, 2]"
 
 
 def test_a_policy_learns_from_right_solutions_of_the_train_split_only(
