@@ -11,8 +11,9 @@ kept when it ends (`envs.llama.Prefixes`), so that going on from a child runs no
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -227,8 +228,7 @@ class LabPolicy:
             most = max(1, _PREFILL // _lack(batch[0][0]))
             batch += [lacking.pop() for _ in range(min(most - 1, len(lacking)))]
             self._prefill(batch)
-        for samples in groups.values():
-            self._join(samples)
+        self._join(groups.values())
         if self._gone:
             self._leave(self._gone)
         self._prefixes.trim()
@@ -243,28 +243,29 @@ class LabPolicy:
             for sample in samples:
                 sample.prefix = prefix
 
-    def _join(self, samples: Sequence[_Sample]) -> None:
-        """Give siblings rows, those that others left first, and write there what their state holds."""
-        prefix, ids = samples[0].prefix, samples[0].ids
-        rows = []
-        for sample in samples:
-            if self._gone:
-                row = self._gone.pop()
-                self._active[row] = sample
-            else:
-                row = len(self._active)
-                self._active.append(sample)
-            self._seeds[row] = sample.seed & 0xFFFFFFFFFFFFFFFF
-            self._drawn[row] = sample.drawn
-            self._temperatures[row] = sample.job.request.temperature
-            rows.append(row)
-        self._last[rows] = ids[-1]
-        self._length[rows] = len(ids) - 1
+    def _join(self, groups: Collection[list[_Sample]]) -> None:
+        """Give siblings rows, those that others left first, and write there what their states hold."""
+        joining = list(chain.from_iterable(groups))
+        if not joining:
+            return
+        left = min(len(self._gone), len(joining))
+        rows = [*self._gone[:left], *range(len(self._active), len(self._active) + len(joining) - left)]
+        del self._gone[:left]
+        self._active += joining[left:]
+        for row, sample in zip(rows[:left], joining, strict=False):
+            self._active[row] = sample
+        lengths = [len(sample.ids) for sample in joining]
+        self._seeds[rows] = np.array([sample.seed & 0xFFFFFFFFFFFFFFFF for sample in joining], np.uint64)
+        self._drawn[rows] = [sample.drawn for sample in joining]
+        self._temperatures[rows] = [sample.job.request.temperature for sample in joining]
+        self._last[rows] = [sample.ids[-1] for sample in joining]
+        self._length[rows] = np.array(lengths) - 1
         self._count[rows] = 0
         self._logprobs[rows] = 0.0
-        self._cache.reserve(len(self._active), len(ids) + 1)
-        if prefix is not None:
-            self._prefixes.load(prefix, self._cache, sorted(rows))
+        self._cache.reserve(len(self._active), max(lengths) + 1)
+        taken = iter(rows)
+        places = [(samples[0].prefix, list(islice(taken, len(samples)))) for samples in groups]
+        self._prefixes.load([(prefix, own) for prefix, own in places if prefix is not None], self._cache)
 
     def _leave(self, gone: Sequence[int]) -> None:
         """Take samples out; the last rows move into their places."""

@@ -37,7 +37,7 @@ def test_logits_are_those_of_transformers(checkpoint: Callable[..., Path], kind:
         # the last tokens again, one by one after a shorter prefix
         made, _ = extend(prefixes, ids[:, :36], scope="shorter")
         for row, prefix in enumerate(made):
-            prefixes.load(prefix, cache, [row])
+            prefixes.load([(prefix, [row])], cache)
         last = [decode(ours, cache, ids[:, at], at) for at in range(36, 40)]
     torch.testing.assert_close(ours.logits(hidden).view(want.shape), want, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.logits(torch.stack(last, 1)), want[:, 36:], atol=1e-4, rtol=0)
@@ -188,7 +188,7 @@ def test_a_prefix_loads_its_whole_chain_and_a_row_is_stored(checkpoint: Callable
         data = prefixes.pool[:, whole.path]
         assert data.shape[1] == 6
         for rows in ([2, 3], [0, 5]):
-            prefixes.load(whole, cache, rows)
+            prefixes.load([(whole, rows)], cache)
             assert all(torch.equal(cache.data[:, row, :6], data) for row in rows)
         assert (cache.data[:, [1, 4]] == 0).all()
         prefixes.store([Tail("t", None, (ids[:2],)), Tail("s", root, (ids[:5],))], cache, [3, 5])
