@@ -492,6 +492,15 @@ class Prefixes:
             self._recent.move_to_end(found)
         return found
 
+    def touch(self, prefix: Prefix | None) -> None:
+        """A prefix and what is before it are now the most recently used."""
+        path = []
+        while prefix is not None:
+            path.append(prefix)
+            prefix = prefix.before
+        for each in reversed(path):
+            self._recent.move_to_end(each)
+
     def store(self, tails: Sequence[Tail], cache: Cache, rows: Sequence[int]) -> None:
         """Keep tails that were run already: rows of a cache hold them, with all that is before them."""
         starts = np.array([tail.start for tail in tails])

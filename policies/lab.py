@@ -248,12 +248,13 @@ class LabPolicy:
         joining = list(chain.from_iterable(groups))
         if not joining:
             return
-        left = min(len(self._gone), len(joining))
-        rows = [*self._gone[:left], *range(len(self._active), len(self._active) + len(joining) - left)]
-        del self._gone[:left]
-        self._active += joining[left:]
-        for row, sample in zip(rows[:left], joining, strict=False):
+        rows = self._gone[-len(joining) :][::-1]
+        del self._gone[-len(joining) :]
+        for row, sample in zip(rows, joining, strict=False):
             self._active[row] = sample
+        new = joining[len(rows) :]
+        rows += range(len(self._active), len(self._active) + len(new))
+        self._active += new
         lengths = [len(sample.ids) for sample in joining]
         self._seeds[rows] = np.array([sample.seed & 0xFFFFFFFFFFFFFFFF for sample in joining], np.uint64)
         self._drawn[rows] = [sample.drawn for sample in joining]

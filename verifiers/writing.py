@@ -228,7 +228,7 @@ class Writer:
             assert prefix is not None
             row = len(self._active)
             self._cache.reserve(max(ROWS, row + 1), len(draft.prompt))
-            self._prefixes.load(prefix, self._cache, [row])
+            self._prefixes.load([(prefix, [row])], self._cache)
             draft.prefix = prefix
             self._active.append(draft)
         self._prefixes.trim()
