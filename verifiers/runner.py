@@ -45,15 +45,21 @@ class Spent:
         return Spent(self.tokens + other.tokens, self.flops + other.flops)
 
 
-Mark = tuple[str, Part]
-"""A part of a text of a scope. Two texts may have the same ids and other parts: what was read of each is its own."""
+Cuts = tuple[tuple[int, int], ...]
+"""For each part of a text where it ends and the position in it whose output is a score, or -1."""
+Text = tuple[str, Ids, Cuts]
+"""What is read of a scope. Texts of the same ids may have other parts: what was read of each is its own."""
 
 
-def _parts(path: Path, context: int) -> list[Part]:
-    """The parts of a path that a context has room for."""
-    starts = (0, *map(len, path.keys))
-    every = zip(path.keys, starts, path.reads, strict=False)
-    return [Part(key, start, read) for key, start, read in every if len(key) <= context]
+def _cuts(path: Path, context: int) -> Cuts:
+    """Of the parts of a path that a context has room for."""
+    return tuple((len(key), read) for key, read in zip(path.keys, path.reads, strict=True) if len(key) <= context)
+
+
+def _parts(path: Path, cuts: Cuts, first: int = 0) -> list[Part]:
+    """The parts that cuts make of a path, from one of them on."""
+    starts = (0, *(end for end, _ in cuts))
+    return [Part(path.keys[i], starts[i], cuts[i][1]) for i in range(first, len(cuts))]
 
 
 class Reader(Protocol):
@@ -96,6 +102,15 @@ class ScoreReader:
         ]
 
 
+class _Tail(NamedTuple):
+    """What is run of a text: the texts that its parts end, those parts, and the notes of the parts before them."""
+
+    tail: Tail
+    texts: list[Text]
+    parts: list[Part]
+    notes: tuple[Any, ...]
+
+
 class Runner:
     """A decoder that reads paths in pieces.
 
@@ -119,39 +134,44 @@ class Runner:
         Returns:
             For each path the notes of its keys (None for those beyond the context), and what it took.
         """
-        known: dict[Mark, Any] = {}  # notes
+        known: dict[Text, tuple[Any, ...]] = {}  # notes of all parts
         spent = [0] * len(work)
-        readable = [(scope, _parts(path, self.context)) for scope, path in work]
+        texts: list[Text] = []
+        for scope, path in work:
+            cuts = _cuts(path, self.context)
+            texts.append((scope, path.keys[len(cuts) - 1] if cuts else (), cuts))
         # the longest first, as they answer for their prefixes
-        lengths = [len(parts[-1].ids) if parts else 0 for _, parts in readable]
-        waiting = sorted((index for index, length in enumerate(lengths) if length), key=lambda index: -lengths[index])
+        waiting = sorted((i for i, (_, _, cuts) in enumerate(texts) if cuts), key=lambda i: -len(texts[i][1]))
         while waiting:
-            batch: list[tuple[Tail, list[Part], Any]] = []
+            batch: list[_Tail] = []
             later: list[int] = []
             size = 0
-            covered: set[Mark] = set()  # by this pass
+            covered: set[Text] = set()  # by this pass
             for index in waiting:
-                scope, parts = readable[index]
-                marks = [(scope, part) for part in parts]
-                if all(mark in known or mark in covered for mark in marks):
+                text, path = texts[index], work[index][1]
+                if text in known or text in covered:
                     continue
-                before, at = self._split(scope, parts, known)
-                if at == len(parts):
+                scope, _, cuts = text
+                before, notes = self._split(scope, path.keys, cuts)
+                at = len(notes)
+                if at == len(cuts):
+                    known[text] = notes
                     continue
-                if size >= self.tokens or marks[at] in covered:
+                made = [(scope, path.keys[i], cuts[: i + 1]) for i in range(at, len(cuts))]
+                if size >= self.tokens or made[0] in covered:
                     later.append(index)  # in the latter case it goes on from what this pass runs
                     continue
-                tail = Tail(scope, before, tuple(part.ids for part in parts[at:]))
-                covered.update(marks[at:])
+                tail = Tail(scope, before, path.keys[at : len(cuts)])
+                covered.update(made)
                 spent[index] += tail.length
                 size += tail.length
-                batch.append((tail, parts[at:], known[marks[at - 1]] if at else None))
+                batch.append(_Tail(tail, made, _parts(path, cuts, at), notes))
             if batch:
                 self._run(batch, known)
             waiting = later
         return [
-            [known.get((scope, part)) for part in parts] + [None] * (len(path.keys) - len(parts))
-            for (scope, parts), (_, path) in zip(readable, work, strict=True)
+            [*known.get(text, ()), *[None] * (len(path.keys) - len(text[2]))]
+            for text, (_, path) in zip(texts, work, strict=True)
         ], [Spent(tokens, 2.0 * self.parameters * tokens) for tokens in spent]
 
     def drop(self, scope: str) -> None:
@@ -162,35 +182,35 @@ class Runner:
         """Forget everything, the memory included."""
         self.prefixes = Prefixes(self.model, self.prefixes.limit)
 
-    def _split(self, scope: str, parts: Sequence[Part], known: dict[Mark, Any]) -> tuple[Prefix | None, int]:
-        """The longest prefix that is kept, and how many parts it has; their notes go to `known`."""
-        before: Prefix | None = None
-        for at, part in enumerate(parts):
-            prefix = self.prefixes.find(scope, part.ids)
-            if prefix is None or part not in prefix.note:
-                return before, at
-            before = prefix
-            known[scope, part] = prefix.note[part]
-        return before, len(parts)
+    def _split(self, scope: str, keys: Sequence[Ids], cuts: Cuts) -> tuple[Prefix | None, tuple[Any, ...]]:
+        """The longest part of a text that is kept, and the notes up to it."""
+        for at in range(len(cuts), 0, -1):
+            prefix = self.prefixes.find(scope, keys[at - 1])
+            if prefix is not None and (notes := prefix.note.get(cuts[:at])) is not None:
+                self.prefixes.touch(prefix)
+                return prefix, notes
+        return None, ()
 
-    def _run(self, batch: Sequence[tuple[Tail, list[Part], Any]], known: dict[Mark, Any]) -> None:
-        """Run tails, with the notes of what is before them, in one pass; the notes of their parts go to `known`."""
+    def _run(self, batch: Sequence[_Tail], known: dict[Text, tuple[Any, ...]]) -> None:
+        """Run tails in one pass; the notes of their texts go to `known`."""
         run: list[tuple[Part, Any]] = []
         wanted: list[int] = []
         first = 0  # token of the tail, counted over all tails
-        for tail, parts, note in batch:
-            for part in parts:
-                wanted += [first + position - tail.start for position in self.reader.wanted(part)]
+        for each in batch:
+            note = each.notes[-1] if each.notes else None
+            for part in each.parts:
+                wanted += [first + position - each.tail.start for position in self.reader.wanted(part)]
                 run.append((part, note))
                 note = None
-            first += tail.length
-        made, hidden = self.prefixes.extend([tail for tail, _, _ in batch], wanted)
-        notes = iter(self.reader.notes(run, hidden))
-        for (tail, parts, _), prefixes in zip(batch, made, strict=True):
-            for part, prefix in zip(parts, prefixes, strict=True):
+            first += each.tail.length
+        made, hidden = self.prefixes.extend([each.tail for each in batch], wanted)
+        found = iter(self.reader.notes(run, hidden))
+        for each, prefixes in zip(batch, made, strict=True):
+            notes = each.notes
+            for text, prefix in zip(each.texts, prefixes, strict=True):
                 if prefix.note is None:
                     prefix.note = {}
-                prefix.note[part] = known[tail.scope, part] = next(notes)
+                notes = prefix.note[text[2]] = known[text] = (*notes, next(found))
         self.prefixes.trim()
 
 
@@ -214,7 +234,7 @@ class Whole:
         """As `Runner.read`; of a text that is too long, what fits is read."""
         notes, spent = [], []
         for _, path in work:
-            parts = _parts(path, self.context)
+            parts = _parts(path, _cuts(path, self.context))
             made: list[Any] = []
             if parts:
                 wanted = [position for part in parts for position in self.reader.wanted(part)]
