@@ -43,15 +43,16 @@ def draw(
         Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each.
     """
     likely = torch.softmax(logits, -1).cpu().numpy()
-    greedy = temperatures == 0
-    scale = np.where(greedy, np.float32(1), temperatures)
-    if (scale == 1).all() and top_p == 1 and not top_k:
+    kinds = set(temperatures.tolist())
+    if kinds <= {0.0, 1.0} and top_p == 1 and not top_k:
         weights = likely
     else:
+        scale = np.where(temperatures == 0, np.float32(1), temperatures)
         scaled = torch.softmax(logits / torch.from_numpy(scale[:, None]).to(logits.device), -1)
         weights = _likeliest(scaled, top_p, top_k).cpu().numpy()
     tokens = _invert(weights, uniforms)
-    if greedy.any():
+    if 0.0 in kinds:
+        greedy = temperatures == 0
         tokens[greedy] = logits.cpu().numpy()[greedy].argmax(-1)
     chosen = likely[np.arange(len(tokens)), tokens]
     return tokens, np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
@@ -74,19 +75,21 @@ def _invert(weights: NDArray[np.float32], uniforms: NDArray[np.float32]) -> NDAr
 
     In two stages, blocks and then within a block, as running sums over whole rows would take longer than the softmax.
     """
-    starts = np.arange(0, weights.shape[1], _BLOCK)
+    rows, vocabulary = weights.shape
+    every, starts = np.arange(rows), np.arange(0, vocabulary, _BLOCK)
     blocks = np.add.reduceat(weights, starts, axis=1)
-    block, rest = _exceeds(blocks, uniforms * blocks.sum(1))
+    summed = blocks.cumsum(1)
+    marks = np.minimum(uniforms * blocks.sum(1), summed[:, -1] * _BELOW)  # rounding may have put it on the sum
+    block = _exceeds(summed, marks)
+    marks = np.maximum(marks - (summed[every, block] - blocks[every, block]), 0)
     places = starts[block][:, None] + np.arange(_BLOCK)
-    inside = np.take_along_axis(weights, np.minimum(places, weights.shape[1] - 1), 1)
-    inside[places >= weights.shape[1]] = 0
-    return starts[block] + _exceeds(inside, rest)[0]
+    inside = weights.reshape(-1).take(every[:, None] * vocabulary + places, mode="clip")
+    inside[places >= vocabulary] = 0
+    summed = inside.cumsum(1)
+    return starts[block] + _exceeds(summed, np.minimum(marks, summed[:, -1] * _BELOW))
 
 
-def _exceeds(weights: NDArray[np.float32], marks: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Where running sums first exceed marks in [0, sum), and how far the mark is above the sum before that."""
-    summed = weights.cumsum(1)
-    marks = np.minimum(marks, summed[:, -1] * _BELOW)  # rounding may have put it on the sum
-    index = np.minimum((summed <= marks[:, None]).sum(1), weights.shape[1] - 1)  # NaN exceeds nothing
-    rows = np.arange(len(index))
-    return index, np.maximum(marks - (summed[rows, index] - weights[rows, index]), 0)
+def _exceeds(summed: NDArray[np.float32], marks: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Where running sums first exceed marks below the whole sum; NaN exceeds nothing."""
+    first: NDArray[np.int64] = np.minimum((summed <= marks[:, None]).sum(1), summed.shape[1] - 1)
+    return first
