@@ -413,7 +413,7 @@ class Tokens:
 # --------------------------------------------------------------------------------------------------- kept prefixes
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Prefix:
     """A token sequence whose keys and values are kept: its own last part, and the prefix before it.
 
@@ -432,11 +432,14 @@ class Prefix:
     note: Any = None
     kept: bool = field(default=True, init=False)
     after: int = field(default=0, init=False)  # kept prefixes that go on from this one
+    _path: NDArray[np.int64] | None = field(default=None, init=False, repr=False)
 
-    @cached_property
+    @property
     def path(self) -> NDArray[np.int64]:
         """Where all its tokens lie in the pool."""
-        return np.concatenate([self.before.path, self.slots]) if self.before else self.slots
+        if self._path is None:
+            self._path = np.concatenate([self.before.path, self.slots]) if self.before else self.slots
+        return self._path
 
 
 class Tail:

@@ -7,8 +7,10 @@ read there, so that scoring a child runs only the child's last step. What a scor
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -45,21 +47,22 @@ class Spent:
         return Spent(self.tokens + other.tokens, self.flops + other.flops)
 
 
-Cuts = tuple[tuple[int, int], ...]
-"""For each part of a text where it ends and the position in it whose output is a score, or -1."""
+Cuts = tuple[int, ...]
+"""For each part of a text where it ends, and the position in it whose output is a score, or -1."""
 Text = tuple[str, Ids, Cuts]
 """What is read of a scope. Texts of the same ids may have other parts: what was read of each is its own."""
 
 
 def _cuts(path: Path, context: int) -> Cuts:
     """Of the parts of a path that a context has room for."""
-    return tuple((len(key), read) for key, read in zip(path.keys, path.reads, strict=True) if len(key) <= context)
+    lengths = [len(key) for key in path.keys]
+    return tuple(chain.from_iterable(zip(lengths[: bisect_right(lengths, context)], path.reads, strict=False)))
 
 
 def _parts(path: Path, cuts: Cuts, first: int = 0) -> list[Part]:
     """The parts that cuts make of a path, from one of them on."""
-    starts = (0, *(end for end, _ in cuts))
-    return [Part(path.keys[i], starts[i], cuts[i][1]) for i in range(first, len(cuts))]
+    starts = (0, *cuts[::2])
+    return [Part(path.keys[i], starts[i], cuts[2 * i + 1]) for i in range(first, len(cuts) // 2)]
 
 
 class Reader(Protocol):
@@ -139,7 +142,7 @@ class Runner:
         texts: list[Text] = []
         for scope, path in work:
             cuts = _cuts(path, self.context)
-            texts.append((scope, path.keys[len(cuts) - 1] if cuts else (), cuts))
+            texts.append((scope, path.keys[len(cuts) // 2 - 1] if cuts else (), cuts))
         # the longest first, as they answer for their prefixes
         waiting = sorted((i for i, (_, _, cuts) in enumerate(texts) if cuts), key=lambda i: -len(texts[i][1]))
         while waiting:
@@ -153,24 +156,24 @@ class Runner:
                     continue
                 scope, _, cuts = text
                 before, notes = self._split(scope, path.keys, cuts)
-                at = len(notes)
-                if at == len(cuts):
+                start, end = len(notes), len(cuts) // 2
+                if start == end:
                     known[text] = notes
                     continue
-                made = [(scope, path.keys[i], cuts[: i + 1]) for i in range(at, len(cuts))]
+                made = [(scope, path.keys[at - 1], cuts[: 2 * at]) for at in range(start + 1, end + 1)]
                 if size >= self.tokens or made[0] in covered:
                     later.append(index)  # in the latter case it goes on from what this pass runs
                     continue
-                tail = Tail(scope, before, path.keys[at : len(cuts)])
+                tail = Tail(scope, before, path.keys[start:end])
                 covered.update(made)
                 spent[index] += tail.length
                 size += tail.length
-                batch.append(_Tail(tail, made, _parts(path, cuts, at), notes))
+                batch.append(_Tail(tail, made, _parts(path, cuts, start), notes))
             if batch:
                 self._run(batch, known)
             waiting = later
         return [
-            [*known.get(text, ()), *[None] * (len(path.keys) - len(text[2]))]
+            [*known.get(text, ()), *[None] * (len(path.keys) - len(text[2]) // 2)]
             for text, (_, path) in zip(texts, work, strict=True)
         ], [Spent(tokens, 2.0 * self.parameters * tokens) for tokens in spent]
 
@@ -184,9 +187,9 @@ class Runner:
 
     def _split(self, scope: str, keys: Sequence[Ids], cuts: Cuts) -> tuple[Prefix | None, tuple[Any, ...]]:
         """The longest part of a text that is kept, and the notes up to it."""
-        for at in range(len(cuts), 0, -1):
+        for at in range(len(cuts) // 2, 0, -1):
             prefix = self.prefixes.find(scope, keys[at - 1])
-            if prefix is not None and (notes := prefix.note.get(cuts[:at])) is not None:
+            if prefix is not None and (notes := prefix.note.get(cuts[: 2 * at])) is not None:
                 self.prefixes.touch(prefix)
                 return prefix, notes
         return None, ()
