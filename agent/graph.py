@@ -81,6 +81,7 @@ class SearchGraph:
         self._edges: dict[int, dict[str, Any]] = {}
         self._states: list[State] = []
         self._parents: list[int] = []
+        self._before: list[int] = []  # the node before in the same attempt
         self._paths: list[int] = []  # policy tokens on the path of one sample
         self._index: dict[tuple[int, str, str], int] = {}
         self._finished: list[int] = []
@@ -117,14 +118,13 @@ class SearchGraph:
 
     def before(self, node: int) -> int:
         """The node before in the same attempt: the parent, or the root for the first step of a revision."""
-        parent = self._parents[node]
-        return self.root if self.status(parent) == "terminated" else parent
+        return self._before[node]
 
     def path(self, node: int) -> list[int]:
         """Nodes from the root to a node, both included, those of earlier attempts left out."""
         found = [node]
         while found[-1] != self.root:
-            found.append(self.before(found[-1]))
+            found.append(self._before[found[-1]])
         return found[::-1]
 
     def attempts(self, node: int) -> list[int]:
@@ -164,7 +164,8 @@ class SearchGraph:
         """
         at = parent
         for step in steps:
-            if self.status(at) == "truncated" or (at != parent and self.status(at) == "terminated"):
+            reached = self.status(at)
+            if reached == "truncated" or (at != parent and reached == "terminated"):
                 break
             key = (at, step.text, step.finish)
             node = self._index.get(key, -1)
@@ -192,7 +193,9 @@ class SearchGraph:
         depth = len(state.steps)
         self._states.append(state)
         self._parents.append(parent)
-        self._paths.append(step.tokens + (self._paths[self.before(node)] if parent >= 0 else 0))
+        before = self.root if parent >= 0 and self.status(parent) == "terminated" else parent
+        self._before.append(before)
+        self._paths.append(step.tokens + (self._paths[before] if parent >= 0 else 0))
         self.graph.add_node(
             node,
             text=step.text,
@@ -217,7 +220,7 @@ class SearchGraph:
         self._attributes[node] = self.graph.nodes[node]
         if parent >= 0:
             self.graph.add_edge(parent, node, action=step.text, prior=None, count=0)
-            self._edges[node] = self.graph.edges[parent, node]
+            self._edges[node] = self.graph.get_edge_data(parent, node)
         return node
 
     def _reached(self, parent: int, node: int) -> None:
@@ -239,7 +242,7 @@ class SearchGraph:
             if score is None:
                 return ()
             found.append(score)
-            node = self.before(node)
+            node = self._before[node]
         return tuple(reversed(found))
 
     def set_scores(self, node: int, scores: Sequence[float]) -> None:
@@ -337,7 +340,12 @@ class SearchGraph:
             "seed": self.seed,
             "info": self.info,
             "nodes": [{"id": node} | attributes for node, attributes in self.graph.nodes(data=True)],
-            "edges": [{"from": a, "to": b} | attributes for a, b, attributes in self.graph.edges(data=True)],
+            # not of the view `edges`, which networkx keeps and which keeps the graph: nothing would free it at once
+            "edges": [
+                {"from": a, "to": b} | attributes
+                for a, after in self.graph.adjacency()
+                for b, attributes in after.items()
+            ],
         }
 
     @classmethod
@@ -376,7 +384,7 @@ class SearchGraph:
             if node != cls.root and attributes["count"]:
                 made._reached(parents[node], node)
         for edge in raw["edges"]:
-            made.graph.edges[edge["from"], edge["to"]].update(prior=edge["prior"], count=edge["count"])
+            made.graph[edge["from"]][edge["to"]].update(prior=edge["prior"], count=edge["count"])
         return made
 
     def save(self, path: Path) -> None:

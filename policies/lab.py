@@ -30,7 +30,7 @@ _PREFILL = 4096  # most tokens of one prefill pass, padding included
 _BURST = 16  # most decode steps of one poll, so that a caller can interrupt
 
 
-@dataclass
+@dataclass(slots=True)
 class _Ended:
     """What comes after a step: the same for all samples of a request that drew the same tokens at the same state.
 
@@ -52,7 +52,7 @@ class _Ended:
     stored: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sample:
     """One sample in progress; `ids` are those of `state`, `made` counts the steps that it added to it."""
 
@@ -169,13 +169,15 @@ class LabPolicy:
     @torch.inference_mode()
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search and the keys and values kept for it."""
+        self._prefixes.drop(scope)
+        if all(job.request.scope != scope for job in self._jobs.values()):
+            return
         self._queue = deque(sample for sample in self._queue if sample.job.request.scope != scope)
         out = {row for row, sample in enumerate(self._active) if sample.job.request.scope == scope}
         if not out.issubset(self._gone):  # rows that are free already are best left to those who come next
             self._leave(sorted(out.union(self._gone)))
         self._done = [job for job in self._done if job.request.scope != scope]
         self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}
-        self._prefixes.drop(scope)
 
     def close(self) -> None:
         """Drop everything, the cache's memory included; the policy may be used again."""
@@ -307,27 +309,32 @@ class LabPolicy:
         self._count[:count] += 1
         self._drawn[:count] += 1
         full = (self._count[:count] >= self.step_tokens) | (self._length[:count] >= self.model.config.context)
-        ended = np.flatnonzero(self._stops[tokens] | full).tolist()
-        self._gone = [row for row in ended if self._end_step(row, bool(full[row]))]
+        ended = np.flatnonzero(self._stops[tokens] | full)
+        steps = zip(ended.tolist(), self._count[ended].tolist(), self._drawn[ended].tolist(), strict=True)
+        self._gone = [row for row, count, drawn in steps if self._end_step(row, count, drawn)]
         self._store()
 
-    def _end_step(self, row: int, full: bool) -> bool:
+    def _end_step(self, row: int, count: int, drawn: int) -> bool:
         """A step of a row ended, perhaps: record it; the sample goes on, or it is finished or queued again.
+
+        Args:
+            row: of the sample.
+            count: tokens of the step.
+            drawn: tokens of the sample.
 
         Returns:
             Whether the row is free now.
         """
         sample = self._active[row]
-        new: Ids = tuple(self._new[row, : self._count[row]].tolist())
+        new: Ids = tuple(self._new[row, :count].tolist())
         known = sample.ended
         key = (id(sample.state), new)  # of a state that the request or `known` holds
         if key not in known:
-            known[key] = self._after(sample, new, float(self._logprobs[row]), int(self._length[row]), full)
+            known[key] = self._after(sample, new, float(self._logprobs[row]), int(self._length[row]))
         ended = known[key]
         if ended is None:
             return False
-        sample.state, sample.ids = ended.state, ended.ids
-        sample.drawn, sample.made = int(self._drawn[row]), sample.made + 1
+        sample.state, sample.ids, sample.drawn, sample.made = ended.state, ended.ids, drawn, sample.made + 1
         if ended.running and sample.made != sample.job.request.max_steps and not ended.full:
             if ended.whole:
                 self._count[row], self._logprobs[row] = 0, 0.0
@@ -340,8 +347,8 @@ class LabPolicy:
         self._finish(sample)
         return True
 
-    def _after(self, sample: _Sample, new: Ids, logprob: float, length: int, full: bool) -> _Ended | None:
-        """What comes after new tokens if they end a step."""
+    def _after(self, sample: _Sample, new: Ids, logprob: float, length: int) -> _Ended | None:
+        """What comes after new tokens, with which a row has a length, if they end a step."""
         text, delimiter, _ = self.tokens.decode(new).partition(self.environment.delimiter)
         context = self.model.config.context
         finish: Finish
@@ -349,7 +356,7 @@ class LabPolicy:
             finish = "step"
         elif new[-1] in self.model.config.end:
             finish = "answer"
-        elif full:
+        elif len(new) >= self.step_tokens or length >= context:
             finish = "length"
         else:
             return None

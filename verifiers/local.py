@@ -65,8 +65,9 @@ class LocalVerifier:
                 last = first + len(layout.paths)
                 scores.append(_scores(layout, notes[first:last]))
                 first = last
-            cost = sum(spent[start:first], Spent())
-            replies.append((ticket, Scored(tuple(scores), cost.tokens, cost.flops)))
+            own = spent[start:first]
+            tokens, flops = sum(each.tokens for each in own), sum((each.flops for each in own), 0.0)
+            replies.append((ticket, Scored(tuple(scores), tokens, flops)))
         return replies
 
     def cancel(self, scope: str) -> None:
