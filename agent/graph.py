@@ -38,6 +38,7 @@ import math
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -256,7 +257,7 @@ class SearchGraph:
         path = self.path(node)[1:]
         if len(scores) > len(path):
             raise ValueError(f"{len(path)} steps were to be scored; the verifier gave {len(scores)} scores")
-        for at, score in zip(path, [*scores, *[math.nan] * len(path)], strict=False):
+        for at, score in zip(path, chain(scores, repeat(math.nan)), strict=False):
             attributes = self._attributes[at]
             if attributes["score"] is None:
                 attributes["unscored"] = not math.isfinite(score)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from envs.core import Environment, Finish, State, Step, transition
+from envs.core import Environment, Finish, State, Step
 from envs.llama import ROWS, Cache, Ids, Llama, Prefix, Prefixes, Rows, Tail, Tokens, UnsupportedModel
 from policies.core import Propose, Proposed
 from policies.jobs import Job
@@ -198,7 +198,7 @@ class LabPolicy:
         return self.tokens.parts(self.environment, state)
 
     def _ids(self, state: State) -> Ids:
-        return tuple(token for part in self._parts(state) for token in part)
+        return tuple(chain.from_iterable(self._parts(state)))
 
     def _find(self, scope: str, ids: Ids, state: State) -> Prefix | None:
         """The longest kept prefix of a state: up to the last token of it, or of a state on the way to it."""
@@ -344,7 +344,8 @@ class LabPolicy:
         if ended.running and ended.whole and not ended.stored:
             ended.stored = True
             self._ending.append((sample, row))
-        self._finish(sample)
+        if sample.job.finish(sample.place, sample.state.steps[-sample.made :], sample.drawn):
+            self._done.append(sample.job)
         return True
 
     def _after(self, sample: _Sample, new: Ids, logprob: float, length: int) -> _Ended | None:
@@ -361,12 +362,14 @@ class LabPolicy:
         else:
             return None
         step = Step(text, len(new), logprob, finish)
-        last = sample.made + 1 == sample.job.request.max_steps
         # where the last step leads is not asked here: the search asks, and an environment may take its time
-        after = transition(sample.state.then(step)) if last else self.environment.step(sample.state, step)
-        ids = sample.ids + self.tokens.step(self.environment, after.state.steps[-1])
+        state, running = sample.state.then(step), True
+        if sample.made + 1 != sample.job.request.max_steps:
+            after = self.environment.step(sample.state, step)
+            state, running = after.state, after.status == "running"
+        ids = sample.ids + self.tokens.step(self.environment, state.steps[-1])
         whole = len(ids) == length + 1 and ids[-len(new) :] == new
-        return _Ended(after.state, ids, whole, after.status == "running", len(ids) >= context)
+        return _Ended(state, ids, whole, running, len(ids) >= context)
 
     def _store(self) -> None:
         """Keep what rows hold of the states of samples that ended, for those who go on from them."""
@@ -381,10 +384,6 @@ class LabPolicy:
         if tails:
             self._prefixes.store(tails, self._cache, rows)
             self._prefixes.trim()
-
-    def _finish(self, sample: _Sample) -> None:
-        if sample.job.finish(sample.place, sample.state.steps[-sample.made :], sample.drawn):
-            self._done.append(sample.job)
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.model.device)

@@ -32,18 +32,22 @@ _RIGHT = Reading((0, 1), want=1)
 def lay_out(tokens: Tokens, environment: Environment, state: State) -> Layout:
     """Tokenise a state step by step; delimiters inside a step are read as spaces, steps without text left out."""
     delimiter = environment.delimiter
-    keys = [tokens.begin + tokens.encode(environment.prompt(state.problem))]
-    reads = [-1]
+    ids = tokens.begin + tokens.encode(environment.prompt(state.problem))
+    keys, reads = [ids], [-1]
+    place: tuple[int, int] | None = None
     origin: list[tuple[int, int] | None] = []
     for step in state.steps:
         text = step.text
         if delimiter in text:
             text = " ".join(piece for piece in text.split(delimiter) if piece)
         if text.strip():
-            ids = keys[-1] + tokens.encode(text + delimiter)
+            place = 0, len(keys)
+            ids += tokens.encode(text + delimiter)
             reads.append(len(ids) - 1)
-            keys.append(ids + tokens.encode(step.observation + delimiter) if step.observation else ids)
-        origin.append((0, len(keys) - 1) if len(keys) > 1 else None)
+            if step.observation:
+                ids += tokens.encode(step.observation + delimiter)
+            keys.append(ids)
+        origin.append(place)
     return Layout((Text(tuple(keys), tuple(reads)),), tuple(origin))
 
 
