@@ -250,7 +250,8 @@ class Cache:
 
     def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """Copy the first positions of rows onto others."""
-        self.data[:, list(targets), :length] = self.data[:, list(sources), :length]
+        data = _plain(self.data)
+        data[:, list(targets), :length] = data[:, list(sources), :length]
 
 
 class Rows:
