@@ -239,9 +239,8 @@ class Engine:
                     enough = sum(scoring.values()) >= _VERIFIER_BATCH
                     if enough or not answered:
                         poll(self.verifier, scoring)
-                for ticket, search in list(asked.items()):
-                    if search.late():
-                        end_asked(ticket, f"{search.task.budget.seconds:g} seconds are over")
+                for ticket in [ticket for ticket, search in asked.items() if search.late()]:
+                    end_asked(ticket, f"{asked[ticket].task.budget.seconds:g} seconds are over")
         finally:
             for search in (*asked.values(), *bidding):  # the caller left the loop
                 search.steps.close()

@@ -83,8 +83,5 @@ class LocalVerifier:
 
 def _scores(layout: Layout, notes: Sequence[Sequence[Any]]) -> tuple[float, ...]:
     """One score per step of a state; NaN for those beyond the context."""
-    found = []
-    for place in layout.origin:
-        note = PRIOR if place is None else notes[place[0]][place[1]]
-        found.append(math.nan if note is None else note)
-    return tuple(found)
+    found = [PRIOR if place is None else notes[place[0]][place[1]] for place in layout.origin]
+    return tuple(math.nan if note is None else note for note in found)

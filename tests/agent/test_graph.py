@@ -1,7 +1,9 @@
 """The graph of a search: what is merged, what votes, what it costs, and that files bring all of it back."""
 
+import gc
 import json
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -333,3 +335,16 @@ def test_what_is_not_a_graph_is_refused_by_name(tmp_path: Path, text: str, messa
     with pytest.raises(ValueError, match=message) as caught:
         SearchGraph.load(path, TOY)
     assert str(path) in str(caught.value)
+
+
+def test_a_graph_that_is_dropped_is_freed_at_once(tmp_path: Path) -> None:
+    graph = searched()
+    graph.save(tmp_path / "graph.json")
+    loaded = SearchGraph.load(tmp_path / "graph.json", TOY)
+    held = [weakref.ref(each.graph) for each in (graph, loaded)]
+    gc.disable()  # no cycle keeps it until the garbage collector comes
+    try:
+        del graph, loaded
+        assert all(each() is None for each in held)
+    finally:
+        gc.enable()
