@@ -26,7 +26,7 @@ from torch.nn.functional import linear
 import policies.registry
 import verifiers.registry
 from agent.engine import Engine, Task
-from agent.parts import weights_folder
+from agent.parts import collect_rarely, weights_folder
 from agent.strategies import STRATEGIES
 from envs.arithmetic import Arithmetic
 from envs.llama import Llama, Pages, Rows
@@ -124,7 +124,8 @@ def main() -> None:
     arguments.add_argument("--problems", type=int, default=64)
     arguments.add_argument("--budget", type=int, default=16)
     options = arguments.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # this and the next as every command has it
+    collect_rarely()
     environment = Arithmetic()
     policy = policies.registry.load_policy(options.policy, environment, device="cpu")
     verifier = verifiers.registry.load_verifier(options.verifier, environment, device="cpu")
