@@ -58,7 +58,7 @@ MOVES = (
     *(Move("beam", 12, {"branch": branch}) for branch in (4, 2)),
 )
 # for tasks on which it pays to keep half of the prefixes
-BEAMS = (Arm("beam", 4, 2, {"branch": 2}), Arm("beam", 8, 2, {"branch": 2}), Arm("beam", 16, 3, {"branch": 2}))
+BEAMS = tuple(Arm("beam", n, repeats, {"branch": 2}) for n, repeats in ((4, 2), (8, 2), (16, 3), (32, 1), (48, 1)))
 # for policies that can revise: one long chain, or four of two attempts
 REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
@@ -330,7 +330,7 @@ def fit_online(
     openings: dict[int, Opening] = {}
     replays: dict[str, Any] = {}
     for budget in budgets:
-        strides = [stride for stride in _STRIDES if stride <= budget] or [budget]
+        strides = [stride for stride in strides_of(moves) if stride <= budget] or [budget]
         begun = {
             index: across(Opening(index, _MIDDLING, strides[0]), budget)
             for index, move in enumerate(moves)
@@ -375,6 +375,12 @@ def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
     return replace(move, flops=float(f"{flops:.4g}"), sharing=round(power, 3), alone=round(right, 4), repeats=repeats)
 
 
+def strides_of(moves: Sequence[Move]) -> tuple[int, ...]:
+    """What a later move may take at the most: `_STRIDES`, and the largest move if that is more."""
+    largest = max(move.n for move in moves)
+    return (*_STRIDES, largest) if largest > _STRIDES[-1] else _STRIDES
+
+
 class States:
     """States of replayed searches, whether their leading answer is right, and whether it is after each move.
 
@@ -386,6 +392,7 @@ class States:
     def __init__(self, arms: Sequence[Arm], moves: Sequence[Move]) -> None:
         self.arms = arms
         self.moves = moves
+        self._strides = strides_of(moves)
         self._features: list[tuple[float, ...]] = []
         self._now: list[bool] = []
         self._after: list[tuple[list[int], list[bool]]] = [([], []) for _ in moves]  # rows and labels
@@ -396,7 +403,7 @@ class States:
             for walk in range(_WALKS):
                 rng = random.Random(f"{run.problem}/{walk}/{fit is None}")
                 replay = Replay(run, self.arms, rng)
-                price, stride = rng.choice(PRICES), rng.choice(_STRIDES)
+                price, stride = rng.choice(PRICES), rng.choice(self._strides)
                 rounds = rng.randint(1, 4) if fit is None else _ROUNDS
                 move: Move | None = rng.choice(self._able(replay))
                 while move is not None and rounds:
