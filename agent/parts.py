@@ -157,12 +157,12 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
 
 
 def collect_rarely() -> None:
-    """Let the garbage collector wait for 20,000 new objects, where Python lets it wait for 700.
+    """Let the garbage collector wait for 100,000 new objects, where Python lets it wait for 700.
 
     A search makes dozens of objects a step and keeps most of them until it ends, hardly any in cycles: to go through
     them again and again, and now and then through all that torch has, takes time and finds next to nothing.
     """
-    gc.set_threshold(20_000)
+    gc.set_threshold(100_000)
 
 
 def weights_folder(name: str, shipped: Path) -> Path | None:
