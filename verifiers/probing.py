@@ -202,7 +202,7 @@ class _States:
 
     def wanted(self, part: Part) -> Sequence[int]:
         """The position where the score would be."""
-        return () if part.read < 0 else (part.read,)
+        return part.reads
 
     def notes(self, parts: Sequence[tuple[Part, Any]], hidden: Tensor) -> list[Any]:
         """The states, in float32."""

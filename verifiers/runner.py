@@ -35,6 +35,11 @@ class Part(NamedTuple):
     start: int
     read: int
 
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The position whose output is a score, if there is one."""
+        return () if self.read < 0 else (self.read,)
+
 
 @dataclass(frozen=True)
 class Spent:
@@ -95,7 +100,7 @@ class ScoreReader:
 
     def wanted(self, part: Part) -> Sequence[int]:
         """The position where the score is."""
-        return () if part.read < 0 else (part.read,)
+        return part.reads
 
     def notes(self, parts: Sequence[tuple[Part, Any]], hidden: Tensor) -> list[float]:
         """The scores, rounded."""
