@@ -99,6 +99,7 @@ def calibrate(
     budgets: Sequence[int] = BUDGETS,
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,
+    temperature: float = 1.0,
 ) -> Calibration:
     """Fit a calibration; problems must have gold answers and come from the calibration split.
 
@@ -113,13 +114,14 @@ def calibrate(
         budgets: in samples; each gets its own choice of strategy, opening and price.
         seed: of the searches.
         report: called with a line of progress now and then.
+        temperature: of the samples; the plan is for this one.
     """
-    sweep(Engine(environment, policy, verifier), arms, problems, results, seed, report)
+    sweep(Engine(environment, policy, verifier), arms, problems, results, seed, report, temperature)
     runs = read_runs(results.rows, arms, problems, environment)
     halves = runs[::2], runs[1::2]
     pass_at_1, errors = fit_difficulty(runs)
     confidence = fit_confidence(runs)
-    fitted = Calibration(policy.name, verifier.name, environment.name, pass_at_1, confidence)
+    fitted = Calibration(policy.name, verifier.name, environment.name, pass_at_1, confidence, temperature=temperature)
     choices = [Choice(arm.strategy, arm.knobs) for arm in arms]
     choices = [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
     trials = {budget: try_choices(runs, arms, choices, budget, fitted) for budget in budgets}

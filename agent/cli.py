@@ -673,13 +673,17 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         "arms": [[arm.name, arm.repeats] for arm in arms],
         "n": arguments.n,
         "seed": recipe.seed,
+        "temperature": recipe.temperature,
     }
     out = Path(arguments.out or PLANS[0] / plan_name(environment.name, policy.name, verifier.name))
     out.parent.mkdir(parents=True, exist_ok=True)
     problems = environment.problems("calibration", arguments.n)
     with ResultsFile(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:
         fitted = calibrate(
-            environment, policy, verifier, problems, results, arms, moves, seed=recipe.seed, report=logger.info
+            *(environment, policy, verifier, problems, results, arms, moves),
+            seed=recipe.seed,
+            report=logger.info,
+            temperature=recipe.temperature,
         )
     fitted.save(out)
     print(out)

@@ -55,13 +55,13 @@ class OnlineSearch:
         self.made: dict[str, int] = {}  # how often, by move
         self.searched = 0.0
 
-    def search(self) -> Search[None]:
-        """Spend; ``graph.info["plan"]`` says what was done and why."""
+    def search(self, misgivings: Sequence[str] = ()) -> Search[None]:
+        """Spend; ``graph.info["plan"]`` says what was done and why, after what misgivings there are about the fit."""
         budget = self.left
         flops = self.graph.info.get("budget", {}).get("flops", math.inf)
         opening = self.fit.opening(min(budget, flops / self.fit.sample_flops))
         price = opening.price / self.fit.sample_flops
-        reasons: list[str] = []
+        reasons = list(misgivings)
         plan: dict[str, Any] = {"strategy": "online", "knobs": {}, "budget": budget, "reasons": reasons}
         self.graph.info["plan"] = plan
         if not self.auction:

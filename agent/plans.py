@@ -186,6 +186,7 @@ class Calibration:
         table: per difficulty, per budget in samples: what to do with the rest of the budget.
         online: of the online planner.
         fitted: how, on what, and with what error.
+        temperature: of the samples that it was fitted to.
     """
 
     policy: str
@@ -196,6 +197,7 @@ class Calibration:
     table: Mapping[Difficulty, Mapping[int, Choice]] = field(default_factory=dict)
     fitted: Mapping[str, Any] = field(default_factory=dict)
     online: Online | None = None
+    temperature: float = 1.0
 
     def estimate(self, probe: Probe) -> float:
         """Estimated pass@1; without a fit, the mean score (Snell et al.: predicted difficulty)."""
@@ -224,6 +226,12 @@ class Calibration:
             whose = f"{self.policy!r}, {self.verifier!r} on {self.environment!r}"
             raise ValueError(f"a plan fitted for {whose} cannot serve {policy!r}, {verifier!r} on {environment!r}")
 
+    def misgivings(self, temperature: float) -> list[str]:
+        """What to say where it serves another temperature than the one it was fitted at: a line, or nothing."""
+        if not self.fitted or temperature == self.temperature:
+            return []
+        return [f"samples at temperature {temperature:g}, by a plan that was fitted at {self.temperature:g}"]
+
     def save(self, path: Path) -> None:
         """Write JSON, lists of numbers on one line."""
         text = json.dumps(asdict(self), indent=1)
@@ -246,6 +254,7 @@ class Calibration:
                 },
                 raw["fitted"],
                 Online.of(raw["online"]) if raw.get("online") else None,
+                float(raw.get("temperature", 1.0)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is not a plan file: {error!r}") from None

@@ -60,6 +60,7 @@ def sweep(
     results: ResultsFile,
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,
+    temperature: float = 1.0,
 ) -> None:
     """Run every arm `repeats` times on every problem, each run with a seed of its own; what `results` has is skipped.
 
@@ -70,6 +71,7 @@ def sweep(
         results: where runs are kept, each as soon as it is over.
         seed: of the first run.
         report: called with a line of progress now and then.
+        temperature: of the samples of every arm that has none of its own.
 
     Raises:
         RuntimeError: a search failed; the message is its error.
@@ -80,7 +82,7 @@ def sweep(
     def tasks() -> Iterator[Task]:
         runs = [(arm, run) for arm in arms for run in range(arm.repeats)]
         for place, (arm, run) in enumerate(runs):
-            strategy = STRATEGIES[arm.strategy].sized(arm.n, **arm.knobs)
+            strategy = STRATEGIES[arm.strategy].sized(arm.n, **{"temperature": temperature, **arm.knobs})
             for problem in problems:
                 if (arm.name, run, problem.id) not in done:
                     info = {"arm": arm.name, "run": run}

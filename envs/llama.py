@@ -18,7 +18,6 @@ is before them; a pass over several new tokens of many states reads it there, an
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -35,10 +34,10 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_attention, silu
 
 from envs.core import Environment, Reviser, State, Step, opening
+from envs.prefixes import Ids, KeptPrefix, PrefixTree
 
 ROWS = 4  # the fewest rows of a matrix product, and what new tokens are padded to a multiple of
 BLOCK = 16  # keys are attended in multiples of this
-Ids = tuple[int, ...]
 
 
 class UnsupportedModel(ValueError):
@@ -415,24 +414,16 @@ class Tokens:
 
 
 @dataclass(eq=False, slots=True)
-class Prefix:
-    """A token sequence whose keys and values are kept: its own last part, and the prefix before it.
+class Prefix(KeptPrefix):
+    """A prefix whose keys and values lie in a pool.
 
     Args:
-        scope: the search it belongs to.
-        ids: of the whole sequence.
-        before: the shorter prefix that this one goes on from.
-        slots: where its own tokens lie in the pool.
+        slots: where its own tokens lie.
         note: what the owner wants to remember with it (a verifier: the score of the step that ends here).
     """
 
-    scope: str
-    ids: Ids
-    before: Prefix | None
     slots: NDArray[np.int64]
     note: Any = None
-    kept: bool = field(default=True, init=False)
-    after: int = field(default=0, init=False)  # kept prefixes that go on from this one
     _path: NDArray[np.int64] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -459,10 +450,8 @@ class Tail:
         self.length = len(keys[-1]) - self.start
 
 
-class Prefixes:
-    """Prefixes by scope and token ids, in one pool of slots.
-
-    Beyond a limit of memory, `trim` drops the least recently used, but none before those that go on from it.
+class Prefixes(PrefixTree[Prefix]):
+    """Prefixes in one pool of slots.
 
     Args:
         model: what runs them.
@@ -470,40 +459,20 @@ class Prefixes:
     """
 
     def __init__(self, model: Decoder, limit: int) -> None:
+        super().__init__(limit)
         config = model.config
-        self.model, self.limit = model, limit
+        self.model = model
         # a slot per token; slot 0 is nobody's and stays zero: the tables of short sequences point there
         width = 2 * config.kv_heads * config.head_dim
         self.pool = torch.zeros(config.layers, 1, width, dtype=model.dtype, device=model.device)
         self._free: NDArray[np.int64] = np.zeros(0, np.int64)  # a stack: the first `_left` are free
         self._left = 0
-        self._kept: dict[str, dict[Ids, Prefix]] = {}
-        self._recent: OrderedDict[Prefix, None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._recent)
 
     @property
     def bytes(self) -> int:
         """Memory of all that is kept."""
         layers, slots, width = self.pool.shape
         return (slots - 1 - self._left) * layers * width * self.pool.element_size()
-
-    def find(self, scope: str, ids: Ids) -> Prefix | None:
-        """The prefix of exactly these ids, now most recently used."""
-        found = self._kept.get(scope, {}).get(ids)
-        if found is not None:
-            self._recent.move_to_end(found)
-        return found
-
-    def touch(self, prefix: Prefix | None) -> None:
-        """A prefix and what is before it are now the most recently used."""
-        path = []
-        while prefix is not None:
-            path.append(prefix)
-            prefix = prefix.before
-        for each in reversed(path):
-            self._recent.move_to_end(each)
 
     def store(self, tails: Sequence[Tail], cache: Cache, rows: Sequence[int]) -> None:
         """Keep tails that were run already: rows of a cache hold them, with all that is before them."""
@@ -574,40 +543,6 @@ class Prefixes:
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(self.pool.device)
 
-    def trim(self) -> None:
-        """Drop prefixes until what is kept is within the limit."""
-        while self._recent and self.bytes > self.limit:
-            prefix = next(iter(self._recent))
-            if prefix.after:
-                self._recent.move_to_end(prefix)
-                continue
-            del self._recent[prefix], self._kept[prefix.scope][prefix.ids]
-            self._release(prefix.slots)
-            prefix.kept = False
-            if prefix.before is not None:
-                prefix.before.after -= 1
-
-    def drop(self, scope: str) -> None:
-        """Free all that a scope keeps."""
-        dropped = self._kept.pop(scope, {}).values()
-        for prefix in dropped:
-            prefix.kept = False
-            del self._recent[prefix]
-        if dropped:
-            self._release(np.concatenate([prefix.slots for prefix in dropped]))
-
-    def _add(self, prefix: Prefix) -> Prefix:
-        """Keep a prefix, unless it is kept already."""
-        there = self._kept.setdefault(prefix.scope, {})
-        found = there.setdefault(prefix.ids, prefix)
-        if found is not prefix:
-            self._release(prefix.slots)
-            return found
-        self._recent[prefix] = None
-        if prefix.before is not None:
-            prefix.before.after += 1
-        return prefix
-
     def _allot(self, count: int) -> NDArray[np.int64]:
         if count > self._left:
             layers, slots, width = self.pool.shape
@@ -619,6 +554,7 @@ class Prefixes:
         self._left -= count
         return self._free[self._left : self._left + count].copy()
 
-    def _release(self, slots: NDArray[np.int64]) -> None:
+    def _release(self, prefixes: Sequence[Prefix]) -> None:
+        slots = np.concatenate([prefix.slots for prefix in prefixes])
         self._free[self._left : self._left + len(slots)] = slots
         self._left += len(slots)

@@ -23,10 +23,9 @@ from functools import lru_cache
 from typing import Any
 
 from envs.core import Environment, State, Step, opening
+from envs.prefixes import Ids
 from policies.options import SamplingOptions
 from policies.steps import THINK, THOUGHT
-
-Ids = tuple[int, ...]
 
 _QUESTION, _ANSWER = "\ue000\ue001\ue000", "\ue002\ue003\ue002"  # of private use: in no template and no question
 _DAY = datetime(2024, 7, 26)  # for templates that tell the date: a state reads the same on every day

@@ -24,9 +24,10 @@ from torch import Tensor
 
 from envs.core import Environment
 from envs.gguf import UnusableModel
+from envs.prefixes import Ids
 from policies.checkpoints import Dtype, load_checkpoint
 from policies.core import Propose, Proposed
-from policies.dialogue import Dialogue, Ids
+from policies.dialogue import Dialogue
 from policies.jobs import Job
 from policies.options import SamplingOptions
 from policies.prefixes import Prefix, Prefixes

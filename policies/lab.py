@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from envs.core import Environment, Finish, State, Step
-from envs.llama import ROWS, Cache, Ids, Llama, Prefix, Prefixes, Rows, Tail, Tokens, UnsupportedModel
+from envs.llama import ROWS, Cache, Llama, Prefix, Prefixes, Rows, Tail, Tokens, UnsupportedModel
+from envs.prefixes import Ids
 from policies.core import Propose, Proposed
 from policies.jobs import Job
 from policies.sampling import draw, uniform

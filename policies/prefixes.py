@@ -1,40 +1,31 @@
-"""What is kept of the prefixes of a search: keys and values of transformers models, a tree per scope.
+"""What is kept of the prefixes of a search: keys and values of transformers models.
 
 A prefix holds its own last part only; its siblings share what is before them.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from policies.dialogue import Ids
+from envs.prefixes import Ids, KeptPrefix, PrefixTree
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 """For each layer the keys and the values of a sequence, (heads, tokens, width) each."""
 
 
-@dataclass(eq=False)
-class Prefix:
-    """A token sequence whose keys and values are kept.
+@dataclass(eq=False, slots=True)
+class Prefix(KeptPrefix):
+    """A prefix with its keys and values.
 
     Args:
-        scope: the search it belongs to.
-        ids: of the whole sequence.
-        before: the shorter prefix that this one goes on from.
-        own: keys and values of the tokens that it has more than that.
+        own: keys and values of the tokens that it has more than the prefix before it.
     """
 
-    scope: str
-    ids: Ids
-    before: Prefix | None
     own: KeysValues
-    kept: bool = field(default=True, init=False)
-    after: int = field(default=0, init=False)  # kept prefixes that go on from this one
 
     @property
     def bytes(self) -> int:
@@ -52,25 +43,17 @@ class Prefix:
         return [(torch.cat([k for k, _ in parts], 1), torch.cat([v for _, v in parts], 1)) for parts in layers]
 
 
-class Prefixes:
-    """Prefixes by scope and ids, within a limit of memory; beyond it the least recently used go, ends first.
-
-    Args:
-        limit: bytes.
-    """
+class Prefixes(PrefixTree[Prefix]):
+    """Prefixes, each with tensors of its own."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.bytes = 0
-        self._kept: dict[str, dict[Ids, Prefix]] = {}
-        self._recent: OrderedDict[Prefix, None] = OrderedDict()
+        super().__init__(limit)
+        self._bytes = 0
 
-    def find(self, scope: str, ids: Ids) -> Prefix | None:
-        """The prefix with exactly these ids."""
-        found = self._kept.get(scope, {}).get(ids)
-        if found is not None:
-            self._recent.move_to_end(found)
-        return found
+    @property
+    def bytes(self) -> int:
+        """Memory of all that is kept."""
+        return self._bytes
 
     def add(self, scope: str, ids: Ids, before: Prefix | None, own: KeysValues) -> Prefix:
         """Keep a prefix, unless it is kept already, or what is before it is not any more."""
@@ -78,32 +61,8 @@ class Prefixes:
         if before is not None and not before.kept:
             made.kept = False
             return made
-        found = self._kept.setdefault(scope, {}).setdefault(ids, made)
-        if found is made:
-            self._recent[made] = None
-            self.bytes += made.bytes
-            if before is not None:
-                before.after += 1
-        return found
+        self._bytes += made.bytes
+        return self._add(made)
 
-    def trim(self) -> None:
-        """Drop prefixes until what is kept is within the limit."""
-        while self._recent and self.bytes > self.limit:
-            prefix = next(iter(self._recent))
-            if prefix.after:
-                self._recent.move_to_end(prefix)
-                continue
-            del self._recent[prefix], self._kept[prefix.scope][prefix.ids]
-            self._forget(prefix)
-            if prefix.before is not None:
-                prefix.before.after -= 1
-
-    def drop(self, scope: str) -> None:
-        """Free all that a scope keeps."""
-        for prefix in self._kept.pop(scope, {}).values():
-            del self._recent[prefix]
-            self._forget(prefix)
-
-    def _forget(self, prefix: Prefix) -> None:
-        prefix.kept = False
-        self.bytes -= prefix.bytes
+    def _release(self, prefixes: Sequence[Prefix]) -> None:
+        self._bytes -= sum(prefix.bytes for prefix in prefixes)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from envs.core import Environment, Finish, State, Step, transition
-from policies.dialogue import Dialogue, Ids
+from envs.prefixes import Ids
+from policies.dialogue import Dialogue
 from policies.jobs import Job
 from policies.options import SamplingOptions
 from policies.steps import THOUGHT, cut, is_thinking

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from envs.core import Environment, State
+from envs.prefixes import Ids
 from verifiers.core import Score, Scored
 from verifiers.layout import PRIOR, Head, Reading, Script, keys_of, spoken
 from verifiers.runner import ROUNDED, Spent
-from verifiers.texts import Ids, Texts
+from verifiers.texts import Texts
 from verifiers.writing import Draft, Sampling, Writer
 
 _BURST = 16  # most decode steps of one poll, so that a caller can interrupt

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from envs.core import Environment, State, Step
-from verifiers.texts import Ids, Piece, Texts
+from envs.prefixes import Ids
+from verifiers.texts import Piece, Texts
 
 PRIOR = 0.5  # score of empty steps before the first one with text
 

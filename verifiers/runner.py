@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from envs.llama import Decoder, Ids, Prefix, Prefixes, Tail
+from envs.llama import Decoder, Prefix, Prefixes, Tail
+from envs.prefixes import Ids
 from verifiers.layout import Path, Reading
 
 ROUNDED = 5  # decimals of a score: ties stay ties where the last bits differ

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from envs.core import Environment, State
 from envs.llama import UnsupportedModel
+from envs.prefixes import Ids
 from envs.registry import nearest
 from envs.remote import Client, Limits, Reader, Unreadable
 from envs.servers import Model, Sampling, Written, find_model, request_of
@@ -23,7 +24,7 @@ from verifiers.families import FAMILIES
 from verifiers.families.judge import question_of
 from verifiers.layout import PRIOR, Family, lay_out, spoken
 from verifiers.runner import ROUNDED
-from verifiers.texts import Ids, Texts
+from verifiers.texts import Texts
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
 _TOP = 20  # alternatives that a judge is asked for: the most that servers give

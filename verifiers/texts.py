@@ -17,8 +17,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from envs.llama import UnsupportedModel
+from envs.prefixes import Ids
 
-Ids = tuple[int, ...]
 Piece = str | Ids
 """A text, or ids that stand for themselves; ``()`` keeps two texts from being tokenised together."""
 

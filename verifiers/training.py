@@ -28,8 +28,9 @@ from torch.nn.functional import log_softmax
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from envs.core import Environment, Problem, Split, State, Step, StepChecker
-from envs.llama import Ids, ModelConfig, Tokens
+from envs.llama import ModelConfig, Tokens
 from envs.optim import Optimizers, load_checkpoint, save_checkpoint
+from envs.prefixes import Ids
 
 # The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
 # them with. No policy is imported; the caller hands one in.

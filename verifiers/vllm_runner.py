@@ -19,6 +19,7 @@ from typing import Any
 
 from envs.core import Environment
 from envs.llama import UnsupportedModel
+from envs.prefixes import Ids
 from envs.registry import nearest
 from envs.vllm_engine import VllmEngine, VllmOptions
 from verifiers.backbone import check_head
@@ -28,7 +29,7 @@ from verifiers.families import FAMILIES
 from verifiers.layout import Family, Path, lay_out
 from verifiers.local import LocalVerifier
 from verifiers.runner import ROUNDED, Spent
-from verifiers.texts import Ids, Texts
+from verifiers.texts import Texts
 
 
 def load_vllm(

@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 
 from envs.llama import ROWS, Cache, Prefix, Prefixes, Rows, Tail
+from envs.prefixes import Ids
 from verifiers.backbone import Backbone
 from verifiers.runner import Spent
-from verifiers.texts import Ids, Texts
+from verifiers.texts import Texts
 
 _LOOK_BACK = 8  # tokens more than a text has characters, in which its end is looked for
 

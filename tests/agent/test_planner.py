@@ -16,7 +16,7 @@ from agent.calibration import PROBES, absolute_bins, calibrate, fit_logistic, pr
 from agent.engine import Engine, Task
 from agent.graph import SearchGraph
 from agent.lines import ResultsFile
-from agent.planner import METHODS, Planner
+from agent.planner import METHODS, Mode, Planner
 from agent.plans import (
     Calibration,
     Choice,
@@ -34,6 +34,7 @@ from agent.strategies import STRATEGIES
 from agent.sweep import Arm, sweep
 from envs.core import Problem, State
 from envs.toy import Toy
+from policies.core import Propose
 from policies.scripted import ScriptedPolicy
 from verifiers.table import TableVerifier
 from verifiers.voting import Vote
@@ -242,6 +243,7 @@ FITTED = Calibration(
         9e7,
         {4: Opening(1, 0.002, 4), 16: Opening(0, 0.0, 16)},
     ),
+    0.7,
 )
 
 
@@ -252,6 +254,21 @@ def test_a_calibration_comes_back_as_it_was(tmp_path: Path) -> None:
     bare = replace(FITTED, online=None)
     bare.save(path)
     assert Calibration.load(path) == bare
+    raw = json.loads(path.read_text())
+    del raw["temperature"]  # as plans were, when all were fitted at 1
+    path.write_text(json.dumps(raw))
+    assert Calibration.load(path) == replace(bare, temperature=1.0)
+
+
+@pytest.mark.parametrize("mode", ["online", "table"])
+def test_a_plan_says_that_it_was_fitted_at_another_temperature(mode: Mode) -> None:
+    said = "samples at temperature 1, by a plan that was fitted at 0.7"
+    for temperature, reasons in ((1.0, [said]), (0.7, [])):
+        graph = run(Planner(8, mode=mode, calibration=FITTED, temperature=temperature))
+        assert [reason for reason in graph.info["plan"]["reasons"] if "temperature" in reason] == reasons
+    unfitted = Calibration("scripted", "table", "toy", temperature=0.7)
+    graph = run(Planner(8, mode=mode, calibration=unfitted))
+    assert not any("temperature" in reason for reason in graph.info["plan"]["reasons"])
 
 
 @pytest.mark.parametrize(
@@ -353,13 +370,14 @@ def fit(path: Path, report: Any = lambda line: None) -> Calibration:
     problems = TOY.problems("calibration", 16)
     policy, verifier = ScriptedPolicy(TOY), Hunch()
     with ResultsFile(path, {"of": "a test"}) as results:
-        return calibrate(TOY, policy, verifier, problems, results, ARMS, MOVES, (4, 8), 0, report)
+        return calibrate(TOY, policy, verifier, problems, results, ARMS, MOVES, (4, 8), 0, report, 0.7)
 
 
 def test_calibrating_on_the_toy_gives_sane_coefficients(tmp_path: Path) -> None:
     lines: list[str] = []
     fitted = fit(tmp_path / "runs.jsonl", lines.append)
     assert (fitted.policy, fitted.verifier, fitted.environment) == ("scripted", "table", "toy")
+    assert fitted.temperature == 0.7
     assert set(fitted.pass_at_1) == set(PROBES)
     good, bad = Probe(4, 1.0, 0.85, 3.0, 0.9), Probe(4, 0.25, 0.2, -2.0, 0.2)
     assert fitted.estimate(good) > 0.5 > fitted.estimate(bad)
@@ -391,6 +409,20 @@ def test_calibrating_on_the_toy_gives_sane_coefficients(tmp_path: Path) -> None:
         graph = run(Planner(8, mode=mode, calibration=fitted), verifier=Hunch())
         assert "error" not in graph.info
         assert (graph.info["plan"]["strategy"] == "online") == (mode == "online")
+
+
+def test_a_sweep_samples_at_its_temperature(tmp_path: Path) -> None:
+    class Asked(ScriptedPolicy):
+        def submit(self, ticket: int, request: Propose) -> None:
+            temperatures.add(request.temperature)
+            super().submit(ticket, request)
+
+    temperatures: set[float] = set()
+    arms = (Arm("best-of-n", 4), Arm("best-of-n", 1, 1, {"temperature": 0.0}), Arm("beam", 4, 1, {"branch": 2}))
+    problems = TOY.problems("calibration", 8)
+    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
+        sweep(Engine(TOY, Asked(TOY), Hunch()), arms, problems, results, temperature=0.5)
+    assert temperatures == {0.0, 0.5}
 
 
 def test_a_sweep_goes_on_where_it_was_killed(tmp_path: Path) -> None:

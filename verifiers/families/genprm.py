@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from envs.prefixes import Ids
 from verifiers.layout import Head, Reading, Script
-from verifiers.texts import Ids, Piece, Texts
+from verifiers.texts import Piece, Texts
 from verifiers.writing import Sampling
 
 SYSTEM = "You are a math teacher. Your task is to review and critique the paragraphs in solution step by step."

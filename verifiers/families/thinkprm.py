@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from envs.prefixes import Ids
 from verifiers.layout import Head, Reading, Script
-from verifiers.texts import Ids, Piece, Texts
+from verifiers.texts import Piece, Texts
 from verifiers.writing import Sampling
 
 TASK = "You are given a math problem and a proposed step-by-step solution:\n\n[Math Problem]\n\n"

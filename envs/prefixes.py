@@ -1,0 +1,108 @@
+"""What is kept of the token sequences of a search, so that no prefix is run twice: a tree per scope."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Self, TypeVar
+
+Ids = tuple[int, ...]  # of tokens
+
+
+@dataclass(eq=False, slots=True)
+class KeptPrefix:
+    """A token sequence that was run: its own last part, and the prefix before it.
+
+    Args:
+        scope: the search it belongs to.
+        ids: of the whole sequence.
+        before: the shorter prefix that this one goes on from.
+    """
+
+    scope: str
+    ids: Ids
+    before: Self | None
+    kept: bool = field(default=True, init=False)
+    after: int = field(default=0, init=False)  # kept prefixes that go on from this one
+
+
+P = TypeVar("P", bound=KeptPrefix)
+
+
+class PrefixTree(ABC, Generic[P]):
+    """Prefixes by scope and token ids.
+
+    Beyond a limit of memory, `trim` drops the least recently used, but none before those that go on from it.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._kept: dict[str, dict[Ids, P]] = {}
+        self._recent: OrderedDict[P, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    @property
+    @abstractmethod
+    def bytes(self) -> int:
+        """Memory of all that is kept."""
+
+    @abstractmethod
+    def _release(self, prefixes: Sequence[P]) -> None:
+        """Free what prefixes hold that are not kept any more, or were not kept at all."""
+
+    def find(self, scope: str, ids: Ids) -> P | None:
+        """The prefix of exactly these ids, now most recently used."""
+        found = self._kept.get(scope, {}).get(ids)
+        if found is not None:
+            self._recent.move_to_end(found)
+        return found
+
+    def touch(self, prefix: P | None) -> None:
+        """A prefix and what is before it are now the most recently used."""
+        path = []
+        while prefix is not None:
+            path.append(prefix)
+            prefix = prefix.before
+        for each in reversed(path):
+            self._recent.move_to_end(each)
+
+    def trim(self) -> None:
+        """Drop prefixes until what is kept is within the limit."""
+        while self._recent and self.bytes > self.limit:
+            prefix = next(iter(self._recent))
+            if prefix.after:
+                self._recent.move_to_end(prefix)
+                continue
+            del self._recent[prefix], self._kept[prefix.scope][prefix.ids]
+            prefix.kept = False
+            self._release((prefix,))
+            if prefix.before is not None:
+                prefix.before.after -= 1
+
+    def drop(self, scope: str) -> None:
+        """Free all that a scope keeps."""
+        dropped = list(self._kept.pop(scope, {}).values())
+        for prefix in dropped:
+            prefix.kept = False
+            del self._recent[prefix]
+        if dropped:
+            self._release(dropped)
+
+    def _add(self, prefix: P) -> P:
+        """Keep a prefix whose `before` is kept, unless it is kept already: then that one is returned."""
+        there = self._kept.setdefault(prefix.scope, {})
+        found = there.setdefault(prefix.ids, prefix)
+        if found is not prefix:
+            self._release((prefix,))
+            return found
+        self._recent[prefix] = None
+        if prefix.before is not None:
+            prefix.before.after += 1
+        return prefix
