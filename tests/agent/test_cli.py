@@ -175,10 +175,13 @@ def test_ctrl_c_prints_the_best_answer_so_far(capsys: pytest.CaptureFixture[str]
 def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "plans" / "toy.json"
     runs = tmp_path / "runs.jsonl"
-    words = ["calibrate", "--env", "toy", "-n", "4", "--revise", "--beams", "--out", str(out), "--runs", str(runs)]
+    words = ["calibrate", "--env", "toy", "-n", "4", "--revise", "--beams", "--temperature", "0.7"]
+    words += ["--out", str(out), "--runs", str(runs)]
     assert main(words) == 0
     assert capsys.readouterr().out.strip() == str(out)
-    online = Calibration.load(out).online
+    fitted = Calibration.load(out)
+    assert fitted.temperature == 0.7
+    online = fitted.online
     assert online is not None
     assert {"greedy", "majority", "best-of-n", "dvts", "beam", "revision"} == {move.strategy for move in online.moves}
     assert "beam branch=2 n=16" in {move.label for move in online.moves}
