@@ -51,7 +51,7 @@ ARMS = (
 MOVES = (
     Move("greedy", 1),
     Move("best-of-n", 1, _DECODED),
-    *(Move("majority", n) for n in (2, 4, 8, 16)),
+    *(Move("majority", n) for n in (1, 2, 4, 8, 16)),
     *(Move("best-of-n", n) for n in (2, 4, 8, 16)),
     *(Move("dvts", n, {"branch": 4}) for n in (4, 8, 16)),
     *(Move("dvts", n, {"branch": 2}) for n in (2, 4, 8)),
@@ -64,9 +64,9 @@ REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5)
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
 _MARGIN = 0.01  # of accuracy, that a cheaper strategy of the table may lose
 _TOLERANCE = 0.0025  # of accuracy, that a higher price may lose: less than replays can tell
-_MIDDLING = 0.001  # of the prices
-_STRIDES = (4, 8, 16)
-_FINALISTS = 4  # openings that are tried at every price and stride
+_MIDDLING = 0.001, 4  # of the prices and of the strides
+_STRIDES = (1, 2, 4, 8, 16)
+_FINALISTS = 5  # openings that are tried at every price and stride
 _WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
 _ROUNDS = 8  # most rounds of those that a fit steers
 _REPEATS = 3  # replays per problem that a choice is judged by
@@ -318,8 +318,8 @@ def fit_online(
 ) -> tuple[Online, dict[str, Any]]:
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
-    Every first move at a budget is tried at a middling price, the best of them at all prices and strides. The opening
-    is then the cheapest whose replays are as accurate as any, to within `_TOLERANCE`. All are cross-validated.
+    Every first move at a budget is tried at a middling price and stride, the best of them at all. The opening is then
+    the cheapest whose replays are as accurate as any, to within `_TOLERANCE`. All are cross-validated.
     """
     moves = [_first(move, runs, arms) for move in moves]
     fits = [fit_values(half, arms, moves) for half in halves]
@@ -333,17 +333,17 @@ def fit_online(
     replays: dict[str, Any] = {}
     for budget in budgets:
         strides = [stride for stride in strides_of(moves) if stride <= budget] or [budget]
-        begun = {
-            index: across(Opening(index, _MIDDLING, strides[0]), budget)
-            for index, move in enumerate(moves)
-            if move.n <= budget
-        }
-        best = sorted(begun, key=lambda index: (-begun[index][0], begun[index][1]))[:_FINALISTS]
-        ways = [Opening(index, price, stride) for index in best for stride in strides for price in PRICES]
+        price, stride = _MIDDLING
+        begun = [Opening(index, price, min(stride, strides[-1])) for index in range(len(moves))]
+        first = {way: across(way, budget) for way in begun if moves[way.move].n <= budget}
+        ways = [
+            Opening(way.move, price, stride)
+            for way in _ranked(first)[:_FINALISTS]
+            for stride in strides
+            for price in PRICES
+        ]
         tried = {way: across(way, budget) for way in ways}
-        least = max(accuracy for accuracy, _, _ in tried.values()) - _TOLERANCE
-        good = [way for way, (accuracy, _, _) in tried.items() if accuracy >= least]
-        openings[budget] = opening = min(good, key=lambda way: tried[way][1])
+        openings[budget] = opening = _ranked(tried)[0]
         within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
         accuracy, flops, spent = tried[opening]
         replays[str(budget)] = {
@@ -359,6 +359,17 @@ def fit_online(
         }
         report(f"online at {budget}, begun with {moves[opening.move].label}, {opening}: {replays[str(budget)]}")
     return replace(fit_values(runs, arms, moves), openings=openings), replays
+
+
+def _ranked(tried: Mapping[Opening, tuple[float, float, float]]) -> list[Opening]:
+    """Openings by their accuracy and FLOPs: first those as accurate as any, the cheapest first, then by accuracy."""
+    least = max(accuracy for accuracy, _, _ in tried.values()) - _TOLERANCE
+
+    def rank(way: Opening) -> tuple[float, float]:
+        accuracy, flops, _ = tried[way]
+        return (0.0, flops) if accuracy >= least else (1.0, -accuracy)
+
+    return sorted(tried, key=rank)
 
 
 def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
