@@ -15,6 +15,7 @@ plan keeps both that accuracy and the one on the problems that chose.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,10 +64,10 @@ BEAMS = tuple(Arm("beam", n, repeats, {"branch": 2}) for n, repeats in ((4, 2), 
 REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
 _MARGIN = 0.01  # of accuracy, that a cheaper strategy of the table may lose
-_TOLERANCE = 0.0025  # of accuracy, that a higher price may lose: less than replays can tell
+_DOUBLING = 0.005  # of accuracy, that twice the FLOPs must gain
 _MIDDLING = 0.001, 4  # of the prices and of the strides
 _STRIDES = (1, 2, 4, 8, 16)
-_FINALISTS = 5  # openings that are tried at every price and stride
+_FINALISTS = 4  # openings that are tried at every price and stride
 _WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
 _ROUNDS = 8  # most rounds of those that a fit steers
 _REPEATS = 3  # replays per problem that a choice is judged by
@@ -318,8 +319,8 @@ def fit_online(
 ) -> tuple[Online, dict[str, Any]]:
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
-    Every first move at a budget is tried at a middling price and stride, the best of them at all. The opening is then
-    the cheapest whose replays are as accurate as any, to within `_TOLERANCE`. All are cross-validated.
+    Every first move at a budget is tried at a middling price and stride, the best of them at all. The opening is the
+    one that does best where twice the FLOPs must gain half a point (`_DOUBLING`). All are cross-validated.
     """
     moves = [_first(move, runs, arms) for move in moves]
     fits = [fit_values(half, arms, moves) for half in halves]
@@ -336,14 +337,10 @@ def fit_online(
         price, stride = _MIDDLING
         begun = [Opening(index, price, min(stride, strides[-1])) for index in range(len(moves))]
         first = {way: across(way, budget) for way in begun if moves[way.move].n <= budget}
-        ways = [
-            Opening(way.move, price, stride)
-            for way in _ranked(first)[:_FINALISTS]
-            for stride in strides
-            for price in PRICES
-        ]
+        best = sorted(first, key=lambda way: -_worth(first[way]))[:_FINALISTS]
+        ways = [Opening(way.move, price, stride) for way in best for stride in strides for price in PRICES]
         tried = {way: across(way, budget) for way in ways}
-        openings[budget] = opening = _ranked(tried)[0]
+        openings[budget] = opening = max(tried, key=lambda way: _worth(tried[way]))
         within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
         accuracy, flops, spent = tried[opening]
         replays[str(budget)] = {
@@ -361,15 +358,10 @@ def fit_online(
     return replace(fit_values(runs, arms, moves), openings=openings), replays
 
 
-def _ranked(tried: Mapping[Opening, tuple[float, float, float]]) -> list[Opening]:
-    """Openings by their accuracy and FLOPs: first those as accurate as any, the cheapest first, then by accuracy."""
-    least = max(accuracy for accuracy, _, _ in tried.values()) - _TOLERANCE
-
-    def rank(way: Opening) -> tuple[float, float]:
-        accuracy, flops, _ = tried[way]
-        return (0.0, flops) if accuracy >= least else (1.0, -accuracy)
-
-    return sorted(tried, key=rank)
+def _worth(end: tuple[float, float, float]) -> float:
+    """The accuracy of replays less what their FLOPs had to gain."""
+    accuracy, flops, _ = end
+    return accuracy - _DOUBLING * math.log2(flops)
 
 
 def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
