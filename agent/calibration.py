@@ -64,7 +64,7 @@ BEAMS = tuple(Arm("beam", n, repeats, {"branch": 2}) for n, repeats in ((4, 2), 
 REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
 _MARGIN = 0.01  # of accuracy, that a cheaper strategy of the table may lose
-_DOUBLING = 0.005  # of accuracy, that twice the FLOPs must gain
+_DOUBLING = 0.01  # of accuracy, that twice the FLOPs must gain
 _MIDDLING = 0.001, 4  # of the prices and of the strides
 _STRIDES = (1, 2, 4, 8, 16)
 _FINALISTS = 4  # openings that are tried at every price and stride
@@ -320,7 +320,7 @@ def fit_online(
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
     Every first move at a budget is tried at a middling price and stride, the best of them at all. The opening is the
-    one that does best where twice the FLOPs must gain half a point (`_DOUBLING`). All are cross-validated.
+    one that does best where twice the FLOPs must gain a point (`_DOUBLING`). All are cross-validated.
     """
     moves = [_first(move, runs, arms) for move in moves]
     fits = [fit_values(half, arms, moves) for half in halves]
