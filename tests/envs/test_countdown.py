@@ -569,6 +569,8 @@ def test_the_shipped_policy_solves_it_on_the_command_line(capsys: pytest.Capture
     out = capsys.readouterr().out
     assert "(left: 24)" in out
     assert "✓ right" in out
+    assert "1 of 1 candidates, none of them scored" in out  # the greedy one, which proves itself
+    assert "0% of the vote" not in out
 
 
 def test_choosing_is_what_is_hard() -> None:
