@@ -291,9 +291,11 @@ def vote_text(solution: Solution) -> str:
     first = solution.groups[0]
     others = ", ".join(f"{group.answer} ({group.count})" for group in solution.groups[1:4])
     more = len(solution.groups) - 4
-    scored = any(group.best.scores for group in solution.groups)
-    share = f"{solution.confidence:.0%} of the vote, " if scored or solution.confidence else ""
-    text = share + f"{first.count} of {total} candidates" + ("" if share else ", none of them scored")
+    text = f"{first.count} of {total} candidates"
+    if solution.confidence or any(group.best.scores for group in solution.groups):
+        text = f"{solution.confidence:.0%} of the vote, {text}"
+    else:
+        text += ", none of them scored"
     return text + (f"; others: {others}" if others else "") + (f" and {more} more" if more > 0 else "")
 
 
