@@ -30,7 +30,7 @@ from agent.lines import ResultsFile
 from agent.online import LEAST
 from agent.plans import EASY, HARD, Calibration, Choice, Difficulty, Move, Online, Opening, Probe, summarize
 from agent.search import Way, best_way
-from agent.sweep import VOTE, Arm, Recorded, Replay, read_runs, sweep
+from agent.sweep import VOTE, Arm, Recorded, Replay, Sample, drawn_distinct, read_runs, sweep
 from envs.core import Environment, Problem
 from policies.core import Policy
 from verifiers.core import Verifier
@@ -60,6 +60,7 @@ MOVES = (
 )
 # for tasks on which it pays to keep half of the prefixes
 BEAMS = tuple(Arm("beam", n, repeats, {"branch": 2}) for n, repeats in ((4, 2), (8, 2), (16, 3), (32, 1), (48, 1)))
+DISTINCT = Arm("best-of-n", 64, 2, {"distinct": True})  # for tasks whose answers prove themselves
 # for policies that can revise: one long chain, or four of two attempts
 REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
@@ -110,7 +111,8 @@ def calibrate(
         verifier: scores them.
         problems: of the calibration split, two or more.
         results: where the runs of the sweep are kept; what is there is not run again.
-        arms: what is run, Best-of-N first: its samples give pass@1.
+        arms: what is run, Best-of-N first: its samples give pass@1. With `DISTINCT` among them, the online planner
+            draws without replacement.
         moves: what the online planner may do; made of the arms.
         budgets: in samples; each gets its own choice of strategy, opening and price.
         seed: of the searches.
@@ -119,11 +121,10 @@ def calibrate(
     """
     sweep(Engine(environment, policy, verifier), arms, problems, results, seed, report, temperature)
     runs = read_runs(results.rows, arms, problems, environment)
-    halves = runs[::2], runs[1::2]
     pass_at_1, errors = fit_difficulty(runs)
     confidence = fit_confidence(runs)
     fitted = Calibration(policy.name, verifier.name, environment.name, pass_at_1, confidence, temperature=temperature)
-    choices = [Choice(arm.strategy, arm.knobs) for arm in arms]
+    choices = [Choice(arm.strategy, arm.knobs) for arm in arms if arm != DISTINCT]
     choices = [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
     trials = {budget: try_choices(runs, arms, choices, budget, fitted) for budget in budgets}
     table: dict[Difficulty, dict[int, Choice]] = {"easy": {}, "medium": {}, "hard": {}}
@@ -134,7 +135,9 @@ def calibrate(
                 table[difficulty][budget] = trial.choices[trial.best(rows)]
                 accuracies[f"{difficulty} at {budget}"] = trial.describe(rows)
         report(f"the table at {budget}: {trial.cross_validated()}")
-    online, replays = fit_online(runs, halves, arms, moves, budgets, report)
+    distinct = DISTINCT in arms
+    drawn = [drawn_distinct(run, DISTINCT) for run in runs] if distinct else runs
+    online, replays = fit_online(drawn, arms, moves, budgets, report)
     about: dict[str, Any] = {
         "problems": len(problems),
         "samples": arms[0].n,
@@ -144,13 +147,13 @@ def calibrate(
         "online": replays,
         "accuracies": accuracies,
     }
-    return replace(fitted, table=table, fitted=about, online=online)
+    return replace(fitted, table=table, fitted=about, online=replace(online, distinct=distinct))
 
 
 # ------------------------------------------------------------------------------------------- difficulty, confidence
 
 
-def probe_of(samples: Sequence[tuple[int, float] | None]) -> tuple[Probe, int | None]:
+def probe_of(samples: Sequence[Sample]) -> tuple[Probe, int | None]:
     """The probe that samples (answer and score) make, and its leading answer."""
     drawn = [Candidate(str(answer), (score,)) for answer, score in filter(None, samples)]
     groups = tally(drawn, VOTE, str.__eq__)
@@ -311,7 +314,6 @@ def _label(choice: Choice) -> str:
 
 def fit_online(
     runs: Sequence[Recorded],
-    halves: tuple[Sequence[Recorded], Sequence[Recorded]],
     arms: Sequence[Arm],
     moves: Sequence[Move],
     budgets: Sequence[int],
@@ -322,6 +324,7 @@ def fit_online(
     Every first move at a budget is tried at a middling price and stride, the best of them at all. The opening is the
     one that does best where twice the FLOPs must gain a point (`_DOUBLING`). All are cross-validated.
     """
+    halves = runs[::2], runs[1::2]
     moves = [_first(move, runs, arms) for move in moves]
     fits = [fit_values(half, arms, moves) for half in halves]
 

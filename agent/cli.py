@@ -170,6 +170,9 @@ def build_parser() -> _Parser:
                 help="learn from the right solutions that studies of the train split found",
             )
             inner.add_argument("--most", type=_positive, default=4, metavar="N", help="of one problem (default 4)")
+            inner.add_argument(
+                "--workers", type=_positive, default=0, metavar="N", help="processes that write the examples meanwhile"
+            )
         if kind == "prm":
             inner.add_argument("--samples", metavar="DIR", help="sampled solutions, to share them (default: in --out)")
 
@@ -178,6 +181,7 @@ def build_parser() -> _Parser:
     fit.add_argument("-n", type=_positive, default=200, help="problems of the calibration split (default 200)")
     fit.add_argument("--runs", metavar="FILE", help="where runs are kept and found again (default: under runs/)")
     fit.add_argument("--beams", action="store_true", help="try more sizes of beams that keep half of their prefixes")
+    fit.add_argument("--distinct", action="store_true", help="draw independent samples without replacement")
     fit.add_argument("--revise", action="store_true", help="try revision too, for a policy that learnt it")
     fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
 
@@ -588,7 +592,7 @@ def run_train_policy(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out or f"runs/{recipe.name}")
     start = None if recipe.start is None else weights_folder(recipe.start, WEIGHTS) or Path(recipe.start)
     texts = _found_solutions([Path(name) for name in arguments.from_study], recipe.environment, arguments.most)
-    print(train_policy(recipe, load, folder, start, arguments.device, texts=texts))
+    print(train_policy(recipe, load, folder, start, arguments.device, texts=texts, workers=arguments.workers))
     return 0
 
 
@@ -651,7 +655,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """Fit the planner on the calibration split; what has been run is kept, and the same command goes on."""
     from loguru import logger
 
-    from agent.calibration import ARMS, BEAMS, MOVES, REVISING, calibrate
+    from agent.calibration import ARMS, BEAMS, DISTINCT, MOVES, REVISING, calibrate
     from agent.lines import ResultsFile
     from agent.parts import environment_of, models_of, weights_digest
     from agent.plans import PLANS, Move, plan_name
@@ -665,6 +669,10 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         raise RecipeError("calibration needs a verifier")
     more = (*(BEAMS if arguments.beams else ()), *(REVISING if arguments.revise else ()))
     arms, moves = (*ARMS, *more), (*MOVES, *(Move(arm.strategy, arm.n, arm.knobs) for arm in more))
+    if arguments.distinct:
+        if not getattr(policy, "distinct", False):
+            raise RecipeError(f"policy {policy.name!r} cannot draw without replacement; leave --distinct out")
+        arms = (*arms, DISTINCT)
     config = {
         "environment": recipe.environment.to_config(),
         "policy": recipe.policy.to_config(),

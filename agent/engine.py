@@ -94,6 +94,7 @@ class Engine:
         self.policy = Stepwise(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
         self._thinks = bool(getattr(policy, "thinks", False))
+        self._distinct = bool(getattr(policy, "distinct", False))
         self._stopping = threading.Event()
         self._tickets = 0
         self._warned = False
@@ -150,6 +151,10 @@ class Engine:
                     bidding.append(search)
                     return
                 if isinstance(request, Propose):
+                    if request.distinct and not self._distinct:
+                        raise ValueError(
+                            f"policy {self.policy.name!r} cannot draw distinct samples; leave distinct out"
+                        )
                     self.policy.submit(self._tickets, request)
                     proposing.add(self._tickets)
                 elif self.verifier is None:
@@ -284,6 +289,7 @@ class Engine:
             "policy": self.policy.name,
             "policy_parameters": self.policy.parameters,
             **({"policy_thinks": True} if self._thinks else {}),
+            **({"policy_distinct": True} if self._distinct else {}),
             "verifier": None if self.verifier is None else self.verifier.name,
             **task.info,
         }

@@ -50,6 +50,7 @@ class OnlineSearch:
         self.temperature = temperature
         self.vote = vote
         self.auction = auction
+        self.distinct = fit.distinct and graph.info.get("policy_distinct", False)
         self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
         self.spent: dict[str, float] = {}  # sample-equivalents by the way they were spent
         self.made: dict[str, int] = {}  # how often, by move
@@ -62,6 +63,8 @@ class OnlineSearch:
         opening = self.fit.opening(min(budget, flops / self.fit.sample_flops))
         price = opening.price / self.fit.sample_flops
         reasons = list(misgivings)
+        if self.fit.distinct and not self.distinct:
+            reasons.append("samples drawn with replacement, by a plan that was fitted to draws without")
         plan: dict[str, Any] = {"strategy": "online", "knobs": {}, "budget": budget, "reasons": reasons}
         self.graph.info["plan"] = plan
         if not self.auction:
@@ -126,7 +129,8 @@ class OnlineSearch:
         self.made[move.label] = self.made.get(move.label, 0) + 1
         if move.strategy in ("greedy", "majority", "best-of-n"):
             temperature = 0.0 if move.first_only else self.temperature
-            (drawn,) = yield from propose(graph, [graph.root], n, temperature, max_steps=None)
+            distinct = self.distinct and temperature > 0
+            (drawn,) = yield from propose(graph, [graph.root], n, temperature, max_steps=None, distinct=distinct)
             self.plain += drawn
             if move.strategy == "best-of-n":
                 yield from score(graph, [node for node in self.plain if graph.status(node) == "terminated"])

@@ -133,6 +133,7 @@ class Online:
         sample_flops: of a complete sample with its scores.
         score_flops: of scoring one complete sample.
         openings: by budget in samples.
+        distinct: independent samples are drawn without replacement.
     """
 
     moves: tuple[Move, ...]
@@ -140,6 +141,7 @@ class Online:
     sample_flops: float
     score_flops: float
     openings: Mapping[int, Opening]
+    distinct: bool = False
 
     def probability(self, evidence: Evidence, move: Move | None = None) -> float:
         """That the leading answer is right: now, or after a move."""
@@ -167,6 +169,7 @@ class Online:
             float(raw["sample_flops"]),
             float(raw["score_flops"]),
             {int(size): Opening(each["move"], each["price"], each["stride"]) for size, each in raw["openings"].items()},
+            bool(raw.get("distinct", False)),
         )
 
 

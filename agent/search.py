@@ -91,6 +91,7 @@ def propose(
     temperature: float = 1.0,
     max_steps: int | None = 1,
     rollout: bool = False,
+    distinct: bool = False,
 ) -> Search[list[list[int]]]:
     """Sample continuations and add them to the graph.
 
@@ -101,6 +102,7 @@ def propose(
         temperature: 0 is greedy.
         max_steps: steps per sample; None goes on to the end.
         rollout: the samples only look ahead; they do not vote.
+        distinct: they are drawn without replacement, if the policy can (`policies.core.Propose`).
 
     Returns:
         For each node, for each sample, the last node of the sample; identical samples share a node.
@@ -114,7 +116,8 @@ def propose(
     for node, count in zip(nodes, counts, strict=True):
         seeds.append(sample_seeds(graph, node, drawn[node], count))
         drawn[node] += count
-    reply = yield Propose(tuple(graph.start(node) for node in nodes), tuple(seeds), temperature, max_steps, graph.scope)
+    starts = tuple(graph.start(node) for node in nodes)
+    reply = yield Propose(starts, tuple(seeds), temperature, max_steps, graph.scope, distinct)
     if not isinstance(reply, Proposed):
         raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
     if (given := [len(samples) for samples in reply.samples]) != counts:

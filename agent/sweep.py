@@ -97,14 +97,14 @@ def sweep(
 
 
 def _row(graph: SearchGraph) -> dict[str, Any]:
-    spent = graph.info["spent"]
+    spent, candidates = graph.info["spent"], graph.candidates()
+    ends = [node for node in graph.graph if graph.status(node) != "running" or not graph.children(node)]
     return {
         "arm": graph.info["arm"],
         "run": graph.info["run"],
         "problem": graph.problem.id,
-        "found": [
-            [each.answer, round(aggregate(each.scores, VOTE.aggregate), 5), each.count] for each in graph.candidates()
-        ],
+        "found": [[each.answer, round(aggregate(each.scores, VOTE.aggregate), 5), each.count] for each in candidates],
+        "places": [ends.index(each.node) for each in candidates],
         "policy_flops": spent["policy_flops"] or spent["generated"],
         "verifier_flops": spent["verifier_flops"] or spent["verifier_tokens"],
     }
@@ -117,16 +117,21 @@ class Run:
     Args:
         found: finished trajectories: the index of the answer, the score, and how many identical samples they stand for.
         policy_flops, verifier_flops: as `agent.budget.Meter.cost` counts them.
+        places: where among the ends of the search each was.
     """
 
     found: tuple[tuple[int, float, int], ...]
     policy_flops: float
     verifier_flops: float
+    places: tuple[int, ...] = ()
 
     @property
     def flops(self) -> float:
         """Of policy and verifier together."""
         return self.policy_flops + self.verifier_flops
+
+
+Sample = tuple[int, float] | None
 
 
 @dataclass(frozen=True)
@@ -140,15 +145,17 @@ class Recorded:
         runs: by the name of the arm.
         sample_flops, score_flops: of one sample, and of scoring one.
         sharing: by the name of an arm with parts: n parts take n ** sharing times the FLOPs of one.
+        orders: samples as they were drawn one after the other, where that matters; else any order is as good.
     """
 
     problem: str
     right: frozenset[int]
-    samples: tuple[tuple[int, float] | None, ...]
+    samples: tuple[Sample, ...]
     runs: Mapping[str, Sequence[Run]]
     sample_flops: float
     score_flops: float
     sharing: Mapping[str, float] = field(default_factory=dict)
+    orders: Sequence[Sequence[Sample]] = ()
 
     @property
     def pass_at_1(self) -> float:
@@ -179,11 +186,10 @@ def read_runs(
                     )
                     answers += [answer] if index[answer] == len(answers) else []
             found = tuple((index[answer], score, count) for answer, score, count in row["found"])
-            runs[row["arm"]].append(Run(found, row["policy_flops"], row["verifier_flops"]))
+            places = tuple(row.get("places", ()))
+            runs[row["arm"]].append(Run(found, row["policy_flops"], row["verifier_flops"], places))
         pool = runs[arms[0].name][0]
-        samples: list[tuple[int, float] | None] = [
-            (answer, score) for answer, score, count in pool.found for _ in range(count)
-        ]
+        samples: list[Sample] = [(answer, score) for answer, score, count in pool.found for _ in range(count)]
         samples += [None] * (arms[0].n - len(samples))
         random.Random(problem.id).shuffle(samples)
         right = frozenset(i for i, answer in enumerate(answers) if environment.check(problem, answer))
@@ -193,6 +199,23 @@ def read_runs(
         )
     shared = {arm.name: sharing(arm, arms, recorded) for arm in arms if arm.parts}
     return [replace(each, sharing=shared) for each in recorded]
+
+
+def drawn_distinct(recorded: Recorded, arm: Arm) -> Recorded:
+    """The runs on a problem, its independent samples those of an arm that draws without replacement."""
+    orders, runs = [], recorded.runs[arm.name]
+    for run in runs:
+        order: list[Sample] = [None] * arm.n
+        for (answer, score, _), place in zip(run.found, run.places, strict=True):
+            order[place] = answer, score
+        orders.append(order)
+    total = arm.n * len(runs)
+    return replace(
+        recorded,
+        orders=orders,
+        sample_flops=sum(run.policy_flops for run in runs) / total,
+        score_flops=sum(run.verifier_flops for run in runs) / total,
+    )
 
 
 def sharing(arm: Arm, arms: Sequence[Arm], recorded: Sequence[Recorded]) -> float:
@@ -224,7 +247,8 @@ class Replay:
         self.flops = 0.0
         self.plain = 0
         self.searched = 0
-        self._samples = rng.sample(recorded.samples, len(recorded.samples))
+        drawn = rng.sample(recorded.samples, len(recorded.samples))
+        self._samples = list(rng.choice(recorded.orders)) if recorded.orders else drawn
         self._scored = 0  # of the samples
         self._orders = {name: rng.sample(range(len(runs)), len(runs)) for name, runs in recorded.runs.items()}
         self._used: dict[str, int] = {}
@@ -247,7 +271,7 @@ class Replay:
         """Independent samples that have no scores."""
         return self.plain - self._scored
 
-    def samples(self) -> Sequence[tuple[int, float] | None]:
+    def samples(self) -> Sequence[Sample]:
         """The independent samples drawn so far."""
         return self._samples[: self.plain]
 

@@ -18,14 +18,20 @@ from safetensors.torch import save_file
 _A, _B, _C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalize(matrix: torch.Tensor, iterations: int = 5) -> torch.Tensor:
-    """The nearest semi-orthogonal matrix, roughly: singular values end between 0.7 and 1.2 (Newton-Schulz)."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x: torch.Tensor = wide / (wide.norm() + 1e-7)
+def orthogonalize(matrices: torch.Tensor, iterations: int = 5) -> torch.Tensor:
+    """The nearest semi-orthogonal matrices, roughly: singular values end between 0.7 and 1.2 (Newton-Schulz).
+
+    Args:
+        matrices: (count, rows, columns).
+        iterations: of the polynomial.
+    """
+    tall = matrices.shape[1] > matrices.shape[2]
+    x: torch.Tensor = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(iterations):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
-    return x if wide is matrix else x.T
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
@@ -47,13 +53,21 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """One update; a closure is not supported and not called."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[torch.nn.Parameter]] = {}
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-                buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalize(parameter.grad.lerp(buffer, group["momentum"]))
-                parameter.add_(update, alpha=-group["lr"] * max(1.0, parameter.shape[0] / parameter.shape[1]) ** 0.5)
+                if parameter.grad is not None:
+                    alike.setdefault(parameter.shape, []).append(parameter)
+            for shape, parameters in alike.items():
+                updates = []
+                for parameter in parameters:
+                    assert parameter.grad is not None
+                    buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                    buffer.lerp_(parameter.grad, 1 - group["momentum"])
+                    updates.append(parameter.grad.lerp(buffer, group["momentum"]))
+                # all of a shape at once: a GPU would spend its time on starting many small products
+                step = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
+                for parameter, update in zip(parameters, orthogonalize(torch.stack(updates)), strict=True):
+                    parameter.add_(update, alpha=-step)
 
 
 class Optimizers:

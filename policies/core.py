@@ -39,6 +39,9 @@ class Propose:
         max_steps: stop after this many steps; None goes on until the answer or the depth limit.
         scope: the search that asks; keys and values are reused within a scope only, so that cost does not depend
             on what else runs.
+        distinct: draw without replacement: no tokens that the scope got in this way before, of the same state,
+            `temperature` and `max_steps`, as long as more than a millionth of the probability is left. Such a sample
+            depends on those before it, too, in the order of requests and seeds. Only for a policy that says `distinct`.
     """
 
     states: tuple[State, ...]
@@ -46,6 +49,7 @@ class Propose:
     temperature: float = 1.0
     max_steps: int | None = 1
     scope: str = ""
+    distinct: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class Policy(Protocol):
     and a remote server. `check_policy` tests all of it.
 
     One whose model thinks at length before it answers may also say so, with an attribute `thinks`: the planner then
-    spends on whole solutions, unless it was fitted for the policy.
+    spends on whole solutions, unless it was fitted for the policy. One that can draw without replacement says so with
+    an attribute `distinct`.
 
     Attributes:
         name: identifies the policy in records; plans belong to a (policy, verifier) pair by name.

@@ -34,8 +34,8 @@ class Job:
         """Begin a request.
 
         Raises:
-            ValueError: when it is malformed (one tuple of seeds per state, temperature >= 0, max_steps None or >= 1),
-                or its ticket is one of those in use.
+            ValueError: when it is malformed (one tuple of seeds per state, temperature >= 0 and above it for distinct
+                samples, max_steps None or >= 1), or its ticket is one of those in use.
         """
         if ticket in tickets:
             raise ValueError(f"ticket {ticket} is in use")
@@ -44,6 +44,8 @@ class Job:
         if not request.temperature >= 0 or (request.max_steps is not None and request.max_steps < 1):
             given = f"temperature {request.temperature}, max_steps {request.max_steps}"
             raise ValueError(f"{given}; allowed: temperature >= 0, max_steps None or >= 1")
+        if request.distinct and not request.temperature:
+            raise ValueError("distinct samples at temperature 0 were asked for; there is only one")
         return cls(ticket, request, [[() for _ in seeds] for seeds in request.seeds], sum(map(len, request.seeds)))
 
     def finish(self, place: tuple[int, int], steps: tuple[Step, ...], generated: int) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from policies.distinct import Branch, follow, take_out
 
 _BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
 _BELOW = np.float32(1 - 2.0**-23)
@@ -31,6 +35,7 @@ def draw(
     temperatures: NDArray[np.float32],
     top_p: float = 1.0,
     top_k: int = 0,
+    branches: MutableMapping[int, Branch] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Draw one token per row by the inverse of its cumulative distribution; temperature 0 takes the likeliest.
 
@@ -40,6 +45,8 @@ def draw(
         temperatures: (rows,).
         top_p: draw from the likeliest tokens that together have this probability.
         top_k: draw from this many of the likeliest tokens, or from all for 0.
+        branches: for rows that shall not draw what was drawn before, the prefix that they are at; it becomes the one
+            with the token drawn.
 
     Returns:
         Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each.
@@ -52,10 +59,12 @@ def draw(
         scale = np.where(temperatures == 0, np.float32(1), temperatures)
         scaled = torch.softmax(logits / torch.from_numpy(scale[:, None]).to(logits.device), -1)
         weights = _likeliest(scaled, top_p, top_k).cpu().numpy()
-    tokens = _invert(weights, uniforms)
+    tokens = _invert(take_out(weights, branches) if branches else weights, uniforms)
     if 0.0 in kinds:
         greedy = temperatures == 0
         tokens[greedy] = logits.cpu().numpy()[greedy].argmax(-1)
+    if branches:
+        follow(weights, tokens, branches)
     chosen = likely[np.arange(len(tokens)), tokens]
     return tokens, np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
 

@@ -13,8 +13,12 @@ import json
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +148,7 @@ def _number_features(width: int) -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------------------ data
 
 
-CHUNK = 2000
+CHUNK = 2000  # examples in a part
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ Make = Callable[[Environment, int], list[Example]]
 
 
 def examples(
-    environment: Environment, tokenizer: PreTrainedTokenizerFast, n: int, seed: int, part: int
+    environment: Environment, part: int, *, tokenizer: PreTrainedTokenizerFast, n: int, seed: int
 ) -> list[Example]:
     """Worked solutions of `n` problems of the train split; a part has problems and solutions of its own."""
     assert isinstance(environment, Demonstrator)
@@ -171,19 +175,23 @@ def examples(
     return encode(list(zip(prompts, solutions, strict=True)), tokenizer)
 
 
-def found(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast, seed: int) -> Make:
-    """What makes a part's examples of texts that are there already: all, in a new order, again and again."""
-
-    def make(environment: Environment, part: int) -> list[Example]:
-        chosen: list[tuple[str, str]] = []
-        for at in range(part * CHUNK, (part + 1) * CHUNK):
-            epoch, place = divmod(at, len(texts))
-            if not place or not chosen:
-                order = random.Random(f"found/{seed}/{epoch}").sample(range(len(texts)), len(texts))
-            chosen.append(texts[order[place]])
-        return encode(chosen, tokenizer)
-
-    return make
+def found(
+    environment: Environment,
+    part: int,
+    *,
+    texts: Sequence[tuple[str, str]],
+    tokenizer: PreTrainedTokenizerFast,
+    n: int,
+    seed: int,
+) -> list[Example]:
+    """Of texts that are there already: all, in a new order, again and again, `n` in a part."""
+    chosen: list[tuple[str, str]] = []
+    for at in range(part * n, (part + 1) * n):
+        epoch, place = divmod(at, len(texts))
+        if not place or not chosen:
+            order = random.Random(f"found/{seed}/{epoch}").sample(range(len(texts)), len(texts))
+        chosen.append(texts[order[place]])
+    return encode(chosen, tokenizer)
 
 
 def encode(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
@@ -196,11 +204,6 @@ def encode(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast)
         Example([*start, *after, tokenizer.eos_token_id], len(start))
         for start, after in zip(starts, solution_ids, strict=True)
     ]
-
-
-def solutions(tokenizer: PreTrainedTokenizerFast, seed: int) -> Make:
-    """What makes a part's examples of worked solutions."""
-    return lambda environment, part: examples(environment, tokenizer, CHUNK, seed, part)
 
 
 def revisions(revise: Revise, environment: Environment, start: Path, path: Path, seed: int) -> Make:
@@ -221,20 +224,59 @@ def revisions(revise: Revise, environment: Environment, start: Path, path: Path,
     return make
 
 
-def batches(
+def parts(
     recipe: PolicyRecipe,
     load: Callable[..., Environment],
     make: Make,
-    progress: dict[str, Any],
+    progress: Mapping[str, Any],
+    workers: int = 0,
 ) -> Iterator[list[Example]]:
-    """Batches without end of what `make` gives for each part, from where `progress` says, which they keep up to date.
+    """What `make` gives for one part after another, from where `progress` says when it is asked for the next.
 
-    They are made of a part of `CHUNK` examples at a time: sorted by length, so that there is little padding, cut, and
-    put in random order. The curriculum's stage of a part is that of its beginning.
+    The curriculum's stage of a part is that of its beginning. Workers are processes that make parts before they are
+    asked for: at the stage of the part before, and again where that turns out to be another.
     """
-    while True:
-        options = recipe.options(progress["part_began"] / recipe.tokens)
-        pool = make(load(**options), progress["part"])
+
+    def options() -> Mapping[str, Any]:
+        return recipe.options(progress["part_began"] / recipe.tokens)
+
+    if not workers:
+        while True:
+            yield make(load(**options()), progress["part"])
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (load, make))
+    ahead: deque[Future[list[Example]]] = deque()
+    stage = options()
+    try:
+        while True:
+            if stage != options():
+                while ahead:
+                    ahead.popleft().cancel()
+                stage = options()
+            while len(ahead) <= workers:
+                ahead.append(pool.submit(_make, stage, progress["part"] + len(ahead)))
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_work: list[tuple[Callable[..., Environment], Make]] = []  # of a worker: what it was begun with
+
+
+def _begin_worker(load: Callable[..., Environment], make: Make) -> None:
+    _work[:] = [(load, make)]
+
+
+def _make(options: Mapping[str, Any], part: int) -> list[Example]:
+    ((load, make),) = _work
+    return make(load(**options), part)
+
+
+def batches(recipe: PolicyRecipe, pools: Iterator[list[Example]], progress: dict[str, Any]) -> Iterator[list[Example]]:
+    """Batches without end of the parts that `parts` gives, from where `progress` says, which they keep up to date.
+
+    Each part is sorted by length, so that there is little padding, cut, and put in random order.
+    """
+    for pool in pools:
         made: list[list[Example]] = [[]]
         for example in sorted(pool, key=lambda example: len(example.ids)):
             if (len(made[-1]) + 1) * len(example.ids) > recipe.batch_tokens and made[-1]:
@@ -271,6 +313,7 @@ def train_policy(
     device: str = "cpu",
     checkpoint_seconds: float = 120.0,
     texts: Sequence[tuple[str, str]] = (),
+    workers: int = 0,
 ) -> Path:
     """Train a policy and save it under `folder`; an interrupted run goes on from its last checkpoint.
 
@@ -282,6 +325,8 @@ def train_policy(
         device: as torch names it.
         checkpoint_seconds: time between checkpoints.
         texts: prompts and solutions to learn from, in place of those that the environment writes.
+        workers: processes that write the examples while this one trains, so that a GPU need not wait for them; what is
+            learnt is the same with any number. (A reviser's are put together in this one.)
 
     Returns:
         The folder, holding config.json, model.safetensors (float16), tokenizer.json and training.json
@@ -310,9 +355,9 @@ def train_policy(
     if recipe.revise is not None and start is not None:
         make = revisions(recipe.revise, environment, start, folder / "attempts.jsonl", recipe.seed)
     elif texts:
-        make = found(texts, tokenizer, recipe.seed)
+        make = partial(found, texts=texts, tokenizer=tokenizer, n=CHUNK, seed=recipe.seed)
     else:
-        make = solutions(tokenizer, recipe.seed)
+        make = partial(examples, tokenizer=tokenizer, n=CHUNK, seed=recipe.seed)
     model.to(device).train()
     optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
     record: dict[str, Any] = {"recipe": asdict(recipe), "parameters": model.num_parameters()}
@@ -325,7 +370,8 @@ def train_policy(
         progress = load_checkpoint(checkpoint, model, optimizers)
         logger.info("going on from {:,} tokens", progress["tokens"])
     last_saved, started = time.monotonic(), time.monotonic() - progress["seconds"]
-    for batch in batches(recipe, load, make, progress):
+    pools = parts(recipe, load, make, progress, 0 if recipe.revise else workers)
+    for batch in batches(recipe, pools, progress):
         if progress["tokens"] >= recipe.tokens:
             break
         loss = loss_of(model, batch, torch.device(device))

@@ -26,11 +26,14 @@ class BestOfN:
         n: samples.
         temperature: of the samples.
         vote: how the answer is chosen; with ``majority`` the verifier is never asked.
+        distinct: draw without replacement. Equal samples no longer tell that the policy is sure: for tasks whose
+            answers prove themselves.
     """
 
     n: int = 16
     temperature: float = 1.0
     vote: Vote = field(default_factory=Vote)
+    distinct: bool = False
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
@@ -41,18 +44,21 @@ class BestOfN:
         """Sample, then score, round by round."""
         for drawn in range(0, self.n, _ROUND):
             n = min(_ROUND, self.n - drawn)
-            (ends,) = yield from propose(graph, [graph.root], n, self.temperature, max_steps=None)
+            (ends,) = yield from propose(
+                graph, [graph.root], n, self.temperature, max_steps=None, distinct=self.distinct
+            )
             if self.vote.rule != "majority":
                 yield from score(graph, [node for node in ends if graph.status(node) == "terminated"])
 
 
 @dataclass(frozen=True)
 class Majority:
-    """Self-consistency: N independent samples, the commonest answer; no verifier. N buys N samples."""
+    """Self-consistency: N samples, as `BestOfN` draws them, the commonest answer; no verifier. N buys N samples."""
 
     n: int = 16
     temperature: float = 1.0
     vote: Vote = field(default_factory=lambda: Vote("majority"))
+    distinct: bool = False
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
@@ -61,7 +67,7 @@ class Majority:
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Sample."""
-        yield from BestOfN(self.n, self.temperature, Vote("majority")).search(graph)
+        yield from BestOfN(self.n, self.temperature, Vote("majority"), self.distinct).search(graph)
 
 
 @dataclass(frozen=True)

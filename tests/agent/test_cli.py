@@ -189,6 +189,8 @@ def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.
     assert main(words) == 0  # nothing is left to run
     assert runs.read_bytes() == kept
     assert out.read_bytes() == written
+    assert main([*words, "--distinct"]) == 2
+    assert "policy 'scripted' cannot draw without replacement; leave --distinct out" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------ start-up, lists

@@ -13,7 +13,7 @@ from agent.budget import SLACK, Budget, Meter
 from agent.engine import Engine, Task
 from agent.graph import SearchGraph
 from agent.search import Search, propose, score
-from agent.strategies import Beam, BestOfN, Greedy, Mcts, Strategy
+from agent.strategies import Beam, BestOfN, Greedy, Majority, Mcts, Strategy
 from envs.core import Problem, State, Step, Transition
 from envs.toy import Toy
 from policies.core import Propose, Proposed, Usage
@@ -386,6 +386,11 @@ def test_scores_without_a_verifier_are_a_clear_error() -> None:
     assert graph.info["verifier"] is None
     (graph,) = running.run(tasks(Greedy(), problems=[BAD]))
     assert graph.info["stopped"] == "finished"
+
+
+def test_distinct_samples_of_a_policy_that_cannot_are_a_clear_error() -> None:
+    (graph,) = Engine(TOY, ScriptedPolicy(TOY)).run(tasks(Majority(4, distinct=True), problems=[BAD]))
+    assert graph.info["error"] == "ValueError: policy 'scripted' cannot draw distinct samples; leave distinct out"
 
 
 # ---------------------------------------------------------------------------------------------------- odd replies

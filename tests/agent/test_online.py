@@ -25,10 +25,15 @@ from agent.recipe import RecipeError
 from agent.search import Bid, Way, best_way
 from agent.solver import Solver
 from agent.strategies import BestOfN, Dvts, Greedy
-from agent.sweep import Arm, Recorded, Replay, Run, read_runs, sharing, sweep
+from agent.sweep import Arm, Recorded, Replay, Run, drawn_distinct, read_runs, sharing, sweep
+from envs.arithmetic import Arithmetic
 from envs.core import Problem
 from envs.toy import Toy
+from policies.core import Propose
+from policies.lab import LabPolicy
+from policies.registry import WEIGHTS
 from policies.scripted import ScriptedPolicy
+from verifiers.symbolic import SymbolicVerifier
 from verifiers.table import TableVerifier
 from verifiers.voting import Vote
 
@@ -247,6 +252,57 @@ def test_replays_count_as_searches_do(tmp_path: Path) -> None:
         assert replay.make("best-of-n", 1, {"temperature": 0.0}).look()[0].scored
         assert replay.flops > twin.flops
         assert replay.can("best-of-n", 8, {})
+
+
+def test_samples_without_replacement_are_replayed_in_the_order_they_were_drawn(tmp_path: Path) -> None:
+    environment = Arithmetic(levels=(3,))
+    arms = (Arm("best-of-n", 4), Arm("best-of-n", 6, 2, {"distinct": True}))
+    problems = environment.problems("calibration", 3)
+    policy = LabPolicy(WEIGHTS / "arithmetic-s", environment, device="cpu")
+    engine = Engine(environment, policy, SymbolicVerifier(environment))
+    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
+        sweep(engine, arms, problems, results, seed=5)
+        runs = read_runs(results.rows, arms, problems, environment)
+    for problem, recorded in zip(problems, runs, strict=True):
+        drawn = drawn_distinct(recorded, arms[1])
+        for run, order in enumerate(drawn.orders):
+            task = Task(problem, BestOfN(6, distinct=True).search, seed=5 + 1 + run)
+            (graph,) = engine.run([task])
+            ends = [node for node in graph.graph if not graph.children(node)]
+            assert len(ends) == 6
+            assert [graph.status(node) == "terminated" for node in ends] == [sample is not None for sample in order]
+            right = [
+                graph.status(node) == "terminated" and environment.check(problem, graph[node]["answer"])
+                for node in ends
+            ]
+            assert right == [sample is not None and sample[0] in recorded.right for sample in order]
+        replay = Replay(drawn, arms, random.Random(0)).make("majority", 6, {})
+        assert replay.samples() in [list(order) for order in drawn.orders]
+        assert replay.flops == pytest.approx(6 * drawn.sample_flops)
+        assert 12 * drawn.sample_flops == pytest.approx(sum(each.policy_flops for each in recorded.runs[arms[1].name]))
+
+
+def test_a_plan_fitted_to_draws_without_replacement_makes_them_if_the_policy_can() -> None:
+    class Drawing(ScriptedPolicy):
+        distinct = True
+
+        def __init__(self) -> None:
+            super().__init__(TOY)
+            self.asked: list[tuple[float, bool]] = []
+
+        def submit(self, ticket: int, request: Propose) -> None:
+            self.asked.append((request.temperature, request.distinct))
+            super().submit(ticket, request)
+
+    online = replace(fit(Move("greedy", 1, {}, 20.0, 1.0, 0.2), SAMPLE, DVTS), distinct=True)
+    planner = Planner(16, calibration=Calibration("scripted", "table", "toy", online=online))
+    policy = Drawing()
+    (graph,) = Engine(TOY, policy, TableVerifier(TOY)).run([Task(PROBLEM, planner.search, Budget(samples=16))])
+    assert "error" not in graph.info
+    assert policy.asked[0] == (0.0, False)
+    assert {distinct for temperature, distinct in policy.asked[1:] if temperature} == {False, True}  # DVTS's, and these
+    reasons = run(online).info["plan"]["reasons"]
+    assert reasons[0] == "samples drawn with replacement, by a plan that was fitted to draws without"
 
 
 def test_a_replay_spends_what_was_recorded() -> None:

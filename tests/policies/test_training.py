@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from envs.optim import Optimizers, load_checkpoint, orthogonalize, save_checkpoi
 from policies import training
 from policies.lab import LabPolicy
 from policies.tokenizer import build_tokenizer
-from policies.training import Architecture, PolicyRecipe, Stage, train_policy
+from policies.training import Architecture, PolicyRecipe, Stage, found, train_policy
 
 RECIPE = PolicyRecipe(
     "tiny",
@@ -62,6 +63,13 @@ def test_a_trained_policy_is_a_standard_checkpoint_and_a_killed_run_goes_on(
     assert policy.parameters == record["parameters"] == model.num_parameters()
 
 
+def test_it_learns_the_same_where_other_processes_write_the_examples(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, tokens=150_000, curriculum=(Stage(0.2, {"levels": (1,)}), Stage(0.5, {"levels": (2,)})))
+    alone = train_policy(recipe, Arithmetic, tmp_path / "alone")
+    helped = train_policy(recipe, Arithmetic, tmp_path / "helped", workers=2)
+    assert (alone / "model.safetensors").read_bytes() == (helped / "model.safetensors").read_bytes()
+
+
 def test_an_environment_without_demonstrations_is_refused(chatter: Any, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="'chatter' has no `demonstrate`"):
         train_policy(RECIPE, lambda: chatter, tmp_path)
@@ -69,7 +77,7 @@ def test_an_environment_without_demonstrations_is_refused(chatter: Any, tmp_path
 
 def test_muon_makes_matrices_nearly_orthogonal() -> None:
     torch.manual_seed(0)
-    for shape in ((8, 20), (20, 8)):
+    for shape in ((1, 8, 20), (3, 20, 8)):
         values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
         assert ((values > 0.6) & (values < 1.3)).all()
 
@@ -111,10 +119,9 @@ def test_a_run_may_start_from_another_policy(tmp_path: Path) -> None:
 def test_solutions_that_are_there_are_learnt_in_passes_over_all_of_them(
     chatter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "CHUNK", 4)
     texts = [(f"{number} + 1\n", f"{number} + 1 = {number + 1}\n#### {number + 1}") for number in range(10, 16)]
     tokenizer = build_tokenizer([before + after for before, after in texts])
-    make = training.found(texts, tokenizer, 0)
+    make = partial(found, texts=texts, tokenizer=tokenizer, n=4, seed=0)
     seen = [tokenizer.decode(example.ids) for part in range(3) for example in make(chatter, part)]
     assert len(seen) == 12
     assert len(set(seen[:6])) == len(set(seen[6:])) == 6  # each pass has each once

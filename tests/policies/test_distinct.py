@@ -1,0 +1,115 @@
+"""Sampling without replacement: nothing twice, and what is left in its old proportions."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from envs.core import Environment, State
+from policies.checks import ask
+from policies.core import Propose, Proposed
+from policies.distinct import Branch
+from policies.lab import LabPolicy
+from policies.sampling import draw
+
+FIRST = (0.6, 0.3, 0.1)
+SECOND = {0: (0.5, 0.5, 0.0), 1: (0.9, 0.1, 0.0), 2: (0.2, 0.3, 0.5)}
+EVERY = {(a, b): FIRST[a] * p for a in SECOND for b, p in enumerate(SECOND[a]) if p}
+
+
+def pair(root: Branch, rng: np.random.Generator, temperature: float = 1.0) -> tuple[int, int]:
+    """Draw two tokens after a root, the second from a distribution that depends on the first."""
+    drawn: list[int] = []
+    branches = {0: root}
+    for _ in range(2):
+        logits = torch.tensor([SECOND[drawn[0]] if drawn else FIRST]).log() * temperature
+        uniforms = rng.random(1).astype(np.float32)
+        tokens, _ = draw(logits, uniforms, np.array([temperature], np.float32), branches=branches)
+        drawn.append(int(tokens[0]))
+    branches[0].end()
+    return drawn[0], drawn[1]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_everything_is_drawn_once_before_anything_is_drawn_twice(temperature: float) -> None:
+    for seed in range(50):
+        root, rng = Branch(), np.random.default_rng(seed)
+        assert {pair(root, rng, temperature) for _ in EVERY} == set(EVERY)
+        assert root.left == 0
+        assert pair(root, rng, temperature) in EVERY  # nothing is left: again
+
+
+def test_what_is_left_keeps_its_proportions() -> None:
+    rng = np.random.default_rng(0)
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for _ in range(5000):
+        root = Branch()
+        counts[pair(root, rng), pair(root, rng)] += 1
+    for first, p in EVERY.items():
+        for second, q in EVERY.items():
+            want = 0.0 if first == second else p * q / (1 - p)
+            assert counts[first, second] / 5000 == pytest.approx(want, abs=0.025)
+
+
+# ---------------------------------------------------------------------------------------------------- in the policy
+
+
+@pytest.fixture
+def policy(checkpoint: Callable[..., Path], chatter: Environment) -> LabPolicy:
+    return LabPolicy(checkpoint("policy"), chatter, device="cpu", step_tokens=2)
+
+
+def asked(state: State, *seeds: int, scope: str = "s", distinct: bool = True, steps: int | None = 1) -> Propose:
+    return Propose((state,), (seeds,), 0.4, steps, scope, distinct)
+
+
+def texts(reply: Proposed) -> list[tuple[Any, ...]]:
+    """The samples; their log-probabilities tell tokens apart that have no text."""
+    return [tuple((step.text, step.finish, round(step.logprob, 4)) for step in steps) for steps in reply.samples[0]]
+
+
+def test_samples_differ_within_and_across_requests_of_a_scope(policy: LabPolicy, chatter: Any) -> None:
+    state = chatter.initial(chatter.problems("test", 1)[0])
+    (plain,) = ask(policy, [asked(state, *range(12), distinct=False)])
+    assert len(set(texts(plain))) < 12  # there is something to take out
+    one, two = ask(policy, [asked(state, *range(6)), asked(state, *range(6, 12))])
+    assert len({*texts(one), *texts(two)}) == 12
+    assert texts(one)[0] == texts(plain)[0]  # the first has nothing to differ from
+    assert one.usage.generated == sum(step.tokens for steps in one.samples[0] for step in steps)
+    policy.cancel("s")
+    (again,) = ask(policy, [asked(state, *range(6))])
+    assert again.samples == one.samples  # what a search had is forgotten with it
+
+
+def test_they_depend_on_their_own_scope_alone(policy: LabPolicy, chatter: Any) -> None:
+    states = [chatter.initial(problem) for problem in chatter.problems("test", 5)]
+    requests = [asked(state, 1, 2, 3, scope=str(i), steps=None) for i, state in enumerate(states)]
+    busy = [asked(state, *range(60), scope="busy", distinct=False) for state in states]
+    together = ask(policy, [*busy[:2], *requests, *busy[2:]])[2:7]
+    for i in range(5):
+        policy.cancel(str(i))
+    for i in (4, 0):
+        (alone,) = ask(policy, [requests[i]])
+        assert alone.samples == together[i].samples
+
+
+def test_a_request_in_progress_can_be_cancelled(policy: LabPolicy, chatter: Any) -> None:
+    first, second = (chatter.initial(problem) for problem in chatter.problems("test", 2))
+    policy.submit(7, asked(first, *range(9), scope="gone"))
+    policy.poll()
+    policy.cancel("gone")
+    (reply,) = ask(policy, [asked(second, 1, 2)])
+    assert len(set(texts(reply))) == 2
+    policy.close()
+    (again,) = ask(policy, [asked(second, 1, 2)])
+    assert again.samples == reply.samples
+
+
+def test_there_is_only_one_greedy_sample(policy: LabPolicy, chatter: Any) -> None:
+    state = chatter.initial(chatter.problems("test", 1)[0])
+    with pytest.raises(ValueError, match="distinct samples at temperature 0 were asked for; there is only one"):
+        policy.submit(1, Propose((state,), ((1, 2),), 0.0, 1, "s", True))
