@@ -80,7 +80,7 @@ class Lab:
         self.environment = environment
         self.main = StudyFile(folder / f"findings-{environment}.sqlite")
         self.files = {"main": self.main}
-        for part in ("planner", "ladder", "parts"):
+        for part in ("distinct", "planner", "ladder", "parts"):
             if (path := folder / f"findings-{environment}-{part}.sqlite").exists():
                 self.files[part] = StudyFile(path)
         frames = {part: results(file) for part, file in self.files.items()}
@@ -92,7 +92,8 @@ class Lab:
         default = (self.rows["policy"] == self.policy) & self.rows["verifier"].isin([self.verifier, NO_VERIFIER])
         self.own = self.rows[default & self.rows["id"].isin(frames["main"]["id"])]
         self.curves = Curves.of(self.own)
-        self.singles = list(frames["main"]["strategy"].unique())  # others were run on fewer problems
+        whole = [frames[part]["strategy"] for part in ("main", "distinct") if part in frames]
+        self.singles = list(pd.concat(whole).unique())  # others were run on fewer problems
         self.planned = sorted(self.curves.lines([PLANNER]), key=lambda line: float(line[1]))
         known = analysis.binned(analysis.difficulty(self.main), "quantile")
         self.known = known.set_index("id").sort_index()  # the papers' oracle difficulty
@@ -162,9 +163,10 @@ class Lab:
         return table(["target", "right, FLOPs", "planner", "planner less target", "FLOPs, target over planner"], rows)
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Policies, the second of which is at least 14 times as large as the first and was run greedily."""
-        greedy = self.rows[self.rows["strategy"] == "greedy"]["policy"].unique()
-        sizes = {policy: trained("policies", policy)[0] for policy in self.rows["policy"].unique()}
+        """Policies of the ladder, the second at least 14 times as large as the first and decoding greedily."""
+        ladder = results(self.files["ladder"])
+        greedy = ladder[ladder["strategy"] == "greedy"]["policy"].unique()
+        sizes = {policy: trained("policies", policy)[0] for policy in {self.policy, *ladder["policy"]}}
         order = sorted(sizes, key=lambda each: sizes[each])
         return [
             (small, large) for large in order if large in greedy for small in order if 14 * sizes[small] <= sizes[large]
@@ -199,8 +201,10 @@ class Lab:
                     ]
                     found.append(times(ratio(tried.flops[line], flops)))
                 times_as_large = f"{trained('policies', large)[0] / trained('policies', small)[0]:.0f}"
-                rows.append([f"{large}: {percent(right.mean())}", small, times_as_large, what, *found])
-        head = ["greedy", "small", "times smaller", "its search", "", "right", "less greedy", "FLOPs over greedy's"]
+                taught = f"{training('policies', small) / training('policies', large):.2f}"
+                rows.append([f"{large}: {percent(right.mean())}", small, times_as_large, taught, what, *found])
+        head = ["greedy", "small", "times smaller", "training FLOPs over greedy's", "its search", "", "right"]
+        head += ["less greedy", "FLOPs over greedy's"]
         return table(head, rows)
 
     def pretraining(self) -> str:
