@@ -6,7 +6,10 @@ prefix, how much of the probability of what may follow it is left.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,3 +78,82 @@ def follow(weights: NDArray[np.float32], tokens: NDArray[np.int64], branches: Mu
         if token not in branch.after:
             branch.after[token] = Branch(branch, float(weights[row, token] / weights[row].sum()))
         branches[row] = branch.after[token]
+
+
+# --------------------------------------------------------------------------------------------------------- in turn
+
+
+class Drawn(Protocol):
+    """A sample in progress: if it shall differ from others, `line` are those, and `branch` is what it has drawn."""
+
+    line: Line | None
+    branch: Branch | None
+
+
+S = TypeVar("S", bound=Drawn)
+
+
+@dataclass(eq=False)
+class Line:
+    """Samples of one state that shall differ: one is drawn after the other.
+
+    Args:
+        root: of what was drawn.
+        waiting: how to begin each that is still to be drawn.
+        busy: whether one is being drawn.
+    """
+
+    root: Branch = field(default_factory=Branch)
+    waiting: deque[Callable[[], None]] = field(default_factory=deque)
+    busy: bool = False
+
+    def go_on(self) -> None:
+        """Begin the next, if none is being drawn."""
+        if self.waiting and not self.busy:
+            self.busy = True
+            self.waiting.popleft()()
+
+
+class Lines(Generic[S]):
+    """The lines of all searches.
+
+    Args:
+        begin: puts a sample where a policy takes up those to draw next.
+    """
+
+    def __init__(self, begin: Callable[[S], None]) -> None:
+        self._begin = begin
+        self._lines: dict[str, dict[Hashable, Line]] = {}  # by scope
+
+    def add(self, scope: str, key: Hashable, sample: S) -> None:
+        """Draw a sample when its turn comes among those of a scope that have the same key."""
+        line = self._lines.setdefault(scope, {}).setdefault(key, Line())
+        sample.line, sample.branch = line, line.root
+        line.waiting.append(lambda: self._begin(sample))
+        line.go_on()
+
+    def branches(self, active: Sequence[S]) -> dict[int, Branch]:
+        """What `policies.sampling.draw` needs, by the row of each sample in progress."""
+        if not self._lines:
+            return {}
+        return {row: sample.branch for row, sample in enumerate(active) if sample.branch is not None}
+
+    def follow(self, active: Sequence[S], branches: Mapping[int, Branch]) -> None:
+        """Keep what `draw` made of the branches."""
+        for row, branch in branches.items():
+            active[row].branch = branch
+
+    def end(self, sample: S) -> None:
+        """A sample is complete: the next of its line has its turn, if it is in one."""
+        if sample.line is not None and sample.branch is not None:
+            sample.branch.end()
+            sample.line.busy = False
+            sample.line.go_on()
+
+    def drop(self, scope: str) -> None:
+        """Forget a search."""
+        self._lines.pop(scope, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._lines.clear()

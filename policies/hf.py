@@ -28,6 +28,7 @@ from envs.prefixes import Ids
 from policies.checkpoints import Dtype, load_checkpoint
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue
+from policies.distinct import Branch, Line, Lines
 from policies.jobs import Job
 from policies.options import SamplingOptions
 from policies.prefixes import Prefix, Prefixes
@@ -45,6 +46,8 @@ class _Sample(Writing):
     """One sample in progress, and the prefix of what is before the tokens that its row holds of the current step."""
 
     prefix: Prefix | None = None
+    line: Line | None = None
+    branch: Branch | None = None
 
     @property
     def scope(self) -> str:
@@ -76,6 +79,8 @@ class TransformersPolicy:
         UnusableModel: when the model cannot be had, or keeps something else than keys and values.
         ValueError: for options that it cannot keep.
     """
+
+    distinct = True
 
     def __init__(
         self,
@@ -110,6 +115,7 @@ class TransformersPolicy:
         self._jobs: dict[int, Job] = {}
         self._done: list[Job] = []
         self._active: list[_Sample] = []  # sample i is in row i
+        self._lines: Lines[_Sample] = Lines(lambda sample: self._queue.append(sample))
         known = inspect.signature(self.model.forward).parameters
         self._cache_name = "cache" if "cache" in known else "past_key_values"  # of older transformers
         self._few = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
@@ -143,7 +149,11 @@ class TransformersPolicy:
             self._done.append(job)
         for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
             for j, seed in enumerate(request.seeds[i]):
-                self._queue.append(_Sample(job, (i, j), seed & 0xFFFFFFFFFFFFFFFF, state, tokens))
+                sample = _Sample(job, (i, j), seed & 0xFFFFFFFFFFFFFFFF, state, tokens)
+                if request.distinct:
+                    self._lines.add(request.scope, (tokens, request.temperature, request.max_steps), sample)
+                else:
+                    self._queue.append(sample)
 
     @torch.inference_mode()
     def poll(self) -> Sequence[tuple[int, Proposed]]:
@@ -169,11 +179,13 @@ class TransformersPolicy:
         self._done = [job for job in self._done if job.request.scope != scope]
         self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}
         self._prefixes.drop(scope)
+        self._lines.drop(scope)
 
     def close(self) -> None:
         """Drop everything, the rows' memory included; the policy may be used again."""
         for scope in {job.request.scope for job in self._jobs.values()}:
             self.cancel(scope)
+        self._lines.clear()
         self._prefixes = Prefixes(self._prefixes.limit)
         self._held = Rows(self._none)
 
@@ -236,7 +248,9 @@ class TransformersPolicy:
         seeds = np.array([sample.seed for sample in active], np.uint64)
         uniforms = uniform(seeds, np.array([sample.drawn for sample in active]))
         temperatures = np.array([sample.job.request.temperature for sample in active], np.float32)
-        tokens, logprobs = draw(logits, uniforms, temperatures, self.options.top_p, self.options.top_k)
+        branches = self._lines.branches(active)
+        tokens, logprobs = draw(logits, uniforms, temperatures, self.options.top_p, self.options.top_k, branches)
+        self._lines.follow(active, branches)
         staying = []
         for row, (sample, token, logprob) in enumerate(zip(active, tokens.tolist(), logprobs.tolist(), strict=True)):
             led = self._writer.add(sample, token, logprob)
@@ -246,8 +260,10 @@ class TransformersPolicy:
                 self._queue.appendleft(sample)
             elif led != "end":
                 staying.append(row)
-            elif sample.job.finish(sample.place, sample.steps, sample.drawn):
-                self._done.append(sample.job)
+            else:
+                self._lines.end(sample)
+                if sample.job.finish(sample.place, sample.steps, sample.drawn):
+                    self._done.append(sample.job)
         self._keep(staying)
         self._prefixes.trim()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from envs.core import Environment, Finish, State, Step
 from envs.llama import ROWS, Cache, Llama, Prefix, Prefixes, Rows, Tail, Tokens, UnsupportedModel
 from envs.prefixes import Ids
 from policies.core import Propose, Proposed
-from policies.distinct import Branch
+from policies.distinct import Branch, Line, Lines
 from policies.jobs import Job
 from policies.sampling import draw, uniform
 
@@ -55,26 +55,8 @@ class _Ended:
 
 
 @dataclass(slots=True)
-class _Line:
-    """Samples of one state that shall differ: one is drawn after the other.
-
-    Args:
-        root: of what was drawn.
-        waiting: to be drawn.
-        busy: whether one is being drawn.
-    """
-
-    root: Branch = field(default_factory=Branch)
-    waiting: deque[_Sample] = field(default_factory=deque)
-    busy: bool = False
-
-
-@dataclass(slots=True)
 class _Sample:
-    """One sample in progress; `ids` are those of `state`, `made` counts the steps that it added to it.
-
-    If it shall differ from others, `line` are those, and `branch` is what it has drawn.
-    """
+    """One sample in progress; `ids` are those of `state`, `made` counts the steps that it added to it."""
 
     job: Job
     place: tuple[int, int]
@@ -85,7 +67,7 @@ class _Sample:
     drawn: int = 0
     made: int = 0
     prefix: Prefix | None = None
-    line: _Line | None = None
+    line: Line | None = None
     branch: Branch | None = None
 
 
@@ -132,7 +114,7 @@ class LabPolicy:
         self._queue: deque[_Sample] = deque()
         self._jobs: dict[int, Job] = {}
         self._done: list[Job] = []
-        self._lines: dict[str, dict[tuple[Ids, float, int | None], _Line]] = {}  # by scope
+        self._lines: Lines[_Sample] = Lines(lambda sample: self._queue.append(sample))
         self._active: list[_Sample] = []  # sample i is in row i
         self._ending: list[tuple[_Sample, int]] = []  # and their rows, to be kept
         self._gone: list[int] = []  # rows whose samples ended in the last step
@@ -176,19 +158,9 @@ class LabPolicy:
             for j, seed in enumerate(request.seeds[i]):
                 sample = _Sample(job, (i, j), seed, state, tokens, ended)
                 if request.distinct:
-                    key = tokens, request.temperature, request.max_steps
-                    sample.line = self._lines.setdefault(request.scope, {}).setdefault(key, _Line())
-                    sample.line.waiting.append(sample)
-                    self._draw_next(sample.line)
+                    self._lines.add(request.scope, (tokens, request.temperature, request.max_steps), sample)
                 else:
                     self._queue.append(sample)
-
-    def _draw_next(self, line: _Line) -> None:
-        """Queue the next sample of a line, if none is being drawn."""
-        if line.waiting and not line.busy:
-            sample = line.waiting.popleft()
-            sample.branch, line.busy = line.root, True
-            self._queue.append(sample)
 
     @torch.inference_mode()
     def poll(self) -> Sequence[tuple[int, Proposed]]:
@@ -209,7 +181,7 @@ class LabPolicy:
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search and the keys and values kept for it."""
         self._prefixes.drop(scope)
-        self._lines.pop(scope, None)
+        self._lines.drop(scope)
         if all(job.request.scope != scope for job in self._jobs.values()):
             return
         self._queue = deque(sample for sample in self._queue if sample.job.request.scope != scope)
@@ -342,10 +314,9 @@ class LabPolicy:
         ids, start = self._tensor(self._last[:rows]), self._tensor(self._length[:rows])
         logits = self.model.logits(self.model.run(Rows(self._cache, start, end), ids, start))[:count]
         uniforms = uniform(self._seeds[:count], self._drawn[:count])
-        branches = {row: each.branch for row, each in enumerate(self._active) if each.branch} if self._lines else {}
+        branches = self._lines.branches(self._active)
         tokens, logprobs = draw(logits, uniforms, self._temperatures[:count], branches=branches)
-        for row, branch in branches.items():
-            self._active[row].branch = branch
+        self._lines.follow(self._active, branches)
         self._new[np.arange(count), self._count[:count]] = tokens
         self._last[:count] = tokens
         self._logprobs[:count] += logprobs
@@ -388,10 +359,7 @@ class LabPolicy:
         if ended.running and ended.whole and not ended.stored:
             ended.stored = True
             self._ending.append((sample, row))
-        if sample.line is not None and sample.branch is not None:
-            sample.branch.end()
-            sample.line.busy = False
-            self._draw_next(sample.line)
+        self._lines.end(sample)
         if sample.job.finish(sample.place, sample.state.steps[-sample.made :], sample.drawn):
             self._done.append(sample.job)
         return True

@@ -1,5 +1,6 @@
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -323,3 +324,22 @@ def test_it_agrees_with_the_lab_about_a_lab_model() -> None:
         assert [step.logprob for step in a.samples[0][0]] == pytest.approx(
             [step.logprob for step in b.samples[0][0]], abs=1e-3
         )
+
+
+def test_distinct_samples_differ_and_depend_on_their_scope_alone(folder: Callable[..., Path], chatter: Any) -> None:
+    policy = policy_of(folder("llama"), chatter, step_tokens=2)
+    states = roots(chatter, 3)
+    plain = [Propose((state,), (tuple(range(9)),), 0.3, 1, f"plain {i}") for i, state in enumerate(states)]
+    requests = [replace(request, scope=str(i), distinct=True) for i, request in enumerate(plain)]
+    replies = ask(policy, [plain[0], *requests, *plain[1:]], 600)
+
+    def kinds(reply: Proposed) -> int:
+        return len({(step.text, step.finish, round(step.logprob, 4)) for (step,) in reply.samples[0]})
+
+    assert [kinds(reply) for reply in replies[1:4]] == [9, 9, 9]
+    assert min(map(kinds, (replies[0], *replies[4:]))) < 9
+    policy.cancel("2")
+    (alone,) = ask(policy, [requests[2]], 600)
+    assert texts([alone]) == texts([replies[3]])
+    (more,) = ask(policy, [replace(requests[2], seeds=((20, 21),))], 600)
+    assert not {*map(str, texts([more])[0])} & {*map(str, texts([alone])[0])}
