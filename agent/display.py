@@ -238,7 +238,8 @@ def plan_text(graph: SearchGraph) -> str:
 
 
 def _call(name: str, knobs: Mapping[str, Any]) -> str:
-    text = ", ".join(f"{key} {value:g}" for key, value in knobs.items() if key != "name")
+    given = {key: value for key, value in knobs.items() if key != "name" and value is not False}
+    text = ", ".join(key if value is True else f"{key} {value:g}" for key, value in given.items())
     return f"{name} ({text})" if text else name
 
 

@@ -66,6 +66,7 @@ class OnlineSearch:
         if self.fit.distinct and not self.distinct:
             reasons.append("samples drawn with replacement, by a plan that was fitted to draws without")
         plan: dict[str, Any] = {"strategy": "online", "knobs": {}, "budget": budget, "reasons": reasons}
+        last, first, times = "", "", 0  # of the last reason: what was said, the gain, and how often
         self.graph.info["plan"] = plan
         if not self.auction:
             move = self.fit.moves[opening.move]
@@ -90,10 +91,15 @@ class OnlineSearch:
                 reasons.append(f"stopped: {where}; {self.why(opening.stride, ways)}")
                 return
             move, way = moves[chosen], ways[chosen]
-            reasons.append(
-                f"went on: {where}; {move.label} would gain {100 * way.gain:.1f} points for the price of "
-                f"{way.flops / self.fit.sample_flops:.1f} scored samples"
-            )
+            said, gain = f"{where}; {move.label} would gain", f"{100 * way.gain:.1f}"
+            if said == last:  # nothing has changed: the same reason once more
+                reasons.pop()
+                times += 1
+            else:
+                last, first, times = said, gain, 1
+            often, gains = (f" {times} times", f"{first} to {gain}") if times > 1 else ("", gain)
+            price_of = f"the price of {way.flops / self.fit.sample_flops:.1f} scored samples"
+            reasons.append(f"went on{often}: {said} {gains} points for {price_of}")
             yield from self.make(move, move.n)
 
     def may(self, move: Move) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,6 +29,7 @@ from agent.strategies import BestOfN, Dvts, Greedy
 from agent.sweep import Arm, Recorded, Replay, Run, drawn_distinct, read_runs, sharing, sweep
 from envs.arithmetic import Arithmetic
 from envs.core import Problem
+from envs.countdown import Countdown
 from envs.toy import Toy
 from policies.core import Propose
 from policies.lab import LabPolicy
@@ -130,6 +132,21 @@ def test_it_goes_on_while_something_is_worth_its_price_and_the_budget_allows() -
     short = fit(SAMPLE, SCORED, DVTS)
     short = replace(short, openings={16: replace(short.opening(16), stride=3)})
     assert not any("dvts" in reason for reason in run(short).info["plan"]["reasons"])
+
+
+def test_moves_for_the_same_reason_are_told_once() -> None:
+    environment = Countdown()
+    single = replace(SAMPLE, n=1, right=(logit(0.5), -0.1, *FLAT[2:]))
+    planner = Planner(16, calibration=Calibration("scripted", "symbolic", "countdown", online=fit(single, now=0.1)))
+    engine = Engine(environment, ScriptedPolicy(environment), SymbolicVerifier(environment))
+    task = Task(environment.read("make 24 from 1 3 4 6"), planner.search, Budget(samples=16), vote=planner.vote)
+    (graph,) = engine.run([task])
+    assert graph.info["answer"] is None  # there is one way, and the careless player misses it
+    begun, went, stopped = graph.info["plan"]["reasons"]
+    assert begun.startswith("begun with majority n=1")
+    assert went.startswith("went on 15 times: no answer yet, right with probability 0.10; majority n=1 would gain 38.")
+    assert re.search(r" gain 38\.\d to 3\d\.\d points for the price of 0\.8 scored samples$", went)
+    assert stopped.endswith("; the budget is spent")
 
 
 def test_unscored_samples_make_best_of_n_dearer() -> None:
