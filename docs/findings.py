@@ -242,7 +242,8 @@ class Lab:
 
     def by_policy(self) -> str:
         """Claim 4: strategies with each policy, on the problems that all were run on."""
-        return self.across(self.rows[self.rows["verifier"].isin([self.verifier, NO_VERIFIER])], "policy")
+        rows = self.rows[self.rows["policy"].isin(results(self.files["parts"])["policy"])]
+        return self.across(rows[rows["verifier"].isin([self.verifier, NO_VERIFIER])], "policy")
 
     def across(self, rows: pd.DataFrame, axis: str) -> str:
         """Accuracy of each strategy and budget by what differs; the best of each column and budget in bold."""
