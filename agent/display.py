@@ -168,7 +168,8 @@ def search_view(graph: SearchGraph, rows: int, width: int, seconds: float, unico
     ]
     line = Text((" · " if unicode else " | ").join(figures), style="dim", no_wrap=True, overflow="ellipsis")
     if lead.answer is not None:
-        line = Text.assemble(("leading: ", "dim"), (lead.answer, "bold"), f" ({lead.confidence:.0%})  ", line)
+        share = f" ({lead.confidence:.0%})" if lead.confidence else ""  # what nothing has scored has no share
+        line = Text.assemble(("leading: ", "dim"), (lead.answer, "bold"), f"{share}  ", line)
         line.no_wrap, line.overflow = True, "ellipsis"
     return Group(line, search_tree(graph, rows - 1, width, unicode, lead.path))
 

@@ -6,15 +6,18 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import agent.plans
 from agent.allocation import Allocation, Spent
 from agent.budget import Budget
 from agent.cli import main
+from agent.display import search_view
 from agent.engine import Engine, Task
 from agent.evidence import FEATURES, Answer, Evidence, logit
 from agent.graph import SearchGraph
@@ -132,6 +135,18 @@ def test_it_goes_on_while_something_is_worth_its_price_and_the_budget_allows() -
     short = fit(SAMPLE, SCORED, DVTS)
     short = replace(short, openings={16: replace(short.opening(16), stride=3)})
     assert not any("dvts" in reason for reason in run(short).info["plan"]["reasons"])
+
+
+def test_a_leading_answer_that_nothing_has_scored_is_drawn_without_a_share() -> None:
+    def drawn(*moves: Move) -> str:
+        graph = run(fit(*moves, price=1.0), problem=TOY.read("12 with 1 6 10"))
+        console = Console(width=100, file=StringIO())
+        console.print(search_view(graph, 10, 100, 1.0))
+        assert isinstance(console.file, StringIO)
+        return console.file.getvalue().splitlines()[0]
+
+    assert re.match(r"leading: \d+  2.0 samples", drawn(SAMPLE))
+    assert re.match(r"leading: \d+ \(\d+%\)  2.0 samples", drawn(SCORED))
 
 
 def test_moves_for_the_same_reason_are_told_once() -> None:
