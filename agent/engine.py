@@ -94,7 +94,7 @@ class Engine:
         self.policy = Stepwise(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
         self._thinks = bool(getattr(policy, "thinks", False))
-        self._distinct = bool(getattr(policy, "distinct", False))
+        self._distinct = bool(getattr(self.policy, "distinct", False))
         self._stopping = threading.Event()
         self._tickets = 0
         self._warned = False

@@ -443,6 +443,16 @@ def test_a_policy_that_has_no_room_left_leaves_trajectories_open() -> None:
     assert graph.status(2) == "running"
 
 
+def test_distinct_samples_are_refused_as_no_policy_sees_whole_samples_here() -> None:
+    class Drawing(ScriptedPolicy):
+        distinct = True
+
+    for environment, able in ((TOY, True), (Plugin(), False)):
+        (graph,) = Engine(environment, Drawing(TOY)).run([Task(BAD, Majority(4, distinct=True).search)])
+        assert graph.info.get("policy_distinct", False) is able
+        assert ("cannot draw distinct samples" not in graph.info.get("error", "")) is able
+
+
 def test_tickets_requests_without_samples_and_the_end() -> None:
     environment = guard(Plugin())
     assert isinstance(environment, Guarded)
