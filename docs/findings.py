@@ -83,7 +83,7 @@ class Lab:
         for part in ("distinct", "planner", "ladder", "parts"):
             if (path := folder / f"findings-{environment}-{part}.sqlite").exists():
                 self.files[part] = StudyFile(path)
-        frames = {part: results(file) for part, file in self.files.items()}
+        self.frames = frames = {part: results(file) for part, file in self.files.items()}
         games = [folder / f"findings-{environment}-game24{of}.sqlite" for of in ("-cap", "")]
         self.games = [StudyFile(path) for path in games if path.exists()]
         self.rows = pd.concat(frames.values()).drop_duplicates([*KEYS, "seed", "id"])
@@ -164,12 +164,16 @@ class Lab:
 
     def pairs(self) -> list[tuple[str, str]]:
         """Policies of the ladder, the second at least 14 times as large as the first and decoding greedily."""
-        ladder = results(self.files["ladder"])
+        ladder = self.frames["ladder"]
         greedy = ladder[ladder["strategy"] == "greedy"]["policy"].unique()
-        sizes = {policy: trained("policies", policy)[0] for policy in {self.policy, *ladder["policy"]}}
-        order = sorted(sizes, key=lambda each: sizes[each])
+        known = {policy: trained("policies", policy) for policy in {self.policy, *ladder["policy"]}}
+        order = sorted(known, key=lambda each: known[each])  # by size, then by tokens
         return [
-            (small, large) for large in order if large in greedy for small in order if 14 * sizes[small] <= sizes[large]
+            (small, large)
+            for large in order
+            if large in greedy
+            for small in order
+            if 14 * known[small][0] <= known[large][0]
         ]
 
     def searches(self, policy: str, verifiers: Sequence[str]) -> Curves:
@@ -242,12 +246,12 @@ class Lab:
 
     def by_policy(self) -> str:
         """Claim 4: strategies with each policy, on the problems that all were run on."""
-        rows = self.rows[self.rows["policy"].isin(results(self.files["parts"])["policy"])]
+        rows = self.rows[self.rows["policy"].isin(self.frames["parts"]["policy"])]
         return self.across(rows[rows["verifier"].isin([self.verifier, NO_VERIFIER])], "policy")
 
     def across(self, rows: pd.DataFrame, axis: str) -> str:
         """Accuracy of each strategy and budget by what differs; the best of each column and budget in bold."""
-        rows = rows[(rows["seed"] == 0) & rows["id"].isin(results(self.files["parts"])["id"])]
+        rows = rows[(rows["seed"] == 0) & rows["id"].isin(self.frames["parts"]["id"])]
         rows = rows[rows["strategy"] != PLANNER]
         right = (rows["correct"] == 1).groupby([rows["strategy"], rows["budget"], rows[axis]]).mean().unstack(axis)
         right = right[right.count(axis=1) > 1]
