@@ -53,18 +53,18 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """One update; a closure is not supported and not called."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[torch.nn.Parameter]] = {}
+            alike: dict[torch.Size, list[tuple[torch.nn.Parameter, torch.Tensor]]] = {}
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    alike.setdefault(parameter.shape, []).append(parameter)
-            for shape, parameters in alike.items():
-                updates = []
-                for parameter in parameters:
-                    assert parameter.grad is not None
-                    buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
-                    buffer.lerp_(parameter.grad, 1 - group["momentum"])
-                    updates.append(parameter.grad.lerp(buffer, group["momentum"]))
-                # all of a shape at once: a GPU would spend its time on starting many small products
+                if parameter.grad is None:
+                    continue
+                buffer = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+                buffer.lerp_(parameter.grad, 1 - group["momentum"])
+                alike.setdefault(parameter.shape, []).append(
+                    (parameter, parameter.grad.lerp(buffer, group["momentum"]))
+                )
+            # all of a shape at once: a GPU would spend its time on starting many small products
+            for shape, pairs in alike.items():
+                parameters, updates = zip(*pairs, strict=True)
                 step = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 for parameter, update in zip(parameters, orthogonalize(torch.stack(updates)), strict=True):
                     parameter.add_(update, alpha=-step)

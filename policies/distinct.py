@@ -7,12 +7,15 @@ prefix, how much of the probability of what may follow it is left.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from envs.prefixes import Ids
+from policies.core import Propose
 
 _NOTHING = 1e-6  # what float32 probabilities that add up to 1 may be off by
 
@@ -47,7 +50,7 @@ class Branch:
             branch.left = branch.left - lost if branch.left - lost > _NOTHING else 0.0
 
 
-def take_out(weights: NDArray[np.float32], branches: MutableMapping[int, Branch]) -> NDArray[np.float32]:
+def take_out(weights: NDArray[np.float32], branches: Mapping[int, Branch]) -> NDArray[np.float32]:
     """The weights of tokens without those of the samples that were drawn, for the rows of some branches.
 
     Where nothing would be left, a row stays as it is.
@@ -123,11 +126,15 @@ class Lines(Generic[S]):
 
     def __init__(self, begin: Callable[[S], None]) -> None:
         self._begin = begin
-        self._lines: dict[str, dict[Hashable, Line]] = {}  # by scope
+        self._lines: dict[str, dict[tuple[Ids, float, int | None], Line]] = {}  # by scope
 
-    def add(self, scope: str, key: Hashable, sample: S) -> None:
-        """Draw a sample when its turn comes among those of a scope that have the same key."""
-        line = self._lines.setdefault(scope, {}).setdefault(key, Line())
+    def add(self, request: Propose, ids: Ids, sample: S) -> None:
+        """Draw a sample of a request at a state: at once, or if it shall differ from others, when its turn comes."""
+        if not request.distinct:
+            self._begin(sample)
+            return
+        key = ids, request.temperature, request.max_steps
+        line = self._lines.setdefault(request.scope, {}).setdefault(key, Line())
         sample.line, sample.branch = line, line.root
         line.waiting.append(lambda: self._begin(sample))
         line.go_on()

@@ -157,10 +157,7 @@ class LabPolicy:
         for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
             for j, seed in enumerate(request.seeds[i]):
                 sample = _Sample(job, (i, j), seed, state, tokens, ended)
-                if request.distinct:
-                    self._lines.add(request.scope, (tokens, request.temperature, request.max_steps), sample)
-                else:
-                    self._queue.append(sample)
+                self._lines.add(request, tokens, sample)
 
     @torch.inference_mode()
     def poll(self) -> Sequence[tuple[int, Proposed]]:

@@ -53,7 +53,7 @@ class BestOfN:
 
 @dataclass(frozen=True)
 class Majority:
-    """Self-consistency: N samples, as `BestOfN` draws them, the commonest answer; no verifier. N buys N samples."""
+    """Self-consistency: N samples, the commonest answer; no verifier. N buys N samples. Knobs as in `BestOfN`."""
 
     n: int = 16
     temperature: float = 1.0
