@@ -53,7 +53,10 @@ class BestOfN:
 
 @dataclass(frozen=True)
 class Majority:
-    """Self-consistency: N samples, the commonest answer; no verifier. N buys N samples. Knobs as in `BestOfN`."""
+    """Self-consistency: N samples, the commonest answer; no verifier. N buys N samples.
+
+    The knobs are those of `BestOfN`.
+    """
 
     n: int = 16
     temperature: float = 1.0
