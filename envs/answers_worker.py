@@ -21,6 +21,8 @@ import sys
 from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy import Expr, nan, oo, zoo
+from sympy.core.random import seed
 
 WARM_UP = (
     (r"\frac{1}{2}", "0.5"),
@@ -51,9 +53,18 @@ READING = ("os.listdir", "os.scandir")
 
 def equal(a: str, b: str) -> bool:
     """Whether math-verify takes two LaTeX texts for the same; it is not symmetric, so both ways are tried."""
+    seed(0)  # sympy asks for an expression's properties in a random order, which can change what it finds
     target = [LatexExtractionConfig(boxed_match_priority=-1)]
-    first, second = (parse(f"${text}$", target, parsing_timeout=None) for text in (a, b))  # its timeouts are signals
+    first, second = (
+        [finite(part) for part in parse(f"${text}$", target, parsing_timeout=None)]  # its timeouts are signals
+        for text in (a, b)
+    )
     return any(verify(*pair, timeout_seconds=None) for pair in ((first, second), (second, first)))
+
+
+def finite(part: Any) -> Any:
+    """What was parsed, with arithmetic on infinities done: to some orders, 17 - oo*oo is zero as long as it is not."""
+    return part.doit() if isinstance(part, Expr) and part.has(oo, -oo, zoo, nan) else part
 
 
 def confine(seconds: float, memory: int) -> None:
