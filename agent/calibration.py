@@ -66,6 +66,7 @@ REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5)
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
 _MARGIN = 0.01  # of accuracy, that a cheaper strategy of the table may lose
 _DOUBLING = 0.01  # of accuracy, that twice the FLOPs must gain
+_SHORT = 0.005  # of accuracy, the most that an opening may lose to the best of its budget
 _MIDDLING = 0.001, 4  # of the prices and of the strides
 _STRIDES = (1, 2, 4, 8, 16)
 _FINALISTS = 4  # openings that are tried at every price and stride
@@ -321,8 +322,8 @@ def fit_online(
 ) -> tuple[Online, dict[str, Any]]:
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
-    Every first move at a budget is tried at a middling price and stride, the best of them at all. The opening is the
-    one that does best where twice the FLOPs must gain a point (`_DOUBLING`). All are cross-validated.
+    Every first move at a budget is tried at a middling price and stride, the best of them at all; `chosen` is the
+    opening. All are cross-validated.
     """
     halves = runs[::2], runs[1::2]
     moves = [_first(move, runs, arms) for move in moves]
@@ -343,7 +344,7 @@ def fit_online(
         best = sorted(first, key=lambda way: -_worth(first[way]))[:_FINALISTS]
         ways = [Opening(way.move, price, stride) for way in best for stride in strides for price in PRICES]
         tried = {way: across(way, budget) for way in ways}
-        openings[budget] = opening = max(tried, key=lambda way: _worth(tried[way]))
+        openings[budget] = opening = chosen(tried)
         within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
         accuracy, flops, spent = tried[opening]
         replays[str(budget)] = {
@@ -359,6 +360,13 @@ def fit_online(
         }
         report(f"online at {budget}, begun with {moves[opening.move].label}, {opening}: {replays[str(budget)]}")
     return replace(fit_values(runs, arms, moves), openings=openings), replays
+
+
+def chosen(tried: Mapping[Opening, tuple[float, float, float]]) -> Opening:
+    """Of those at most `_SHORT` behind the most accurate, the best where twice the FLOPs must gain `_DOUBLING`."""
+    most = max(accuracy for accuracy, _, _ in tried.values())
+    near = [way for way, (accuracy, _, _) in tried.items() if accuracy >= most - _SHORT]
+    return max(near, key=lambda way: _worth(tried[way]))
 
 
 def _worth(end: tuple[float, float, float]) -> float:

@@ -16,6 +16,7 @@ from rich.console import Console
 import agent.plans
 from agent.allocation import Allocation, Spent
 from agent.budget import Budget
+from agent.calibration import chosen
 from agent.cli import main
 from agent.display import search_view
 from agent.engine import Engine, Task
@@ -243,6 +244,14 @@ def test_a_few_flops_buy_the_opening_of_a_few_samples() -> None:
         graph.info |= {"policy": "scripted", "verifier": "table", "budget": {"flops": flops}}
         next(planner.search(graph))
         assert graph.info["plan"]["reasons"][0].startswith(f"begun with {begun}:")
+
+
+def test_an_opening_saves_flops_but_hardly_loses_accuracy() -> None:
+    most, near, poor = Opening(0, 0.0, 16), Opening(0, 0.002, 16), Opening(0, 0.016, 1)
+    ends = {most: (0.44, 4e9, 40.0), near: (0.436, 3.5e9, 35.0), poor: (0.43, 1e9, 10.0)}
+    assert chosen(ends) is most  # an eighth less is not worth 0.4 points
+    assert chosen(ends | {near: (0.436, 1e9, 10.0)}) is near  # but three quarters less are; not 1.0
+    assert chosen({most: (0.44, 4e9, 40.0), poor: (0.44, 1e9, 10.0)}) is poor
 
 
 # --------------------------------------------------------------------------------------------------------- replays

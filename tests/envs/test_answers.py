@@ -100,7 +100,7 @@ SAME = [
     (r"\cot x", r"\frac{1}{\tan x}"),
     (r"\begin{pmatrix} -1/3 \\ 2 \end{pmatrix}", r"\begin{bmatrix} -\frac{1}{3} \\ 2 \\ \end{bmatrix}"),
     (r"\boxed{7}", "$7$."), (r"(-\infty, 2) \cup (3, \infty)", r"(3,\infty)\cup(-\infty,2)"), ("x > 2", "2 < x"),
-    ("3R^2", "3r^2"), (r"\tfrac{11+9a}{20}", "(11+9a)/20"),
+    (r"2\infty", r"\infty"), ("3R^2", "3r^2"), (r"\tfrac{11+9a}{20}", "(11+9a)/20"),
 ]  # fmt: skip
 DIFFERENT = [
     ("1/2", "0.51"), ("2/3", "0.67"), ("2/3", "0.666668"), (".0000672", ".0000673"), ("1,000", "1"), ("5", "-5"),
@@ -113,7 +113,7 @@ DIFFERENT = [
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}"), ("5", ""), ("", " "),
     ("5", r"\text{none}"), (r"(-\infty, 2) \cup (3, \infty)", r"(-\infty, 2)"), ("x > 2", "x < 2"),
     ("12 apples", "13 apples"), ("5 million", "5"), ("3 hundredths", "3"), ("2 dozen", "2"), (r"2\text{ dozen}", "2"),
-    ("3", r"\pi"), (r"\frac{1}{0}", "1"),
+    ("3", r"\pi"), (r"\frac{1}{0}", "1"), (r"\infty\infty", "17"), (r"\infty", r"-\infty"),
 ]  # fmt: skip
 
 
@@ -233,6 +233,20 @@ def worker(code: str) -> str:
     done = subprocess.run([sys.executable, "-P", "-c", head + code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_order_in_which_sympy_asks_changes_no_verdict() -> None:
+    """Of its orders, these (they are shuffled) made it hold 17 - oo*oo for zero."""
+    code = r"""
+logging.disable()
+for pair in WARM_UP:
+    equal(*pair)
+begin = seed
+for order in (98, 333, 364, 396, 461, 492, 525, 552, 641, 649):
+    equal.__globals__["seed"] = lambda _: begin(order)
+    print(judged("17", r"\infty\infty", 5.0, 60.0, 1 << 30))
+"""
+    assert worker(code).split() == ["False"] * 10
 
 
 def test_reading_an_answer_compiles_nothing_but_numbers(tmp_path: Path) -> None:
