@@ -1,7 +1,7 @@
 """The tables and the figure of docs/findings.md, from the files of its studies.
 
 python docs/findings.py FOLDER [FIGURE.png]: FOLDER holds findings-ENVIRONMENT.sqlite (single strategies), and beside
-it -planner, -ladder, -parts and -game24, where they were run.
+it -distinct, -majority, -planner, -ladder, -parts and -game24, where they were run.
 """
 
 import json
@@ -80,7 +80,7 @@ class Lab:
         self.environment = environment
         self.main = StudyFile(folder / f"findings-{environment}.sqlite")
         self.files = {"main": self.main}
-        for part in ("distinct", "planner", "ladder", "parts"):
+        for part in ("distinct", "majority", "planner", "ladder", "parts"):
             if (path := folder / f"findings-{environment}-{part}.sqlite").exists():
                 self.files[part] = StudyFile(path)
         self.frames = frames = {part: results(file) for part, file in self.files.items()}
@@ -144,11 +144,11 @@ class Lab:
         return table(head, rows)
 
     def savings(self) -> str:
-        """Claim 2: how few FLOPs reach Best-of-N at 64, and majority's best."""
-        targets = [
-            max(self.curves.lines(["best-of-n"]), key=lambda line: float(line[1])),
-            self.curves.best(self.curves.lines(["majority"])),
-        ]
+        """Claim 2: how few FLOPs reach the largest Best-of-N, and majority of as many samples and more."""
+        best_of_n, majority = (self.curves.lines([each]) for each in ("best-of-n", "majority"))
+        most = max(best_of_n, key=lambda line: float(line[1]))
+        more = [line for line in majority if float(line[1]) >= float(most[1])]
+        targets = [most, *sorted(more, key=lambda line: float(line[1]))]
         rows = [
             [
                 name(target),
@@ -182,11 +182,18 @@ class Lab:
         whole = found.right.columns[found.right.count() == len(self.known)]
         return Curves(found.right[whole], found.flops[whole])
 
+    def prm(self, policy: str) -> str:
+        """The PRM that a policy of the ladder was run with; the default, if it was with none."""
+        ladder = self.frames["ladder"]
+        asked = ladder[(ladder["policy"] == policy) & (ladder["verifier"] != NO_VERIFIER)]["verifier"]
+        return asked.iloc[0] if len(asked) else self.verifier
+
     def ladder(self) -> str:
         """Claim 3: small policies that search, and large ones that decode greedily."""
         rows = []
         for small, large in self.pairs():
-            target, tried = self.searches(large, [NO_VERIFIER]), self.searches(small, [NO_VERIFIER, self.verifier])
+            target = self.searches(large, [NO_VERIFIER])
+            tried = self.searches(small, [NO_VERIFIER, self.prm(small)])
             right, flops = target.right["greedy", "1"], target.flops["greedy", "1"]
             lines = sorted(tried.right.columns, key=lambda line: tried.flops[line].mean())
             within = [line for line in lines if tried.flops[line].mean() <= flops.mean()]
@@ -220,7 +227,7 @@ class Lab:
             query = float(greedy["generated"].mean()), float(greedy["flops"].mean())
             for r in (0.01, 0.1, 1.0, 10.0, 100.0):
                 found = [small, f"{large}: {percent(right.mean())}", f"{r:g}"]
-                for verifiers in ([NO_VERIFIER], [NO_VERIFIER, self.verifier]):
+                for verifiers in ([NO_VERIFIER], [NO_VERIFIER, self.prm(small)]):
                     models = [("policies", small), *(("verifiers", each) for each in verifiers if each != NO_VERIFIER)]
                     both = sum(training(*model) for model in models), training("policies", large)
                     budget = curves.matched(both, query, trained("policies", large)[1], r)

@@ -87,8 +87,9 @@ def test_the_script_prints_every_table_and_draws_the_figure(
         measure(study, tmp_path / f"findings-arithmetic{part}.sqlite")
 
     run("", "arithmetic-s", "arithmetic-prm", "greedy majority best-of-n dvts", (1, 4), seeds=(0, 1))
+    run("-majority", "arithmetic-s", "none", "majority", (8,))
     run("-planner", "arithmetic-s", "arithmetic-prm", "auto", (1, 4))
-    run("-ladder", "arithmetic-xs arithmetic-m", "none", "greedy majority", (4,))
+    run("-ladder", "arithmetic-xs arithmetic-m", "none arithmetic-prm-offpolicy", "greedy majority best-of-n", (4,))
     run("-parts", "arithmetic-s arithmetic-xs", "arithmetic-prm-offpolicy", "best-of-n dvts", (4,))
     picture = tmp_path / "figure.png"
     monkeypatch.setattr(sys, "argv", ["findings.py", str(tmp_path), str(picture)])
@@ -100,5 +101,7 @@ def test_the_script_prints_every_table_and_draws_the_figure(
         assert body, title
         assert {row.count("|") for row in body} == {head.count("|")}
     assert "| auto @ 4 |" in printed
+    assert "| majority @ 4 |" in printed
+    assert "| majority @ 8 |" in printed
     assert "arithmetic-m: " in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
