@@ -69,7 +69,7 @@ _DOUBLING = 0.01  # of accuracy, that twice the FLOPs must gain
 _SHORT = 0.005  # of accuracy, the most that an opening may lose to the best of its budget
 _MIDDLING = 0.001, 4  # of the prices and of the strides
 _STRIDES = (1, 2, 4, 8, 16)
-_FINALISTS = 4  # openings that are tried at every price and stride
+_FINALISTS = 4  # openings that are tried at every price and stride, and as many of the most accurate
 _WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
 _ROUNDS = 8  # most rounds of those that a fit steers
 _REPEATS = 3  # replays per problem that a choice is judged by
@@ -342,7 +342,9 @@ def fit_online(
         begun = [Opening(index, price, min(stride, strides[-1])) for index in range(len(moves))]
         first = {way: across(way, budget) for way in begun if moves[way.move].n <= budget}
         best = sorted(first, key=lambda way: -_worth(first[way]))[:_FINALISTS]
-        ways = [Opening(way.move, price, stride) for way in best for stride in strides for price in PRICES]
+        best += sorted(first, key=lambda way: -first[way][0])[:_FINALISTS]
+        finalists = dict.fromkeys(best)  # each once
+        ways = [Opening(way.move, price, stride) for way in finalists for stride in strides for price in PRICES]
         tried = {way: across(way, budget) for way in ways}
         openings[budget] = opening = chosen(tried)
         within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
