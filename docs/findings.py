@@ -1,7 +1,7 @@
 """The tables and the figure of docs/findings.md, from the files of its studies.
 
 python docs/findings.py FOLDER [FIGURE.png]: FOLDER holds findings-ENVIRONMENT.sqlite (single strategies), and beside
-it -distinct, -majority, -planner, -ladder, -parts and -game24, where they were run.
+it -planner, -ladder, -parts, -game24 and others that add strategies, where they were run.
 """
 
 import json
@@ -79,13 +79,11 @@ class Lab:
     def __init__(self, folder: Path, environment: str) -> None:
         self.environment = environment
         self.main = StudyFile(folder / f"findings-{environment}.sqlite")
-        self.files = {"main": self.main}
-        for part in ("distinct", "majority", "planner", "ladder", "parts"):
-            if (path := folder / f"findings-{environment}-{part}.sqlite").exists():
-                self.files[part] = StudyFile(path)
+        others = sorted(folder.glob(f"findings-{environment}-*.sqlite"))
+        parts = {path.stem.removeprefix(f"findings-{environment}-"): StudyFile(path) for path in others}
+        self.games = [file for part, file in parts.items() if part.startswith("game24")]
+        self.files = {"main": self.main, **{part: file for part, file in parts.items() if file not in self.games}}
         self.frames = frames = {part: results(file) for part, file in self.files.items()}
-        games = [folder / f"findings-{environment}-game24{of}.sqlite" for of in ("-cap", "")]
-        self.games = [StudyFile(path) for path in games if path.exists()]
         self.rows = pd.concat(frames.values()).drop_duplicates([*KEYS, "seed", "id"])
         self.policy = frames["main"]["policy"].iloc[0]
         self.verifier = next(each for each in frames["main"]["verifier"] if each != NO_VERIFIER)
