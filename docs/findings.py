@@ -86,7 +86,7 @@ class Lab:
         self.frames = frames = {part: results(file) for part, file in self.files.items()}
         self.rows = pd.concat(frames.values()).drop_duplicates([*KEYS, "seed", "id"])
         self.policy = frames["main"]["policy"].iloc[0]
-        self.verifier = next(each for each in frames["main"]["verifier"] if each != NO_VERIFIER)
+        self.verifier: str = next(each for each in frames["main"]["verifier"] if each != NO_VERIFIER)
         default = (self.rows["policy"] == self.policy) & self.rows["verifier"].isin([self.verifier, NO_VERIFIER])
         self.own = self.rows[default & self.rows["id"].isin(frames["main"]["id"])]
         self.curves = Curves.of(self.own)
@@ -184,7 +184,7 @@ class Lab:
         """The PRM that a policy of the ladder was run with; the default, if it was with none."""
         ladder = self.frames["ladder"]
         asked = ladder[(ladder["policy"] == policy) & (ladder["verifier"] != NO_VERIFIER)]["verifier"]
-        return asked.iloc[0] if len(asked) else self.verifier
+        return str(asked.iloc[0]) if len(asked) else self.verifier
 
     def ladder(self) -> str:
         """Claim 3: small policies that search, and large ones that decode greedily."""
