@@ -52,6 +52,11 @@ def name(line: Line) -> str:
     return line[0] if line[0] == "greedy" else f"{line[0]} @ {line[1]}"
 
 
+def samples(line: Line) -> float:
+    """The budget of a line."""
+    return float(line[1])
+
+
 def accuracy(rows: pd.DataFrame) -> str:
     """With its interval."""
     mean, (low, high) = clustered(marks_by_problem(rows.to_dict("records")))
@@ -79,10 +84,13 @@ class Lab:
     def __init__(self, folder: Path, environment: str) -> None:
         self.environment = environment
         self.main = StudyFile(folder / f"findings-{environment}.sqlite")
-        others = sorted(folder.glob(f"findings-{environment}-*.sqlite"))
-        parts = {path.stem.removeprefix(f"findings-{environment}-"): StudyFile(path) for path in others}
-        self.games = [file for part, file in parts.items() if part.startswith("game24")]
-        self.files = {"main": self.main, **{part: file for part, file in parts.items() if file not in self.games}}
+        self.files, self.games = {"main": self.main}, list[StudyFile]()
+        for path in sorted(folder.glob(f"findings-{environment}-*.sqlite")):
+            part = path.stem.removeprefix(f"findings-{environment}-")
+            if part.startswith("game24"):
+                self.games.append(StudyFile(path))
+            else:
+                self.files[part] = StudyFile(path)
         self.frames = frames = {part: results(file) for part, file in self.files.items()}
         self.rows = pd.concat(frames.values()).drop_duplicates([*KEYS, "seed", "id"])
         self.policy = frames["main"]["policy"].iloc[0]
@@ -92,7 +100,7 @@ class Lab:
         self.curves = Curves.of(self.own)
         whole = [frames[part]["strategy"] for part in ("main", "distinct") if part in frames]
         self.singles = list(pd.concat(whole).unique())  # others were run on fewer problems
-        self.planned = sorted(self.curves.lines([PLANNER]), key=lambda line: float(line[1]))
+        self.planned = sorted(self.curves.lines([PLANNER]), key=samples)
         known = analysis.binned(analysis.difficulty(self.main), "quantile")
         self.known = known.set_index("id").sort_index()  # the papers' oracle difficulty
 
@@ -103,7 +111,7 @@ class Lab:
     def strategies(self) -> str:
         """All lines."""
         lines = sorted(
-            self.curves.lines([*self.singles, PLANNER]), key=lambda line: (self.order(line[0]), float(line[1]))
+            self.curves.lines([*self.singles, PLANNER]), key=lambda line: (self.order(line[0]), samples(line))
         )
         rows = []
         for line in lines:
@@ -124,7 +132,7 @@ class Lab:
         for line in self.planned:
             right, cost = self.curves.right[line], self.curves.flops[line].mean()
             found = [name(line), percent(right.mean()), flop(cost)]
-            for limits in ({"samples": float(line[1])}, {"flops": 1.02 * cost}):
+            for limits in ({"samples": samples(line)}, {"flops": 1.02 * cost}):
                 if not (lines := self.curves.lines(self.singles, **limits)):
                     found += ["", "", ""]
                     continue
@@ -144,9 +152,8 @@ class Lab:
     def savings(self) -> str:
         """Claim 2: how few FLOPs reach the largest Best-of-N, and majority of as many samples and more."""
         best_of_n, majority = (self.curves.lines([each]) for each in ("best-of-n", "majority"))
-        most = max(best_of_n, key=lambda line: float(line[1]))
-        more = [line for line in majority if float(line[1]) >= float(most[1])]
-        targets = [most, *sorted(more, key=lambda line: float(line[1]))]
+        most = max(best_of_n, key=samples)
+        targets = [most, *sorted((line for line in majority if samples(line) >= samples(most)), key=samples)]
         rows = [
             [
                 name(target),
@@ -370,7 +377,7 @@ def figure(labs: Sequence[Lab]) -> Figure:
     drawn = Figure(figsize=(5 * len(labs), 3.6), layout="constrained")
     for axes, lab in zip(drawn.subplots(1, len(labs), squeeze=False)[0], labs, strict=True):
         for strategy in [*lab.singles, PLANNER]:
-            lines = sorted(lab.curves.lines([strategy]), key=lambda line: float(line[1]))
+            lines = sorted(lab.curves.lines([strategy]), key=samples)
             means = [clustered(marks_by_problem(lab.of(line).to_dict("records"))) for line in lines]
             spread = [[mean - low for mean, (low, _) in means], [high - mean for mean, (_, high) in means]]
             costs = [lab.curves.flops[line].mean() for line in lines]

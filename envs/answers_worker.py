@@ -56,13 +56,13 @@ def equal(a: str, b: str) -> bool:
     seed(0)  # sympy asks for an expression's properties in a random order, which can change what it finds
     target = [LatexExtractionConfig(boxed_match_priority=-1)]
     first, second = (
-        [finite(part) for part in parse(f"${text}$", target, parsing_timeout=None)]  # its timeouts are signals
+        [evaluated(part) for part in parse(f"${text}$", target, parsing_timeout=None)]  # its timeouts are signals
         for text in (a, b)
     )
     return any(verify(*pair, timeout_seconds=None) for pair in ((first, second), (second, first)))
 
 
-def finite(part: Any) -> Any:
+def evaluated(part: Any) -> Any:
     """What was parsed, with arithmetic on infinities done: to some orders, 17 - oo*oo is zero as long as it is not."""
     return part.doit() if isinstance(part, Expr) and part.has(oo, -oo, zoo, nan) else part
 

@@ -93,9 +93,9 @@ def test_the_script_prints_every_table_and_draws_the_figure(
     run("-parts", "arithmetic-s arithmetic-xs", "arithmetic-prm-offpolicy", "best-of-n dvts", (4,))
     picture = tmp_path / "figure.png"
     monkeypatch.setattr(sys, "argv", ["findings.py", str(tmp_path), str(picture)])
-    sections = runpy.run_path(str(ROOT / "docs" / "findings.py"), run_name="__main__")["SECTIONS"]
+    script = runpy.run_path(str(ROOT / "docs" / "findings.py"), run_name="__main__")
     printed = capsys.readouterr().out
-    for title in sections:
+    for title in script["SECTIONS"]:
         _, _, rest = printed.partition(f"## arithmetic. {title}\n\n")
         head, _, *body = rest.split("\n\n")[0].splitlines()
         assert body, title
@@ -104,4 +104,7 @@ def test_the_script_prints_every_table_and_draws_the_figure(
     assert "| majority @ 4 |" in printed
     assert "| majority @ 8 |" in printed
     assert "arithmetic-m: " in printed
+    lab = script["Lab"](tmp_path, "arithmetic")
+    assert lab.prm("arithmetic-xs") == "arithmetic-prm-offpolicy"  # its own in the ladder
+    assert lab.prm("arithmetic-s") == "arithmetic-prm"
     assert picture.read_bytes().startswith(b"\x89PNG")
