@@ -60,7 +60,6 @@ MOVES = (
 )
 # for tasks on which it pays to keep half of the prefixes
 BEAMS = tuple(Arm("beam", n, repeats, {"branch": 2}) for n, repeats in ((4, 2), (8, 2), (16, 3), (32, 1), (48, 1)))
-DISTINCT = Arm("best-of-n", 64, 2, {"distinct": True})  # for tasks whose answers prove themselves
 # for policies that can revise: one long chain, or four of two attempts
 REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
 PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
@@ -75,6 +74,11 @@ _ROUNDS = 8  # most rounds of those that a fit steers
 _REPEATS = 3  # replays per problem that a choice is judged by
 
 Float = NDArray[np.float64]
+
+
+def drawing_distinct(temperature: float) -> Arm:
+    """What draws without replacement: for tasks whose answers prove themselves."""
+    return Arm("best-of-n", 64, 2, {"distinct": True, "temperature": temperature})
 
 
 def fit_logistic(features: Float, labels: Float, ridge: float = 1e-2, rounds: int = 50) -> Float:
@@ -112,8 +116,8 @@ def calibrate(
         verifier: scores them.
         problems: of the calibration split, two or more.
         results: where the runs of the sweep are kept; what is there is not run again.
-        arms: what is run, Best-of-N first: its samples give pass@1. With `DISTINCT` among them, the online planner
-            draws without replacement.
+        arms: what is run, Best-of-N first: its samples give pass@1. With one of `drawing_distinct` among them, the
+            online planner draws as that does.
         moves: what the online planner may do; made of the arms.
         budgets: in samples; each gets its own choice of strategy, opening and price.
         seed: of the searches.
@@ -125,7 +129,7 @@ def calibrate(
     pass_at_1, errors = fit_difficulty(runs)
     confidence = fit_confidence(runs)
     fitted = Calibration(policy.name, verifier.name, environment.name, pass_at_1, confidence, temperature=temperature)
-    choices = [Choice(arm.strategy, arm.knobs) for arm in arms if arm != DISTINCT]
+    choices = [Choice(arm.strategy, arm.knobs) for arm in arms if not arm.knobs.get("distinct")]
     choices = [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
     trials = {budget: try_choices(runs, arms, choices, budget, fitted) for budget in budgets}
     table: dict[Difficulty, dict[int, Choice]] = {"easy": {}, "medium": {}, "hard": {}}
@@ -136,9 +140,8 @@ def calibrate(
                 table[difficulty][budget] = trial.choices[trial.best(rows)]
                 accuracies[f"{difficulty} at {budget}"] = trial.describe(rows)
         report(f"the table at {budget}: {trial.cross_validated()}")
-    distinct = DISTINCT in arms
-    drawn = [drawn_distinct(run, DISTINCT) for run in runs] if distinct else runs
-    online, replays = fit_online(drawn, arms, moves, budgets, report)
+    distinct = next((arm for arm in arms if arm.knobs.get("distinct")), None)
+    online, replays = fit_online(drawn_distinct(runs, distinct) if distinct else runs, arms, moves, budgets, report)
     about: dict[str, Any] = {
         "problems": len(problems),
         "samples": arms[0].n,
@@ -148,7 +151,8 @@ def calibrate(
         "online": replays,
         "accuracies": accuracies,
     }
-    return replace(fitted, table=table, fitted=about, online=replace(online, distinct=distinct))
+    online = replace(online, distinct=distinct.knobs["temperature"] if distinct else None)
+    return replace(fitted, table=table, fitted=about, online=online)
 
 
 # ------------------------------------------------------------------------------------------- difficulty, confidence
@@ -389,6 +393,8 @@ def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
     same = [arm for arm in arms[1:] if (arm.strategy, arm.knobs) == (move.strategy, move.knobs)]
     parts = [arm for arm in same if arm.parts]
     power = runs[0].sharing[parts[0].name] if parts else 1.0
+    if move.strategy in ("majority", "best-of-n") and not move.first_only:
+        power = runs[0].overlap
     repeats = 0 if parts else sum(arm.repeats for arm in same if arm.n == move.n)
     return replace(move, flops=float(f"{flops:.4g}"), sharing=round(power, 3), alone=round(right, 4), repeats=repeats)
 

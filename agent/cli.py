@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import re
 import sys
@@ -181,7 +182,14 @@ def build_parser() -> _Parser:
     fit.add_argument("-n", type=_positive, default=200, help="problems of the calibration split (default 200)")
     fit.add_argument("--runs", metavar="FILE", help="where runs are kept and found again (default: under runs/)")
     fit.add_argument("--beams", action="store_true", help="try more sizes of beams that keep half of their prefixes")
-    fit.add_argument("--distinct", action="store_true", help="draw independent samples without replacement")
+    fit.add_argument(
+        *("--distinct",),
+        nargs="?",
+        type=_temperature,
+        const=0.0,
+        metavar="T",
+        help="draw independent samples without replacement, at a temperature of their own (default: that of the plan)",
+    )
     fit.add_argument("--revise", action="store_true", help="try revision too, for a policy that learnt it")
     fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
 
@@ -220,6 +228,16 @@ def _positive(text: str) -> int:
     number = int(text) if text.isdecimal() else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} given; a whole number of at least 1 is needed")
+    return number
+
+
+def _temperature(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} given; a temperature above 0 is needed")
     return number
 
 
@@ -655,7 +673,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """Fit the planner on the calibration split; what has been run is kept, and the same command goes on."""
     from loguru import logger
 
-    from agent.calibration import ARMS, BEAMS, DISTINCT, MOVES, REVISING, calibrate
+    from agent.calibration import ARMS, BEAMS, MOVES, REVISING, calibrate, drawing_distinct
     from agent.lines import ResultsFile
     from agent.parts import environment_of, models_of, weights_digest
     from agent.plans import PLANS, Move, plan_name
@@ -669,10 +687,10 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         raise RecipeError("calibration needs a verifier")
     more = (*(BEAMS if arguments.beams else ()), *(REVISING if arguments.revise else ()))
     arms, moves = (*ARMS, *more), (*MOVES, *(Move(arm.strategy, arm.n, arm.knobs) for arm in more))
-    if arguments.distinct:
+    if arguments.distinct is not None:
         if not getattr(policy, "distinct", False):
             raise RecipeError(f"policy {policy.name!r} cannot draw without replacement; leave --distinct out")
-        arms = (*arms, DISTINCT)
+        arms = (*arms, drawing_distinct(arguments.distinct or recipe.temperature))
     config = {
         "environment": recipe.environment.to_config(),
         "policy": recipe.policy.to_config(),

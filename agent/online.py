@@ -50,8 +50,9 @@ class OnlineSearch:
         self.temperature = temperature
         self.vote = vote
         self.auction = auction
-        self.distinct = fit.distinct and graph.info.get("policy_distinct", False)
+        self.distinct = fit.distinct if graph.info.get("policy_distinct", False) else None
         self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
+        self.drawn = 0  # of those, not greedily
         self.spent: dict[str, float] = {}  # sample-equivalents by the way they were spent
         self.made: dict[str, int] = {}  # how often, by move
         self.searched = 0.0
@@ -63,7 +64,7 @@ class OnlineSearch:
         opening = self.fit.opening(min(budget, flops / self.fit.sample_flops))
         price = opening.price / self.fit.sample_flops
         reasons = list(misgivings)
-        if self.fit.distinct and not self.distinct:
+        if self.fit.distinct is not None and self.distinct is None:
             reasons.append("samples drawn with replacement, by a plan that was fitted to draws without")
         plan: dict[str, Any] = {"strategy": "online", "knobs": {}, "budget": budget, "reasons": reasons}
         last, first, times = "", "", 0  # of the last reason: what was said, the gain, and how often
@@ -122,10 +123,13 @@ class OnlineSearch:
 
     def flops(self, move: Move) -> float:
         """What a move is expected to cost: Best-of-N scores the samples that have no scores yet, too."""
-        if move.strategy != "best-of-n":
+        if move.strategy not in ("majority", "best-of-n"):
             return move.flops_after(self.spent.get(move.way, 0.0))
+        flops = move.flops_after(self.drawn)
+        if move.strategy == "majority":
+            return flops
         ends = [node for node in self.plain if self.graph.status(node) == "terminated"]
-        return move.flops + sum(not self.graph.scores(node) for node in ends) * self.fit.score_flops
+        return flops + sum(not self.graph.scores(node) for node in ends) * self.fit.score_flops
 
     def make(self, move: Move, n: int) -> Search[None]:
         """Spend n sample-equivalents in the way of a move."""
@@ -134,10 +138,11 @@ class OnlineSearch:
         self.spent[move.way] = self.spent.get(move.way, 0.0) + n
         self.made[move.label] = self.made.get(move.label, 0) + 1
         if move.strategy in ("greedy", "majority", "best-of-n"):
-            temperature = 0.0 if move.first_only else self.temperature
-            distinct = self.distinct and temperature > 0
+            distinct = self.distinct is not None and not move.first_only
+            temperature = 0.0 if move.first_only else self.temperature if self.distinct is None else self.distinct
             (drawn,) = yield from propose(graph, [graph.root], n, temperature, max_steps=None, distinct=distinct)
             self.plain += drawn
+            self.drawn += 0 if move.first_only else n
             if move.strategy == "best-of-n":
                 yield from score(graph, [node for node in self.plain if graph.status(node) == "terminated"])
             return

@@ -133,7 +133,8 @@ class Online:
         sample_flops: of a complete sample with its scores.
         score_flops: of scoring one complete sample.
         openings: by budget in samples.
-        distinct: independent samples are drawn without replacement.
+        distinct: the temperature at which independent samples are drawn without replacement; None where they are drawn
+            with it, at that of the plan.
     """
 
     moves: tuple[Move, ...]
@@ -141,7 +142,7 @@ class Online:
     sample_flops: float
     score_flops: float
     openings: Mapping[int, Opening]
-    distinct: bool = False
+    distinct: float | None = None
 
     def probability(self, evidence: Evidence, move: Move | None = None) -> float:
         """That the leading answer is right: now, or after a move."""
@@ -160,7 +161,9 @@ class Online:
             Move(**each | {"flops": float(each["flops"]), "right": tuple(map(float, each["right"]))})
             for each in raw["moves"]
         ]
-        right = tuple(map(float, raw["right"]))
+        right, distinct = tuple(map(float, raw["right"])), raw.get("distinct")
+        if isinstance(distinct, bool):
+            raise ValueError(f"distinct is {distinct}, not a temperature or null; 'stepwell calibrate' fits it anew")
         if {len(right), *(len(move.right) for move in moves if not move.first_only)} != {len(FEATURES)}:
             raise ValueError(f"it is not fitted to {', '.join(FEATURES)}; 'stepwell calibrate' fits it anew")
         return cls(
@@ -169,7 +172,7 @@ class Online:
             float(raw["sample_flops"]),
             float(raw["score_flops"]),
             {int(size): Opening(each["move"], each["price"], each["stride"]) for size, each in raw["openings"].items()},
-            bool(raw.get("distinct", False)),
+            None if distinct is None else float(distinct),
         )
 
 

@@ -146,6 +146,7 @@ class Recorded:
         sample_flops, score_flops: of one sample, and of scoring one.
         sharing: by the name of an arm with parts: n parts take n ** sharing times the FLOPs of one.
         orders: samples as they were drawn one after the other, where that matters; else any order is as good.
+        overlap: n samples take n ** overlap times the FLOPs of one: less than 1 where they share what they begin with.
     """
 
     problem: str
@@ -156,6 +157,7 @@ class Recorded:
     score_flops: float
     sharing: Mapping[str, float] = field(default_factory=dict)
     orders: Sequence[Sequence[Sample]] = ()
+    overlap: float = 1.0
 
     @property
     def pass_at_1(self) -> float:
@@ -201,21 +203,27 @@ def read_runs(
     return [replace(each, sharing=shared) for each in recorded]
 
 
-def drawn_distinct(recorded: Recorded, arm: Arm) -> Recorded:
-    """The runs on a problem, its independent samples those of an arm that draws without replacement."""
-    orders, runs = [], recorded.runs[arm.name]
-    for run in runs:
-        order: list[Sample] = [None] * arm.n
-        for (answer, score, _), place in zip(run.found, run.places, strict=True):
-            order[place] = answer, score
-        orders.append(order)
-    total = arm.n * len(runs)
-    return replace(
-        recorded,
-        orders=orders,
-        sample_flops=sum(run.policy_flops for run in runs) / total,
-        score_flops=sum(run.verifier_flops for run in runs) / total,
-    )
+def drawn_distinct(recorded: Sequence[Recorded], arm: Arm) -> list[Recorded]:
+    """The runs, the independent samples of each problem those of an arm that draws without replacement.
+
+    What samples share is measured by whole runs, as that of parts is (`sharing`): the first takes what one takes that
+    is drawn with replacement.
+    """
+    one = sum(each.sample_flops for each in recorded)
+    whole = sum(run.policy_flops for each in recorded for run in each.runs[arm.name]) / arm.repeats
+    overlap = math.log(whole / one) / math.log(arm.n)
+    made = []
+    for each in recorded:
+        orders, runs = [], each.runs[arm.name]
+        for run in runs:
+            order: list[Sample] = [None] * arm.n
+            for (answer, score, _), place in zip(run.found, run.places, strict=True):
+                order[place] = answer, score
+            orders.append(order)
+        policy, verifier = (sum(getattr(run, kind) for run in runs) for kind in ("policy_flops", "verifier_flops"))
+        costs = policy / (len(runs) * arm.n**overlap), verifier / (len(runs) * arm.n)
+        made.append(replace(each, orders=orders, sample_flops=costs[0], score_flops=costs[1], overlap=overlap))
+    return made
 
 
 def sharing(arm: Arm, arms: Sequence[Arm], recorded: Sequence[Recorded]) -> float:
@@ -246,6 +254,7 @@ class Replay:
         self.arms = arms
         self.flops = 0.0
         self.plain = 0
+        self.greedy = 0  # of those
         self.searched = 0
         drawn = rng.sample(recorded.samples, len(recorded.samples))
         self._samples = list(rng.choice(recorded.orders)) if recorded.orders else drawn
@@ -276,7 +285,9 @@ class Replay:
         return self._samples[: self.plain]
 
     def before(self, strategy: str, knobs: Mapping[str, Any]) -> float:
-        """Sample-equivalents spent in this way so far."""
+        """Sample-equivalents spent in this way so far; the samples of Best-of-N are those of majority, too."""
+        if strategy in ("majority", "best-of-n"):
+            return self.plain - self.greedy
         same = [arm for arm in self.arms if arm.strategy == strategy and arm.knobs == knobs]
         return sum(arm.n * self._used.get(arm.name, 0) for arm in same)
 
@@ -302,13 +313,14 @@ class Replay:
             arm = next(arm for arm in self.arms if is_greedy(arm.strategy, arm.knobs))
             (run,) = self.recorded.runs[arm.name]
             self._samples = [run.found[0][:2] if run.found else None, *self._samples]
-            self.plain, self.flops = 1, run.policy_flops
+            self.plain, self.greedy, self.flops = 1, 1, run.policy_flops
             if strategy == "best-of-n":
                 self._scored, self.flops = 1, run.flops
             return self
         if strategy in ("majority", "best-of-n"):
+            before, power = self.plain - self.greedy, self.recorded.overlap
             self.plain += n
-            self.flops += n * self.recorded.sample_flops
+            self.flops += self.recorded.sample_flops * ((before + n) ** power - before**power)
             if strategy == "best-of-n":
                 self.flops += self.unscored * self.recorded.score_flops
                 self._scored = self.plain

@@ -540,6 +540,12 @@ class Prefixes(PrefixTree[Prefix]):
             first += count
         return made
 
+    def _first(self, prefix: Prefix, length: int) -> Prefix:
+        count = length - (len(prefix.before.ids) if prefix.before else 0)
+        first = Prefix(prefix.scope, prefix.ids[:length], prefix.before, prefix.slots[:count])
+        prefix.slots = prefix.slots[count:]
+        return first
+
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(self.pool.device)
 

@@ -54,6 +54,10 @@ class PrefixTree(ABC, Generic[P]):
         """Memory of all that is kept."""
 
     @abstractmethod
+    def _first(self, prefix: P, length: int) -> P:
+        """The first tokens of a prefix, more than those before it have, as another; its own part loses them."""
+
+    @abstractmethod
     def _release(self, prefixes: Sequence[P]) -> None:
         """Free what prefixes hold that are not kept any more, or were not kept at all."""
 
@@ -63,6 +67,28 @@ class PrefixTree(ABC, Generic[P]):
         if found is not None:
             self._recent.move_to_end(found)
         return found
+
+    def longest(self, known: KeptPrefix | None, ids: Ids) -> P | None:
+        """The longest kept prefix of some ids among a known one and those before it, now most recently used.
+
+        One that goes on beyond what they have in common with it is split there. It may be known, and not kept any more.
+        """
+        while known is not None and ids:
+            common = min(len(known.ids), len(ids))
+            inside = known.before is None or len(known.before.ids) < common
+            if known.kept and inside and known.ids[:common] == ids[:common]:
+                found = self.find(known.scope, ids[:common])
+                return found or self._split(self._kept[known.scope][known.ids], common)
+            known = known.before
+        return None
+
+    def _split(self, prefix: P, length: int) -> P:
+        first = self._first(prefix, length)
+        first.after = 1
+        prefix.before = first
+        self._kept[first.scope][first.ids] = first
+        self._recent[first] = None
+        return first
 
     def touch(self, prefix: P | None) -> None:
         """A prefix and what is before it are now the most recently used."""

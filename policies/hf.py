@@ -5,7 +5,8 @@ so what is padded does not count, and a sample depends on its state, seed and te
 allows: its uniform numbers are a hash of (seed, index of the token), and its prompt is run by itself.
 
 Siblings share one prefill. What a sample wrote is kept at the end of every step, so that going on from any node of a
-search runs nothing twice (`policies.prefixes`).
+search runs nothing twice (`policies.prefixes`). Samples that are drawn without replacement share, too, what they have
+in common with those before (`policies.distinct.walk`).
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from envs.prefixes import Ids
 from policies.checkpoints import Dtype, load_checkpoint
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue
-from policies.distinct import Branch, Line, Lines
+from policies.distinct import Branch, Line, Lines, walk
 from policies.jobs import Job
 from policies.options import SamplingOptions
 from policies.prefixes import Prefix, Prefixes
 from policies.rows import Rows
-from policies.sampling import draw, uniform
+from policies.sampling import draw
+from policies.uniform import uniform
 from policies.writing import Writer, Writing
 
 _BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
@@ -43,15 +45,26 @@ _CONTEXT = 1 << 20  # of a model that does not say
 
 @dataclass(eq=False)
 class _Sample(Writing):
-    """One sample in progress, and the prefix of what is before the tokens that its row holds of the current step."""
+    """One sample in progress.
+
+    Args:
+        prefix: of what is before the tokens that its row holds of the current step, or before some of them.
+        known: tokens of it that samples before it had drawn.
+    """
 
     prefix: Prefix | None = None
+    known: int = 0
     line: Line | None = None
     branch: Branch | None = None
 
     @property
     def scope(self) -> str:
         return self.job.request.scope
+
+    @property
+    def tokens(self) -> Ids:
+        """All that it has read and drawn."""
+        return (*self.ids, *self.new)
 
     @property
     def length(self) -> int:
@@ -192,28 +205,55 @@ class TransformersPolicy:
         """Give queued samples the free rows, after running what their states still lack."""
         count = min(self.rows - len(self._active), len(self._queue))
         groups: dict[tuple[str, Ids], list[_Sample]] = {}
-        for sample in [self._queue.popleft() for _ in range(count)]:
-            groups.setdefault((sample.scope, sample.ids), []).append(sample)
+        for sample in filter(self._walk, [self._queue.popleft() for _ in range(count)]):
+            groups.setdefault((sample.scope, sample.tokens), []).append(sample)
         if not groups:
             return
         joined = [(samples, self._prefill(samples[0])) for samples in groups.values()]
         for samples, prefix in joined:
             for sample in samples:
                 sample.prefix = prefix
-                self._writer.begin(sample)
         self._join(joined)
         self._prefixes.trim()
 
-    def _prefill(self, sample: _Sample) -> Prefix | None:
-        """What a state needs, all but its last token, kept or run now."""
-        prefix, ids = None, sample.ids
-        for part in reversed(self.dialogue.parts(sample.state)):
-            prefix = self._prefixes.find(sample.scope, ids[:-1])
+    def _walk(self, sample: _Sample) -> bool:
+        """Draw what a sample has in common with those before it: the model need not run for that.
+
+        Returns:
+            Whether it goes on; not so only where an environment says now that it is over, and did not before.
+        """
+        self._writer.begin(sample)
+        if sample.branch is not None:
+            for token, branch in walk(sample.branch, sample.seed, sample.drawn):
+                sample.branch = branch
+                sample.known += 1
+                if self._writer.add(sample, token, branch.logprob) == "end":
+                    self._finish(sample)
+                    return False
+        return True
+
+    def _finish(self, sample: _Sample) -> None:
+        self._lines.end(sample)
+        if sample.job.finish(sample.place, sample.steps, sample.drawn, sample.known):
+            self._done.append(sample.job)
+
+    def _find(self, sample: _Sample) -> Prefix | None:
+        """The longest kept prefix of a sample: up to its last token, or to the last of a state on the way to it."""
+        ids = sample.tokens
+        known = sample.branch.kept if sample.branch is not None else None
+        prefix = self._prefixes.longest(known, ids[:-1])
+        for part in [tuple(sample.new), *reversed(self.dialogue.parts(sample.state))]:
             if prefix is not None:
                 break
+            prefix = self._prefixes.find(sample.scope, ids[:-1])
             ids = ids[: len(ids) - len(part)]
+        return prefix
+
+    def _prefill(self, sample: _Sample) -> Prefix | None:
+        """What a sample needs, all but its last token, kept or run now."""
+        prefix, tokens = self._find(sample), sample.tokens
         known = len(prefix.ids) if prefix else 0
-        lacking = sample.ids[known:-1]
+        lacking = tokens[known:-1]
         if not lacking:
             return prefix
         cache = _cache_of((k[None], v[None]) for k, v in (prefix.whole() if prefix else self._none))
@@ -221,7 +261,7 @@ class TransformersPolicy:
             self._run(cache, [lacking[start : start + _CHUNK]], [known + start])
         sample.job.prefilled += len(lacking)
         own = [(k[0, :, known:].clone(), v[0, :, known:].clone()) for k, v in _layers(cache)]
-        return self._prefixes.add(sample.scope, sample.ids[:-1], prefix, own)
+        return self._prefixes.add(sample.scope, tokens[:-1], prefix, own)
 
     def _join(self, joined: Sequence[tuple[list[_Sample], Prefix | None]]) -> None:
         """Append rows that hold what is before the samples' last tokens."""
@@ -250,17 +290,18 @@ class TransformersPolicy:
         self._lines.follow(active, branches)
         staying = []
         for row, (sample, token, logprob) in enumerate(zip(active, tokens.tolist(), logprobs.tolist(), strict=True)):
+            ids, new = sample.ids, sample.new
             led = self._writer.add(sample, token, logprob)
-            if led != "on" and sample.whole:
-                sample.prefix = self._store(row, sample)
+            if led != "on" and (sample.whole or sample.branch is not None):
+                sample.prefix = self._store(row, sample, (*ids, *new)[:-1])
+                if sample.branch is not None:
+                    sample.branch.keep(sample.prefix)
             if led == "anew":
                 self._queue.appendleft(sample)
             elif led != "end":
                 staying.append(row)
             else:
-                self._lines.end(sample)
-                if sample.job.finish(sample.place, sample.steps, sample.drawn):
-                    self._done.append(sample.job)
+                self._finish(sample)
         self._keep(staying)
         self._prefixes.trim()
 
@@ -296,14 +337,14 @@ class TransformersPolicy:
             raise UnusableModel(f"{self.name} keeps something else than the keys and values of each token")
         return [(keys[0, :, :0], values[0, :, :0]) for keys, values in _layers(cache)]
 
-    def _store(self, row: int, sample: _Sample) -> Prefix:
-        """Keep what a row holds of a state, for those who go on from it."""
-        found = self._prefixes.find(sample.scope, sample.ids[:-1])
+    def _store(self, row: int, sample: _Sample, ids: Ids) -> Prefix:
+        """Keep what a row holds, for those who go on from there."""
+        found = self._prefixes.find(sample.scope, ids)
         if found is not None:
             return found
-        first = self._held.length - sample.length + (len(sample.prefix.ids) if sample.prefix else 0)
+        first = self._held.length - len(ids) + (len(sample.prefix.ids) if sample.prefix else 0)
         own = [(k[row, :, first:].clone(), v[row, :, first:].clone()) for k, v in self._held.layers()]
-        return self._prefixes.add(sample.scope, sample.ids[:-1], sample.prefix, own)
+        return self._prefixes.add(sample.scope, ids, sample.prefix, own)
 
 
 def _cache_of(layers: Iterable[tuple[Tensor, Tensor]]) -> Any:

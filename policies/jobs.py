@@ -20,6 +20,7 @@ class Job:
         missing: samples in progress.
         prefilled: prompt tokens run for it.
         generated: tokens sampled for it.
+        known: those of them that needed no model, as samples before had drawn them (`policies.distinct`).
     """
 
     ticket: int
@@ -28,6 +29,7 @@ class Job:
     missing: int
     prefilled: int = 0
     generated: int = 0
+    known: int = 0
 
     @classmethod
     def of(cls, ticket: int, request: Propose, tickets: Container[int]) -> Job:
@@ -48,18 +50,20 @@ class Job:
             raise ValueError("distinct samples at temperature 0 were asked for; there is only one")
         return cls(ticket, request, [[() for _ in seeds] for seeds in request.seeds], sum(map(len, request.seeds)))
 
-    def finish(self, place: tuple[int, int], steps: tuple[Step, ...], generated: int) -> bool:
-        """Take the steps of a sample and the tokens they took; whether that was the last one."""
+    def finish(self, place: tuple[int, int], steps: tuple[Step, ...], generated: int, known: int = 0) -> bool:
+        """Take the steps of a sample, the tokens they took, and the known ones of them; whether it was the last one."""
         i, j = place
         self.samples[i][j] = steps
         self.generated += generated
+        self.known += known
         self.missing -= 1
         return not self.missing
 
     def reply(self, parameters: int) -> Proposed:
         """What the policy answers, once nothing is missing.
 
-        A sample of n tokens runs n: the last of its prompt and all but the last of its own.
+        A sample of n tokens runs n: the last of its prompt and all but the last of its own. One whose first m are known
+        runs n - m: the last of those, and all but the last of the others.
         """
-        flops = 2.0 * parameters * (self.prefilled + self.generated)
+        flops = 2.0 * parameters * (self.prefilled + self.generated - self.known)
         return Proposed(tuple(map(tuple, self.samples)), Usage(self.prefilled, self.generated, flops))

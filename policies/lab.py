@@ -5,7 +5,8 @@ slowest sibling. A sample is a pure function of (state, seed, temperature): its 
 index of the token), and the decoder's rows do not depend on each other (`envs.llama`).
 
 What a state needs is its prompt run through the model once. Siblings share it, and what a sample wrote in its row is
-kept when it ends (`envs.llama.Prefixes`), so that going on from a child runs nothing twice.
+kept when it ends (`envs.llama.Prefixes`), so that going on from a child runs nothing twice. Samples that are drawn
+without replacement share, too, what they have in common with those before (`policies.distinct.walk`).
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from envs.core import Environment, Finish, State, Step
 from envs.llama import ROWS, Cache, Llama, Prefix, Prefixes, Rows, Tail, Tokens, UnsupportedModel
 from envs.prefixes import Ids
 from policies.core import Propose, Proposed
-from policies.distinct import Branch, Line, Lines
+from policies.distinct import Branch, Line, Lines, walk
 from policies.jobs import Job
-from policies.sampling import draw, uniform
+from policies.sampling import draw
+from policies.uniform import uniform
 
 _PREFILL = 4096  # most tokens of one prefill pass, padding included
 _BURST = 16  # most decode steps of one poll, so that a caller can interrupt
@@ -56,19 +58,39 @@ class _Ended:
 
 @dataclass(slots=True)
 class _Sample:
-    """One sample in progress; `ids` are those of `state`, `made` counts the steps that it added to it."""
+    """One sample in progress.
+
+    Args:
+        ids: of `state`; `made` counts the steps that it added to it.
+        ended: what comes after steps of its request, by state (its id) and new tokens.
+        new: of the current step, the tokens that it had when it was given a row, and their log-probability.
+        drawn: tokens of it, the `known` among them that samples before it had drawn.
+    """
 
     job: Job
     place: tuple[int, int]
     seed: int
     state: State
     ids: Ids
-    ended: dict[tuple[int, Ids], _Ended | None]  # of its request: by state (its id) and new tokens
+    ended: dict[tuple[int, Ids], _Ended | None]
+    new: Ids = ()
+    logprob: float = 0.0
     drawn: int = 0
+    known: int = 0
     made: int = 0
     prefix: Prefix | None = None
     line: Line | None = None
     branch: Branch | None = None
+
+    @property
+    def tokens(self) -> Ids:
+        """All that it has read and drawn when it is given a row."""
+        return self.ids + self.new
+
+    @property
+    def lacks(self) -> int:
+        """Tokens to run before it can start: all but the last, less what is kept."""
+        return len(self.ids) + len(self.new) - 1 - (len(self.prefix.ids) if self.prefix else 0)
 
 
 class LabPolicy:
@@ -98,7 +120,7 @@ class LabPolicy:
         device: str | None = None,
         rows: int = 256,
         step_tokens: int = 48,
-        memory: int = 256 << 20,
+        memory: int = 1 << 30,
     ) -> None:
         folder = Path(folder)
         self.model = Llama(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -116,7 +138,7 @@ class LabPolicy:
         self._done: list[Job] = []
         self._lines: Lines[_Sample] = Lines(lambda sample: self._queue.append(sample))
         self._active: list[_Sample] = []  # sample i is in row i
-        self._ending: list[tuple[_Sample, int]] = []  # and their rows, to be kept
+        self._ending: list[tuple[_Sample, int, Ids]] = []  # with their rows and what these hold, to be kept
         self._gone: list[int] = []  # rows whose samples ended in the last step
         self._cache = Cache(self.model)
         vocabulary = range(self.model.config.vocabulary)
@@ -210,11 +232,14 @@ class LabPolicy:
     def _ids(self, state: State) -> Ids:
         return tuple(chain.from_iterable(self._parts(state)))
 
-    def _find(self, scope: str, ids: Ids, state: State) -> Prefix | None:
-        """The longest kept prefix of a state: up to the last token of it, or of a state on the way to it."""
-        if (found := self._prefixes.find(scope, ids[:-1])) is not None:
+    def _find(self, sample: _Sample) -> Prefix | None:
+        """The longest kept prefix of a sample: up to its last token, or to the last of a state on the way to it."""
+        scope, ids = sample.job.request.scope, sample.tokens
+        known = sample.branch.kept if sample.branch is not None else None
+        found = self._prefixes.find(scope, ids[:-1]) or self._prefixes.longest(known, ids[:-1])
+        if found is not None:
             return found
-        for part in reversed(self._parts(state)[1:]):
+        for part in reversed([*self._parts(sample.state)[1:], *([sample.new] if sample.new else [])]):
             ids = ids[: len(ids) - len(part)]
             if (found := self._prefixes.find(scope, ids[:-1])) is not None:
                 return found
@@ -225,19 +250,19 @@ class LabPolicy:
         free = self.rows - len(self._active) + len(self._gone)
         chosen = [self._queue.popleft() for _ in range(min(free, len(self._queue)))]
         groups: dict[tuple[str, Ids], list[_Sample]] = {}
-        for sample in chosen:
-            groups.setdefault((sample.job.request.scope, sample.ids), []).append(sample)
+        for sample in filter(self._walk, chosen):
+            groups.setdefault((sample.job.request.scope, sample.tokens), []).append(sample)
         lacking = []
-        for (scope, ids), samples in groups.items():
-            prefix = self._find(scope, ids, samples[0].state) if len(ids) > 1 else None
+        for samples in groups.values():
+            prefix = self._find(samples[0])
             for sample in samples:
                 sample.prefix = prefix
-            if len(prefix.ids if prefix else ()) < len(ids) - 1:
+            if samples[0].lacks:
                 lacking.append(samples)
-        lacking.sort(key=lambda samples: _lack(samples[0]))
+        lacking.sort(key=lambda samples: samples[0].lacks)
         while lacking:
             batch = [lacking.pop()]  # the longest first: the others of the batch are padded to it
-            most = max(1, _PREFILL // _lack(batch[0][0]))
+            most = max(1, _PREFILL // batch[0][0].lacks)
             batch += [lacking.pop() for _ in range(min(most - 1, len(lacking)))]
             self._prefill(batch)
         self._join(groups.values())
@@ -248,7 +273,7 @@ class LabPolicy:
     def _prefill(self, batch: Sequence[list[_Sample]]) -> None:
         """Run what the states of groups of siblings lack, all but their last token, and keep it."""
         firsts = [samples[0] for samples in batch]
-        tails = [Tail(sample.job.request.scope, sample.prefix, (sample.ids[:-1],)) for sample in firsts]
+        tails = [Tail(sample.job.request.scope, sample.prefix, (sample.tokens[:-1],)) for sample in firsts]
         made, _ = self._prefixes.extend(tails)
         for samples, tail, (prefix,) in zip(batch, tails, made, strict=True):
             samples[0].job.prefilled += tail.length
@@ -267,14 +292,17 @@ class LabPolicy:
         new = joining[len(rows) :]
         rows += range(len(self._active), len(self._active) + len(new))
         self._active += new
-        lengths = [len(sample.ids) for sample in joining]
+        tokens = [sample.tokens for sample in joining]
+        lengths = [len(each) for each in tokens]
         self._seeds[rows] = np.array([sample.seed & 0xFFFFFFFFFFFFFFFF for sample in joining], np.uint64)
         self._drawn[rows] = [sample.drawn for sample in joining]
         self._temperatures[rows] = [sample.job.request.temperature for sample in joining]
-        self._last[rows] = [sample.ids[-1] for sample in joining]
+        self._last[rows] = [each[-1] for each in tokens]
         self._length[rows] = np.array(lengths) - 1
-        self._count[rows] = 0
-        self._logprobs[rows] = 0.0
+        self._count[rows] = [len(sample.new) for sample in joining]
+        self._logprobs[rows] = [sample.logprob for sample in joining]
+        for row, sample in zip(rows, joining, strict=True):
+            self._new[row, : len(sample.new)] = sample.new
         self._cache.reserve(len(self._active), max(lengths) + 1)
         taken = iter(rows)
         places = [(samples[0].prefix, list(islice(taken, len(samples)))) for samples in groups]
@@ -326,6 +354,29 @@ class LabPolicy:
         self._gone = [row for row, count, drawn in steps if self._end_step(row, count, drawn)]
         self._store()
 
+    def _walk(self, sample: _Sample) -> bool:
+        """Draw what a sample has in common with those before it: the model need not run for that.
+
+        Returns:
+            Whether it goes on; not so only where an environment says now that it is over, and did not before.
+        """
+        sample.new, sample.logprob = (), 0.0
+        if sample.branch is None:
+            return True
+        for token, branch in walk(sample.branch, sample.seed, sample.drawn):
+            sample.branch = branch
+            sample.new += (token,)
+            sample.logprob += branch.logprob
+            sample.drawn += 1
+            sample.known += 1
+            full = len(sample.new) >= self.step_tokens or len(sample.tokens) > self.model.config.context
+            if (self._stops[token] or full) and (ended := self._take(sample, sample.new, sample.logprob)):
+                sample.new, sample.logprob = (), 0.0
+                if self._over(sample, ended):
+                    self._finish(sample)
+                    return False
+        return True
+
     def _end_step(self, row: int, count: int, drawn: int) -> bool:
         """A step of a row ended, perhaps: record it; the sample goes on, or it is finished or queued again.
 
@@ -339,32 +390,45 @@ class LabPolicy:
         """
         sample = self._active[row]
         new: Ids = tuple(self._new[row, :count].tolist())
-        known = sample.ended
-        key = (id(sample.state), new)  # of a state that the request or `known` holds
-        if key not in known:
-            known[key] = self._after(sample, new, float(self._logprobs[row]), int(self._length[row]))
-        ended = known[key]
+        held = sample.ids + new
+        ended = self._take(sample, new, float(self._logprobs[row]))
         if ended is None:
             return False
-        sample.state, sample.ids, sample.drawn, sample.made = ended.state, ended.ids, drawn, sample.made + 1
-        if ended.running and sample.made != sample.job.request.max_steps and not ended.full:
+        sample.drawn = drawn
+        if not self._over(sample, ended):
             if ended.whole:
                 self._count[row], self._logprobs[row] = 0, 0.0
             else:  # go on from what the state reads as
                 self._queue.appendleft(sample)
             return not ended.whole
-        if ended.running and ended.whole and not ended.stored:
+        if sample.line is not None or (ended.running and ended.whole and not ended.stored):
             ended.stored = True
-            self._ending.append((sample, row))
-        self._lines.end(sample)
-        if sample.job.finish(sample.place, sample.state.steps[-sample.made :], sample.drawn):
-            self._done.append(sample.job)
+            self._ending.append((sample, row, held[:-1]))
+        self._finish(sample)
         return True
 
-    def _after(self, sample: _Sample, new: Ids, logprob: float, length: int) -> _Ended | None:
-        """What comes after new tokens, with which a row has a length, if they end a step."""
+    def _over(self, sample: _Sample, ended: _Ended) -> bool:
+        return not ended.running or sample.made == sample.job.request.max_steps or ended.full
+
+    def _finish(self, sample: _Sample) -> None:
+        self._lines.end(sample)
+        if sample.job.finish(sample.place, sample.state.steps[-sample.made :], sample.drawn, sample.known):
+            self._done.append(sample.job)
+
+    def _take(self, sample: _Sample, new: Ids, logprob: float) -> _Ended | None:
+        """Give a sample the step that new tokens are, if they end one, and what comes after it."""
+        key = (id(sample.state), new)  # of a state that the request or `ended` holds
+        if key not in sample.ended:
+            sample.ended[key] = self._after(sample, new, logprob)
+        ended = sample.ended[key]
+        if ended is not None:
+            sample.state, sample.ids, sample.made = ended.state, ended.ids, sample.made + 1
+        return ended
+
+    def _after(self, sample: _Sample, new: Ids, logprob: float) -> _Ended | None:
+        """What comes after new tokens, if they end a step."""
         text, delimiter, _ = self.tokens.decode(new).partition(self.environment.delimiter)
-        context = self.model.config.context
+        context, length = self.model.config.context, len(sample.ids) + len(new) - 1  # that a row holds
         finish: Finish
         if delimiter and length < context:
             finish = "step"
@@ -387,21 +451,20 @@ class LabPolicy:
     def _store(self) -> None:
         """Keep what rows hold of the states of samples that ended, for those who go on from them."""
         tails, rows = [], []
-        for sample, row in self._ending:
-            scope, ids = sample.job.request.scope, sample.ids[:-1]
-            if self._prefixes.find(scope, ids) is None:
+        for sample, row, ids in self._ending:
+            if self._prefixes.find(sample.job.request.scope, ids) is None:
                 before = sample.prefix if sample.prefix is not None and sample.prefix.kept else None
-                tails.append(Tail(scope, before, (ids,)))
+                tails.append(Tail(sample.job.request.scope, before, (ids,)))
                 rows.append(row)
-        self._ending.clear()
         if tails:
             self._prefixes.store(tails, self._cache, rows)
+        for sample, _, ids in self._ending:
+            kept = self._prefixes.find(sample.job.request.scope, ids)
+            if sample.branch is not None and kept is not None:
+                sample.branch.keep(kept)
+        self._ending.clear()
+        if tails:
             self._prefixes.trim()
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self.model.device)
-
-
-def _lack(sample: _Sample) -> int:
-    """Tokens to run before a sample can start: all but the last, less what is kept."""
-    return len(sample.ids) - 1 - (len(sample.prefix.ids) if sample.prefix else 0)

@@ -64,5 +64,12 @@ class Prefixes(PrefixTree[Prefix]):
         self._bytes += made.bytes
         return self._add(made)
 
+    def _first(self, prefix: Prefix, length: int) -> Prefix:
+        count = length - (len(prefix.before.ids) if prefix.before else 0)
+        # copies: a view would hold on to the memory of the whole
+        own = [(k[:, :count].clone(), v[:, :count].clone()) for k, v in prefix.own]
+        prefix.own = [(k[:, count:].clone(), v[:, count:].clone()) for k, v in prefix.own]
+        return Prefix(prefix.scope, prefix.ids[:length], prefix.before, own)
+
     def _release(self, prefixes: Sequence[Prefix]) -> None:
         self._bytes -= sum(prefix.bytes for prefix in prefixes)

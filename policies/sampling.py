@@ -1,4 +1,4 @@
-"""Drawing tokens: uniform numbers that belong to a seed, and the inverse of a distribution."""
+"""Drawing tokens: the inverse of a distribution."""
 
 from __future__ import annotations
 
@@ -12,21 +12,6 @@ from policies.distinct import Branch, follow, take_out
 
 _BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
 _BELOW = np.float32(1 - 2.0**-23)
-
-
-def uniform(seeds: NDArray[np.uint64], index: NDArray[np.int64]) -> NDArray[np.float32]:
-    """One number in [0, 1) per (seed, index), by hashing (splitmix64, Steele et al. 2014): 24 random bits each."""
-    x = _mix(seeds) + (index + 1).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return (_mix(x) >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = x ^ (x >> np.uint64(30))
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return x
 
 
 def draw(
@@ -45,8 +30,8 @@ def draw(
         temperatures: (rows,).
         top_p: draw from the likeliest tokens that together have this probability.
         top_k: draw from this many of the likeliest tokens, or from all for 0.
-        branches: for rows that shall not draw what was drawn before, the prefix that they are at; it becomes the one
-            with the token drawn.
+        branches: for rows that shall not draw a token that was drawn before, the prefix that they are at; it becomes
+            the one with the token drawn.
 
     Returns:
         Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each.
@@ -63,10 +48,11 @@ def draw(
     if 0.0 in kinds:
         greedy = temperatures == 0
         tokens[greedy] = logits.cpu().numpy()[greedy].argmax(-1)
-    if branches:
-        follow(weights, tokens, branches)
     chosen = likely[np.arange(len(tokens)), tokens]
-    return tokens, np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
+    logprobs = np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
+    if branches:
+        follow(weights, tokens, logprobs, branches)
+    return tokens, logprobs
 
 
 def _likeliest(weights: torch.Tensor, top_p: float, top_k: int) -> torch.Tensor:

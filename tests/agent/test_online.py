@@ -297,17 +297,17 @@ def test_replays_count_as_searches_do(tmp_path: Path) -> None:
 
 def test_samples_without_replacement_are_replayed_in_the_order_they_were_drawn(tmp_path: Path) -> None:
     environment = Arithmetic(levels=(3,))
-    arms = (Arm("best-of-n", 4), Arm("best-of-n", 6, 2, {"distinct": True}))
+    arms = (Arm("best-of-n", 4), Arm("best-of-n", 6, 2, {"distinct": True, "temperature": 0.5}))
     problems = environment.problems("calibration", 3)
     policy = LabPolicy(WEIGHTS / "arithmetic-s", environment, device="cpu")
     engine = Engine(environment, policy, SymbolicVerifier(environment))
     with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
         sweep(engine, arms, problems, results, seed=5)
         runs = read_runs(results.rows, arms, problems, environment)
-    for problem, recorded in zip(problems, runs, strict=True):
-        drawn = drawn_distinct(recorded, arms[1])
+    one, whole = sum(each.sample_flops for each in runs), 0.0
+    for problem, recorded, drawn in zip(problems, runs, drawn_distinct(runs, arms[1]), strict=True):
         for run, order in enumerate(drawn.orders):
-            task = Task(problem, BestOfN(6, distinct=True).search, seed=5 + 1 + run)
+            task = Task(problem, BestOfN(6, 0.5, distinct=True).search, seed=5 + 1 + run)
             (graph,) = engine.run([task])
             ends = [node for node in graph.graph if not graph.children(node)]
             assert len(ends) == 6
@@ -319,8 +319,14 @@ def test_samples_without_replacement_are_replayed_in_the_order_they_were_drawn(t
             assert right == [sample is not None and sample[0] in recorded.right for sample in order]
         replay = Replay(drawn, arms, random.Random(0)).make("majority", 6, {})
         assert replay.samples() in [list(order) for order in drawn.orders]
-        assert replay.flops == pytest.approx(6 * drawn.sample_flops)
-        assert 12 * drawn.sample_flops == pytest.approx(sum(each.policy_flops for each in recorded.runs[arms[1].name]))
+        assert replay.flops == pytest.approx(sum(each.policy_flops for each in recorded.runs[arms[1].name]) / 2)
+        parts = [Replay(drawn, arms, random.Random(0)).make("majority", n, {}).flops for n in (1, 2)]
+        assert parts[0] < parts[1] < 2 * parts[0]  # they share what they begin with
+        twice = Replay(drawn, arms, random.Random(0)).make("majority", 1, {}).make("majority", 1, {})
+        assert (twice.flops, twice.before("majority", {})) == (pytest.approx(parts[1]), 2)
+        whole += replay.flops
+        overlap = drawn.overlap
+    assert 6**overlap * one == pytest.approx(whole)
 
 
 def test_a_plan_fitted_to_draws_without_replacement_makes_them_if_the_policy_can() -> None:
@@ -335,13 +341,13 @@ def test_a_plan_fitted_to_draws_without_replacement_makes_them_if_the_policy_can
             self.asked.append((request.temperature, request.distinct))
             super().submit(ticket, request)
 
-    online = replace(fit(Move("greedy", 1, {}, 20.0, 1.0, 0.2), SAMPLE, DVTS), distinct=True)
+    online = replace(fit(Move("greedy", 1, {}, 20.0, 1.0, 0.2), SAMPLE, DVTS), distinct=0.3)
     planner = Planner(16, calibration=Calibration("scripted", "table", "toy", online=online))
     policy = Drawing()
     (graph,) = Engine(TOY, policy, TableVerifier(TOY)).run([Task(PROBLEM, planner.search, Budget(samples=16))])
     assert "error" not in graph.info
     assert policy.asked[0] == (0.0, False)
-    assert {distinct for temperature, distinct in policy.asked[1:] if temperature} == {False, True}  # DVTS's, and these
+    assert set(policy.asked[1:]) == {(1.0, False), (0.3, True)}  # DVTS's, and these
     reasons = run(online).info["plan"]["reasons"]
     assert reasons[0] == "samples drawn with replacement, by a plan that was fitted to draws without"
 

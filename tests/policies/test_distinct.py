@@ -1,33 +1,42 @@
 """Sampling without replacement: nothing twice, and what is left in its old proportions."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from envs.core import Environment, State
+from envs.countdown import Countdown
 from policies.checks import ask
 from policies.core import Propose, Proposed
-from policies.distinct import Branch
+from policies.distinct import Branch, walk
+from policies.hf import TransformersPolicy
 from policies.lab import LabPolicy
+from policies.registry import WEIGHTS
 from policies.sampling import draw
+from policies.uniform import uniform
 
 FIRST = (0.6, 0.3, 0.1)
 SECOND = {0: (0.5, 0.5, 0.0), 1: (0.9, 0.1, 0.0), 2: (0.2, 0.3, 0.5)}
 EVERY = {(a, b): FIRST[a] * p for a in SECOND for b, p in enumerate(SECOND[a]) if p}
 
 
-def pair(root: Branch, rng: np.random.Generator, temperature: float = 1.0) -> tuple[int, int]:
+def pair(root: Branch, seed: int, temperature: float = 1.0) -> tuple[int, int]:
     """Draw two tokens after a root, the second from a distribution that depends on the first."""
     drawn: list[int] = []
     branches = {0: root}
-    for _ in range(2):
+    for token, branch in walk(root, seed, 0):
+        drawn.append(token)
+        branches = {0: branch}
+    while len(drawn) < 2:
         logits = torch.tensor([SECOND[drawn[0]] if drawn else FIRST]).log() * temperature
-        uniforms = rng.random(1).astype(np.float32)
+        uniforms = uniform(np.array([seed], np.uint64), np.array([len(drawn)]))
         tokens, _ = draw(logits, uniforms, np.array([temperature], np.float32), branches=branches)
         drawn.append(int(tokens[0]))
     branches[0].end()
@@ -37,18 +46,17 @@ def pair(root: Branch, rng: np.random.Generator, temperature: float = 1.0) -> tu
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_everything_is_drawn_once_before_anything_is_drawn_twice(temperature: float) -> None:
     for seed in range(50):
-        root, rng = Branch(), np.random.default_rng(seed)
-        assert {pair(root, rng, temperature) for _ in EVERY} == set(EVERY)
+        root = Branch()
+        assert {pair(root, 100 * seed + i, temperature) for i in range(len(EVERY))} == set(EVERY)
         assert root.left == 0
-        assert pair(root, rng, temperature) in EVERY  # nothing is left: again
+        assert pair(root, 100 * seed + 99, temperature) in EVERY  # nothing is left: again
 
 
 def test_what_is_left_keeps_its_proportions() -> None:
-    rng = np.random.default_rng(0)
     counts: Counter[tuple[Any, ...]] = Counter()
-    for _ in range(5000):
+    for i in range(5000):
         root = Branch()
-        counts[pair(root, rng), pair(root, rng)] += 1
+        counts[pair(root, 2 * i), pair(root, 2 * i + 1)] += 1
     for first, p in EVERY.items():
         for second, q in EVERY.items():
             want = 0.0 if first == second else p * q / (1 - p)
@@ -83,6 +91,49 @@ def test_samples_differ_within_and_across_requests_of_a_scope(policy: LabPolicy,
     policy.cancel("s")
     (again,) = ask(policy, [asked(state, *range(6))])
     assert again.samples == one.samples  # what a search had is forgotten with it
+
+
+def paths(branch: Branch) -> Iterator[list[tuple[int, float]]]:
+    """All that was drawn after a branch: tokens with their log-probabilities."""
+    if not branch.after:
+        yield []
+    for token, after in branch.after.items():
+        for path in paths(after):
+            yield [(token, after.logprob), *path]
+
+
+def size(branch: Branch) -> int:
+    """Branches after one."""
+    return sum(1 + size(after) for after in branch.after.values())
+
+
+@pytest.mark.parametrize("kind", ["lab", "hf"])
+@pytest.mark.parametrize("steps", [1, None])
+def test_what_samples_share_is_run_once(kind: str, steps: int | None) -> None:
+    folder, environment = WEIGHTS / "countdown-m", Countdown()
+    policy: Any = LabPolicy(folder, environment, device="cpu")
+    if kind == "hf":
+        policy = TransformersPolicy(folder, environment, device="cpu")
+    state = environment.initial(environment.problems("test", 1)[0])
+    requests = [asked(state, *range(10 * i, 10 * i + 9), steps=steps) for i in range(3)]
+    replies = ask(policy, [replace(request, temperature=1.0) for request in requests])
+    drawn = [sample for reply in replies for sample in texts(reply)]
+    assert len(set(drawn)) == len(drawn)
+    (line,) = policy._lines._lines["s"].values()
+    ids = next(iter(policy._lines._lines["s"]))[0]
+    nodes, generated = size(line.root), sum(reply.usage.generated for reply in replies)
+    assert nodes < 0.9 * generated
+    assert sum(reply.usage.prefilled for reply in replies) == len(ids) - 1
+    assert sum(reply.usage.flops for reply in replies) == 2 * policy.parameters * (len(ids) - 1 + nodes)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    every = list(paths(line.root))
+    assert len(every) == len(drawn)
+    for path in every:
+        tokens = [token for token, _ in path]
+        with torch.inference_mode():
+            likely = model(torch.tensor([[*ids, *tokens]])).logits[0].log_softmax(-1)
+        want = [float(likely[len(ids) - 1 + i, token]) for i, token in enumerate(tokens)]
+        assert [logprob for _, logprob in path] == pytest.approx(want, abs=1e-3)
 
 
 def test_they_depend_on_their_own_scope_alone(policy: LabPolicy, chatter: Any) -> None:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from policies.sampling import draw, uniform
+from policies.sampling import draw
+from policies.uniform import uniform
 
 
 def test_samples_follow_the_softmax_at_any_temperature() -> None:
