@@ -69,9 +69,9 @@ class PrefixTree(ABC, Generic[P]):
         return found
 
     def longest(self, known: KeptPrefix | None, ids: Ids) -> P | None:
-        """The longest kept prefix of some ids among a known one and those before it, now most recently used.
+        """The longest kept prefix of some ids, now most recently used, among a known one and those before it.
 
-        One that goes on beyond what they have in common with it is split there. It may be known, and not kept any more.
+        One that goes on beyond the ids is split where they end. The known one need not be kept any more.
         """
         while known is not None and ids:
             common = min(len(known.ids), len(ids))

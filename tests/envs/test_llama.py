@@ -177,6 +177,27 @@ def test_prefixes_drop_the_least_recently_used_leaf_first_and_hold_what_they_cou
         assert (len(kept), kept.bytes) == (1, token)
 
 
+def test_a_prefix_is_split_where_others_leave_it(checkpoint: Callable[..., Path]) -> None:
+    model = Llama(checkpoint("policy"))
+    prefixes, cache = Prefixes(model, 1 << 20), Cache(model)
+    cache.reserve(2, 8)
+    ids = (3, 4, 5, 6, 7, 8)
+    with torch.inference_mode():
+        ((root, leaf),), _ = prefixes.extend([Tail("s", None, (ids[:2], ids))])
+        data, size = prefixes.pool[:, leaf.path], prefixes.bytes
+        assert prefixes.longest(leaf, (*ids[:4], 9)) is root
+        fork = prefixes.longest(leaf, ids[:4])
+        assert fork is not None
+        assert (fork.ids, fork.before, leaf.before, prefixes.bytes) == (ids[:4], root, fork, size)
+        for prefix, length in ((fork, 4), (leaf, 6)):
+            prefixes.load([(prefix, [0])], cache)
+            assert torch.equal(cache.data[:, 0, :length], data[:, :length])
+        ((more,),), _ = prefixes.extend([Tail("s", fork, ((*ids[:4], 9),))])
+        assert more.before is fork
+        prefixes.drop("s")
+    assert prefixes.bytes == 0
+
+
 def test_a_prefix_loads_its_whole_chain_and_a_row_is_stored(checkpoint: Callable[..., Path]) -> None:
     model = Llama(checkpoint("policy"))
     prefixes, cache = Prefixes(model, 1 << 20), Cache(model)

@@ -11,16 +11,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from envs.core import Environment, State
+from envs.core import Environment, State, Step, Transition, termination
 from envs.countdown import Countdown
 from policies.checks import ask
 from policies.core import Propose, Proposed
 from policies.distinct import Branch, walk
 from policies.hf import TransformersPolicy
 from policies.lab import LabPolicy
+from policies.options import SamplingOptions
 from policies.registry import WEIGHTS
 from policies.sampling import draw
 from policies.uniform import uniform
+
+from ..conftest import Chatter
 
 FIRST = (0.6, 0.3, 0.1)
 SECOND = {0: (0.5, 0.5, 0.0), 1: (0.9, 0.1, 0.0), 2: (0.2, 0.3, 0.5)}
@@ -134,6 +137,29 @@ def test_what_samples_share_is_run_once(kind: str, steps: int | None) -> None:
             likely = model(torch.tensor([[*ids, *tokens]])).logits[0].log_softmax(-1)
         want = [float(likely[len(ids) - 1 + i, token]) for i, token in enumerate(tokens)]
         assert [logprob for _, logprob in path] == pytest.approx(want, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["lab", "hf"])
+def test_an_environment_may_change_its_mind(kind: str, checkpoint: Callable[..., Path]) -> None:
+    class Fickle(Chatter):
+        closed = False
+
+        def step(self, state: State, step: Step) -> Transition:
+            return termination(state.then(step)) if self.closed else super().step(state, step)
+
+    environment = Fickle()
+    policy: Any = LabPolicy(checkpoint("policy"), environment, device="cpu", step_tokens=2)
+    if kind == "hf":
+        options = SamplingOptions(step_tokens=2)
+        policy = TransformersPolicy(checkpoint("policy"), environment, options, device="cpu")
+    state = environment.initial(environment.problems("test", 1)[0])
+    (before,) = ask(policy, [asked(state, *range(30), steps=None)])
+    environment.closed = True  # what went on after a step is over there now
+    (after,) = ask(policy, [asked(state, *range(30, 90), steps=None)])
+    assert max(len(sample) for sample in before.samples[0]) > 1
+    assert {len(sample) for sample in after.samples[0]} == {1}
+    drawn = [{sample[0].text for sample in reply.samples[0]} for reply in (before, after)]
+    assert drawn[0] & drawn[1]
 
 
 def test_they_depend_on_their_own_scope_alone(policy: LabPolicy, chatter: Any) -> None:

@@ -50,3 +50,31 @@ def test_a_scope_is_dropped_whole() -> None:
     kept.limit = 0
     kept.trim()
     assert (other.kept, kept.bytes) == (False, 0)
+
+
+def test_the_longest_that_is_kept_of_a_known_prefix_is_split_where_others_leave_it() -> None:
+    kept = Prefixes(1 << 20)
+    root = kept.add("s", (1, 2), None, part(0, 2))
+    leaf = kept.add("s", (1, 2, 3, 4, 5), root, part(2, 3))
+    assert kept.longest(leaf, (1, 2, 3, 4, 5)) is leaf
+    assert kept.longest(leaf, (1, 2, 3, 4, 5, 6)) is leaf
+    assert kept.longest(leaf, (1, 2)) is root
+    assert kept.longest(leaf, (9, 2, 3)) is kept.longest(leaf, ()) is kept.longest(None, (1,)) is None
+    fork = kept.longest(leaf, (1, 2, 3, 4))
+    assert fork is not None
+    assert fork is kept.find("s", (1, 2, 3, 4)) is leaf.before is kept.longest(leaf, (1, 2, 3, 4))
+    assert (fork.before, root.after, fork.after, leaf.after) == (root, 1, 1, 0)
+    assert [each.whole()[1][0][0, :, 0].tolist() for each in (fork, leaf)] == [
+        [0.5, 1.5, 2.5, 3.5],
+        [0.5, 1.5, 2.5, 3.5, 4.5],
+    ]
+    assert kept.bytes == 5 * 32
+    first = kept.longest(root, (1,))
+    assert first is not None
+    assert (first.before, root.before, len(kept)) == (None, first, 4)
+    kept.limit = 4 * 32
+    kept.trim()
+    assert (leaf.kept, fork.kept, kept.bytes) == (False, True, 4 * 32)
+    assert kept.longest(leaf, (1, 2, 3, 4, 5)) is fork  # what is left of it
+    kept.drop("s")
+    assert (kept.bytes, kept.longest(leaf, (1, 2))) == (0, None)
