@@ -81,6 +81,8 @@ CREATE TABLE votes (cell INTEGER NOT NULL, problem INTEGER NOT NULL, rule TEXT N
 CREATE TABLE graphs (cell INTEGER NOT NULL, problem INTEGER NOT NULL, graph BLOB NOT NULL, PRIMARY KEY (cell, problem));
 """
 _OF_A_SEARCH = ("results", "candidates", "votes", "graphs")
+_OF_CELLS = {"environments", "policies", "verifiers", "strategies", "budgets", "seeds", "only", "exclude"}
+_DIGESTS = {"weights", "plans"}
 
 
 class Place(NamedTuple):
@@ -244,7 +246,8 @@ class StudyFile:
 
         Args:
             path: made, with its folder, if it does not exist.
-            config: what the results depend on; a file of another configuration is refused.
+            config: what the results depend on; a file of another configuration is refused, unless all that it lacks are
+                cells: then it gets them.
             cells: their labels by axis.
             problems: environments and their problems, by label.
 
@@ -289,10 +292,12 @@ class StudyFile:
             new = not self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         except sqlite3.DatabaseError:
             new = False
+        grows = False
         if not new:
             self._check()
-            if self.fact("fingerprint") != fingerprint(config):
-                what = "; ".join(differences(self.config, json.loads(json.dumps(config))))
+            grows = self.fact("fingerprint") != fingerprint(config)
+            if grows and not self._can_grow(config := json.loads(json.dumps(config)), cells):
+                what = "; ".join(differences(self.config, config))
                 raise RecipeError(
                     f"{self.path} belongs to another study ({what}); give another --out, or the same study to go on"
                 )
@@ -300,26 +305,59 @@ class StudyFile:
         self.connection.execute("PRAGMA synchronous = NORMAL")
         with self._transaction():
             if new:
-                self._make(config, cells, problems)
+                self._make()
+            if grows:
+                self._renumber(cells)
+            if new or grows:
+                self._describe(config, cells, problems)
             began, about = datetime.now(UTC).isoformat(timespec="seconds"), json.dumps(about_this_run())
             cursor = self.connection.execute("INSERT INTO runs (began, about) VALUES (?, ?)", (began, about))
             self._run = cursor.lastrowid or 0
 
-    def _make(
+    def _make(self) -> None:
+        for statement in _SCHEMA.split(";"):
+            self.connection.execute(statement)
+        self.connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        self.connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _can_grow(self, config: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a configuration has all the cells that there are, and what these depend on is the same."""
+        ours = self.config
+        same = all(ours.get(key) == config.get(key) for key in {*ours, *config} - _OF_CELLS - _DIGESTS)
+        for key in _DIGESTS:
+            mine, theirs = ours.get(key, {}), config.get(key, {})
+            same = same and all(mine[each] == theirs[each] for each in mine.keys() & theirs.keys())
+        return same and all(cell in cells for cell in self._labels().values())
+
+    def _labels(self) -> dict[int, dict[str, Any]]:
+        """The cells that there are, by number."""
+        return {cell.pop("cell"): cell for cell in self.cells()}
+
+    def _renumber(self, cells: Sequence[Mapping[str, Any]]) -> None:
+        """Give the cells that there are the numbers that they have among others."""
+        numbers = {number: cells.index(cell) for number, cell in self._labels().items()}
+        for table in _OF_A_SEARCH:
+            self.connection.execute(f"UPDATE {table} SET cell = -1 - cell")
+            for before, now in numbers.items():
+                self.connection.execute(f"UPDATE {table} SET cell = ? WHERE cell = ?", (now, -1 - before))
+        for table in ("study", "cells"):
+            self.connection.execute(f"DELETE FROM {table}")
+
+    def _describe(
         self,
         config: Mapping[str, Any],
         cells: Sequence[Mapping[str, Any]],
         problems: Mapping[str, tuple[Environment, Sequence[Problem]]],
     ) -> None:
-        for statement in _SCHEMA.split(";"):
-            self.connection.execute(statement)
-        self.connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        self.connection.execute(f"PRAGMA user_version = {FORMAT}")
+        """Write what the study is, but for what is there."""
         for key, value in (("config", json.dumps(config)), ("fingerprint", fingerprint(config))):
             self._insert("study", {"key": key, "value": value})
         for number, cell in enumerate(cells):
             self._insert("cells", {"cell": number, **cell})
+        there = {row[0] for row in self.connection.execute("SELECT environment FROM environments")}
         for label, (environment, drawn) in problems.items():
+            if label in there:
+                continue
             self._insert("environments", {"environment": label, "delimiter": environment.delimiter})
             for problem in drawn:
                 self._insert(

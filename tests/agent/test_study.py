@@ -305,6 +305,35 @@ def test_a_file_of_another_study_is_refused_with_what_differs(toy: Path) -> None
     assert toy.read_bytes() == before
 
 
+def test_a_study_that_gets_more_cells_goes_on(tmp_path: Path) -> None:
+    wider = replace(
+        TOY,
+        environments=(Component("toy"), Component("countdown")),
+        policies=(Component("scripted"), Component("countdown-xs")),
+        budgets=(2, 4),
+        seeds=(0, 1, 2),
+        only=(
+            {"environment": "toy", "policy": "scripted"},
+            {"environment": "countdown", "policy": "countdown-xs", "strategy": "majority", "budget": 2, "seed": 2},
+        ),
+        exclude=({"strategy": "beam", "budget": 2},),
+    )
+    fresh, path = measured(wider, tmp_path / "fresh.sqlite"), measured(TOY, tmp_path / "grown.sqlite")
+    before = content(path)["results"]
+    measured(wider, path)
+    assert content(path) == content(fresh)
+    with StudyFile(path) as file:
+        runs = [row["run"] for row in file.results()]
+        assert (runs.count(1), runs.count(2)) == (len(before), len(runs) - len(before))
+        assert file.config == StudyFile(fresh).config
+    with pytest.raises(RecipeError, match=r"belongs to another study \(environments: .* now; .*budgets: "):
+        measured(TOY, path)  # it would lose cells
+    heated = replace(wider, seeds=(0, 1, 2, 3), temperature=0.5)
+    with pytest.raises(RecipeError, match=r"belongs to another study .*temperature: 1.0 there, 0.5 now"):
+        measured(heated, path)
+    assert content(path) == content(fresh)
+
+
 @pytest.mark.parametrize("text", [b"hello\n", b"\xff\xfe\n", b"SQLite format 3\x00" + bytes(100)])
 def test_a_file_that_is_no_study_is_refused_and_left_alone(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "notes.txt"
