@@ -122,7 +122,10 @@ def take_out(weights: NDArray[np.float32], branches: Mapping[int, Branch]) -> ND
         return weights
     weights = weights.copy()
     for row, tokens in taken.items():
-        weights[row, tokens] = 0.0
+        rest = weights[row].copy()
+        rest[tokens] = 0.0
+        if rest.any():
+            weights[row] = rest
     return weights
 
 
