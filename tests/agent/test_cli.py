@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from agent import calibration
 from agent.cli import build_parser, main, recipe_of
-from agent.plans import Calibration
+from agent.plans import Calibration, Move
 from agent.recipe import Component
+from agent.sweep import Arm
 from envs.registry import load_environment
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +193,28 @@ def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.
     assert out.read_bytes() == written
     assert main([*words, "--distinct"]) == 2
     assert "policy 'scripted' cannot draw without replacement; leave --distinct out" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*words, "--distinct", "0"])
+    assert "'0' given; a temperature above 0 is needed" in capsys.readouterr().err
+
+
+def test_calibrate_says_at_what_temperature_to_draw_without_replacement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = (Arm("best-of-n", 64), Arm("best-of-n", 1, 1, {"temperature": 0.0}))
+    monkeypatch.setattr(calibration, "ARMS", few)
+    monkeypatch.setattr(calibration, "MOVES", (Move("greedy", 1), Move("majority", 1), Move("majority", 2)))
+    out = tmp_path / "plan.json"
+    words = ["calibrate", "--env", "countdown", "--policy", "countdown-xs", "-n", "2", "--out", str(out)]
+    for told, want in (([], 0.6), (["0.3"], 0.3)):
+        assert main([*words, "--runs", str(tmp_path / f"{want}.jsonl"), "--distinct", *told]) == 0
+        fitted = Calibration.load(out)
+        assert fitted.online is not None
+        assert (fitted.temperature, fitted.online.distinct) == (0.6, want)
+        assert all(move.sharing < 1 for move in fitted.online.moves if move.strategy == "majority")
+    out.write_text(out.read_text().replace('"distinct": 0.3', '"distinct": true'))
+    with pytest.raises(ValueError, match="distinct is True, not a temperature or null; 'stepwell calibrate' fits it"):
+        Calibration.load(out)
 
 
 # ------------------------------------------------------------------------------------------------ start-up, lists
