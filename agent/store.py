@@ -299,7 +299,8 @@ class StudyFile:
             if grows and not self._can_grow(config := json.loads(json.dumps(config)), cells):
                 what = "; ".join(differences(self.config, config))
                 raise RecipeError(
-                    f"{self.path} belongs to another study ({what}); give another --out, or the same study to go on"
+                    f"{self.path} belongs to another study ({what});"
+                    " give another --out, or a study with all of its cells to go on"
                 )
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = NORMAL")
