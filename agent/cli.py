@@ -183,7 +183,7 @@ def build_parser() -> _Parser:
     fit.add_argument("--runs", metavar="FILE", help="where runs are kept and found again (default: under runs/)")
     fit.add_argument("--beams", action="store_true", help="try more sizes of beams that keep half of their prefixes")
     fit.add_argument(
-        *("--distinct",),
+        "--distinct",
         nargs="?",
         type=_temperature,
         const=0.0,

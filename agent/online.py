@@ -52,7 +52,6 @@ class OnlineSearch:
         self.auction = auction
         self.distinct = fit.distinct if graph.info.get("policy_distinct", False) else None
         self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
-        self.drawn = 0  # of those, not greedily
         self.spent: dict[str, float] = {}  # sample-equivalents by the way they were spent
         self.made: dict[str, int] = {}  # how often, by move
         self.searched = 0.0
@@ -125,7 +124,7 @@ class OnlineSearch:
         """What a move is expected to cost: Best-of-N scores the samples that have no scores yet, too."""
         if move.strategy not in ("majority", "best-of-n"):
             return move.flops_after(self.spent.get(move.way, 0.0))
-        flops = move.flops_after(self.drawn)
+        flops = move.flops_after(self.spent.get("majority", 0.0) + self.spent.get("best-of-n", 0.0))
         if move.strategy == "majority":
             return flops
         ends = [node for node in self.plain if self.graph.status(node) == "terminated"]
@@ -142,7 +141,6 @@ class OnlineSearch:
             temperature = 0.0 if move.first_only else self.temperature if self.distinct is None else self.distinct
             (drawn,) = yield from propose(graph, [graph.root], n, temperature, max_steps=None, distinct=distinct)
             self.plain += drawn
-            self.drawn += 0 if move.first_only else n
             if move.strategy == "best-of-n":
                 yield from score(graph, [node for node in self.plain if graph.status(node) == "terminated"])
             return

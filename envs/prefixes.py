@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar
 
@@ -66,6 +66,22 @@ class PrefixTree(ABC, Generic[P]):
         found = self._kept.get(scope, {}).get(ids)
         if found is not None:
             self._recent.move_to_end(found)
+        return found
+
+    def nearest(self, scope: str, ids: Ids, known: KeptPrefix | None, parts: Callable[[], Sequence[Ids]]) -> P | None:
+        """The longest kept prefix of some ids: up to their last token, or to the last of one of the parts before.
+
+        Args:
+            scope: the search.
+            ids: what is to be gone on from.
+            known: a prefix that may begin so (`longest`).
+            parts: that the ids are made of, asked for when they are needed.
+        """
+        found = self.find(scope, ids[:-1]) or self.longest(known, ids[:-1])
+        for part in reversed(parts()[1:]) if found is None else ():
+            ids = ids[: len(ids) - len(part)]
+            if (found := self.find(scope, ids[:-1])) is not None:
+                break
         return found
 
     def longest(self, known: KeptPrefix | None, ids: Ids) -> P | None:

@@ -239,15 +239,10 @@ class TransformersPolicy:
 
     def _find(self, sample: _Sample) -> Prefix | None:
         """The longest kept prefix of a sample: up to its last token, or to the last of a state on the way to it."""
-        ids = sample.tokens
         known = sample.branch.kept if sample.branch is not None else None
-        prefix = self._prefixes.longest(known, ids[:-1])
-        for part in [tuple(sample.new), *reversed(self.dialogue.parts(sample.state))]:
-            if prefix is not None:
-                break
-            prefix = self._prefixes.find(sample.scope, ids[:-1])
-            ids = ids[: len(ids) - len(part)]
-        return prefix
+        return self._prefixes.nearest(
+            sample.scope, sample.tokens, known, lambda: [*self.dialogue.parts(sample.state), tuple(sample.new)]
+        )
 
     def _prefill(self, sample: _Sample) -> Prefix | None:
         """What a sample needs, all but its last token, kept or run now."""

@@ -234,16 +234,10 @@ class LabPolicy:
 
     def _find(self, sample: _Sample) -> Prefix | None:
         """The longest kept prefix of a sample: up to its last token, or to the last of a state on the way to it."""
-        scope, ids = sample.job.request.scope, sample.tokens
         known = sample.branch.kept if sample.branch is not None else None
-        found = self._prefixes.find(scope, ids[:-1]) or self._prefixes.longest(known, ids[:-1])
-        if found is not None:
-            return found
-        for part in reversed([*self._parts(sample.state)[1:], *([sample.new] if sample.new else [])]):
-            ids = ids[: len(ids) - len(part)]
-            if (found := self._prefixes.find(scope, ids[:-1])) is not None:
-                return found
-        return None
+        return self._prefixes.nearest(
+            sample.job.request.scope, sample.tokens, known, lambda: [*self._parts(sample.state), sample.new]
+        )
 
     def _admit(self) -> None:
         """Give queued samples the free rows, after running what their states still lack."""
