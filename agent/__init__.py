@@ -6,19 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # If one of our packages is not ours, say so plainly.
-runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
+runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 if TYPE_CHECKING:
-    from agent.budget import Budget, Meter
-    from agent.engine import Engine, Task
-    from agent.graph import SearchGraph
-    from agent.planner import METHODS, Planner
-    from agent.plans import Calibration
-    from agent.search import Request, Search, propose, score
-    from agent.solver import Solution, Solver, SolverError
-    from agent.store import StudyFile
+    from agent.planning.plan_file import Calibration
+    from agent.planning.planner import METHODS, Planner
+    from agent.search.budget import Budget, Meter
+    from agent.search.engine import Engine, Task
+    from agent.search.graph import SearchGraph
+    from agent.search.requests import Request, Search, propose, score
+    from agent.search.solution import Solution
+    from agent.solver import Solver, SolverError
     from agent.strategies import STRATEGIES, Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Revision, Strategy
-    from agent.study import Study, load_study, measure
+    from agent.study.results_db import StudyFile
+    from agent.study.run import measure
+    from agent.study.study import Study, load_study
 
 __all__ = [
     "METHODS",
@@ -52,7 +54,20 @@ __all__ = [
     "score",
 ]
 
-_HOMES = ("budget", "search", "graph", "engine", "strategies", "plans", "planner", "solver", "store", "study")
+_HOMES = (
+    "search.budget",
+    "search.requests",
+    "search.graph",
+    "search.engine",
+    "search.solution",
+    "strategies",
+    "planning.plan_file",
+    "planning.planner",
+    "solver",
+    "study.results_db",
+    "study.study",
+    "study.run",
+)
 
 
 def __getattr__(name: str) -> Any:

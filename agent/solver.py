@@ -6,23 +6,24 @@ import contextlib
 import dataclasses
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.allocation import Allocation
-from agent.budget import Budget
-from agent.engine import Engine, Task
-from agent.graph import SearchGraph
-from agent.parts import describe_strategy, environment_of, make_strategy, models_of, strategy_of
-from agent.planner import Planner
-from agent.plans import calibration_of
-from agent.recipe import Component, Recipe, RecipeError
+from agent.build import describe_strategy, environment_of, make_strategy, models_of, strategy_of
+from agent.planning.plan_file import calibration_of
+from agent.planning.planner import Planner
+from agent.recipes.recipe import Component, Recipe
+from agent.search.budget import Budget
+from agent.search.engine import Engine, Task
+from agent.search.graph import SearchGraph
+from agent.search.shared_budget import Allocation
+from agent.search.solution import Solution
 from agent.strategies import Strategy
 from envs.core import Environment, Problem
+from envs.messages import RecipeError
 from policies.core import Policy
 from verifiers.core import Verifier
-from verifiers.voting import Group, Vote
+from verifiers.voting import Vote
 
 DEFAULT_BUDGET = Budget(samples=16)
 OnChange = Callable[[SearchGraph], None]
@@ -32,115 +33,6 @@ class SolverError(RuntimeError):
     """A search failed; the message is the failure of the policy, the verifier or the environment."""
 
 
-@dataclass(frozen=True)
-class Leader:
-    """Who leads the vote over the finished candidates of a graph.
-
-    Args:
-        answer: of the heaviest group; None when nothing finished.
-        node: the best candidate of that group.
-        path: from the root to that node; without a candidate, to the most promising node, so that there is something
-            to show.
-        confidence: the share of the vote that the answer holds, in [0, 1]; 0 when every vote weighs nothing.
-        groups: the answers, heaviest first.
-    """
-
-    answer: str | None
-    node: int | None
-    path: tuple[int, ...]
-    confidence: float
-    groups: tuple[Group, ...] = ()
-
-
-def leader(graph: SearchGraph) -> Leader:
-    """Count the votes of what has finished so far, by the search's own rule; unfinished trajectories have none."""
-    groups = tuple(graph.tally(Vote(**graph.info.get("vote", {}))))
-    if not groups:
-        running = [node for node in graph.graph if graph.status(node) == "running" and not graph[node]["pruned"]]
-        best = max(running, key=lambda node: (graph[node]["score"] or 0.0, graph[node]["depth"], -node), default=0)
-        return Leader(None, None, tuple(graph.path(best)), 0.0)
-    total, node = sum(group.weight for group in groups), groups[0].best.node
-    share = groups[0].weight / total if total else 0.0
-    return Leader(groups[0].answer, node, tuple(graph.path(node)), share, groups)
-
-
-@dataclass(frozen=True)
-class Solution:
-    """What a search found.
-
-    Args:
-        problem: as it was asked.
-        answer: the choice of the vote; None when no candidate finished.
-        node: the best candidate with that answer, in `graph`.
-        confidence: the share of the vote that the answer holds, in [0, 1].
-        correct: whether the environment accepts the answer; None when the gold answer is unknown.
-        plan: what the planner decided and why; None without a planner.
-        spent: what the search cost, as `agent.budget.Meter` writes it.
-        graph: the whole search.
-        groups: the answers with their weights, heaviest first.
-    """
-
-    problem: Problem
-    answer: str | None
-    node: int | None
-    confidence: float
-    correct: bool | None
-    plan: Mapping[str, Any] | None
-    spent: Mapping[str, Any]
-    graph: SearchGraph
-    groups: tuple[Group, ...] = field(default=(), repr=False)
-
-    @property
-    def error(self) -> str | None:
-        """Why the search failed, if it did."""
-        error: str | None = self.graph.info.get("error")
-        return error
-
-    @classmethod
-    def of(cls, graph: SearchGraph) -> Solution:
-        """Read the solution off the graph of a search that is over: one just made, or one that was saved.
-
-        An environment that cannot compare or check the answers makes that the solution's error.
-        """
-        lead, correct, info = Leader(None, None, (graph.root,), 0.0), None, graph.info
-        try:
-            lead = leader(graph)
-            correct = graph.correct()
-        except Exception as failure:
-            info.setdefault("error", f"{type(failure).__name__}: {failure}")
-        return cls(
-            graph.problem,
-            lead.answer,
-            lead.node,
-            lead.confidence,
-            correct,
-            info.get("plan"),
-            info["spent"],
-            graph,
-            lead.groups,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready, without the graph (`SearchGraph.to_json` has it)."""
-        graph = self.graph
-        path = graph.path(self.node)[1:] if self.node is not None else []
-        return {
-            "problem": {"id": self.problem.id, "question": self.problem.question, **dict(self.problem.meta)},
-            "answer": self.answer,
-            "correct": self.correct,
-            "confidence": self.confidence,
-            "steps": [
-                {"node": node, **{key: graph[node][key] for key in ("text", "observation", "score")}} for node in path
-            ],
-            "votes": [{"answer": each.answer, "weight": each.weight, "count": each.count} for each in self.groups],
-            "strategy": graph.info.get("strategy"),
-            "plan": self.plan,
-            "spent": dict(self.spent),
-            "stopped": graph.info.get("stopped"),
-            "error": self.error,
-        }
-
-
 class Solver:
     """Solves problems of one environment with one policy and one verifier; models stay loaded.
 
@@ -148,7 +40,7 @@ class Solver:
         environment: the domain.
         policy: proposes steps.
         verifier: scores them; None for strategies that ask for no scores.
-        planner: what the strategy ``auto`` stands for; `agent.planner.Planner` if not given.
+        planner: what the strategy ``auto`` stands for; `agent.planning.planner.Planner` if not given.
     """
 
     def __init__(
@@ -212,7 +104,7 @@ class Solver:
         """Solve problems, many at once, and yield solutions as they finish (see `Solution.error` for failures).
 
         With a `total`, in samples or FLOPs, the problems share that budget: the planner spends it where it gains most
-        (`agent.allocation`), and `budget` is the most that one of them gets.
+        (`agent.search.shared_budget`), and `budget` is the most that one of them gets.
 
         Raises:
             RecipeError: there is a total, and the strategy is none that can share it.

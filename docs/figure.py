@@ -4,8 +4,8 @@ import sys
 
 from matplotlib.figure import Figure
 
-from agent.analysis import table
-from agent.store import StudyFile
+from agent.study.analysis import table
+from agent.study.results_db import StudyFile
 
 with StudyFile(sys.argv[1]) as study:
     lines = table(study)  # a pandas frame: one row per strategy and budget

@@ -13,12 +13,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from agent import analysis, curves
-from agent.curves import Curves, Line, difference, ratio
-from agent.intervals import clustered
-from agent.parts import NO_VERIFIER
-from agent.report import marks_by_problem, revoted
-from agent.store import StudyFile
+from agent.build import NO_VERIFIER
+from agent.study import analysis
+from agent.study import equal_compute as curves
+from agent.study.equal_compute import Curves, Line, difference, ratio
+from agent.study.results_db import StudyFile
+from agent.study.statistics import clustered
+from agent.study.table import marks_by_problem, revoted
 from verifiers.voting import Vote
 
 ROOT = Path(__file__).parents[1]

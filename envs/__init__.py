@@ -4,10 +4,10 @@ import runpy
 from pathlib import Path
 
 # If one of our packages is not ours, say so plainly.
-runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
+runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from envs.arithmetic import Arithmetic
-from envs.checks import NonConforming, check_environment
+from envs.conformance import NonConforming, check_environment
 from envs.core import (
     SPLITS,
     Demonstrator,
@@ -32,7 +32,7 @@ from envs.core import (
 )
 from envs.countdown import Countdown
 from envs.guarded import EnvironmentFailure, Guarded, guard
-from envs.math import Math
+from envs.math.environment import Math
 from envs.registry import Listed, UnusableEnvironment, list_environments, load_environment
 from envs.toy import Toy
 

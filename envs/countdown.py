@@ -24,7 +24,6 @@ from itertools import combinations, count, product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from envs.arithmetic import Expression, Number, Operation, Unknown, linear, parse_sides, write
 from envs.core import (
     SPLITS,
     Problem,
@@ -37,6 +36,7 @@ from envs.core import (
     transition,
     truncation,
 )
+from envs.expressions import Expression, Number, Operation, Unknown, linear, parse_sides, write
 
 CLASSIC = 24  # the target when a question names none
 LARGEST = 999  # numbers up to here are single tokens of the lab's models; worked solutions stay within if they can

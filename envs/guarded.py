@@ -19,7 +19,6 @@ import ctypes
 import math
 import os
 import queue
-import reprlib
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, get_args
 
 from envs.core import Environment, Problem, Split, State, Status, Step, Transition, UnreadableQuestion
+from envs.messages import short
 from envs.registry import FILES
 
 T = TypeVar("T")
@@ -38,9 +38,6 @@ WORKERS: Final = min(32, (os.cpu_count() or 1) + 4)  # calls of one environment 
 _IDLE = 5.0  # seconds after which a thread without work ends
 _TICK = 0.1  # seconds between two looks at the time that calls take
 _KEPT = 1 << 16  # results remembered: more than the searches that run at once have on their way
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
 
 
 class EnvironmentFailure(RuntimeError):
@@ -57,22 +54,6 @@ class _TooLong(Exception):
 
 class _GivenUp(SystemExit):
     """Raised in a thread whose call is no longer waited for; not an Exception, so that handlers let it through."""
-
-
-def short(value: object) -> str:
-    """A value as errors show it: a state by its problem and steps, long texts cut in the middle."""
-    match value:
-        case Problem():
-            return short(value.id)
-        case State():
-            return f"{short(value.problem)} after {short(tuple(getattr(step, 'text', step) for step in value.steps))}"
-        case Step():
-            return short(value.text) + (f" (finish {value.finish!r})" if value.finish != "step" else "")
-        case Transition():
-            return f"{value.status} with reward {value.reward} at {short(value.state)}"
-        case str() if len(value) < 200:
-            return repr(value)
-    return _SHORT.repr(value)
 
 
 def guard(environment: Environment) -> Environment:

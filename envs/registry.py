@@ -6,7 +6,6 @@ An environment is asked for as a name (``arithmetic``), as ``package.module:Clas
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.metadata
@@ -14,7 +13,7 @@ import importlib.util
 import inspect
 import reprlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from envs.core import Environment
+from envs.messages import nearest
 
 ENTRY_POINTS = "stepwell.envs"
 FILES = "stepwell_environment_"  # what the modules that are run from files are called, up to a hash
@@ -29,11 +29,11 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = 80  # of an option's value in a message: a template may have pages
 BUILT_IN: dict[str, str] = {
     "arithmetic": "envs.arithmetic:Arithmetic",
-    "chemistry": "envs.chemistry:Chemistry",
-    "code": "envs.code:Code",
+    "chemistry": "envs.chemistry.environment:Chemistry",
+    "code": "envs.code.environment:Code",
     "countdown": "envs.countdown:Countdown",
-    "math": "envs.math:Math",
-    "reasoning-gym": "envs.reasoning_gym:load_task",
+    "math": "envs.math.environment:Math",
+    "reasoning-gym": "envs.reasoning_gym.environment:load_task",
     "toy": "envs.toy:Toy",
 }
 MEMBERS = tuple(name for name in vars(Environment) if not name.startswith("_"))
@@ -61,12 +61,6 @@ class Listed:
     source: str
     summary: str
     failure: str | None = None
-
-
-def nearest(given: str, allowed: Iterable[str]) -> str:
-    """A question naming the nearest allowed word, to be appended to an error; empty when nothing is near."""
-    matches = difflib.get_close_matches(given, list(allowed), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 def load_environment(spec: str, **options: Any) -> Environment:

@@ -4,9 +4,9 @@ import runpy
 from pathlib import Path
 
 # If one of our packages is not ours, say so plainly.
-runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
+runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
-from policies.checks import check_policy
+from policies.conformance import check_policy
 from policies.core import Policy, Propose, Proposed, Usage
 from policies.registry import load_policy, policy_names
 from policies.scripted import ScriptedPolicy

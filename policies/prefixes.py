@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from envs.prefixes import Ids, KeptPrefix, PrefixTree
+from policies.models.prefix_tree import Ids, KeptPrefix, PrefixTree
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 """For each layer the keys and the values of a sequence, (heads, tokens, width) each."""

@@ -1,9 +1,9 @@
 """Policies by name: what ships, the path of a lab model's folder, or ``BACKEND:MODEL`` for any language model.
 
-``hf:Qwen/Qwen2.5-1.5B-Instruct``, ``hf:path/to/folder`` and ``hf:file.gguf`` are run by transformers (`policies.hf`),
-and with ``vllm:`` in place of ``hf:`` by vLLM in this process (`policies.vllm_policy`). ``smollm2`` is the model that
-the package of that extra brings (``vllm:smollm2``: by vLLM), ``openai:MODEL`` is one behind a server
-(`policies.served`).
+``hf:Qwen/Qwen2.5-1.5B-Instruct``, ``hf:path/to/folder`` and ``hf:file.gguf`` are run by transformers
+(`policies.backends.hf`), and with ``vllm:`` in place of ``hf:`` by vLLM in this process (`policies.backends.vllm`).
+``smollm2`` is the model that the package of that extra brings (``vllm:smollm2``: by vLLM), ``openai:MODEL`` is one
+behind a server (`policies.backends.openai`).
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from envs.core import Environment
-from envs.gguf import SMOLLM2, smollm2_file
-from envs.registry import nearest
+from envs.messages import nearest
 from policies.core import Policy
-from policies.options import SamplingOptions
+from policies.generation.options import SamplingOptions
+from policies.models.gguf import SMOLLM2, smollm2_file
 from policies.scripted import ScriptedPolicy
 
 SCRIPTED = "scripted"
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS: dict[str, str] = {
-    "hf": "policies.hf:TransformersPolicy",
-    "openai": "policies.served:ServedPolicy",
-    "vllm": "policies.vllm_policy:VllmPolicy",
+    "hf": "policies.backends.hf:TransformersPolicy",
+    "openai": "policies.backends.openai:ServedPolicy",
+    "vllm": "policies.backends.vllm:VllmPolicy",
 }
 """What runs language models: called with a model, an environment, `SamplingOptions`, and options of its own by name."""
 
@@ -42,8 +42,8 @@ def load_policy(name_or_path: str | Path, environment: Environment, **options: A
     Args:
         name_or_path: a name of `policy_names`, a folder of a lab model, or ``BACKEND:MODEL`` with one of `BACKENDS`.
         environment: whose problems it continues.
-        options: of `policies.lab.LabPolicy` or `policies.scripted.ScriptedPolicy`; for language models those of
-            `policies.options.SamplingOptions` and of the backend's class.
+        options: of `policies.backends.lab.LabPolicy` or `policies.scripted.ScriptedPolicy`; for language models those
+            of `policies.generation.options.SamplingOptions` and of the backend's class.
 
     Raises:
         ValueError: no such name or folder, a wrong option, or a model that cannot be run; the message lists what is
@@ -71,8 +71,8 @@ def load_policy(name_or_path: str | Path, environment: Environment, **options: A
 
 
 def _lab_model(folder: Path, environment: Environment, options: dict[str, Any]) -> Policy:
-    from envs.llama import UnsupportedModel
-    from policies.lab import LabPolicy  # torch is imported by those who need it only
+    from policies.backends.lab import LabPolicy
+    from policies.models.errors import UnsupportedModel
 
     try:
         return LabPolicy(folder, environment, **options)

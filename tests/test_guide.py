@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli import main
+from agent.interface.cli import main
 from envs import check_environment, load_environment
 
 GUIDE = (Path(__file__).resolve().parent.parent / "docs" / "environments.md").read_text(encoding="utf-8")

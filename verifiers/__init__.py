@@ -4,9 +4,9 @@ import runpy
 from pathlib import Path
 
 # If one of our packages is not ours, say so plainly.
-runpy.run_path(str(Path(__file__).parents[1] / "envs" / "shadow.py"))
+runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
-from verifiers.checks import check_verifier
+from verifiers.conformance import check_verifier
 from verifiers.core import Score, Scored, Verifier
 from verifiers.ensemble import Ensemble
 from verifiers.registry import load_verifier, verifier_names

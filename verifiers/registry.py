@@ -1,9 +1,9 @@
 """Verifiers by name: what ships, ``symbolic``, ``table``, ``ensemble``, a folder, or a published checkpoint.
 
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
-(`verifiers.checkpoints.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
-``vllm:`` in place of ``hf:`` has vLLM run it, in this process (`verifiers.vllm_runner`). ``pooling:`` is for a reward
-model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.served`).
+(`verifiers.backends.hf.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
+``vllm:`` in place of ``hf:`` has vLLM run it, in this process (`verifiers.backends.vllm`). ``pooling:`` is for a reward
+model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.backends.server`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.core import Environment
-from envs.registry import nearest
+from envs.messages import nearest
 from verifiers.core import Verifier
 from verifiers.ensemble import Ensemble
 from verifiers.symbolic import SymbolicVerifier
@@ -23,10 +23,10 @@ from verifiers.table import TableVerifier
 ENSEMBLE, TABLE = "ensemble", "table"
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS: dict[str, str] = {
-    "hf": "verifiers.checkpoints:load_checkpoint",
-    "openai": "verifiers.served:load_judge",
-    "pooling": "verifiers.served:load_pooling",
-    "vllm": "verifiers.vllm_runner:load_vllm",
+    "hf": "verifiers.backends.hf:load_checkpoint",
+    "openai": "verifiers.backends.server:load_judge",
+    "pooling": "verifiers.backends.server:load_pooling",
+    "vllm": "verifiers.backends.vllm:load_vllm",
 }
 """What runs checkpoints: called with a folder or a hub's id, an environment, and options by name."""
 
@@ -44,9 +44,10 @@ def load_verifier(name_or_path: str | Path, environment: Environment, **options:
         name_or_path: a name of `verifier_names`, a folder in the transformers layout, ``BACKEND:`` (`BACKENDS`) and a
             folder or a hub's id, or the id of a published checkpoint that is known.
         environment: whose states it scores.
-        options: of the backend (`verifiers.checkpoints.load_checkpoint`, `verifiers.vllm_runner.load_vllm`) and of the
-            family, of `verifiers.lab.LabVerifier` or of `verifiers.table.TableVerifier`; ``symbolic`` has none. Those
-            of ``ensemble`` are ``members``, each a name or a mapping of a ``name`` and options, and ``weights``.
+        options: of the backend (`verifiers.backends.hf.load_checkpoint`, `verifiers.backends.vllm.load_vllm`) and of
+            the family, of `verifiers.backends.lab.LabVerifier` or of `verifiers.table.TableVerifier`; ``symbolic`` has
+            none. Those of ``ensemble`` are ``members``, each a name or a mapping of a ``name`` and options, and
+            ``weights``.
 
     Raises:
         ValueError: no such name, folder or option; the message lists what is allowed and the nearest match.
@@ -63,8 +64,8 @@ def load_verifier(name_or_path: str | Path, environment: Environment, **options:
     backend, colon, model = name.partition(":")
     if colon and backend in BACKENDS:
         return _run_by(backend, model, environment, options)
-    from verifiers.checkpoints import KNOWN  # torch is imported by those who need it only
-    from verifiers.lab import LabVerifier, is_lab
+    from verifiers.backends.hf import KNOWN
+    from verifiers.backends.lab import LabVerifier, is_lab
 
     for folder in (WEIGHTS / name, Path(name)):
         if (folder / "config.json").is_file():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, Self
 
-from agent.graph import SearchGraph
-from agent.search import Search
+from agent.search.graph import SearchGraph
+from agent.search.requests import Search
 from agent.strategies.beam import Beam
 from agent.strategies.best_of_n import BestOfN, Greedy, Majority, is_greedy
 from agent.strategies.dvts import Dvts

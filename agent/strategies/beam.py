@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Self
 
-from agent.graph import SearchGraph
-from agent.search import Request, Search, propose, score
+from agent.search.graph import SearchGraph
+from agent.search.requests import Request, Search, propose, score
 from policies.core import Proposed
 from verifiers.core import Scored
 from verifiers.voting import Aggregate, Vote

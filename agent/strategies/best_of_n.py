@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from agent.graph import SearchGraph
-from agent.search import Search, propose, score
+from agent.search.graph import SearchGraph
+from agent.search.requests import Search, propose, score
 from verifiers.voting import Vote
 
 _ROUND = 16  # samples asked for at once: a search that meets a limit keeps, and pays for, whole rounds

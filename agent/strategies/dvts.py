@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from agent.graph import SearchGraph
-from agent.search import Search, propose, score
+from agent.search.graph import SearchGraph
+from agent.search.requests import Search, propose, score
 from agent.strategies.beam import share
 from verifiers.voting import Vote
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from agent.graph import SearchGraph
-from agent.search import Search
+from agent.search.graph import SearchGraph
+from agent.search.requests import Search
 from agent.strategies.beam import beam_search
 from verifiers.voting import Vote
 

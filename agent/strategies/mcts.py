@@ -18,8 +18,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from agent.graph import SearchGraph
-from agent.search import Search, propose, score
+from agent.search.graph import SearchGraph
+from agent.search.requests import Search, propose, score
 from verifiers.voting import Vote
 
 

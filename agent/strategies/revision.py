@@ -1,8 +1,9 @@
 """Sequential revision (Snell et al. 2024, arXiv 2408.03314, section 6): attempts that are shown earlier attempts.
 
 A chain begins with a fresh attempt; each later attempt of it is drawn by a policy that is shown the last four before
-it (`agent.graph.SHOWN`). Chains run in parallel. Of N attempts, `ratio` decides how many go where: L in a chain and P
-chains with L * P = N and L / P = ratio. An attempt that ends without an answer is not shown; its chain tries again.
+it (`agent.search.graph.SHOWN`). Chains run in parallel. Of N attempts, `ratio` decides how many go where: L in a chain
+and P chains with L * P = N and L / P = ratio. An attempt that ends without an answer is not shown; its chain tries
+again.
 
 The answer is chosen within each chain first, then across chains, both by the vote: a chain's leading answer is
 represented by its best attempt, which alone votes. Every attempt is one complete sample, so N buys N.
@@ -14,8 +15,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from agent.graph import SearchGraph
-from agent.search import Search, propose, score
+from agent.search.graph import SearchGraph
+from agent.search.requests import Search, propose, score
 from agent.strategies.beam import share
 from verifiers.voting import Candidate, Vote, tally
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import httpx2
 
-from agent.engine import Engine, Task
-from agent.intervals import wilson
+from agent.search.engine import Engine, Task
 from agent.strategies import Greedy, Majority, Strategy
+from agent.study.statistics import wilson
 from envs.arithmetic import Arithmetic
 from envs.core import Problem
 from policies.core import Policy

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 
-from agent.budget import Budget
-from agent.engine import Engine, Task
-from agent.planner import METHODS
+from agent.planning.planner import METHODS
+from agent.search.budget import Budget
+from agent.search.engine import Engine, Task
 from envs import load_environment
 from policies import load_policy
 from verifiers import load_verifier

@@ -18,9 +18,9 @@ from torch.nn.functional import embedding, linear, rms_norm, scaled_dot_product_
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from envs.core import Problem, State, Step, Transition, truncation
+from policies.backends.lab import LabPolicy
 from policies.core import Propose
-from policies.lab import LabPolicy
-from policies.tokenizer import build_tokenizer
+from policies.training.tokenizer import build_tokenizer
 
 PROMPT, NEW = 32, 64
 

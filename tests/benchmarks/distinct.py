@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 
-from agent.budget import Budget
-from agent.engine import Engine, Task
-from agent.graph import SearchGraph
-from agent.search import Search, propose
+from agent.search.budget import Budget
+from agent.search.engine import Engine, Task
+from agent.search.graph import SearchGraph
+from agent.search.requests import Search, propose
 from envs import load_environment
 from policies import load_policy
 

@@ -25,11 +25,12 @@ from torch.nn.functional import linear
 
 import policies.registry
 import verifiers.registry
-from agent.engine import Engine, Task
-from agent.parts import collect_rarely, weights_folder
+from agent.build import collect_rarely, weights_folder
+from agent.search.engine import Engine, Task
 from agent.strategies import STRATEGIES
 from envs.arithmetic import Arithmetic
-from envs.llama import Llama, Pages, Rows
+from policies.models.kv_cache import Pages, Rows
+from policies.models.llama import Llama
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, LlamaForTokenClassification

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.store import StudyFile
+from agent.study.results_db import StudyFile
 
 NUMBER = r"\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)%?"
 EQUATION = re.compile(rf"({NUMBER}(?:\s*[-+*/x×]\s*{NUMBER})+)\s*=\s*(-?{NUMBER})")

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import torch
 
-from agent.engine import Engine, Task
+from agent.search.engine import Engine, Task
 from agent.strategies import STRATEGIES
 from envs.arithmetic import Arithmetic
+from policies.backends.hf import TransformersPolicy
 from policies.core import Propose, Proposed
-from policies.hf import TransformersPolicy
-from policies.options import SamplingOptions
+from policies.generation.options import SamplingOptions
 from policies.registry import WEIGHTS
 from verifiers.symbolic import SymbolicVerifier
 

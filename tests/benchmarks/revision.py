@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import argparse
 
-from agent.budget import Budget
-from agent.engine import Engine, Task
-from agent.graph import SearchGraph
+from agent.search.budget import Budget
+from agent.search.engine import Engine, Task
+from agent.search.graph import SearchGraph
 from agent.strategies import Revision
 from envs import load_environment
 from policies import load_policy

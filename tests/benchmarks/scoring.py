@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from envs.core import Problem, State, Step
-from envs.math import Math
+from envs.math.environment import Math
 from verifiers.core import Score
 from verifiers.families import FAMILIES
 from verifiers.registry import load_verifier

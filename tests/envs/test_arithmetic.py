@@ -15,17 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs import Problem, State, Step, UnreadableQuestion, check_environment
-from envs.arithmetic import (
-    LARGEST,
-    LEVELS,
-    MAX_DIGITS,
-    MAX_QUESTION,
-    Arithmetic,
-    parse_sides,
-    solve,
-    write_sides,
-)
-from envs.checks import HOSTILE
+from envs.arithmetic import LARGEST, LEVELS, MAX_QUESTION, Arithmetic, solve
+from envs.conformance import HOSTILE
+from envs.expressions import MAX_DIGITS, parse_sides, write_sides
 
 ENVIRONMENT = Arithmetic()
 PROBLEMS = [*ENVIRONMENT.problems("test", 60, seed=3), *ENVIRONMENT.problems("train", 60, seed=3)]

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.budget import Budget
-from agent.cli import main
+from agent.interface.cli import main
+from agent.search.budget import Budget
 from agent.solver import Solver
 from agent.strategies import Beam, Majority, Strategy
 from envs import Problem, State, Step, UnreadableQuestion, check_environment, load_environment
-from envs.checks import HOSTILE
+from envs.conformance import HOSTILE
 from envs.core import SPLITS
 from envs.countdown import (
     CLASSIC,
@@ -38,7 +38,7 @@ from envs.countdown import (
     reachable,
 )
 from policies import ScriptedPolicy
-from policies.tokenizer import UNKNOWN, build_tokenizer
+from policies.training.tokenizer import UNKNOWN, build_tokenizer
 from verifiers import load_verifier
 
 ENVIRONMENT = Countdown()

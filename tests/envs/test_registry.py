@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from envs import Arithmetic, UnusableEnvironment, check_environment, list_environments, load_environment
+from envs.code.sandbox import NoIsolation
 from envs.registry import BUILT_IN, ENTRY_POINTS
-from envs.sandbox import NoIsolation
 
 SOURCE = '''
 """Environments for the tests of the registry."""

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from envs.llama import UnsupportedModel
 from policies import registry
-from policies.hf import TransformersPolicy
+from policies.backends.hf import TransformersPolicy
+from policies.models.errors import UnsupportedModel
 from policies.registry import WEIGHTS, load_policy, option_types, policy_names
 from verifiers import registry as verifier_registry
 

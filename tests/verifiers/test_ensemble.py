@@ -5,7 +5,7 @@ import pytest
 
 from envs.core import Problem, State, Step
 from envs.toy import Toy
-from verifiers.checks import ask, check_verifier
+from verifiers.conformance import ask, check_verifier
 from verifiers.core import Score
 from verifiers.ensemble import Ensemble
 from verifiers.registry import load_verifier

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from envs.arithmetic import Arithmetic
-from envs.llama import UnsupportedModel
+from policies.models.errors import UnsupportedModel
 from verifiers import registry
 from verifiers.registry import load_verifier, verifier_names
 

@@ -4,7 +4,7 @@ import pytest
 
 from envs.arithmetic import Arithmetic
 from envs.core import State, Step
-from verifiers.checks import ask, check_verifier
+from verifiers.conformance import ask, check_verifier
 from verifiers.core import Score, Scored
 from verifiers.symbolic import SymbolicVerifier
 

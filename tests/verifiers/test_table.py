@@ -4,7 +4,7 @@ import pytest
 
 from envs import Arithmetic, State, Step, Toy
 from verifiers import Score, TableVerifier
-from verifiers.checks import check_verifier
+from verifiers.conformance import check_verifier
 
 
 def state(question: str, *coins: str) -> State:

@@ -36,7 +36,8 @@ FAMILIES: dict[str, Any] = {
     family.name: family
     for family in (Judge, MathShepherd, Outcome, QwenPRM, RLHFlow, Skywork, TokenClassification, Versa)
 }
-"""Those that score what they read in one pass (`verifiers.layout.Family`), by the names that recipes use."""
+"""Those that score what they read in one pass (`verifiers.scoring.score_layout.Family`), by the names that recipes
+use."""
 
 CRITICS: dict[str, Any] = {critic.name: critic for critic in (GenPRM, ThinkPRM)}
-"""Those that write before they judge (`verifiers.critic.Critic`)."""
+"""Those that write before they judge (`verifiers.scoring.generative_verifier.Critic`)."""

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envs.prefixes import Ids
-from verifiers.layout import Head, Reading, Script
-from verifiers.texts import Piece, Texts
-from verifiers.writing import Sampling
+from policies.models.prefix_tree import Ids
+from verifiers.scoring.critique_generation import Sampling
+from verifiers.scoring.score_layout import Head, Reading, Script
+from verifiers.scoring.tokenization import Piece, Texts
 
 SYSTEM = "You are a math teacher. Your task is to review and critique the paragraphs in solution step by step."
 

@@ -23,10 +23,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from verifiers.layout import Head, Script
-from verifiers.layout import Path as Text
-from verifiers.runner import ROUNDED, Part, Runner, Spent, Whole
-from verifiers.texts import Piece, Texts
+from verifiers.scoring.cached_scorer import ROUNDED, Part, Runner, Spent, Whole
+from verifiers.scoring.score_layout import Head, Script
+from verifiers.scoring.score_layout import Path as Text
+from verifiers.scoring.tokenization import Piece, Texts
 
 _CHUNK = 256  # tokens whose probabilities over the whole vocabulary are computed at a time
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers.layout import Head, Reading, Script
-from verifiers.texts import Piece, Texts
+from verifiers.scoring.score_layout import Head, Reading, Script
+from verifiers.scoring.tokenization import Piece, Texts
 
 SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."
 TAG = "<extra_0>"

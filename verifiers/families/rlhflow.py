@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers.layout import Head, Reading, Script
-from verifiers.texts import Piece, Texts
+from verifiers.scoring.score_layout import Head, Reading, Script
+from verifiers.scoring.tokenization import Piece, Texts
 
 
 class RLHFlow:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envs.llama import UnsupportedModel
-from verifiers.layout import Head, Reading, Script
-from verifiers.texts import Piece, Texts
+from policies.models.errors import UnsupportedModel
+from verifiers.scoring.score_layout import Head, Reading, Script
+from verifiers.scoring.tokenization import Piece, Texts
 
 
 class Skywork:

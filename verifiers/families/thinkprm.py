@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from envs.prefixes import Ids
-from verifiers.layout import Head, Reading, Script
-from verifiers.texts import Piece, Texts
-from verifiers.writing import Sampling
+from policies.models.prefix_tree import Ids
+from verifiers.scoring.critique_generation import Sampling
+from verifiers.scoring.score_layout import Head, Reading, Script
+from verifiers.scoring.tokenization import Piece, Texts
 
 TASK = "You are given a math problem and a proposed step-by-step solution:\n\n[Math Problem]\n\n"
 SOLUTION = "\n\n[Solution]\n\n"

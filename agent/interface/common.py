@@ -1,0 +1,154 @@
+"""What the commands share: their parser, the options of a recipe, the console."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agent.recipes.recipe import Recipe
+
+
+T = TypeVar("T")
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Argparse whose errors name the nearest right word."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, and leave with code 2."""
+        if wrong := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            given, allowed = wrong[1], re.findall(r"[\w-]+", wrong[2])
+            close = difflib.get_close_matches(given, allowed, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ";"
+            message = f"unknown command {given!r}{hint} allowed: {', '.join(allowed)}"
+        self.exit(2, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+
+    def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Like `parse_args`, with the nearest option for one that is unknown."""
+        arguments, unknown = self.parse_known_args(argv)
+        if unknown:
+            inner = arguments.parser if "parser" in arguments else self
+            options = [option for action in inner._actions for option in action.option_strings]
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], options, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            inner.error(f"cannot use {unknown[0]!r}{hint}")
+        return arguments
+
+
+def command_names(parser: argparse.ArgumentParser, name: str) -> Callable[..., argparse.ArgumentParser]:
+    """A function that adds a command to a parser; `name` is where the chosen command is kept."""
+    group = parser.add_subparsers(dest=name, metavar="COMMAND", title="commands", parser_class=CommandParser)
+
+    def add(command: str, run: Callable[[argparse.Namespace], int] | None, what: str) -> argparse.ArgumentParser:
+        inner = group.add_parser(
+            command,
+            help=what,
+            description=what[0].upper() + what[1:] + ".",
+            formatter_class=argparse.RawTextHelpFormatter,
+        )
+        inner.set_defaults(run=run, parser=inner)
+        return inner
+
+    return add
+
+
+def add_recipe(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Add the options of a recipe; `several` lets strategies and budgets be lists."""
+    many: dict[str, Any] = {"nargs": "+"} if several else {}
+    group = parser.add_argument_group("recipe (every key can be given; see configs/arithmetic.yaml)")
+    group.add_argument("--config", metavar="NAME", help="a recipe by name (configs/NAME.yaml) or path")
+    group.add_argument("--env", metavar="NAME", help="environment; its own recipe, if there is one, is the default")
+    group.add_argument("--policy", metavar="NAME", help="name or folder of the model that proposes steps")
+    group.add_argument("--verifier", metavar="NAME", help="name or folder of the model that scores them, or none")
+    group.add_argument("--strategy", metavar="NAME", help="how to search, e.g. beam or 'beam branch=2'", **many)
+    group.add_argument("--budget", metavar="N", help="samples per problem, or e.g. samples=16,seconds=5", **many)
+    group.add_argument("--vote", metavar="RULE", help="majority, max or vote")
+    group.add_argument("--aggregate", metavar="HOW", help="step scores to one number: last, min, mean or product")
+    group.add_argument("--temperature", type=float, metavar="T", help="of the samples; 0 is greedy")
+    group.add_argument("--seed", type=int, metavar="N", help="of the samples")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="any key, e.g. strategy.branch=2"
+    )
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1, for argparse."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} given; a whole number of at least 1 is needed")
+    return number
+
+
+def temperature(text: str) -> float:
+    """Read a finite temperature above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} given; a temperature above 0 is needed")
+    return number
+
+
+# --------------------------------------------------------------------------------------------------------- recipes
+
+
+def recipe_of(arguments: argparse.Namespace) -> Recipe:
+    """The recipe file, then the flags, then ``--set``, each over what came before.
+
+    Without ``--config`` the file is the environment's own (``configs/ENVIRONMENT.yaml``), if it has one.
+    """
+    from agent.recipes.files import default_config, override, read_config
+    from agent.recipes.loader import load_dataclass
+    from agent.recipes.recipe import Recipe, parse_budget, parse_component
+
+    config, where = read_config(arguments.config or default_config(arguments.env))
+    named = config.get("environment")
+    if arguments.env and (named.get("name") if isinstance(named, dict) else named) != arguments.env:
+        config["environment"] = arguments.env
+    for key in ("policy", "verifier", "temperature", "seed"):
+        if getattr(arguments, key) is not None:
+            config[key] = getattr(arguments, key)
+    if isinstance(arguments.strategy, str):
+        config["strategy"] = parse_component(arguments.strategy).to_config()
+    if isinstance(arguments.budget, str):
+        config["budget"] = {
+            key: value for key, value in vars(parse_budget(arguments.budget)).items() if value is not None
+        }
+    for key, value in (("rule", arguments.vote), ("aggregate", arguments.aggregate)):
+        if value is not None:
+            config = override(config, [f"vote.{key}={value}"])
+    return load_dataclass(Recipe, override(config, arguments.set), where)
+
+
+def make_console(stderr: bool = False) -> Console:
+    """The console of a command: 120 columns wide where the output is no terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120  # in a file there is no edge to keep to
+    return console
+
+
+def quiet(level: str = "ERROR") -> None:
+    """Send log lines to standard error, from `level` on."""
+    from loguru import logger
+
+    logger.remove()
+    # what confines the code that a model wrote, and what a server does not count, is always said
+    said: dict[str | None, str | int | bool] = {
+        "": level,
+        "envs.code.sandbox": "INFO",
+        "policies.backends.openai": "WARNING",
+    }
+    logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")

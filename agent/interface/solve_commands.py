@@ -1,0 +1,55 @@
+"""``stepwell`` (the session) and ``stepwell solve``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+from agent.interface.common import make_console, quiet, recipe_of
+
+# -------------------------------------------------------------------------------------------------------- commands
+
+
+def run_repl(arguments: argparse.Namespace) -> int:
+    """No command: the session."""
+    from agent.interface.repl import run_repl
+
+    quiet()
+    return run_repl(recipe_of(arguments))
+
+
+def run_solve(arguments: argparse.Namespace) -> int:
+    """Solve one question. Ctrl-C stops the search, and its best answer so far is what is printed."""
+    import contextlib
+    import json
+
+    from agent.build import environment_of, strategy_of
+    from agent.interface.text import unicode_of
+    from agent.interface.tree_view import Drawing, search_tree, solution_view
+    from agent.solver import Solver, graph_writer
+
+    quiet()
+    recipe = recipe_of(arguments)
+    write = graph_writer(Path(arguments.graph)) if arguments.graph else None
+    console, errors = make_console(), make_console(stderr=True)
+    strategy_of(recipe)  # what can be refused is refused before the models are loaded
+    problem = environment_of(recipe).read(arguments.question)
+    solver = Solver.from_recipe(recipe)
+    drawing = Drawing(errors) if errors.is_interactive and not arguments.json else None
+    with solver.interruptible() as interrupted, drawing or contextlib.nullcontext():
+        solution = solver.solve_recipe(problem, recipe, drawing)
+    if write:
+        write(solution.graph)
+    if arguments.json:
+        print(json.dumps(solution.to_json(), indent=2, ensure_ascii=False))
+    else:
+        unicode = unicode_of(console)
+        console.print(solution.problem.question, style="bold", soft_wrap=True)
+        if arguments.tree:
+            console.print(search_tree(solution.graph, len(solution.graph), console.width, unicode))
+        console.print(solution_view(solution, unicode))
+    return 130 if interrupted else 0 if solution.answer is not None else 1

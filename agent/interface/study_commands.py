@@ -1,0 +1,235 @@
+"""``stepwell eval``, ``study``, ``report`` and ``export``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.study.study import Study
+
+from agent.interface.common import make_console, quiet, recipe_of
+
+
+def run_eval(arguments: argparse.Namespace) -> int:
+    """Measure: a study of one recipe under several strategies and budgets."""
+    from policies.training.jsonl_log import fingerprint
+
+    quiet()
+    study = _evaluation(arguments)
+    name = f"eval-{study.environments[0].name}-{fingerprint(study.to_config())}"
+    return _conduct(study, Path(arguments.out or f"runs/{name}.sqlite"), arguments)
+
+
+def run_study(arguments: argparse.Namespace) -> int:
+    """Run a study, or what its file lacks; with ``--table`` only show the file."""
+    from agent.study.study import load_study
+    from policies.training.jsonl_log import fingerprint
+
+    quiet()
+    study = load_study(arguments.study, arguments.set)
+    name = f"study-{Path(arguments.study).stem}-{fingerprint(study.to_config())}"
+    out = Path(arguments.out or f"runs/{name}.sqlite")
+    if arguments.table:
+        return _show(out, arguments)
+    return _conduct(study, out, arguments)
+
+
+def run_report(arguments: argparse.Namespace) -> int:
+    """Show what a file of results says."""
+    quiet()
+    code = _show(Path(arguments.file), arguments)
+    if arguments.plots:
+        _draw(Path(arguments.file), arguments.plots)
+    return code
+
+
+def _draw(path: Path, folder: Path) -> None:
+    """Draw what the study allows; a figure that cannot be drawn of it says why."""
+    from agent.study.results_db import StudyFile
+    from envs.messages import RecipeError, require
+
+    try:
+        require("study", "pandas", "matplotlib")
+    except ImportError as error:
+        raise RecipeError(str(error)) from None
+    from agent.study.plots import FIGURES
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with StudyFile(path) as file:
+        for name, draw in FIGURES.items():
+            try:
+                draw(file).savefig(folder / f"{name}.png", dpi=150)
+                print(folder / f"{name}.png")
+            except ValueError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write what a study found in the format of another tool."""
+    from agent.recipes.loader import choose
+    from agent.study.export import EXPORTS
+    from agent.study.results_db import StudyFile
+    from envs.messages import RecipeError
+
+    quiet()
+    kind = choose(arguments.to, EXPORTS, "format")
+    with StudyFile(arguments.file) as file:
+        if kind.startswith("trl") and (split := file.config["split"]) != "train":
+            print(f"note: these are problems of the {split} split; what is trained on them cannot be measured on them",
+                  file=sys.stderr)  # fmt: skip
+        try:
+            count = EXPORTS[kind](file, arguments.out, arguments.most)
+        except ImportError as error:
+            raise RecipeError(str(error)) from None
+    print(f"{arguments.out}: {count}")
+    return 0
+
+
+def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
+    """Run a study and show its table; what has finished is in the file whatever happens, and the same command goes on.
+
+    Ctrl-C ends it after the searches that are over; the third one raises.
+    """
+    import signal
+    from functools import partial
+
+    from agent.interface.study_view import ProgressLine
+    from agent.solver import Solver
+    from agent.study.run import open_study, run_study, study_problems
+
+    errors = make_console(stderr=True)
+    problems = study_problems(study)
+    interrupts: list[int] = []
+    solvers: list[Solver] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        interrupts.append(number)
+        if len(interrupts) > 2:
+            raise KeyboardInterrupt
+        for solver in solvers[-1:]:
+            solver.stop()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with open_study(study, out, problems) as file:
+            if getattr(arguments, "retry_errors", False) and (failed := file.forget_errors()):
+                errors.print(f"running again what failed: {failed} of {file.total()} results", style="dim")
+            done, total = len(file.done()), file.total()
+            if 0 < done < total:
+                errors.print(f"going on from {done} of {total} results in {out}", style="dim", soft_wrap=True)
+            if done < total:
+                with ProgressLine(errors) as line:
+                    run = partial(run_study, on_solver=solvers.append)
+                    if getattr(arguments, "ray", None):
+                        run = partial(_ray_runner(), address=arguments.ray, workers=arguments.workers)
+                    run(
+                        study,
+                        file,
+                        problems,
+                        on_progress=line,
+                        concurrency=arguments.concurrency,
+                        stopped=lambda: bool(interrupts),
+                    )
+            done, unavailable = len(file.done()), file.unavailable()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    _show(out, arguments)
+    if interrupts:
+        errors.print(f"interrupted after {done} of {total}; the same command goes on", style="yellow")
+        return 130
+    if unavailable:
+        count, error = unavailable
+        message = f"{count} of {total} failed, as a model could not be reached; the same command tries again"
+        errors.print(f"{message}\n{error}", style="yellow", soft_wrap=True, markup=False)
+        return 1
+    return 0
+
+
+def _ray_runner() -> Callable[..., None]:
+    """What runs a study on a cluster, if ray is installed."""
+    from envs.messages import RecipeError, require
+
+    try:
+        require("ray", "ray")
+    except ImportError as error:
+        raise RecipeError(str(error)) from None
+    from agent.study.ray_cluster import run_on_ray
+
+    return run_on_ray
+
+
+def _show(path: Path, arguments: argparse.Namespace) -> int:
+    """The table of a file of results, and what else was asked for."""
+    import json
+
+    from agent.interface.study_view import study_view, votes_view
+    from agent.interface.text import unicode_of
+    from agent.study.results_db import StudyFile
+    from agent.study.table import revoted, summarize, vote_table
+    from envs.messages import RecipeError
+    from verifiers.voting import Vote
+
+    console = make_console()
+    asked = vars(arguments)
+    with StudyFile(path) as file:
+        rows = file.results()
+        if asked.get("rule") or asked.get("how"):
+            vote = file.config["vote"]
+            try:
+                chosen = Vote(asked.get("rule") or vote["rule"], asked.get("how") or vote["aggregate"])
+            except ValueError as error:
+                raise RecipeError(str(error)) from None
+            rows = revoted(file, rows, chosen)
+        summaries = summarize(file, rows, asked.get("baseline"))
+        if arguments.json:
+            report = {"file": str(path), "config": file.config, "results": summaries}
+            print(json.dumps(report, indent=2, ensure_ascii=False))
+            return 0
+        console.print(study_view(file.config, summaries, unicode_of(console)))
+        if asked.get("votes"):
+            console.print(votes_view(vote_table(file), unicode_of(console)))
+    console.print(f"results in {path}", style="dim", soft_wrap=True)
+    return 0
+
+
+def _evaluation(arguments: argparse.Namespace) -> Study:
+    from dataclasses import replace
+    from itertools import product
+
+    from agent.build import strategy_of
+    from agent.recipes.loader import choose
+    from agent.recipes.recipe import parse_budget, parse_component, write_budget
+    from agent.study.study import Study
+    from envs.core import SPLITS
+    from envs.messages import RecipeError
+
+    strategies, budgets = arguments.strategy or [], arguments.budget or []
+    if len(strategies) == 1:
+        arguments.strategy = strategies[0]
+    elif strategies and any(text.startswith("strategy.") for text in arguments.set):
+        raise RecipeError(
+            "--set strategy.KNOB fits one strategy; give knobs with theirs: --strategy 'beam branch=2' mcts"
+        )
+    recipe = recipe_of(arguments)
+    chosen = tuple(map(parse_component, strategies)) if len(strategies) > 1 else (recipe.strategy,)
+    limits = tuple(budgets) or (write_budget(recipe.budget),)
+    for strategy, budget in product(chosen, limits):  # a wrong knob is better refused now than after an hour
+        strategy_of(replace(recipe, strategy=strategy, budget=parse_budget(budget)))
+    return Study(
+        (recipe.environment,),
+        (recipe.policy,),
+        chosen,
+        limits,
+        verifiers=(recipe.verifier,),
+        seeds=(recipe.seed,),
+        split=choose(arguments.split, SPLITS, "split"),
+        n=arguments.n,
+        problem_seed=arguments.problem_seed,
+        vote=recipe.vote,
+        temperature=recipe.temperature,
+        total_budget=arguments.total_budget,
+    )

@@ -1,0 +1,1 @@
+"""The decision: which strategy, and how much of it, for each problem."""

@@ -1,0 +1,229 @@
+"""Fit online planning: the value of each state of a search, and for each budget the first move and the price."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from agent.planning.features import Evidence
+from agent.planning.fit_settings import DOUBLING, FINALISTS, MIDDLING, PRICES, REPEATS, ROUNDS, SHORT, STRIDES, WALKS
+from agent.planning.online import LEAST
+from agent.planning.plan_file import (
+    Move,
+    Online,
+    Opening,
+)
+from agent.planning.recorded_runs import Arm, Recorded, Replay
+from agent.planning.regression import Float, fit_logistic, rounded
+from agent.search.shared_budget import Way, best_way
+
+# ---------------------------------------------------------------------------------------------------- online planning
+
+
+def fit_online(
+    runs: Sequence[Recorded],
+    arms: Sequence[Arm],
+    moves: Sequence[Move],
+    budgets: Sequence[int],
+    report: Callable[[str], None] = lambda line: None,
+) -> tuple[Online, dict[str, Any]]:
+    """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
+
+    Every first move at a budget is tried at a middling price and stride, the best of them at all; `chosen` is the
+    opening. All are cross-validated.
+    """
+    halves = runs[::2], runs[1::2]
+    moves = [_first(move, runs, arms) for move in moves]
+    fits = [fit_values(half, arms, moves) for half in halves]
+
+    def across(opening: Opening, budget: int) -> tuple[float, float, float]:
+        ends = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits[::-1], strict=True)]
+        accuracy, flops, spent = np.concatenate(ends).mean(0).tolist()
+        return accuracy, flops, spent
+
+    openings: dict[int, Opening] = {}
+    replays: dict[str, Any] = {}
+    for budget in budgets:
+        strides = [stride for stride in strides_of(moves) if stride <= budget] or [budget]
+        price, stride = MIDDLING
+        begun = [Opening(index, price, min(stride, strides[-1])) for index in range(len(moves))]
+        first = {way: across(way, budget) for way in begun if moves[way.move].n <= budget}
+        best = sorted(first, key=lambda way: -_worth(first[way]))[:FINALISTS]
+        best += sorted(first, key=lambda way: -first[way][0])[:FINALISTS]
+        finalists = dict.fromkeys(best)  # each once
+        ways = [Opening(way.move, price, stride) for way in finalists for stride in strides for price in PRICES]
+        tried = {way: across(way, budget) for way in ways}
+        openings[budget] = opening = chosen(tried)
+        within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
+        accuracy, flops, spent = tried[opening]
+        replays[str(budget)] = {
+            "cross_validated": round(accuracy, 4),
+            "in_fold": round(float(np.concatenate(within).mean(0)[0]), 4),
+            "mflops": round(flops / 1e6),
+            "samples": round(spent, 2),
+            "by_price": {
+                str(way.price): {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6)}
+                for way, (accuracy, flops, _) in tried.items()
+                if (way.move, way.stride) == (opening.move, opening.stride)
+            },
+        }
+        report(f"online at {budget}, begun with {moves[opening.move].label}, {opening}: {replays[str(budget)]}")
+    return replace(fit_values(runs, arms, moves), openings=openings), replays
+
+
+def chosen(tried: Mapping[Opening, tuple[float, float, float]]) -> Opening:
+    """Of those at most `SHORT` behind the most accurate, the best where twice the FLOPs must gain `DOUBLING`."""
+    most = max(accuracy for accuracy, _, _ in tried.values())
+    near = [way for way, (accuracy, _, _) in tried.items() if accuracy >= most - SHORT]
+    return max(near, key=lambda way: _worth(tried[way]))
+
+
+def _worth(end: tuple[float, float, float]) -> float:
+    """The accuracy of replays less what their FLOPs had to gain."""
+    accuracy, flops, _ = end
+    return accuracy - DOUBLING * math.log2(flops)
+
+
+def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
+    """With what it costs and how often it is right, on the mean, as the first move on each problem."""
+    ends = [
+        Replay(run, arms, random.Random(f"{run.problem}/{repeat}")).make(move.strategy, move.n, move.knobs)
+        for run in runs
+        for repeat in range(REPEATS)
+    ]
+    flops = sum(end.flops for end in ends) / len(ends)
+    right = sum(end.look()[1] for end in ends) / len(ends)
+    same = [arm for arm in arms[1:] if (arm.strategy, arm.knobs) == (move.strategy, move.knobs)]
+    parts = [arm for arm in same if arm.parts]
+    power = runs[0].sharing[parts[0].name] if parts else 1.0
+    if move.strategy in ("majority", "best-of-n") and not move.first_only:
+        power = runs[0].overlap
+    repeats = 0 if parts else sum(arm.repeats for arm in same if arm.n == move.n)
+    return replace(move, flops=float(f"{flops:.4g}"), sharing=round(power, 3), alone=round(right, 4), repeats=repeats)
+
+
+def strides_of(moves: Sequence[Move]) -> tuple[int, ...]:
+    """What a later move may take at the most: `STRIDES`, and the largest move if that is more."""
+    largest = max(move.n for move in moves)
+    return (*STRIDES, largest) if largest > STRIDES[-1] else STRIDES
+
+
+class States:
+    """States of replayed searches, whether their leading answer is right, and whether it is after each move.
+
+    Args:
+        arms: of the sweep.
+        moves: the ways to go on.
+    """
+
+    def __init__(self, arms: Sequence[Arm], moves: Sequence[Move]) -> None:
+        self.arms = arms
+        self.moves = moves
+        self._strides = strides_of(moves)
+        self._features: list[tuple[float, ...]] = []
+        self._now: list[bool] = []
+        self._after: list[tuple[list[int], list[bool]]] = [([], []) for _ in moves]  # rows and labels
+
+    def walk(self, runs: Sequence[Recorded], fit: Online | None = None) -> None:
+        """Add the states that searches pass through: random ones, or those that a fit chooses at random prices."""
+        for run in runs:
+            for walk in range(WALKS):
+                rng = random.Random(f"{run.problem}/{walk}/{fit is None}")
+                replay = Replay(run, self.arms, rng)
+                price, stride = rng.choice(PRICES), rng.choice(self._strides)
+                rounds = rng.randint(1, 4) if fit is None else ROUNDS
+                move: Move | None = rng.choice(self._able(replay))
+                while move is not None and rounds:
+                    replay.make(move.strategy, move.n, move.knobs)
+                    self._add(replay)
+                    rounds -= 1
+                    if fit is None:
+                        able = self._able(replay)
+                        move = rng.choice(able) if able else None
+                    else:
+                        move = choose(fit, replay, replay.look()[0], stride, price)
+
+    def _able(self, replay: Replay) -> list[Move]:
+        return [move for move in self.moves if replay.can(move.strategy, move.n, move.knobs)]
+
+    def _add(self, replay: Replay) -> None:
+        evidence, right = replay.look()
+        for move, (rows, labels) in zip(self.moves, self._after, strict=True):
+            if replay.can(move.strategy, move.n, move.knobs):
+                rows.append(len(self._features))
+                labels.append(replay.copy().make(move.strategy, move.n, move.knobs).look()[1])
+        self._features.append(evidence.features)
+        self._now.append(right)
+
+    def fit(self, sample_flops: float, score_flops: float) -> Online:
+        """Logistic regressions of what is right on the states; no openings."""
+        features = np.array(self._features)
+        moves = [
+            replace(
+                move, right=rounded(fit_logistic(features[rows], np.array(labels, float), ridge=1.0)) if rows else ()
+            )
+            for move, (rows, labels) in zip(self.moves, self._after, strict=True)
+        ]
+        now = rounded(fit_logistic(features, np.array(self._now, float), ridge=1.0))
+        return Online(tuple(moves), now, sample_flops, score_flops, {})
+
+
+def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Move]) -> Online:
+    """Fit "the leading answer is right", now and after each move.
+
+    First to states of random searches, then to those too that a search steered by the first fit comes to: where it goes
+    because it expects much, it learns what is to be had there (Ross et al. 2011, arXiv 1011.0686).
+    """
+    sample = sum(run.sample_flops for run in runs) / len(runs)
+    scores = sum(run.score_flops for run in runs) / len(runs)
+    costs = float(f"{sample + scores:.4g}"), float(f"{scores:.4g}")
+    states = States(arms, moves)
+    states.walk(runs)
+    states.walk(runs, states.fit(*costs))
+    return states.fit(*costs)
+
+
+def choose(fit: Online, replay: Replay, evidence: Evidence, most: int, price: float) -> Move | None:
+    """What the online planner would do next in a replayed search, as far as it was recorded; see `OnlineSearch`.
+
+    Args:
+        fit: its values.
+        replay: the search.
+        evidence: its state.
+        most: sample-equivalents of a move.
+        price: in probability per scored sample.
+    """
+    now = fit.probability(evidence)
+    moves = [move for move in fit.moves if move.n <= most and replay.can(move.strategy, move.n, move.knobs)]
+    ways = [
+        Way(
+            fit.probability(evidence, move) - now,
+            move.n,
+            move.flops_after(replay.before(move.strategy, move.knobs))
+            + (replay.unscored * fit.score_flops if move.strategy == "best-of-n" else 0.0),
+        )
+        for move in moves
+    ]
+    able = [(move, way) for move, way in zip(moves, ways, strict=True) if way.gain > LEAST]
+    chosen = best_way([way for _, way in able], price / fit.sample_flops)
+    return None if chosen is None else able[chosen][0]
+
+
+def play(runs: Sequence[Recorded], arms: Sequence[Arm], fit: Online, budget: int, opening: Opening) -> Float:
+    """Replay whole searches of the online planner: (replays, 3), whether right, FLOPs and samples of each."""
+    ends = []
+    for run in runs:
+        for repeat in range(REPEATS):
+            replay = Replay(run, arms, random.Random(f"{run.problem}/{repeat}"))
+            move: Move | None = fit.moves[opening.move]
+            while move is not None:
+                replay.make(move.strategy, move.n, move.knobs)
+                evidence, right = replay.look()
+                move = choose(fit, replay, evidence, min(budget - replay.spent, opening.stride), opening.price)
+            ends.append((float(right), replay.flops, float(replay.spent)))
+    return np.array(ends)

@@ -1,0 +1,53 @@
+"""Constants of a fit: what is tried, on how many samples, and by what rule a plan is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.planning.plan_file import (
+    Move,
+)
+from agent.planning.recorded_runs import Arm
+
+PROBES = (1, 2, 4, 8)
+BUDGETS = (1, 4, 16, 64)
+_DECODED: Mapping[str, Any] = {"temperature": 0.0}  # greedily, and scored
+ARMS = (
+    Arm("best-of-n", 64),
+    Arm("best-of-n", 1, 1, _DECODED),
+    Arm("dvts", 4, 16, {"branch": 4}, parts=True),
+    Arm("dvts", 2, 16, {"branch": 2}, parts=True),
+    Arm("beam", 12, 1, {"branch": 4}),
+    Arm("beam", 12, 1, {"branch": 2}),
+    Arm("dvts", 16, 1, {"branch": 4}),  # these two tell what subtrees share
+    Arm("dvts", 16, 1, {"branch": 2}),
+)
+MOVES = (
+    Move("greedy", 1),
+    Move("best-of-n", 1, _DECODED),
+    *(Move("majority", n) for n in (1, 2, 4, 8, 16)),
+    *(Move("best-of-n", n) for n in (2, 4, 8, 16)),
+    *(Move("dvts", n, {"branch": 4}) for n in (4, 8, 16)),
+    *(Move("dvts", n, {"branch": 2}) for n in (2, 4, 8)),
+    *(Move("beam", 12, {"branch": branch}) for branch in (4, 2)),
+)
+# for tasks on which it pays to keep half of the prefixes
+BEAMS = tuple(Arm("beam", n, repeats, {"branch": 2}) for n, repeats in ((4, 2), (8, 2), (16, 3), (32, 1), (48, 1)))
+# for policies that can revise: one long chain, or four of two attempts
+REVISING = tuple(Arm("revision", 8, 1, {"ratio": ratio}) for ratio in (8.0, 0.5))
+PRICES = (0.0, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # in probability per scored sample
+MARGIN = 0.01  # of accuracy, that a cheaper strategy of the table may lose
+DOUBLING = 0.01  # of accuracy, that twice the FLOPs must gain
+SHORT = 0.005  # of accuracy, the most that an opening may lose to the best of its budget
+MIDDLING = 0.001, 4  # of the prices and of the strides
+STRIDES = (1, 2, 4, 8, 16)
+FINALISTS = 4  # openings that are tried at every price and stride, and as many of the most accurate
+WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
+ROUNDS = 8  # most rounds of those that a fit steers
+REPEATS = 3  # replays per problem that a choice is judged by
+
+
+def drawing_distinct(temperature: float) -> Arm:
+    """What draws without replacement: for tasks whose answers prove themselves."""
+    return Arm("best-of-n", 64, 2, {"distinct": True, "temperature": temperature})

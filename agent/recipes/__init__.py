@@ -1,0 +1,1 @@
+"""Recipes: what is solved with what, read from YAML and checked."""

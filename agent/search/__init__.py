@@ -1,0 +1,1 @@
+"""The search core: requests, graph, budget, engine."""

@@ -1,0 +1,110 @@
+"""What a search may spend (`Budget`) and what it has spent (`Meter`).
+
+One unit of budget is one complete solution's worth of policy samples. Verifiers are charged too: equal budgets in
+FLOPs are equal in 2 x parameters x tokens over policy and verifier together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from agent.search.graph import SearchGraph
+from policies.core import Proposed
+from verifiers.core import Scored
+
+SLACK = 1.1  # strategies aim at their budget in samples by their size; the engine ends them here
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of one search; None is no limit. A search that meets one ends with its best answer so far.
+
+    Args:
+        samples: sample-equivalents, as `SearchGraph.samples` counts them. Strategies are sized to spend this much; the
+            engine ends a search at 1.1 times it, so that a beam is not cut a step before its end.
+        tokens: policy tokens, generated and prefilled.
+        flops: of policy and verifier together.
+        seconds: since the search began.
+    """
+
+    samples: float | None = None
+    tokens: int | None = None
+    flops: float | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is not None and not value > 0:
+                raise ValueError(f"budget {each.name}={value!r} given; allowed: a number above 0, or none")
+
+
+@dataclass
+class Meter:
+    """What one search has spent.
+
+    Args:
+        generated, prefilled: policy tokens.
+        verifier_tokens: tokens run through the verifier.
+        policy_calls, verifier_calls: requests answered.
+        policy_flops, verifier_flops: as the services measured them.
+        unscored: steps that the verifier failed on; the engine reads it off the graph.
+        seconds: since the search began; the engine keeps it.
+    """
+
+    generated: int = 0
+    prefilled: int = 0
+    verifier_tokens: int = 0
+    policy_calls: int = 0
+    verifier_calls: int = 0
+    policy_flops: float = 0.0
+    verifier_flops: float = 0.0
+    unscored: int = 0
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def flops(self) -> float:
+        """Of policy and verifier together."""
+        return self.policy_flops + self.verifier_flops
+
+    @property
+    def cost(self) -> float:
+        """What plans compare: FLOPs; of models whose parameters are not known, the tokens instead."""
+        return (self.policy_flops or self.generated) + (self.verifier_flops or self.verifier_tokens)
+
+    def charge(self, reply: Proposed | Scored) -> None:
+        """Add what a reply cost."""
+        if isinstance(reply, Proposed):
+            self.policy_calls += 1
+            self.generated += reply.usage.generated
+            self.prefilled += reply.usage.prefilled
+            self.policy_flops += reply.usage.flops
+        else:
+            self.verifier_calls += 1
+            self.verifier_tokens += reply.tokens
+            self.verifier_flops += reply.flops
+
+    def exceeded(self, budget: Budget, graph: SearchGraph, scoring: bool = False) -> str | None:
+        """Which limit is met, in words, or None.
+
+        Args:
+            budget: the limits.
+            graph: of the search.
+            scoring: the search is about to score, which takes no policy tokens: what was drawn last still gets its
+                scores, and with them its vote.
+        """
+        if not scoring and budget.samples is not None and graph.samples() >= SLACK * budget.samples:
+            return f"{budget.samples:g} samples are spent"
+        if not scoring and budget.tokens is not None and self.generated + self.prefilled >= budget.tokens:
+            return f"{budget.tokens} tokens are spent"
+        if budget.flops is not None and self.flops >= budget.flops:
+            return f"{budget.flops:g} FLOPs are spent"
+        if budget.seconds is not None and self.seconds >= budget.seconds:
+            return f"{budget.seconds:g} seconds are over"
+        return None
+
+    def to_json(self, graph: SearchGraph) -> dict[str, Any]:
+        """Everything above and the sample-equivalents."""
+        spent = {each.name: getattr(self, each.name) for each in fields(self)}
+        return spent | {"flops": self.flops, "samples": round(graph.samples(), 4), "seconds": round(self.seconds, 3)}

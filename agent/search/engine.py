@@ -1,0 +1,334 @@
+"""The engine: the only place that waits. It drives many searches at once over one policy and one verifier.
+
+Each search is a generator with at most one request out. Requests of all searches are in the services' hands together,
+so that they share batches, and a search goes on as soon as its own reply is there: no rounds, nothing waits for the
+slowest. Every reply is charged to its search's meter, and a search that meets a limit ends with what it has.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from loguru import logger
+
+from agent.search.budget import Budget, Meter
+from agent.search.graph import SearchGraph
+from agent.search.requests import Reply, Request, Search
+from agent.search.shared_budget import Allocation, Bid, Granted, Spent
+from agent.search.step_by_step import Stepwise
+from envs.core import Environment, Problem, State
+from envs.guarded import Guarded, guard
+from policies.core import Policy, Propose, Proposed
+from verifiers.core import Score, Scored, Verifier
+from verifiers.voting import Vote
+
+UNAVAILABLE = "unavailable"
+"""Why a search ended whose model could not be reached: the one failure that may pass by itself."""
+_VERIFIER_BATCH = 64  # states; fewer wait while the policy has work, so that the verifier's batches are worth it
+
+
+@dataclass(frozen=True)
+class Task:
+    """One search to run.
+
+    Args:
+        problem: what to solve.
+        search: a strategy's `search` method, or any function from a graph to a search.
+        budget: its limits.
+        seed: of its samples.
+        vote: how its answer is chosen.
+        info: facts to keep in ``graph.info``.
+        on_change: called after each reply, for live displays; it must not change the graph.
+    """
+
+    problem: Problem
+    search: Callable[[SearchGraph], Search[None]]
+    budget: Budget = field(default_factory=Budget)
+    seed: int = 0
+    vote: Vote = field(default_factory=Vote)
+    info: dict[str, Any] = field(default_factory=dict)
+    on_change: Callable[[SearchGraph], None] | None = None
+
+
+class _Running:
+    """A search under way."""
+
+    def __init__(self, task: Task, graph: SearchGraph, failure: Exception | None) -> None:
+        self.task = task
+        self.graph = graph
+        self.steps = _begin(task, graph, failure)
+        self.meter = Meter()
+        self.started = time.monotonic()
+        self.request: Request | None = None  # the one that is out
+        self.place = 0  # among those that share a budget
+
+    def late(self) -> bool:
+        """Whether its time is over."""
+        limit = self.task.budget.seconds
+        return limit is not None and time.monotonic() - self.started >= limit
+
+
+def _begin(task: Task, graph: SearchGraph, failure: Exception | None) -> Search[None]:
+    """The search as a generator, whatever kind of callable it is: what it raises, it raises when it is driven."""
+    if failure is not None:
+        raise failure
+    yield from task.search(graph)
+
+
+class Engine:
+    """Runs searches over a policy and a verifier, which it does not close.
+
+    Args:
+        environment: of the problems. One that does not ship is guarded (`envs.guarded`), and the policy is then asked
+            for one step at a time (`agent.search.step_by_step`), so that no search waits for the transitions of
+            another.
+        policy: proposes steps.
+        verifier: scores them; None will do for strategies that never ask (greedy, majority).
+    """
+
+    def __init__(self, environment: Environment, policy: Policy, verifier: Verifier | None = None) -> None:
+        self.environment = guard(environment)
+        self.policy = Stepwise(policy, self.environment) if isinstance(self.environment, Guarded) else policy
+        self.verifier = verifier
+        self._thinks = bool(getattr(policy, "thinks", False))
+        self._distinct = bool(getattr(self.policy, "distinct", False))
+        self._stopping = threading.Event()
+        self._tickets = 0
+        self._warned = False
+
+    def stop(self) -> None:
+        """End all searches cleanly, from any thread; `run` yields each with what it has."""
+        self._stopping.set()
+
+    def run(
+        self, tasks: Iterable[Task], concurrency: int = 64, allocation: Allocation | None = None
+    ) -> Iterator[SearchGraph]:
+        """Run searches, at most `concurrency` at once, and yield each graph when its search is over.
+
+        ``graph.info`` then holds ``answer``, ``confidence``, ``node`` (the chosen trajectory), ``spent``, ``stopped``
+        and, when something raised, ``error``; the other searches go on. ``stopped`` is then ``error``, or
+        ``unavailable`` where trying again later may help: a model could not be reached.
+
+        Args:
+            tasks: what to run.
+            concurrency: most searches that wait for a reply at once.
+            allocation: of one budget to all of them; bids are answered once all have begun and none is at work.
+
+        Raises:
+            ValueError: concurrency below 1.
+        """
+        if concurrency < 1:
+            raise ValueError(f"concurrency {concurrency} given; allowed: 1 or more")
+        self._stopping.clear()
+        waiting_tasks = iter(tasks)
+        asked: dict[int, _Running] = {}  # by ticket
+        proposing: set[int] = set()
+        scoring: dict[int, int] = {}  # ticket: states
+        bidding: list[_Running] = []
+        begun: list[_Running] = []  # all, where they share a budget
+        done: list[SearchGraph] = []
+
+        def go_on(search: _Running, reply: Reply | None) -> None:
+            try:
+                if isinstance(reply, Proposed | Scored):
+                    search.meter.charge(reply)
+                request = search.steps.send(reply) if reply is not None else next(search.steps)
+                search.meter.seconds = time.monotonic() - search.started
+                if search.task.on_change is not None:
+                    search.task.on_change(search.graph)
+                to_score = isinstance(request, Score)
+                if (reason := search.meter.exceeded(search.task.budget, search.graph, to_score)) is not None:
+                    done.append(self._end(search, reason))
+                    return
+                self._tickets += 1
+                search.request = request
+                if isinstance(request, Bid):
+                    if allocation is None:
+                        raise ValueError("the strategy bids for a share of a budget, but there is none to share")
+                    bidding.append(search)
+                    return
+                if isinstance(request, Propose):
+                    if request.distinct and not self._distinct:
+                        raise ValueError(
+                            f"policy {self.policy.name!r} cannot draw distinct samples; leave distinct out"
+                        )
+                    self.policy.submit(self._tickets, request)
+                    proposing.add(self._tickets)
+                elif self.verifier is None:
+                    raise ValueError("the strategy asks for scores, but there is no verifier")
+                else:
+                    self.verifier.submit(self._tickets, request)
+                    scoring[self._tickets] = len(request.states)
+                asked[self._tickets] = search
+            except StopIteration:
+                done.append(self._end(search, "finished"))
+            except Exception as error:
+                done.append(self._end(search, "error", error))
+
+        def end_asked(ticket: int, reason: str, error: Exception | None = None) -> None:
+            proposing.discard(ticket)
+            scoring.pop(ticket, None)
+            done.append(self._end(asked.pop(ticket), reason, error))
+
+        def deliver(ticket: int, reply: Reply | Exception) -> None:
+            if ticket not in asked:
+                return
+            if isinstance(reply, Exception):
+                end_asked(ticket, "error", reply)
+            else:
+                search = asked.pop(ticket)
+                proposing.discard(ticket)
+                scoring.pop(ticket, None)
+                go_on(search, reply)
+
+        def allocate(allocation: Allocation) -> None:
+            """Answer bids, now that no search is at work; those that get nothing wait while others do."""
+            bidding.sort(key=lambda search: search.place)
+            bids = [search.request for search in bidding if isinstance(search.request, Bid)]
+            spent = Spent(sum(each.graph.samples() for each in begun), sum(each.meter.cost for each in begun))
+            ways = allocation.decide(bids, spent)
+            over = all(way is None for way in ways)
+            granted = [(search, way) for search, way in zip(bidding, ways, strict=True) if over or way is not None]
+            bidding[:] = [search for search, way in zip(bidding, ways, strict=True) if not over and way is None]
+            for search, way in granted:
+                go_on(search, Granted(way))
+
+        def poll(service: Policy | Verifier, tickets: Iterable[int]) -> bool:
+            replies: Sequence[tuple[int, Proposed | Scored | Exception]]
+            try:
+                replies = service.poll()
+            except Exception as error:
+                suspects = sorted(tickets)
+                replies, failures = self._one_by_one(service, {ticket: asked[ticket] for ticket in suspects}, error)
+                for ticket, failure in failures.items():
+                    end_asked(ticket, "error", failure)
+            for ticket, reply in replies:
+                deliver(ticket, reply)
+            return bool(replies)
+
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(asked) < concurrency and not self._stopping.is_set():
+                    task = next(waiting_tasks, None)
+                    if task is None:
+                        exhausted = True
+                    else:
+                        search = self._start(task)
+                        if allocation is not None:
+                            search.place = len(begun)
+                            begun.append(search)
+                        go_on(search, None)
+                        yield from done  # one that needed nothing is over
+                        done.clear()
+                yield from done
+                done.clear()
+                if self._stopping.is_set():
+                    for ticket in list(asked):
+                        end_asked(ticket, "stopped")
+                    done += [self._end(search, "stopped") for search in bidding]
+                    bidding.clear()
+                    yield from done
+                    return
+                if not asked:
+                    if exhausted and allocation is not None and bidding:
+                        allocate(allocation)
+                    elif exhausted:
+                        return
+                    continue
+                answered = poll(self.policy, proposing) if proposing else False
+                if scoring and self.verifier is not None:
+                    enough = sum(scoring.values()) >= _VERIFIER_BATCH
+                    if enough or not answered:
+                        poll(self.verifier, scoring)
+                for ticket in [ticket for ticket, search in asked.items() if search.late()]:
+                    end_asked(ticket, f"{asked[ticket].task.budget.seconds:g} seconds are over")
+        finally:
+            for search in (*asked.values(), *bidding):  # the caller left the loop
+                search.steps.close()
+                self._release(search)
+
+    def _one_by_one(
+        self, service: Policy | Verifier, searches: dict[int, _Running], error: Exception
+    ) -> tuple[list[tuple[int, Any]], dict[int, Exception]]:
+        """After a poll that raised: ask again for each search by itself, so that only the one at fault fails.
+
+        Returns:
+            The replies, and the failures by ticket. A search that is stopped or out of time has neither.
+        """
+        if len(searches) == 1:
+            return [], dict.fromkeys(searches, error)
+        for search in searches.values():
+            self._cancel(service, search)
+        replies: list[tuple[int, Any]] = []
+        failures: dict[int, Exception] = {}
+        for ticket, search in searches.items():
+            try:
+                service.submit(ticket, search.request)  # type: ignore[arg-type]
+                came: Sequence[tuple[int, Any]] = ()
+                while not came and not self._stopping.is_set() and not search.late():
+                    came = service.poll()
+                replies += came
+            except Exception as failure:
+                self._cancel(service, search)
+                failures[ticket] = failure
+        return replies, failures
+
+    def _start(self, task: Task) -> _Running:
+        self._tickets += 1
+        state, failure = State(task.problem), None
+        try:
+            state = self.environment.initial(task.problem)
+        except Exception as error:
+            failure = error
+        graph = SearchGraph(self.environment, task.problem, task.seed, str(self._tickets), state)
+        graph.info |= {
+            "policy": self.policy.name,
+            "policy_parameters": self.policy.parameters,
+            **({"policy_thinks": True} if self._thinks else {}),
+            **({"policy_distinct": True} if self._distinct else {}),
+            "verifier": None if self.verifier is None else self.verifier.name,
+            **task.info,
+        }
+        return _Running(task, graph, failure)
+
+    def _end(self, search: _Running, reason: str, error: Exception | None = None) -> SearchGraph:
+        search.steps.close()
+        self._release(search)
+        graph, meter = search.graph, search.meter
+        meter.seconds = time.monotonic() - search.started
+        meter.unscored = graph.unscored
+        try:
+            groups = graph.tally(search.task.vote)
+        except Exception as failure:  # of the environment, when it compares answers
+            groups, reason, error = [], "error", error or failure
+        total = sum(group.weight for group in groups)
+        graph.info |= {
+            "answer": groups[0].answer if groups else None,
+            "node": groups[0].best.node if groups else None,
+            "confidence": round(groups[0].weight / total, 4) if total else 0.0,
+            "spent": meter.to_json(graph),
+            "stopped": UNAVAILABLE if isinstance(error, ConnectionError) else reason,
+        }
+        if error is not None:
+            graph.info["error"] = f"{type(error).__name__}: {error}"
+            logger.warning("{}: {}", graph.problem.id, graph.info["error"])
+        if graph.unscored and not self._warned:
+            self._warned = True
+            logger.warning("the verifier failed on a step of {}; such steps count as 0", graph.problem.id)
+        return graph
+
+    def _release(self, search: _Running) -> None:
+        for service in (self.policy, self.verifier):
+            if service is not None:
+                self._cancel(service, search)
+
+    def _cancel(self, service: Policy | Verifier, search: _Running) -> None:
+        try:
+            service.cancel(search.graph.scope)
+        except Exception as error:  # it may be what the search failed of; the others go on
+            logger.warning("{} could not cancel a search: {}", service.name, error)

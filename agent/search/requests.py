@@ -1,0 +1,116 @@
+"""How a strategy talks to the world: it is a generator that yields requests and is sent the replies (sans-IO).
+
+A strategy holds no model, no batching, no clock and no budget. It says ``yield from propose(...)`` and
+``yield from score(...)``, and writes what it learns into the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from agent.search.graph import SearchGraph
+from agent.search.shared_budget import Bid, Granted, Way
+from envs.core import State
+from policies.core import Propose, Proposed
+from verifiers.core import Score, Scored
+from verifiers.voting import Aggregate, aggregate
+
+T = TypeVar("T")
+
+
+Request = Propose | Score | Bid
+Reply = Proposed | Scored | Granted
+Search = Generator[Request, Reply, T]
+
+
+def sample_seeds(graph: SearchGraph, node: int, first: int, count: int) -> tuple[int, ...]:
+    """The seeds of samples at a node: 64 bits each of a hash of the run's seed, problem, steps and sample's index."""
+    start = graph.start(node)
+    attempts = (*(tuple(step.text for step in attempt) for attempt in start.attempts), start.texts)
+    texts = "\x1d".join("\x1f".join(attempt) for attempt in attempts)
+    text = f"{graph.seed}\x1e{graph.problem.id}\x1e{texts}\x1e"
+    begun = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    seeds = []
+    for index in range(first, first + count):
+        whole = begun.copy()
+        whole.update(str(index).encode())
+        seeds.append(int.from_bytes(whole.digest(), "big"))
+    return tuple(seeds)
+
+
+def propose(
+    graph: SearchGraph,
+    nodes: Sequence[int],
+    n: int | Sequence[int],
+    temperature: float = 1.0,
+    max_steps: int | None = 1,
+    rollout: bool = False,
+    distinct: bool = False,
+) -> Search[list[list[int]]]:
+    """Sample continuations and add them to the graph.
+
+    Args:
+        graph: of this search.
+        nodes: running nodes to go on from, or terminated ones to revise.
+        n: samples for each node, or for each its own number.
+        temperature: 0 is greedy.
+        max_steps: steps per sample; None goes on to the end.
+        rollout: the samples only look ahead; they do not vote.
+        distinct: they are drawn without replacement, if the policy can (`policies.core.Propose`).
+
+    Returns:
+        For each node, for each sample, the last node of the sample; identical samples share a node.
+
+    Raises:
+        ValueError: the reply has not the samples asked for, or one of them has no steps.
+    """
+    counts = [n] * len(nodes) if isinstance(n, int) else list(n)
+    seeds = []
+    drawn = {node: graph[node]["drawn"] for node in nodes}
+    for node, count in zip(nodes, counts, strict=True):
+        seeds.append(sample_seeds(graph, node, drawn[node], count))
+        drawn[node] += count
+    starts = tuple(graph.start(node) for node in nodes)
+    reply = yield Propose(starts, tuple(seeds), temperature, max_steps, graph.scope, distinct)
+    if not isinstance(reply, Proposed):
+        raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
+    if (given := [len(samples) for samples in reply.samples]) != counts:
+        raise ValueError(f"{counts} samples were asked for; the policy gave {given}")
+    if not all(steps for samples in reply.samples for steps in samples):
+        raise ValueError("the policy gave a sample without steps")
+    for node, total in drawn.items():
+        graph[node]["drawn"] = total
+    return [
+        [graph.add(node, steps, rollout) for steps in samples]
+        for node, samples in zip(nodes, reply.samples, strict=True)
+    ]
+
+
+def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> Search[list[float]]:
+    """The aggregated step scores of nodes, asking the verifier only for those that have none yet."""
+    known = {node: graph.scores(node) for node in nodes}
+    lacking = [node for node, scores in known.items() if node != graph.root and not scores]
+    if lacking:
+        reply = yield Score(tuple(_alone(graph.state(node)) for node in lacking), graph.scope)
+        if not isinstance(reply, Scored):
+            raise TypeError(f"a Score request was answered with {type(reply).__name__}")
+        for node, scores in zip(lacking, reply.scores, strict=True):
+            graph.set_scores(node, scores)
+            known[node] = graph.scores(node)
+    return [aggregate(known[node], how) for node in nodes]
+
+
+def _alone(state: State) -> State:
+    """A verifier judges an attempt by itself."""
+    return replace(state, attempts=()) if state.attempts else state
+
+
+def bid(ways: Sequence[Way]) -> Search[int | None]:
+    """Ask which way to go on, if any, where a budget is shared; see `Bid`."""
+    reply = yield Bid(tuple(ways))
+    if not isinstance(reply, Granted):
+        raise TypeError(f"a Bid was answered with {type(reply).__name__}")
+    return reply.way

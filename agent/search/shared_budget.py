@@ -1,0 +1,129 @@
+"""One budget for many problems: each next round goes where it is expected to gain the most for its cost.
+
+Searches that share a budget (`agent.search.shared_budget.Bid`) all bid, and a price is called, high at first: at a
+price, every search takes the way to go on with the largest gain less its cost, if it is above 0, the most worthwhile
+first. When no bid is worth the price, it falls; when the budget is spent, every bid is answered no. This is Lagrangian
+relaxation: at the end all problems have paid the same for the last gain.
+
+Bids are compared only when no search is at work, so the outcome does not depend on the order of replies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from agent.search.budget import Budget
+
+FALL = 0.8  # of the price, when no bid is worth it
+
+
+@dataclass
+class Allocation:
+    """Decides on bids.
+
+    Args:
+        total: limits on all searches together, in samples or FLOPs.
+        price: of a sample where the total limits samples, or else of a FLOP, in probability; None before the first.
+
+    Raises:
+        ValueError: the total limits something else, or nothing.
+    """
+
+    total: Budget
+    price: float | None = None
+
+    def __post_init__(self) -> None:
+        limited = [each.name for each in fields(self.total) if getattr(self.total, each.name) is not None]
+        if not limited or not {"samples", "flops"}.issuperset(limited):
+            raise ValueError(f"a total budget of {', '.join(limited) or 'nothing'} given; allowed: samples, flops")
+
+    @property
+    def currency(self) -> Currency:
+        """What is short, and has a price. By FLOPs, cheap unscored samples would fill a budget of samples."""
+        return "flops" if self.total.samples is None else "samples"
+
+    def decide(self, bids: Sequence[Bid], spent: Spent) -> list[int | None]:
+        """For each bid the way that is granted, or None; if none is granted, nothing that gains can be paid for.
+
+        Args:
+            bids: of the searches that are not over.
+            spent: by all searches.
+        """
+        samples = math.inf if self.total.samples is None else self.total.samples - spent.samples
+        flops = math.inf if self.total.flops is None else self.total.flops - spent.flops
+        offers = [[way for way in bid.ways if way.samples <= samples and way.flops <= flops] for bid in bids]
+        granted: list[int | None] = [None] * len(bids)
+        best = max((way.gain / way.cost(self.currency) for offer in offers for way in offer), default=0.0)
+        if best <= 0:
+            return granted
+        price = best if self.price is None else min(self.price, best)
+        worth: list[tuple[float, int, Way]] = []
+        while not worth:
+            price *= FALL
+            chosen = [(place, offer, best_way(offer, price, self.currency)) for place, offer in enumerate(offers)]
+            taken = [(place, offer[way]) for place, offer, way in chosen if way is not None]
+            worth = [(way.worth(price, self.currency), -place, way) for place, way in taken]
+        self.price = price / FALL  # those who are granted something bid again at the price that was called
+        for _, place, way in sorted(worth, key=lambda each: each[:2], reverse=True):
+            if way.samples <= samples and way.flops <= flops:
+                granted[-place] = bids[-place].ways.index(way)
+                samples -= way.samples
+                flops -= way.flops
+        return granted
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What all searches that share a budget have spent."""
+
+    samples: float
+    flops: float
+
+
+Currency = Literal["flops", "samples"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to go on with a search, as it is expected to turn out.
+
+    Args:
+        gain: by how much the probability of a right answer rises.
+        samples: sample-equivalents that it takes.
+        flops: that it takes, as `agent.search.budget.Meter.cost` counts them.
+    """
+
+    gain: float
+    samples: float
+    flops: float
+
+    def cost(self, currency: Currency) -> float:
+        """What it takes of one of the two."""
+        return self.flops if currency == "flops" else self.samples
+
+    def worth(self, price: float, currency: Currency = "flops") -> float:
+        """The gain, less what it costs at a price, in probability, of a unit of the currency."""
+        return self.gain - price * self.cost(currency)
+
+
+def best_way(ways: Sequence[Way], price: float, currency: Currency = "flops") -> int | None:
+    """The index of the way that is worth most, the first of equals; None when none is worth more than nothing."""
+    best = max(range(len(ways)), key=lambda i: (ways[i].worth(price, currency), -i), default=None)
+    return best if best is not None and ways[best].worth(price, currency) > 0 else None
+
+
+@dataclass(frozen=True)
+class Bid:
+    """A search that shares a budget with others asks which way it may go on (`agent.search.shared_budget`)."""
+
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True)
+class Granted:
+    """The reply to a bid: the index of a way to go on, or None, which ends the search."""
+
+    way: int | None

@@ -1,0 +1,1 @@
+"""Studies: many searches, recorded, compared and drawn."""

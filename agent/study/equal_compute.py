@@ -1,0 +1,99 @@
+"""Strategies compared at equal compute, over one study or several (extra ``study``).
+
+Rows are those of `agent.study.analysis.results`, of as many studies as there are (`pandas.concat`), of one environment.
+A line is a strategy at a budget; its problems are told by their id, and the seeds of a problem are one cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+from agent.study.statistics import paired_difference
+
+Line = tuple[str, str]  # strategy, budget
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What every line reaches on every problem, and at what cost.
+
+    Args:
+        right: (problems, lines), the share of the seeds that were right.
+        flops: (problems, lines), of policy and verifier together, mean over the seeds.
+    """
+
+    right: pd.DataFrame
+    flops: pd.DataFrame
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> Self:
+        """From results; problems that a line was not run on are missing there."""
+        frame = rows.assign(right=(rows["correct"] == 1).astype(float))
+        grid = frame.groupby(["id", "strategy", "budget"])[["right", "flops"]].mean().unstack(["strategy", "budget"])
+        return cls(grid["right"], grid["flops"])
+
+    def lines(self, strategies: Iterable[str], samples: float = np.inf, flops: float = np.inf) -> list[Line]:
+        """Lines of some strategies with a budget of so many samples at most, and so many FLOPs on the mean."""
+        wanted, costs = set(strategies), self.flops.mean()
+        return [
+            (strategy, budget)
+            for strategy, budget in self.right.columns
+            if strategy in wanted and float(budget) <= samples and costs[strategy, budget] <= flops
+        ]
+
+    def best(self, lines: Sequence[Line]) -> Line:
+        """The most accurate of some lines, the cheapest of equals."""
+        return max(lines, key=lambda line: (self.right[line].mean(), -self.flops[line].mean()))
+
+    def envelope(self, lines: Sequence[Line], bins: pd.Series) -> tuple[pd.Series, pd.Series]:
+        """What is right, and the FLOPs, by problem, when the difficulty is known and decides on the line.
+
+        For every bin the best line is chosen on one half of its problems and judged on the other, and the reverse
+        (Snell et al. 2024, section 3.2).
+
+        Args:
+            lines: that there are to choose from.
+            bins: of the problems, by their id.
+        """
+        right, flops = [], []
+        for members in bins.groupby(bins).groups.values():
+            ids = self.right.index[self.right.index.isin(members)]
+            for learn, judge in ((ids[::2], ids[1::2]), (ids[1::2], ids[::2])):
+                line = Curves(self.right.loc[learn], self.flops.loc[learn]).best(lines) if len(learn) else lines[0]
+                right.append(self.right.loc[judge, line])
+                flops.append(self.flops.loc[judge, line])
+        return pd.concat(right), pd.concat(flops)
+
+
+def difference(first: pd.Series, second: pd.Series) -> tuple[float, float, float]:
+    """Mean of the second less that of the first over the problems of both, with its paired 95 % interval."""
+    return paired_difference(first.dropna().to_dict(), second.dropna().to_dict())
+
+
+def ratio(first: pd.Series, second: pd.Series, resamples: int = 1000) -> tuple[float, float, float]:
+    """Sum of the first over that of the second, over the problems of both; its 95 % interval by bootstrap over them."""
+    both = pd.concat([first, second], axis=1, join="inner").dropna().to_numpy(dtype=float)
+    drawn = np.random.default_rng(0).multinomial(len(both), np.full(len(both), 1 / len(both)), size=resamples)
+    totals = np.vstack([both.sum(0), drawn @ both])
+    values = totals[:, 0] / totals[:, 1]
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return float(values[0]), float(low), float(high)
+
+
+def matched(trained: tuple[float, float], query: tuple[float, float], tokens: float, r: float) -> float:
+    """FLOPs that a small model may spend on a query if its total, training counted, is that of a large one.
+
+    What was saved in training is shared out among the queries (Snell et al. 2024, section 7).
+
+    Args:
+        trained: FLOPs of training, 6 N D, of the small model (with its verifier, if any) and of the large one.
+        query: tokens and FLOPs that the large one takes for a query.
+        tokens: that `r` refers to, those that the large one was trained on.
+        r: tokens of all queries over those of training, D_inference / D_pretrain.
+    """
+    return query[1] + (trained[1] - trained[0]) * query[0] / (r * tokens)

@@ -1,0 +1,170 @@
+"""What search found, for other tools: Parquet tables, GraphML, and training sets in the layouts that TRL reads.
+
+The training sets are JSON lines of TRL's standard formats: *stepwise supervision* (``prompt``, ``completions``,
+``labels``) for its PRMTrainer, *preference* (``prompt``, ``chosen``, ``rejected``) for its DPOTrainer and *prompt
+completion* (``prompt``, ``completion``) for its SFTTrainer. What is right is known from final answers alone, never from
+a step checker.
+
+The label of a step is Monte Carlo's (Math-Shepherd, Wang et al. 2023, hard estimation): it holds if any trajectory
+through the step ended right, over all searches of one policy on the problem. Pruned trajectories that ended, rollouts
+and those that ended without an answer are counted too: they are samples of what the step can lead to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.study.results_db import StudyFile
+from agent.study.rows import Place, scores_of
+from envs.messages import RecipeError, require
+
+MOST = 4  # solutions, or pairs, of one problem
+Texts = tuple[str, ...]
+
+
+def export_parquet(file: StudyFile, out: Path, most: int = MOST) -> int:
+    """Write ``results.parquet``, ``candidates.parquet`` and ``votes.parquet`` into a folder; returns their rows."""
+    require("study", "pandas", "pyarrow")
+    from agent.study import analysis
+
+    out.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    for name, read in (("results", analysis.results), ("candidates", analysis.candidates), ("votes", analysis.votes)):
+        frame = read(file)
+        frame.to_parquet(out / f"{name}.parquet", index=False)
+        rows += len(frame)
+    return rows
+
+
+def export_graphml(file: StudyFile, out: Path, most: int = MOST) -> int:
+    """Write one file per search into a folder, ``cell-3-problem-17.graphml``; returns how many there are."""
+    out.mkdir(parents=True, exist_ok=True)
+    places = [Place(*row) for row in file.rows("SELECT cell, problem FROM graphs ORDER BY cell, problem")]
+    for place in places:
+        file.graph(place).export_graphml(out / f"cell-{place.cell}-problem-{place.problem}.graphml")
+    return len(places)
+
+
+def export_prm(file: StudyFile, out: Path, most: int = MOST) -> int:
+    """Write stepwise supervision; returns how many solutions there are. Needs the stored graphs."""
+    return _write(out, stepwise(file, most))
+
+
+def export_dpo(file: StudyFile, out: Path, most: int = MOST) -> int:
+    """Write preference pairs; returns how many there are."""
+    return _write(out, preferences(file, most))
+
+
+def export_sft(file: StudyFile, out: Path, most: int = MOST) -> int:
+    """Write right solutions; returns how many there are."""
+    return _write(out, ({"prompt": prompt, "completion": text} for prompt, text in right_solutions(file, most)))
+
+
+EXPORTS: dict[str, Callable[[StudyFile, Path, int], int]] = {
+    "parquet": export_parquet,
+    "graphml": export_graphml,
+    "trl-prm": export_prm,
+    "trl-dpo": export_dpo,
+    "trl-sft": export_sft,
+}
+"""What ``stepwell export --to`` takes."""
+
+
+def _write(out: Path, rows: Iterator[Mapping[str, Any]]) -> int:
+    count = 0
+    with out.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+# ----------------------------------------------------------------------------------------------------- the examples
+
+
+def right_solutions(file: StudyFile, most: int = MOST) -> Iterator[tuple[str, str]]:
+    """Prompts and different right solutions, at most `most` of a problem: those drawn most often, then the best scored.
+
+    Raises:
+        RecipeError: when there are no gold answers to tell what is right.
+    """
+    for problem, solutions in _solutions(file):
+        right = [text for text, correct in solutions if correct]
+        yield from ((problem["prompt"], text) for text in right[:most])
+
+
+def preferences(file: StudyFile, most: int = MOST) -> Iterator[dict[str, str]]:
+    """Pairs of a right and a wrong solution of a problem, the commonest of both first, at most `most` of each."""
+    for problem, solutions in _solutions(file):
+        right = [text for text, correct in solutions if correct]
+        wrong = [text for text, correct in solutions if not correct]
+        for at in range(min(most, max(len(right), len(wrong)))):
+            if right and wrong:
+                chosen, rejected = right[at % len(right)], wrong[at % len(wrong)]
+                yield {"prompt": problem["prompt"], "chosen": chosen, "rejected": rejected}
+
+
+def _solutions(file: StudyFile) -> Iterator[tuple[Mapping[str, Any], list[tuple[str, bool]]]]:
+    """Each problem with its different solutions, whether each is right, in order of preference."""
+    delimiters = {row["environment"]: row["delimiter"] for row in file.rows("SELECT * FROM environments")}
+    problems = _problems(file)
+    found: dict[int, dict[str, list[Any]]] = {}  # by problem and text: right, draws, score
+    for row in file.candidates():
+        text = _written(json.loads(row["steps"]), delimiters[problems[row["problem"]]["environment"]])
+        known = found.setdefault(row["problem"], {}).setdefault(text, [bool(row["correct"]), 0, 0.0])
+        known[1] = max(known[1], row["count"])  # cells that draw the same samples do not add up
+        known[2] = max(known[2], (scores_of(row) or (0.0,))[-1])
+    for number, texts in sorted(found.items()):
+        order = sorted(texts, key=lambda text: (-texts[text][1], -texts[text][2], text))
+        yield problems[number], [(text, texts[text][0]) for text in order]
+
+
+def _written(steps: list[dict[str, Any]], delimiter: str) -> str:
+    """A solution as a policy continues a prompt: steps, and the observations after them, separated by the delimiter."""
+    return delimiter.join(part for step in steps for part in (step["text"], step.get("observation")) if part)
+
+
+def _problems(file: StudyFile) -> dict[int, Mapping[str, Any]]:
+    problems: dict[int, Mapping[str, Any]] = {row["problem"]: dict(row) for row in file.rows("SELECT * FROM problems")}
+    if all(problem["answer"] is None for problem in problems.values()):
+        raise RecipeError(f"{file.path} has no gold answers, so that nothing in it is known to be right")
+    return problems
+
+
+def stepwise(file: StudyFile, most: int = MOST) -> Iterator[dict[str, Any]]:
+    """Solutions with a label for each step, at most `most` right and as many wrong ones of a problem and a policy.
+
+    Raises:
+        RecipeError: when the graphs were not kept, or there are no gold answers.
+    """
+    problems, cells = _problems(file), {cell["cell"]: cell for cell in file.cells()}
+    by_problem: dict[tuple[int, str], list[Place]] = {}
+    for row in file.rows("SELECT cell, problem FROM graphs ORDER BY problem, cell"):
+        by_problem.setdefault((row["problem"], cells[row["cell"]]["policy"]), []).append(Place(*row))
+    if not by_problem:
+        raise RecipeError(f"{file.path} has no graphs; labels of steps need a study with 'graphs: true'")
+    for (number, _), places in by_problem.items():
+        hopeful: set[Texts] = set()  # prefixes through which a trajectory ended right
+        ends: dict[Texts, bool] = {}
+        for place in places:
+            for texts, right in _ends(file, place):
+                ends[texts] = right
+                if right:
+                    hopeful.update(texts[:depth] for depth in range(1, len(texts) + 1))
+        for wanted in (True, False):
+            for texts in [texts for texts, right in ends.items() if right == wanted][:most]:
+                labels = [texts[:depth] in hopeful for depth in range(1, len(texts) + 1)]
+                yield {"prompt": problems[number]["prompt"], "completions": list(texts), "labels": labels}
+
+
+def _ends(file: StudyFile, place: Place) -> Iterator[tuple[Texts, bool]]:
+    """The texts of every trajectory of a search that ended, and whether it ended right."""
+    graph = file.graph(place)
+    for node in graph.graph:
+        if graph.status(node) != "running":
+            answer = graph[node]["answer"]
+            right = answer is not None and graph.environment.check(graph.problem, answer)
+            yield graph.state(node).texts, right

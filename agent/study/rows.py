@@ -1,0 +1,135 @@
+"""What a study keeps of a search: its result, its candidates, and the votes over them."""
+
+from __future__ import annotations
+
+import json
+import operator
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, get_args
+
+from agent.search.graph import SearchGraph
+from agent.search.solution import Solution
+from verifiers.voting import Aggregate, Candidate, Rule, Vote, tally
+
+VOTES = [Vote(rule, how) for rule in get_args(Rule) for how in get_args(Aggregate)]
+COSTS = (
+    "samples",
+    "generated",
+    "prefilled",
+    "policy_calls",
+    "policy_flops",
+    "verifier_tokens",
+    "verifier_calls",
+    "verifier_flops",
+    "unscored",
+    "seconds",
+)
+
+
+class Place(NamedTuple):
+    """Where a result belongs: the numbers of its cell and its problem in the file."""
+
+    cell: int
+    problem: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is kept of one search: rows of the tables, by column."""
+
+    place: Place
+    row: dict[str, Any]
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+    votes: list[dict[str, Any]] = field(default_factory=list)
+    graph: bytes | None = None
+
+
+# -------------------------------------------------------------------------------------------------- what is kept
+
+
+def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Result:
+    """What to keep of a finished search. An environment that fails to compare or check makes that its error."""
+    graph = solution.graph
+    error, candidates = solution.error, []
+    try:
+        candidates = _candidates(graph)
+    except Exception as failure:
+        error = error or f"{type(failure).__name__}: {failure}"
+    known = solution.problem.answer is not None
+    row = {
+        "answer": sanitized(solution.answer),
+        "node": solution.node,
+        "correct": int(bool(solution.correct) and error is None) if known else None,
+        "confidence": solution.confidence,
+        "drawn": graph[graph.root]["drawn"],
+        "stopped": graph.info["stopped"],
+        "error": sanitized(error),
+        "plan": None if solution.plan is None else json.dumps(solution.plan),
+        **{name: solution.spent[name] for name in COSTS},
+    }
+    votes = [vote_row(candidates, vote) for vote in VOTES]
+    packed = zlib.compress(json.dumps(graph.to_json(), separators=(",", ":")).encode()) if with_graph else None
+    return Result(place, row, candidates, votes, packed)
+
+
+def failure_of(place: Place, error: str, known: bool) -> Result:
+    """The result of a search that nothing came back of; `known` is whether the problem has a gold answer."""
+    row: dict[str, Any] = dict.fromkeys(("answer", "node", "plan"))
+    row |= {"correct": 0 if known else None, "confidence": 0.0, "drawn": 0, "stopped": "error", "error": error}
+    return Result(place, row | dict.fromkeys(COSTS, 0.0), votes=[vote_row([], vote) for vote in VOTES])
+
+
+def _candidates(graph: SearchGraph) -> list[dict[str, Any]]:
+    environment, problem = graph.environment, graph.problem
+    firsts: list[Candidate] = []
+    verdicts: dict[str, int | None] = {}
+    rows = []
+    for candidate in graph.candidates():
+        answer = candidate.answer
+        first = next((each for each in firsts if environment.same(each.answer, answer)), None)
+        if first is None:
+            firsts.append(first := candidate)
+        if answer not in verdicts:
+            verdicts[answer] = None if problem.answer is None else int(environment.check(problem, answer))
+        rows.append(
+            {
+                "node": candidate.node,
+                "answer": sanitized(answer),
+                "same": first.node,
+                "correct": verdicts[answer],
+                "count": candidate.count,
+                "steps": json.dumps([_step(graph[node]) for node in graph.path(candidate.node)[1:]]),
+            }
+        )
+    return rows
+
+
+def _step(node: Mapping[str, Any]) -> dict[str, Any]:
+    step = {"text": node["text"], "tokens": node["length"], "score": node["score"]}
+    return step | {"observation": node["observation"]} if node["observation"] else step
+
+
+def sanitized(text: str | None) -> str | None:
+    """Text that a database can hold: half a surrogate pair becomes an escape."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
+
+
+def scores_of(candidate: Mapping[str, Any]) -> tuple[float, ...]:
+    """The step scores of a candidate's row; () when one step has none."""
+    scores = tuple(step["score"] for step in json.loads(candidate["steps"]))
+    return () if None in scores else scores
+
+
+def vote_row(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any]:
+    """The outcome of a vote over the rows of a search's candidates: no environment and no model is needed for it."""
+    ballots = [Candidate(str(each["same"]), scores_of(each), each["count"], each["node"]) for each in candidates]
+    row: dict[str, Any] = {"rule": vote.rule, "aggregate": vote.aggregate}
+    groups = tally(ballots, vote, operator.eq)
+    if not groups:
+        return row | {"answer": None, "correct": 0, "confidence": 0.0}
+    total = sum(group.weight for group in groups)
+    best = next(each for each in candidates if each["node"] == groups[0].best.node)
+    share = groups[0].weight / total if total else 0.0
+    return row | {"answer": best["answer"], "correct": best["correct"], "confidence": share}

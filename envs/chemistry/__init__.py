@@ -1,0 +1,1 @@
+"""Stoichiometry with exact amounts."""

@@ -1,0 +1,175 @@
+"""Read the lines that a policy writes: equations, limiting reactants, conversions, answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from envs.chemistry.formulas import (
+    UNITS,
+    Equation,
+    Quantity,
+    read_equation,
+    read_quantity,
+    species,
+    work_out,
+)
+from envs.expressions import Expression, Number, Operation, Unknown, parse_sides
+
+MAX_LINE = 600
+
+
+# --------------------------------------------------------------------------------------------------------------- lines
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """An equation with coefficients, numbers or the letters of unknowns: ``2 H2 + O2 -> 2 H2O``."""
+
+    equation: Equation
+    coefficients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A linear equation in the coefficients, perhaps of one element: ``H: 2a = 2c``, ``a = 1``.
+
+    Args:
+        element: what it is said to conserve, or ''.
+        form: (letter, factor) of left minus right; the constant has the letter ''.
+    """
+
+    element: str
+    form: tuple[tuple[str, Fraction], ...]
+
+
+@dataclass(frozen=True)
+class Limiting:
+    """``limiting: H2``."""
+
+    substance: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A quantity, worked out: ``n(H2) / 2 = 10 g / 2.016 g/mol / 2 = 2.48 mol``.
+
+    Args:
+        name: ``n(H2)``, ``m(left O2)``, ``yield``.
+        divisor: 1, or the coefficient it is divided by.
+        sides: what it is said to be equal to.
+    """
+
+    name: str
+    divisor: int
+    sides: tuple[Quantity, ...]
+
+
+Line = Reaction | Demand | Limiting | Claim
+
+_CLAIM = re.compile(r"(?:([MnmVc])\s*\((used\s+|left\s+|obtained\s+)?(\S+)\)|(yield))\s*(?:/\s*(\d{1,6}))?\s*=(.*)")
+_DEMAND = re.compile(r"(?:(charge|[A-Z][a-z]?)\s*:)?\s*([^:]*)")
+
+
+@lru_cache(maxsize=1 << 14)  # searches read the same lines again and again
+def read_line(text: str) -> Line | None:
+    """Read a line of a solution that is not its answer, or None."""
+    if len(text) > MAX_LINE:
+        return None
+    try:
+        if match := re.fullmatch(r"limiting\s*:\s*(\S+)", text):
+            return Limiting(species(match[1]).text)
+        if match := _CLAIM.fullmatch(text):
+            letter, which, substance, _, divisor, rest = match.groups()
+            if letter == "M" and which:
+                return None
+            inner = f"{' '.join((which or '').split())} {species(substance).text}".strip() if letter else ""
+            return Claim(f"{letter}({inner})" if letter else "yield", int(divisor or 1), _sides(rest))
+        if "->" in text or "→" in text:
+            return Reaction(*read_equation(text))
+        match = _DEMAND.fullmatch(text)
+        if match is None:
+            return None
+        return Demand(match[1] or "", _form(match[2]))
+    except ValueError:
+        return None
+
+
+def _sides(text: str) -> tuple[Quantity, ...]:
+    """Both sides of the equals signs; the last has a unit, and those without any are in that unit."""
+    *others, last = [work_out(side) for side in text.split("=")]
+    unit = next((unit for unit in sorted(UNITS, key=len, reverse=True) if text.rstrip().endswith(unit)), None)
+    if not last[1] or unit is None:
+        raise ValueError("the last side has no unit")
+    factor, dimension = UNITS[unit]
+    return (
+        *(side if united else Quantity(side.value * factor, dimension) for side, united in others),
+        last[0],
+    )
+
+
+def _form(text: str) -> tuple[tuple[str, Fraction], ...]:
+    """Left minus right of an equation that is linear in its letters."""
+    sides = parse_sides(text)
+    if len(sides) != 2:
+        raise ValueError("no equation")
+    form = _minus(_linear(sides[0]), _linear(sides[1]))
+    if not set(form) - {""}:
+        raise ValueError("nothing to solve for")
+    return tuple(sorted(form.items()))
+
+
+Form = dict[str, Fraction]
+
+
+def _linear(expression: Expression) -> Form:
+    """Factor of each letter, and the constant under ''; ValueError if it is not linear or divides by zero."""
+    match expression:
+        case Number(value):
+            return {"": value}
+        case Unknown(name):
+            return {name: Fraction(1)}
+        case Operation(operator, left, right):
+            a, b = _linear(left), _linear(right)
+            if operator == "+":
+                return _minus(a, {name: -factor for name, factor in b.items()})
+            if operator == "-":
+                return _minus(a, b)
+            if operator == "*" and not set(a) - {""}:
+                a, b = b, a
+            by = b.get("", Fraction(0))
+            if set(b) - {""} or (operator == "/" and not by):
+                raise ValueError("not linear")
+            return {name: factor * by if operator == "*" else factor / by for name, factor in a.items()}
+
+
+def _minus(a: Form, b: Form) -> Form:
+    return {name: a.get(name, Fraction(0)) - b.get(name, Fraction(0)) for name in {**a, **b}}
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+Reading = Quantity | frozenset[tuple[str, str, int]] | str
+
+
+def read_answer(text: str) -> Reading | None:
+    """A quantity with its unit, a balanced equation (its sides may be in any order), or a formula; else None."""
+    if len(text) > MAX_LINE:
+        return None
+    if (quantity := read_quantity(text)) is not None:
+        return quantity
+    try:
+        equation, coefficients = read_equation(text)
+        if not all(c == "" or c.isdigit() for c in coefficients):
+            return None
+        sides = ["left"] * len(equation.reactants) + ["right"] * len(equation.products)
+        counts = (int(c or 1) for c in coefficients)
+        return frozenset(zip(sides, equation.species, counts, strict=True))
+    except ValueError:
+        pass
+    try:
+        return species(text).text
+    except ValueError:
+        return None

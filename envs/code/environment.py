@@ -1,0 +1,327 @@
+"""Python functions, written one line per step and judged by running tests in a sandbox.
+
+A problem is a text (or the head of a function) with a few *visible* tests; an answer is a program, and it is right if
+it passes tests that are *hidden*. The reward of the last step is the share of visible tests that pass: what an honest
+solver can know.
+
+How a program is judged, and why it cannot fake a pass. Everything that a model wrote is hostile: it may search memory
+for the expected values, replace ``==``, write what it likes to every descriptor, end the process at any time. So there
+are two sandboxes (`envs.code.sandbox`): one runs the program, the other the tests, and a pipe each way between them
+carries calls and returned values as text (`envs.code.sandboxed.harness`). What a test expects never enters the first.
+Values are rebuilt as plain data in the second, where the comparison is made. Whether a test passed is written by the
+second to a descriptor that the first does not have. A program has no secret to find and no verdict to forge: all it can
+send is values, and the right values are what was asked for. A program that dies early fails the tests that are left,
+and each verdict starts from two fresh processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import random
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+from envs.code.sandbox import Limits, Sandbox, find_isolation, wait
+from envs.code.tasks import Task, read_tasks, typed_task
+from envs.core import SPLITS, Problem, Split, State, Step, Transition, is_text, termination, transition, truncation
+
+END = "# end"
+RUN = "# run"
+FENCE = "```"
+MAX_LINE = 400  # characters
+MAX_PROGRAM = 20_000
+MAX_NOTE = 200
+
+_RULES = f"""\
+# Write the Python function that is described below.
+# A line '{RUN}' shows how the tests go so far; a line '{END}' ends the program.
+"""
+_BEHAVIOUR = re.compile(r"\n# behaviour on the visible tests: ([0-9a-f]{16})\n\Z")
+# What `Code.options` makes of a line of a solution: one slip that is easily made.
+_SLIPS = {" + ": " - ", " - ": " + ", " < ": " <= ", " > ": " >= ", " <= ": " < ", " == ": " != ", "max(": "min("}
+_SLIPS |= {"min(": "max(", " += ": " = ", "[0]": "[1]", " 0": " 1", " 1": " 2", "[-1]": "[0]", "sorted": "list"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of running a program against tests.
+
+    Args:
+        loaded: whether it ran without an error and defines the function.
+        passed: for each test, whether it passes.
+        note: one line about what went wrong first; empty if nothing did.
+        behaviour: a digest of what the function did when the tests called it; empty if it passes none of them.
+    """
+
+    loaded: bool
+    passed: tuple[bool, ...]
+    note: str = ""
+    behaviour: str = ""
+
+    @property
+    def share(self) -> float:
+        """The share of tests that pass; without tests, 1 for a program that loads."""
+        return sum(self.passed) / len(self.passed) if self.passed else float(self.loaded)
+
+
+class Code:
+    """Python functions, one line per step, judged by tests in a sandbox.
+
+    Conforms to `Environment`, `Demonstrator` and `StepChecker`.
+
+    Args:
+        tasks: a file of problems, see `envs.code.tasks`; by default those that ship.
+        seconds: of wall-clock time for a program and its tests; a third of it may be processor time.
+        unsandboxed: if nothing on this machine isolates a program, run it all the same, with all your rights.
+
+    Raises:
+        ValueError: `seconds` is not above 0.
+        NoIsolation: nothing isolates a program here, and `unsandboxed` is not set.
+        UnreadableTasks: the file is in none of the layouts.
+        OSError: there is no such file.
+    """
+
+    name = "code"
+    delimiter = "\n"
+    max_steps = 100
+
+    def __init__(self, tasks: str | Path | None = None, seconds: float = 9.0, unsandboxed: bool = False) -> None:
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"seconds={seconds} given; it must be above 0")
+        self._limits = Limits(seconds, cpu_seconds=math.ceil(seconds / 3))
+        self.step_timeout = 2 * seconds + 10  # a call runs a program twice at most; the rest is for a busy machine
+        file = resources.files("envs.code").joinpath("tasks.jsonl") if tasks is None else Path(tasks).expanduser()
+        self._tasks = {" ".join(task.question.split()): task for task in read_tasks(file.read_text("utf-8"), str(file))}
+        self.isolation = find_isolation(unsandboxed)
+        self._sandbox = Sandbox(self.isolation)
+        self._judged = lru_cache(maxsize=8192)(self._judge)
+
+    # ------------------------------------------------------------------------------------------------- questions
+
+    def read(self, question: str) -> Problem:
+        """A question of the file, or words and ``assert`` statements; raises `UnreadableQuestion`."""
+        task = self._tasks.get(" ".join(question.split()))
+        return self._problem(typed_task(question) if task is None else task)
+
+    def _problem(self, task: Task) -> Problem:
+        tests = {"visible": list(task.visible), "hidden": list(task.hidden)}
+        meta = {"function": task.function, "head": task.head, "setup": task.setup, **tests}
+        return Problem(f"{self.name}/{task.id}", task.question, task.solution, meta)
+
+    def prompt(self, problem: Problem) -> str:
+        """The head of the program, or the question in comments, after a comment on how to end."""
+        head: str = problem.meta["head"]
+        return _RULES + (head or "".join(f"# {line}\n" for line in problem.question.splitlines()))
+
+    # ---------------------------------------------------------------------------------------------------- the MDP
+
+    def initial(self, problem: Problem) -> State:
+        """The state before the first step."""
+        return State(problem)
+
+    def step(self, state: State, step: Step) -> Transition:
+        """A line goes on; the last one terminates if the program loads, with the share of visible tests as reward.
+
+        The last line is ``# end``, a closing fence, or the one with which the policy ended. The line ``# run`` and the
+        last one are answered with an observation, a comment that says how the visible tests go.
+        """
+        after = state.then(step)
+        program = _program(after)
+        if program is None:
+            return truncation(after)
+        ended = _ended(after)
+        if not ended and step.text.strip() != RUN:
+            return truncation(after) if len(after.steps) >= self.max_steps else transition(after)
+        verdict = self.judge(state.problem, program)
+        after = state.then(replace(step, observation=_observation(verdict)))
+        if not ended:
+            return truncation(after) if len(after.steps) >= self.max_steps else transition(after)
+        return termination(after, verdict.share) if verdict.loaded else truncation(after)
+
+    def answer(self, state: State) -> str | None:
+        """The program, closed by a comment with a digest of what it does in the visible tests, or None."""
+        program = _program(state)
+        if program is None or not _ended(state):
+            return None
+        verdict = self.judge(state.problem, program)
+        if not verdict.loaded:
+            return None
+        return program + (f"\n# behaviour on the visible tests: {verdict.behaviour}\n" if verdict.behaviour else "")
+
+    def check(self, problem: Problem, answer: str) -> bool:
+        """Whether a program passes the hidden tests."""
+        return problem.answer is not None and bool(problem.meta["hidden"]) and self._passes(problem, answer, "hidden")
+
+    def same(self, a: str, b: str) -> bool:
+        """Whether two answers did the same in the visible tests; programs that pass none of them, if equal as texts."""
+        first, second = _BEHAVIOUR.search(a), _BEHAVIOUR.search(b)
+        return a.strip() == b.strip() or (first is not None and second is not None and first[1] == second[1])
+
+    def first_error(self, state: State) -> int | None:
+        """The last step, if it cannot be part of a program or ends one that fails a test, visible or hidden."""
+        if not state.steps:
+            return None
+        last, program = len(state.steps) - 1, _program(state)
+        if program is None:
+            return last
+        if not _ended(state) or all(self._passes(state.problem, program, kind) for kind in ("visible", "hidden")):
+            return None
+        return last
+
+    def judge(self, problem: Problem, program: str) -> Verdict:
+        """What a program does in the visible tests; at once if it is known already."""
+        return self._verdict(problem, program, "visible")
+
+    def _passes(self, problem: Problem, program: str, kind: str) -> bool:
+        verdict = self._verdict(problem, program, kind)
+        return verdict.loaded and all(verdict.passed)
+
+    def _verdict(self, problem: Problem, program: str, kind: str) -> Verdict:
+        facts = problem.meta
+        return self._judged(program, facts["function"], facts["setup"], tuple(facts[kind]))
+
+    # -------------------------------------------------------------------------------------------------- problems
+
+    def problems(self, split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
+        """`n` distinct problems; raises ValueError when the split has fewer."""
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r} given; allowed: {', '.join(SPLITS)}")
+        chosen = [task for task in self._tasks.values() if task.split == split]
+        if n > len(chosen):
+            raise ValueError(f"{n} problems of {split!r} asked for; there are {len(chosen)}")
+        return [self._problem(task) for task in random.Random(f"{self.name}/{split}/{seed}").sample(chosen, n)]
+
+    def demonstrate(self, problem: Problem, rng: random.Random) -> tuple[str, ...]:
+        """The lines of the reference solution; ValueError when there is none."""
+        if problem.answer is None:
+            raise ValueError(f"problem {problem.id!r} has no solution to show")
+        return (*problem.answer.removeprefix(problem.meta["head"]).splitlines(), END)
+
+    # ------------------------------------------------------------------------------------------ for fakes and tests
+
+    def options(self, state: State) -> Mapping[str, float]:
+        """Steps that a careless writer would take, with weights: the next line of the solution, or that with a slip."""
+        if state.problem.answer is None:
+            return {}
+        lines = self.demonstrate(state.problem, random.Random(0))
+        line = lines[min(len(state.steps), len(lines) - 1)]
+        slips = [line.replace(right, wrong, 1) for right, wrong in _SLIPS.items() if right in line]
+        return {line: 3.0} | dict.fromkeys(slips[:1], 1.0)
+
+    def worth(self, state: State) -> float:
+        """How good a state is by its visible tests: their share once it ends or returns, 0.5 before that."""
+        program = _program(state)
+        if program is None:
+            return 0.0
+        returns = bool(state.steps) and state.steps[-1].text.lstrip().startswith("return")
+        if not returns and not _ended(state):
+            return 0.5
+        share = self.judge(state.problem, program).share
+        return share if _ended(state) else max(share, 0.5)  # more lines may follow a line that returns
+
+    # --------------------------------------------------------------------------------------------------- judging
+
+    def _judge(self, program: str, function: str, setup: str, tests: tuple[str, ...]) -> Verdict:
+        """Run a program against tests in two fresh sandboxes."""
+        if len(program) > 2 * MAX_PROGRAM or not is_text(program):
+            return Verdict(False, (False,) * len(tests), "it is no text of a program")
+        if re.search(rf"\b{function}\b", program) is None:
+            return Verdict(False, (False,) * len(tests), f"there is no function {function}")
+        harness = resources.files("envs.code.sandboxed").joinpath("harness.py").read_text("utf-8")
+        stub = f"from __main__ import function as {function}"
+        modules = {f"test_{number}.py": f"{setup}\n{stub}\n{test}\n" for number, test in enumerate(tests)}
+        with contextlib.ExitStack() as stack:
+            verdicts = stack.enter_context(tempfile.TemporaryFile())
+            with contextlib.ExitStack() as pipes:  # our copies of the ends are closed as soon as both have theirs
+                ends = (*os.pipe(), *os.pipe())
+                for end in ends:
+                    pipes.callback(os.close, end)
+                calls_out, calls_in, replies_out, replies_in = ends
+                stack.enter_context(
+                    self._sandbox.start(
+                        {"main.py": harness, "solution.py": program},
+                        ["candidate", function],
+                        self._limits,
+                        stdin=calls_out,
+                        stdout=replies_in,
+                    )
+                )
+                tester = stack.enter_context(
+                    self._sandbox.start(
+                        {"main.py": harness, **modules},
+                        ["tester", str(calls_in), str(len(tests))],
+                        self._limits,
+                        stdin=replies_out,
+                        stdout=verdicts.fileno(),
+                        inherit=[calls_in],
+                    )
+                )
+            wait(tester, self._limits.seconds)
+            verdicts.seek(0)
+            lines = verdicts.read(self._limits.output).splitlines()
+        return _verdict_of(lines, tests)
+
+
+def _verdict_of(lines: Sequence[bytes], tests: Sequence[str]) -> Verdict:
+    """Read what the tester wrote: a line for the load of the program, then one for each test it came to."""
+    told = [json.loads(line) for line in lines]
+    reached, notes = told[1:], [entry["note"] for entry in told]
+    passed = tuple(entry["passed"] for entry in reached) + (False,) * (len(tests) - len(reached))
+    if not told or not told[0]["passed"]:
+        return Verdict(False, passed, notes[0] if told else "it did not load in time")
+    if all(passed):
+        note = ""
+    else:
+        first = passed.index(False)
+        said = reached[first]["note"] if first < len(reached) else "did not end in time"
+        note = f"{' '.join(tests[first].split())}: {said}"
+    behaviour = hashlib.sha256("".join(entry["behaviour"] for entry in reached).encode()).hexdigest()[:16]
+    return Verdict(True, passed, note, behaviour if any(passed) else "")
+
+
+def _program(state: State) -> str | None:
+    """The program so far, the head included; None if a step is no line of a program or follows its end."""
+    lines: list[str] = []
+    ended, blank, length = False, True, 0
+    for step in state.steps:
+        text = step.text
+        length += len(text) + 1
+        fits = len(text) <= MAX_LINE and length <= MAX_PROGRAM and "\n" not in text and is_text(text)
+        if ended or not fits or step.finish == "length":
+            return None
+        opens = text.startswith(FENCE) and blank
+        blank = blank and (opens or not text.strip())
+        closes = text.strip() == END or (text.startswith(FENCE) and not opens)
+        ended = closes or step.finish == "answer"
+        if not opens and not closes:
+            lines.append(text)
+    head: str = state.problem.meta["head"]
+    return head + "".join(f"{line}\n" for line in lines)
+
+
+def _ended(state: State) -> bool:
+    """Whether the last step of a state with a program ends it."""
+    if not state.steps:
+        return False
+    last, before = state.steps[-1], state.steps[:-1]
+    fence = last.text.startswith(FENCE) and any(step.text.strip() for step in before if step.text[:3] != FENCE)
+    return last.finish == "answer" or last.text.strip() == END or fence
+
+
+def _observation(verdict: Verdict) -> str:
+    """One line, a comment, so that what follows is a program still."""
+    if not verdict.loaded:
+        said = f"the program does not load: {verdict.note}"
+    else:
+        said = f"{sum(verdict.passed)} of {len(verdict.passed)} tests pass"
+        said += f"; {verdict.note}" if verdict.note else ""
+    return "# " + (said if len(said) <= MAX_NOTE else said[: MAX_NOTE - 3] + "...")

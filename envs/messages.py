@@ -1,0 +1,61 @@
+"""Packages that only some parts need: asked for by name, with what to install when they are missing."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import reprlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from envs.core import Problem, State, Step, Transition
+
+
+def require(extra: str, *packages: str) -> None:
+    """Raise ImportError if a package is missing, naming the extra of Stepwell that installs it; imports nothing."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ImportError(f"this needs {' and '.join(missing)}, not installed here: pip install 'stepwell[{extra}]'")
+
+
+class RecipeError(ValueError):
+    """A recipe cannot be used; the message says where, what was given and what is allowed."""
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Which keys differ between two configurations, in words."""
+    keys = dict.fromkeys([*theirs, *ours])
+    return [
+        f"{key}: {json.dumps(theirs.get(key))} there, {json.dumps(ours.get(key))} now"
+        for key in keys
+        if theirs.get(key) != ours.get(key)
+    ]
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """A question naming the nearest allowed word, to be appended to an error; empty when nothing is near."""
+    matches = difflib.get_close_matches(given, list(allowed), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def short(value: object) -> str:
+    """A value as errors show it: a state by its problem and steps, long texts cut in the middle."""
+    match value:
+        case Problem():
+            return short(value.id)
+        case State():
+            return f"{short(value.problem)} after {short(tuple(getattr(step, 'text', step) for step in value.steps))}"
+        case Step():
+            return short(value.text) + (f" (finish {value.finish!r})" if value.finish != "step" else "")
+        case Transition():
+            return f"{value.status} with reward {value.reward} at {short(value.state)}"
+        case str() if len(value) < 200:
+            return repr(value)
+    return _SHORT.repr(value)

@@ -1,0 +1,215 @@
+"""Any causal language model of vLLM as a policy, in this process.
+
+One request of vLLM for each sample, with its own seed. Samples join and leave at every step of the engine, and nothing
+waits for the slowest; a sample is one request from its first token to its last, unless what its state reads as differs
+from what it wrote (`policies.dialogue`). Siblings share their prompt, and what was written for a search is found again
+by those who go on from it, in blocks of 16 tokens (32 on a CPU).
+
+What a sample depends on: its state, its seed and the temperature, and the numbers that the model gives. Those differ in
+their last bits with what else is in a batch, where kernels add in another order, and then a token may differ, once in
+thousands. On a CPU in float32 small models do not: `check_policy` passes. On a GPU ``VLLM_BATCH_INVARIANT=1`` in the
+environment asks vLLM for kernels that never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from envs.core import Environment
+from policies.core import Propose, Proposed
+from policies.generation.chat import Dialogue
+from policies.generation.options import SamplingOptions
+from policies.generation.requests import Job
+from policies.generation.step_stream import Led, Writer, Writing
+from policies.models.gguf import dequantized
+from policies.models.vllm_engine import VllmEngine, VllmOptions
+
+_BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
+_SEEDS = (1 << 63) - 1  # some of vLLM's kernels take no more bits
+
+
+class VllmPolicy:
+    """A causal language model as a `Policy`.
+
+    Args:
+        model: a folder, a GGUF file or a hub's id.
+        environment: whose problems it continues; ends steps and trajectories.
+        options: how it is asked and where its steps end.
+        name: in records; by default the model's, without the folders before it.
+        dtype, max_model_len, kv_cache_gb, gpu_memory_utilization, tensor_parallel_size, max_num_seqs, enforce_eager:
+            of `policies.models.vllm_engine.VllmOptions`.
+
+    Raises:
+        UnsupportedModel: vLLM is not installed here, or does not run the model.
+        ValueError: for options that it cannot keep.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        environment: Environment,
+        options: SamplingOptions | None = None,
+        *,
+        name: str | None = None,
+        dtype: str = "auto",
+        max_model_len: int | None = None,
+        kv_cache_gb: float | None = None,
+        gpu_memory_utilization: float = 0.9,
+        tensor_parallel_size: int = 1,
+        max_num_seqs: int = 256,
+        enforce_eager: bool | None = None,
+    ) -> None:
+        path = Path(model).expanduser()
+        self.name = name or (path.resolve().name.removesuffix(".gguf") if path.exists() else str(model))
+        self._options = options or SamplingOptions()
+        asked = VllmOptions(
+            dtype,
+            max_model_len,
+            kv_cache_gb,
+            gpu_memory_utilization,
+            tensor_parallel_size,
+            max_num_seqs,
+            enforce_eager,
+        )
+        self._engine = VllmEngine(_checkpoint(model, path), "generate", asked)
+        try:
+            dialogue = Dialogue(self._engine.tokenizer, environment, self._options, self._engine.ends)
+        except BaseException:
+            self._engine.close()
+            raise
+        self.parameters = self._engine.parameters
+        self.thinks = dialogue.thinks
+        self.environment, self.dialogue = environment, dialogue
+        self._writer = Writer(dialogue, self._engine.context)
+        self._jobs: dict[int, Job] = {}
+        self._done: list[tuple[Job, Exception | None]] = []
+        self._running: dict[str, Writing] = {}  # by the name of its request
+        self._fresh: set[str] = set()  # requests without an output yet
+
+    def submit(self, ticket: int, request: Propose) -> None:
+        """Hand a request to vLLM.
+
+        Raises:
+            ValueError: when a state leaves no room in the model's context, the request is malformed (see `Job.of`), or
+                the ticket is in use.
+        """
+        job = Job.of(ticket, request, self._jobs)
+        ids = [self._writer.dialogue.ids(state) for state in request.states]
+        for state, tokens in zip(request.states, ids, strict=True):
+            if not 0 < len(tokens) < self._writer.context:
+                raise ValueError(
+                    f"problem {state.problem.id!r} with {len(state.steps)} steps takes {len(tokens)} tokens; "
+                    f"policy {self.name!r} reads 1 to {self._writer.context - 1}"
+                )
+        self._jobs[ticket] = job
+        if not job.missing:
+            self._done.append((job, None))
+        try:
+            for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
+                for j, seed in enumerate(request.seeds[i]):
+                    sample = Writing(job, (i, j), seed, state, tokens)
+                    self._writer.begin(sample)
+                    self._ask(sample)
+        except Exception:
+            self._drop([job])
+            del self._jobs[ticket]
+            raise
+
+    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
+        """Run steps of the engine until a request is complete or `_BURST` seconds are over; return what is complete."""
+        until = time.monotonic() + _BURST
+        while self._running and not self._done:
+            for output in self._engine.step():
+                if (sample := self._running.get(output.request_id)) is not None:
+                    self._written(sample, output)
+            if time.monotonic() > until:
+                break
+        done, self._done = self._done, []
+        for job, _ in done:
+            del self._jobs[job.ticket]
+        return [(job.ticket, job.reply(self.parameters) if error is None else error) for job, error in done]
+
+    def cancel(self, scope: str) -> None:
+        """Drop the requests of a search, and what was kept for it."""
+        self._drop([job for job in self._jobs.values() if job.request.scope == scope])
+        self._done = [(job, error) for job, error in self._done if job.request.scope != scope]
+        self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}
+        self._engine.forget(scope)
+
+    def close(self) -> None:
+        """Drop everything and end the engine; the policy cannot be used again."""
+        self._running, self._fresh, self._jobs, self._done = {}, set(), {}, []
+        self._engine.close()
+
+    def _ask(self, sample: Writing) -> None:
+        """Have vLLM go on from where a sample is."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        options, request = self._options, sample.job.request
+        parameters = SamplingParams(
+            temperature=request.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k,
+            seed=_seed(sample),
+            max_tokens=sample.room,
+            logprobs=0,  # of what was drawn alone, at temperature 1
+            detokenize=False,  # where a step ends is seen here, by the tokens
+            output_kind=RequestOutputKind.DELTA,
+        )
+        name = self._engine.add(sample.ids, parameters, request.scope)
+        self._running[name] = sample
+        self._fresh.add(name)
+
+    def _written(self, sample: Writing, output: Any) -> None:
+        """Take what vLLM wrote for a sample."""
+        job, name = sample.job, output.request_id
+        if name in self._fresh:
+            self._fresh.remove(name)
+            job.prefilled += len(output.prompt_token_ids) - (output.num_cached_tokens or 0)
+        (new,) = output.outputs
+        led: Led = "on"
+        try:
+            for token, logprobs in zip(new.token_ids, new.logprobs, strict=True):
+                led = self._writer.add(sample, token, logprobs[token].logprob)
+                if led in ("anew", "end"):
+                    break
+            else:
+                if new.finish_reason is not None:
+                    raise RuntimeError(f"vLLM ended a sample of {self.name!r} before its time: {new.finish_reason}")
+                return
+            del self._running[name]
+            self._engine.abort([name])
+            if led == "anew":
+                self._ask(sample)
+            elif job.finish(sample.place, sample.steps, sample.drawn):
+                self._done.append((job, None))
+        except Exception as error:  # of the environment
+            self._drop([job])
+            self._done.append((job, error))
+
+    def _drop(self, jobs: Sequence[Job]) -> None:
+        """End the samples of requests."""
+        names = [name for name, sample in self._running.items() if any(sample.job is job for job in jobs)]
+        self._engine.abort(names)
+        for name in names:
+            del self._running[name]
+        self._fresh.difference_update(names)
+
+
+def _checkpoint(model: str | Path, path: Path) -> str | Path:
+    if path.suffix == ".gguf":
+        return dequantized(path)  # the tokenizer of such a file is transformers' matter
+    return path if path.exists() else model
+
+
+def _seed(sample: Writing) -> int:
+    """Its own, or for a later request of the same sample one that follows from it."""
+    if not sample.drawn:
+        return sample.seed & _SEEDS
+    digest = hashlib.blake2b(f"{sample.seed}/{sample.drawn}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") & _SEEDS

@@ -1,0 +1,1 @@
+"""From a model to steps: prompts, sampling, splitting, batches."""

@@ -1,0 +1,235 @@
+"""How a language model is shown a state: a question, and the start of its own answer, which it continues.
+
+The environment's prompt is the user's turn, the steps so far are the assistant's, never closed and never followed by
+another turn. Where the model has no chat template, or is not asked in a chat, prompt and steps are plain text.
+
+Two things hold for every template and tokenizer, and are what search relies on:
+
+* **A state is its text, and its ids are its parent's ids and those of the new step.** Each part (prompt, step,
+  observation) is tokenised by itself, as it reads between its neighbours, so nothing that comes later changes an id.
+  When a model writes a step in other tokens than that (a rare way to spell it, or a token that runs over the
+  delimiter), it goes on from the ids here, in whichever way it came to the state.
+* **No text is a command.** What looks like one of the model's control tokens (``<|im_end|>``) in a question, a step or
+  an observation is read as characters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from envs.core import Environment, State, Step, opening
+from policies.generation.options import SamplingOptions
+from policies.generation.step_splitter import THINK, THOUGHT
+from policies.models.prefix_tree import Ids
+
+_QUESTION, _ANSWER = "\ue000\ue001\ue000", "\ue002\ue003\ue002"  # of private use: in no template and no question
+_DAY = datetime(2024, 7, 26)  # for templates that tell the date: a state reads the same on every day
+_CLOCK = "".join(f" | replace('%{code}', '{_DAY.strftime('%' + code)}')" for code in "aAbBdHIjmMpSyY")
+_TODAY = f"{{% macro strftime_now(format) %}}{{{{ format{_CLOCK} }}}}{{% endmacro %}}"
+_NEXT = "A"  # a letter that may follow a part, so that the part is tokenised as in the middle of a text
+
+
+def own_text(environment: Environment, steps: Iterable[Step], prefill: str = "") -> str:
+    """What the model has written so far, observations included; it goes on from here."""
+    return "".join([prefill, *(part for step in steps for part in _parts(environment, step))])
+
+
+def messages(environment: Environment, state: State, options: SamplingOptions) -> list[dict[str, str]]:
+    """A state for a server that applies the chat template: the last message, if the assistant's, is to be continued.
+
+    Space around the prompt separates it from what follows in plain text; in a chat the turn does.
+    """
+    system = [{"role": "system", "content": options.system}] if options.system else []
+    user = {"role": "user", "content": opening(environment, state).strip()}
+    own = own_text(environment, state.steps, options.prefill)
+    return [*system, user, *([{"role": "assistant", "content": own}] if own else [])]
+
+
+def _parts(environment: Environment, step: Step) -> list[str]:
+    written = step.thinking + step.text + environment.delimiter
+    return [written, step.observation + environment.delimiter] if step.observation else [written]
+
+
+class Dialogue:
+    """States as text and as ids, for one tokenizer and environment.
+
+    Args:
+        tokenizer: of transformers.
+        environment: whose prompts and delimiter.
+        options: see `SamplingOptions`.
+        ends: ids that end an answer, besides those that the tokenizer knows (a generation config has some).
+
+    Attributes:
+        chat: whether the prompt is a user's turn.
+        ends: ids that end an answer: those given, the end of a turn, and every other control token, as none is text.
+        opened: whether the prompt ends with ``<think>``.
+        thinks: whether the model thinks before it answers.
+
+    Raises:
+        ValueError: for options that this tokenizer or environment cannot keep, and for a template that fails.
+    """
+
+    def __init__(
+        self, tokenizer: Any, environment: Environment, options: SamplingOptions, ends: Iterable[int] = ()
+    ) -> None:
+        if overlapping := [text for text in options.stop if environment.delimiter in text]:
+            raise ValueError(
+                f"stop {overlapping[0]!r} holds the delimiter {environment.delimiter!r}, which ends a step"
+            )
+        self.tokenizer, self.environment, self.options = tokenizer, environment, options
+        self.chat = bool(tokenizer.chat_template) if options.chat is None else options.chat
+        if self.chat and not tokenizer.chat_template:
+            raise ValueError("the tokenizer has no chat template; give chat=False to go on from plain text")
+        self._before, self._after, closing = self._template() if self.chat else ("", "", "")
+        self._controls = self._control_tokens(self._before + self._after + closing)
+        self._after += options.prefill
+        self.opened = self._after.rstrip().endswith(THINK)
+        template = tokenizer.chat_template if self.chat else ""
+        could_think = THOUGHT in str(template) and THOUGHT not in self._after
+        self.thinks = self.opened or (could_think if options.thinking is None else options.thinking)
+        marks = [mark for mark in (THINK, THOUGHT) if mark in tokenizer.get_added_vocab()]
+        self._own, self._others = _any_of(self._controls), _any_of([*self._controls, *marks])
+        turn = self._own.match(closing.lstrip())
+        own = [tokenizer.eos_token_id, self._controls[turn[0]] if turn else None]
+        self.ends = frozenset([*ends, *self._controls.values(), *(token for token in own if token is not None)])
+        plain = tokenizer(_NEXT, verbose=False).input_ids
+        self._begin: Ids = tuple(itertools.takewhile(lambda token: token in tokenizer.all_special_ids, plain))
+        # a tokenizer that puts a space in front of a text does so in front of a line break, and what follows has none
+        line = self._tokenize("\n")
+        self._next = self._tokenize("\n" + _NEXT)[len(line) :]
+        self._left = line if self._tokenize(_NEXT) != self._next else ()
+        self._skipped = len(self._decode(self._left))
+        self._encode = lru_cache(maxsize=1 << 16)(self._encode_pieces)
+        self._read = lru_cache(maxsize=1 << 10)(self._prompt_ids)
+
+    # ------------------------------------------------------------------------------------------------------- text
+
+    def text(self, state: State) -> str:
+        """What the model continues, control tokens included, for servers that take a text."""
+        return self._before + self._question(state) + self._after + own_text(self.environment, state.steps)
+
+    def _question(self, state: State) -> str:
+        question = opening(self.environment, state)
+        return question.strip() if self.chat else question
+
+    # -------------------------------------------------------------------------------------------------------- ids
+
+    def ids(self, state: State) -> Ids:
+        """What the model continues."""
+        return tuple(itertools.chain.from_iterable(self.parts(state)))
+
+    def parts(self, state: State) -> list[Ids]:
+        """The ids of the prompt, then of each step with its observation."""
+        return [self._read(self._question(state)), *map(self.step, state.steps)]
+
+    def step(self, step: Step) -> Ids:
+        """The ids of a step, closed by the delimiter, and of its observation."""
+        written, *observed = _parts(self.environment, step)
+        ids = self._encode(_harmless(written, self._own))
+        return ids + self._encode(_harmless(observed[0], self._others)) if observed else ids
+
+    def inside(self, text: str) -> Ids:
+        """The ids of a text in the middle of an answer, such as a step that is not complete."""
+        return self._encode(_harmless(text, self._own), False) if text else ()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated ids, in the middle of a text; a token that ends an answer, at their end, has none."""
+        own = ids[:-1] if ids and ids[-1] in self.ends else ids
+        return self._decode((*self._left, *own))[self._skipped :]
+
+    def _prompt_ids(self, question: str) -> Ids:
+        first, *others = _harmless(question, self._others)
+        if self.chat:
+            if not others:
+                return self._tokenize(self._before + first + self._after)
+            return self._tokenize(self._before + first) + self._encode((*others[:-1], others[-1] + self._after), False)
+        text = first if others else first + self._after
+        ids = self._tokenize(text + _NEXT, begin=True)
+        if not others and ids[-len(self._next) :] == self._next:
+            return ids[: -len(self._next)]
+        ids = self._tokenize(text, begin=True)
+        return ids + self._encode((*others[:-1], others[-1] + self._after)) if others else ids
+
+    def _encode_pieces(self, pieces: tuple[str, ...], open_end: bool = True) -> Ids:
+        """The ids of pieces in the middle of a text, the last one as before a letter if its end is open."""
+        *others, last = pieces
+        ids = list(itertools.chain.from_iterable(map(self._piece, others)))
+        longer = self._piece(last + _NEXT) if open_end else ()
+        split = len(longer) - len(self._next)
+        return (*ids, *(longer[:split] if longer[split:] == self._next else self._piece(last)))
+
+    def _piece(self, text: str) -> Ids:
+        """The ids of a text in the middle of another."""
+        ids = self._tokenize("\n" + text if self._left else text)
+        return ids[len(self._left) :] if ids[: len(self._left)] == self._left else self._tokenize(text)
+
+    def _tokenize(self, text: str, begin: bool = False) -> Ids:
+        """Ids of a text; with what the model wants in front of one, if it begins."""
+        text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text: it becomes "?"
+        ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        return self._begin + ids if begin else ids
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+    # --------------------------------------------------------------------------------------------------- template
+
+    def _template(self) -> tuple[str, str, str]:
+        """What the template puts before a question, between it and the answer, and after the answer."""
+        options, asked = self.options, {"role": "user", "content": _QUESTION}
+        turns = [{"role": "system", "content": options.system}, asked] if options.system else [asked]
+        rendered = self._try(turns, True)
+        if options.system and (rendered is None or options.system.strip() not in rendered):
+            # a family without a system role: its authors put the system prompt in front of the first question
+            turns = [{"role": "user", "content": f"{options.system}\n\n{_QUESTION}"}]
+            rendered = self._try(turns, True)
+        if rendered is None or rendered.count(_QUESTION) != 1:
+            raise ValueError(
+                "the chat template does not show a user's turn once; give chat=False, or mend the template"
+            )
+        before, _, after = rendered.partition(_QUESTION)
+        whole = self._try([*turns, {"role": "assistant", "content": _ANSWER}], False) or ""
+        upto, _, closing = whole.partition(_ANSWER)
+        if closing and rendered == self._try(turns, False):
+            # the template has no prompt for an answer: what it puts before one; a space there is the answer's own
+            after = upto.partition(_QUESTION)[2].rstrip(" ")
+        return before, after, closing
+
+    def _try(self, turns: Sequence[dict[str, str]], answering: bool) -> str | None:
+        """What the template makes of turns, or None where it refuses."""
+        kwargs: dict[str, Any] = {"tokenize": False, "add_generation_prompt": answering}
+        if self.options.thinking is not None:
+            kwargs |= {"enable_thinking": self.options.thinking, "thinking": self.options.thinking}
+        try:
+            template = _TODAY + self.tokenizer.get_chat_template()
+            return str(self.tokenizer.apply_chat_template(turns, chat_template=template, **kwargs))
+        except Exception:  # a template may fail in any way: raise, or stumble over what it did not expect
+            return None
+
+    def _control_tokens(self, skeleton: str) -> dict[str, int]:
+        """Added tokens that are commands: the special ones, and those that the template writes."""
+        return {
+            token.content: id
+            for id, token in self.tokenizer.added_tokens_decoder.items()
+            if token.content.strip() and (token.special or token.content in skeleton)
+            if token.content not in (THINK, THOUGHT)
+        }
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
+
+
+def _harmless(text: str, controls: re.Pattern[str]) -> tuple[str, ...]:
+    """A text in pieces, none of which holds a control token: each is cut in two."""
+    pieces, at = [], 0
+    while found := controls.search(text, at):
+        middle = found.start() + max(1, len(found[0]) // 2)
+        pieces.append(text[at:middle])
+        at = middle
+    return (*pieces, text[at:])

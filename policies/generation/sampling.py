@@ -1,0 +1,108 @@
+"""Drawing tokens: the inverse of a distribution."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from policies.generation.without_replacement import Branch, follow, take_out
+
+_BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
+_BELOW = np.float32(1 - 2.0**-23)
+
+
+def draw(
+    logits: torch.Tensor,
+    uniforms: NDArray[np.float32],
+    temperatures: NDArray[np.float32],
+    top_p: float = 1.0,
+    top_k: int = 0,
+    branches: MutableMapping[int, Branch] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Draw one token per row by the inverse of its cumulative distribution; temperature 0 takes the likeliest.
+
+    Args:
+        logits: (rows, vocabulary), float32.
+        uniforms: (rows,) in [0, 1).
+        temperatures: (rows,).
+        top_p: draw from the likeliest tokens that together have this probability.
+        top_k: draw from this many of the likeliest tokens, or from all for 0.
+        branches: for rows that shall not draw a token that was drawn before, the prefix that they are at; it becomes
+            the one with the token drawn.
+
+    Returns:
+        Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each.
+    """
+    likely = torch.softmax(logits, -1).cpu().numpy()
+    kinds = set(temperatures.tolist())
+    if kinds <= {0.0, 1.0} and top_p == 1 and not top_k:
+        weights = likely
+    else:
+        scale = np.where(temperatures == 0, np.float32(1), temperatures)
+        scaled = torch.softmax(logits / torch.from_numpy(scale[:, None]).to(logits.device), -1)
+        weights = _likeliest(scaled, top_p, top_k).cpu().numpy()
+    tokens = _invert(take_out(weights, branches) if branches else weights, uniforms)
+    if 0.0 in kinds:
+        greedy = temperatures == 0
+        tokens[greedy] = logits.cpu().numpy()[greedy].argmax(-1)
+    chosen = likely[np.arange(len(tokens)), tokens]
+    logprobs = np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
+    if branches:
+        follow(weights, tokens, logprobs, branches)
+    return tokens, logprobs
+
+
+def _likeliest(weights: torch.Tensor, top_p: float, top_k: int) -> torch.Tensor:
+    """The weights with all but the likeliest of a row set to 0: first the `top_k`, then of these the `top_p`."""
+    if 0 < top_k < weights.shape[1]:
+        weights = weights.masked_fill(weights < weights.topk(top_k).values[:, -1:], 0)
+    if top_p < 1:
+        ordered = weights.sort(-1, descending=True).values
+        before = ordered.cumsum(-1) - ordered  # the weight of what is likelier
+        last = (before < top_p * ordered.sum(-1, keepdim=True)).sum(-1, keepdim=True) - 1
+        weights = weights.masked_fill(weights < ordered.gather(-1, last), 0)
+    return weights
+
+
+def _invert(weights: NDArray[np.float32], uniforms: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The first index at which the running sum of a row exceeds that share of the row's sum: never one of weight 0.
+
+    In two stages, blocks and then within a block, as running sums over whole rows would take longer than the softmax.
+    """
+    rows, vocabulary = weights.shape
+    every = np.arange(rows)
+    blocks = _block_sums(weights)
+    summed = _running(blocks)
+    marks = np.minimum(uniforms * summed[:, -1], summed[:, -1] * _BELOW)  # rounding may have put it on the sum
+    block = _exceeds(summed, marks)
+    marks = np.maximum(marks - (summed[every, block] - blocks[every, block]), 0)
+    places = (block * _BLOCK)[:, None] + np.arange(_BLOCK)
+    inside = weights.reshape(-1).take(every[:, None] * vocabulary + places, mode="clip")
+    inside[places >= vocabulary] = 0
+    summed = _running(inside)
+    return block * _BLOCK + _exceeds(summed, np.minimum(marks, summed[:, -1] * _BELOW))
+
+
+def _block_sums(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sum of each block of a row, the last of which may be shorter: (rows, blocks)."""
+    rows, vocabulary = weights.shape
+    whole = vocabulary // _BLOCK
+    sums = np.empty((rows, -(-vocabulary // _BLOCK)), np.float32)
+    np.einsum("rbt->rb", weights[:, : whole * _BLOCK].reshape(rows, whole, _BLOCK), out=sums[:, :whole])
+    sums[:, whole:] = weights[:, whole * _BLOCK :].sum(1, keepdims=True)
+    return sums
+
+
+def _running(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Running sums of rows: by torch, as numpy takes four times as long."""
+    summed: NDArray[np.float32] = torch.from_numpy(values).cumsum(1).numpy()
+    return summed
+
+
+def _exceeds(summed: NDArray[np.float32], marks: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Where running sums first exceed marks below the whole sum; NaN exceeds nothing."""
+    first: NDArray[np.int64] = np.minimum((summed <= marks[:, None]).sum(1), summed.shape[1] - 1)
+    return first

@@ -1,0 +1,1 @@
+"""Language models: the embedded decoder, checkpoints, engines, servers."""

@@ -1,0 +1,7 @@
+"""Why a model cannot be used."""
+
+from __future__ import annotations
+
+
+class UnsupportedModel(ValueError):
+    """A folder does not hold a model that this decoder runs; the message says what was found and what is allowed."""

@@ -1,0 +1,96 @@
+"""A file of JSON lines that outlives a kill: what is paid for, and is read back by the same command.
+
+Lines are written and synced before the next is waited for. The first holds the configuration and its fingerprint. A
+line that was torn by a kill is dropped. Results of studies are kept in `agent.study.results_db` instead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from envs.messages import RecipeError, differences
+
+FORMAT = 1  # of the file of results; a change of meaning needs another number
+
+
+class ResultsFile:
+    """An append-only file of JSON lines that belongs to one configuration. A context manager; one writer at a time.
+
+    Args:
+        path: made, with its folder, if it does not exist.
+        config: what the results depend on; a file of another configuration is refused.
+
+    Raises:
+        RecipeError: when the file belongs to another configuration, is none of ours, or is being written to.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = path.open("a+b")
+        try:
+            self._lock()
+            self.rows = self._open(dict(config))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RecipeError(
+                f"{self.path} is being written to by another run; wait for it or give another --out"
+            ) from None
+
+    def _open(self, config: dict[str, Any]) -> list[dict[str, Any]]:
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):  # the last line was torn by a kill
+            self._file.truncate(len(whole))
+        lines = whole.splitlines()
+        if not lines:
+            self._write({"stepwell": "eval", "format": FORMAT, "fingerprint": fingerprint(config), "config": config})
+            return []
+        try:
+            header, *rows = [json.loads(line) for line in lines]
+            theirs, version = header["config"], header["format"]
+        except (ValueError, KeyError, TypeError):
+            raise RecipeError(f"{self.path} is not a file of results; give another --out") from None
+        if version != FORMAT:
+            raise RecipeError(f"{self.path} has format {version}, this version writes {FORMAT}; give another --out")
+        if header["fingerprint"] != fingerprint(config):
+            raise RecipeError(
+                f"{self.path} belongs to another configuration ({'; '.join(differences(theirs, config))});"
+                " give another --out, or the same options to go on"
+            )
+        return rows
+
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Add rows: write them and wait until they are on the disk."""
+        self._write(*rows)
+        self.rows += rows
+
+    def _write(self, *rows: Mapping[str, Any]) -> None:
+        lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows]
+        self._file.write("".join(lines).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> ResultsFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that stand for a configuration, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]

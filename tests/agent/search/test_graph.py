@@ -1,0 +1,350 @@
+"""The graph of a search: what is merged, what votes, what it costs, and that files bring all of it back."""
+
+import gc
+import json
+import math
+import weakref
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.search.graph import SearchGraph
+from envs.core import Problem, State, Step
+from envs.toy import Toy
+from verifiers.voting import Vote
+
+TOY = Toy()
+
+
+def coin(text: str, tokens: int = 2, **knobs: Any) -> Step:
+    return Step(text, tokens, -0.5, **knobs)
+
+
+def searched() -> SearchGraph:
+    """12 with 1, 6 and 10: 6 + 6 twice, 10 + 1 + 1 once, 10 + 10 too much, 6 alone unfinished, 1 + 1 a rollout."""
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"), seed=3)
+    graph.add(0, [coin("6", 3), coin("6", 4)])  # 1, 2
+    graph.add(0, [coin("10"), coin("1"), coin("1")])  # 3, 4, 5
+    graph.add(0, [coin("6", 3), coin("6", 4)])
+    graph.add(3, [coin("10")])  # 6
+    graph.add(0, [coin("1", 1), coin("1", 1)], rollout=True)  # 7, 8
+    graph.set_scores(2, (0.9, 0.8))
+    graph.set_scores(5, (0.2, 0.4, 0.7))
+    graph.info |= {"answer": "2", "nested": {"é": [1, None, 0.5]}}
+    return graph
+
+
+def test_identical_siblings_merge_and_the_rest_does_not() -> None:
+    graph = searched()
+    assert [graph[node]["text"] for node in range(9)] == ["", "6", "6", "10", "1", "1", "10", "1", "1"]
+    assert [graph.count(node) for node in range(9)] == [0, 2, 2, 1, 1, 1, 1, 0, 0]
+    assert [graph[node]["tokens"] for node in range(9)] == [0, 6, 8, 2, 2, 2, 2, 1, 1]
+    assert [graph[node]["length"] for node in (1, 2)] == [3, 4]
+    assert [graph.status(node) for node in range(9)] == [
+        *["running", "running", "terminated", "running", "running", "terminated", "truncated", "running", "running"]
+    ]
+    assert graph.children(0) == [1, 3, 7]
+    assert graph.path(5) == [0, 3, 4, 5]
+    assert (graph.parent(0), graph.parent(5)) == (None, 4)
+    assert graph.state(5).texts == ("10", "1", "1")
+    assert nx.is_arborescence(graph.graph)
+    # the same text that ended otherwise is another step
+    assert graph.add(0, [coin("6", finish="length")]) == 9
+    assert graph.add(0, [coin("6")]) == 1
+
+
+def test_siblings_that_only_thought_otherwise_merge_and_the_first_thought_is_kept() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    assert graph.add(0, [coin("6", thinking="hm")]) == graph.add(0, [coin("6", thinking="hum")]) == 1
+    assert graph.add(0, [coin("10")]) == 2
+    assert (graph.count(1), graph.state(1).steps[0].thinking, graph[1]["thinking"]) == (2, "hm", "hm")
+    assert "thinking" not in graph[2]
+    back = SearchGraph.from_json(json.loads(json.dumps(graph.to_json())), TOY)
+    assert back == graph
+    assert back.state(1) == graph.state(1)
+
+
+def test_steps_after_the_end_are_not_added() -> None:
+    graph = SearchGraph(TOY, TOY.read("2 with 1 2"))
+    assert graph.add(0, [coin("2"), coin("1"), coin("1")]) == 1
+    assert len(graph) == 2
+    assert graph.generated == 2
+    lost = graph.add(0, [coin("1"), coin("9")])
+    assert graph.status(lost) == "truncated"
+    assert graph.add(lost, [coin("1")]) == lost
+
+
+def test_an_attempt_goes_on_from_the_answer_of_an_earlier_one() -> None:
+    graph = SearchGraph(TOY, TOY.read("2 with 1 2"))
+    first = graph.add(0, [coin("1"), coin("1")])
+    assert graph.start(0) == graph.state(0)
+    assert graph.start(first) == State(graph.problem, (), (graph.state(first).steps,))
+    again = graph.add(first, [coin("2")])
+    assert (graph.parent(again), graph.path(again), graph[again]["depth"]) == (first, [0, again], 1)
+    assert graph.state(again).texts == ("2",)
+    assert graph.state(again).attempts == (graph.state(first).steps,)
+    assert graph.add(first, [coin("2")]) == again  # merged
+    assert graph.add(0, [coin("2")]) != again  # nothing was shown to this one
+    graph.set_scores(again, [0.7])
+    assert (graph.scores(again), graph.scores(first)) == ((0.7,), ())
+    assert graph.path_tokens(again) == graph[again]["length"]
+    assert graph.attempts(again) == [first, again]
+    assert graph.attempts(first) == [first]
+    end = graph.add(again, [coin("1"), coin("1")])
+    for _ in range(3):
+        end = graph.add(end, [coin("2")])
+    assert len(graph.attempts(end)) == 6
+    # no more than the last four of them are shown
+    assert [step.text for attempt in graph.start(end).attempts for step in attempt] == ["1", "1", "2", "2", "2"]
+    assert nx.is_arborescence(graph.graph)
+    back = SearchGraph.from_json(json.loads(json.dumps(graph.to_json())), TOY)
+    assert back == graph
+    assert [back.state(node) for node in back.graph] == [graph.state(node) for node in graph.graph]
+    assert back.samples() == graph.samples()
+
+
+def test_rollouts_and_pruned_nodes_do_not_vote() -> None:
+    graph = SearchGraph(TOY, TOY.read("2 with 1 2"))
+    ahead = graph.add(0, [coin("2")], rollout=True)
+    assert graph.status(ahead) == "terminated"
+    assert graph.finished() == []
+    assert graph.samples() == 1.0  # it costs all the same
+    other = graph.add(0, [coin("1"), coin("1")])
+    assert graph.finished() == [other]
+    assert graph.add(0, [coin("2")]) == ahead  # now drawn in earnest
+    assert graph.finished() == [ahead, other]
+    assert graph.count(ahead) == 1
+    graph[other]["pruned"] = True
+    assert graph.finished() == [ahead]
+    assert [group.answer for group in graph.tally(Vote("majority"))] == ["1"]
+
+
+def test_samples_are_what_a_hand_computes() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    assert graph.samples() == 0.0
+    graph.add(0, [coin("10", 3)])
+    assert graph.samples() == 1.0  # one unfinished path of 3 tokens
+    graph.add(0, [coin("6", 3), coin("6", 4)])
+    assert graph.samples() == pytest.approx(10 / 7)  # one finished of 7
+    graph.add(0, [coin("6", 3), coin("6", 4)])
+    graph.add(0, [coin("10", 3), coin("1", 5), coin("1", 5)])
+    # 7 + 7 + 13 finished and 3 more; a solution is their mean, 9
+    assert graph.samples() == pytest.approx(30 / 9)
+    graph.add(0, [coin("1", 1)] * 7)  # unfinished and deepest, but shorter in tokens
+    assert graph.samples() == pytest.approx(37 / 9)
+
+
+def test_what_was_lost_tells_how_long_a_solution_is_while_none_has_finished() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    lost = graph.add(0, [coin("10", 5), coin("10", 5)])
+    assert graph.status(lost) == "truncated"
+    graph.add(0, [coin("1", 2)])
+    assert graph.samples() == pytest.approx(12 / 10)
+
+
+def test_a_deep_unfinished_path_makes_solutions_longer() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    graph.add(0, [coin("6", 1), coin("6", 1)])
+    graph.add(0, [coin("1", 5)] * 4)
+    assert graph.samples() == pytest.approx(22 / 20)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["6 6", "10 1 1", "1 10 1", "1 1 1 1 1 1 6"]), st.integers(1, 9)), min_size=1)
+)
+def test_n_complete_samples_cost_n(samples: list[tuple[str, int]]) -> None:
+    """However their lengths differ, and whatever was merged."""
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    tokens: dict[tuple[str, ...], int] = {}  # identical steps take as many tokens
+    for coins, each in samples:
+        texts = coins.split()
+        graph.add(0, [coin(text, tokens.setdefault(tuple(texts[: i + 1]), each)) for i, text in enumerate(texts)])
+    assert graph.samples() == pytest.approx(len(samples))
+
+
+def test_only_what_is_still_open_makes_solutions_longer() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    graph.add(0, [coin("6", 1), coin("6", 1)])
+    dropped = graph.add(0, [coin("1", 4)])
+    assert graph.samples() == pytest.approx(6 / 4)
+    graph[dropped]["pruned"] = True
+    assert graph.samples() == pytest.approx(6 / 2)
+    kept = graph.add(0, [coin("10", 1)])
+    graph.add(kept, [coin("1", 4)], rollout=True)
+    assert graph.samples() == pytest.approx(11 / 5)  # what was looked ahead from an open leaf is still to come
+    graph.add(kept, [coin("1", 4), coin("1", 1)])
+    assert graph.samples() == pytest.approx(16 / 4)  # 2 and 6 finished
+    assert SearchGraph.from_json(graph.to_json(), TOY).samples() == graph.samples()
+
+
+def test_what_never_finished_costs_what_its_longest_path_does() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    for tokens in (10, 20, 30):
+        graph.add(0, [coin("x" * tokens, tokens)])
+    assert graph.samples() == 2.0
+
+
+def test_scores_are_clamped_kept_and_marked() -> None:
+    graph = searched()
+    graph.set_scores(6, (math.nan, 7.0))  # the first step has its score already
+    assert graph[3]["score"] == 0.2
+    assert not graph[3]["unscored"]
+    assert graph.scores(6) == (0.2, 1.0)
+    assert graph.scores(7) == ()
+    assert graph.scores(0) == ()
+    graph.set_scores(8, (-3.0,))  # one short
+    assert graph.scores(8) == (0.0, 0.0)
+    assert [graph[node]["unscored"] for node in (7, 8)] == [False, True]
+    new = graph.add(4, [coin("10")])
+    graph.set_scores(new, (0.1, 0.1, math.nan))
+    assert (graph[new]["score"], graph[new]["unscored"]) == (0.0, True)
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    after = graph.add(0, [coin("10"), coin("1")])
+    with pytest.raises(ValueError, match="2 steps were to be scored; the verifier gave 3 scores"):
+        graph.set_scores(after, (0.5, 0.5, 0.5))
+    assert graph.scores(after) == ()
+    graph.set_scores(after, (0.5, math.inf))
+    assert graph.scores(after) == (0.5, 0.0)
+    assert graph[after]["unscored"]
+
+
+def test_correctness_needs_gold() -> None:
+    graph = searched()
+    assert graph.correct() is True
+    graph.info["answer"] = "3"
+    assert graph.correct() is False
+    graph.info["answer"] = None
+    assert graph.correct() is False
+    blind = SearchGraph(TOY, Problem("x", "12 with 1 6 10"))
+    blind.info["answer"] = "2"
+    assert blind.correct() is None
+
+
+# ---------------------------------------------------------------------------------------------------------- files
+
+
+def test_json_brings_everything_back(tmp_path: Path) -> None:
+    graph = searched()
+    path = tmp_path / "search.json"
+    graph.save(path)
+    loaded = SearchGraph.load(path, TOY)
+    assert loaded == graph
+    assert loaded.to_json() == graph.to_json()
+    assert list(loaded.graph.edges(data=True)) == list(graph.graph.edges(data=True))
+    assert loaded.samples() == graph.samples()
+    assert loaded.generated == graph.generated
+    assert loaded.finished() == graph.finished()
+    for vote in (Vote("majority"), Vote("max", "min"), Vote()):
+        assert loaded.tally(vote) == graph.tally(vote)
+    assert [loaded.state(node) for node in range(len(graph))] == [graph.state(node) for node in range(len(graph))]
+    # and the search can go on, the same in both
+    for each in (graph, loaded):
+        assert each.add(0, [coin("6", 3), coin("6", 4)]) == 2
+        assert each.add(7, [coin("10")]) == 9
+        each.set_scores(7, (0.3,))
+    assert loaded == graph
+    assert loaded.samples() == graph.samples()
+    loaded.info["answer"] = "3"
+    assert loaded != graph
+
+
+moves = st.lists(
+    st.tuples(
+        st.integers(0, 30),
+        st.lists(
+            st.builds(
+                Step,
+                st.sampled_from(["1", "6", "10", "", "x\x00\r\ud800é\u2028"]),
+                st.integers(0, 9),
+                st.floats(-9, 0),
+                st.sampled_from(["step", "answer", "length"]),
+            ),
+            max_size=5,
+        ),
+        st.booleans(),
+        st.lists(st.floats(-1, 2) | st.just(math.nan), max_size=6),
+    ),
+    max_size=12,
+)
+
+
+@given(moves)
+def test_any_graph_survives_files(given: list[tuple[int, list[Step], bool, list[float]]]) -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"), seed=7)
+    for at, steps, rollout, scores in given:
+        node = graph.add(at % len(graph), steps, rollout)
+        graph.set_scores(node, scores[: graph[node]["depth"]])
+    loaded = SearchGraph.from_json(json.loads(json.dumps(graph.to_json(), allow_nan=False)), TOY)
+    assert loaded == graph
+    assert loaded.samples() == graph.samples()
+    assert loaded.finished() == graph.finished()
+    assert loaded.tally(Vote()) == graph.tally(Vote())
+
+
+def test_graphml_is_readable_and_holds_the_attributes(tmp_path: Path) -> None:
+    graph = searched()
+    graph.problem = Problem("x", "12 with\x00 1 6 10")
+    graph.add(0, [Step("a\x01b\r<&>\ud800")])
+    path = tmp_path / "search.graphml"
+    graph.save(path)
+    read = nx.read_graphml(path, node_type=int)
+    assert set(read.nodes) == set(range(len(graph)))
+    assert set(read.edges) == set(graph.graph.edges)
+    for node, attributes in graph.graph.nodes(data=True):
+        expected = {name: value for name, value in attributes.items() if value is not None and name != "text"}
+        assert {name: value for name, value in read.nodes[node].items() if name != "text"} == expected
+    assert read.nodes[9]["text"] == r"a\x01b\r<&>\ud800"
+    assert read.edges[0, 1] == {"action": "6", "count": 2}
+    assert json.loads(read.graph["info"]) == graph.info
+    assert read.graph["question"] == r"12 with\x00 1 6 10"
+
+
+def _broken(**changes: Any) -> str:
+    return json.dumps(searched().to_json() | changes)
+
+
+def _without(name: str) -> str:
+    raw = searched().to_json()
+    raw["nodes"][3].pop(name)
+    return json.dumps(raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a saved search"),
+        ("[]", "is not a saved search"),
+        ("{}", "format None given; this version reads 'stepwell-graph/1'"),
+        (_broken(format="stepwell-graph/9"), "format 'stepwell-graph/9' given"),
+        (_broken(info={"environment": "chess"}), "environment 'chess' cannot be loaded with 'toy'"),
+        (_broken(edges=[]), "is not a saved search"),
+        (_broken(edges=[{"from": node + 50, "to": node, "prior": None, "count": 0} for node in range(9)]), "saved"),
+        (_broken(nodes=searched().to_json()["nodes"][::-1]), "is not a saved search"),
+        (_broken(problem={"id": "x"}), "is not a saved search"),
+        (_without("text"), "is not a saved search"),
+        (_without("score"), "is not a saved search"),
+    ],
+)
+def test_what_is_not_a_graph_is_refused_by_name(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "search.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        SearchGraph.load(path, TOY)
+    assert str(path) in str(caught.value)
+
+
+def test_a_graph_that_is_dropped_is_freed_at_once(tmp_path: Path) -> None:
+    graph = searched()
+    graph.save(tmp_path / "graph.json")
+    loaded = SearchGraph.load(tmp_path / "graph.json", TOY)
+    held = [weakref.ref(each.graph) for each in (graph, loaded)]
+    gc.disable()  # no cycle keeps it until the garbage collector comes
+    try:
+        del graph, loaded
+        assert all(each() is None for each in held)
+    finally:
+        gc.enable()

@@ -1,0 +1,281 @@
+"""The math environment: reading problems, following solutions, and the conformance kit."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from agent.build import environment_of, models_of
+from agent.interface.cli import main
+from agent.recipes.recipe import load_recipe
+from agent.study.results_db import StudyFile
+from envs import Problem, State, Step, UnreadableQuestion, UnusableEnvironment, check_environment, load_environment
+from envs.core import SPLITS, Finish
+from envs.math.environment import MAX_QUESTION, MAX_STEP, Math
+
+DATA = Path(os.environ.get("STEPWELL_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+ENVIRONMENT = Math()
+
+
+def write(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def only(path: Path) -> Problem:
+    (problem,) = Math(path).problems("test", 1)
+    return problem
+
+
+# ------------------------------------------------------------------------------------------------------------ steps
+
+
+@pytest.mark.parametrize(
+    ("texts", "finish", "answer"),
+    [
+        (["1 + 1 = 2", r"So it is $\boxed{2}$."], "step", "2"),
+        ([r"\boxed{\frac{1}{2}} and then \boxed{\text{no, }\sqrt{2}}"], "answer", r"\text{no, }\sqrt{2}"),
+        ([r"\boxed{", "5}"], "step", "5"),
+        ([r"\boxed{5"], "answer", None),
+        ([r"\boxed{5}, or \box"], "length", "5"),
+        (["9 * 2 = 18\n#### 18"], "step", "18"),
+        (["9 * 2 = 18\n#### 1,800"], "length", None),
+        (["#### Step 1: read the question"], "step", None),
+        (["#### two apples"], "answer", "two apples"),
+        (["The answer is 5."], "step", None),
+        (["The answer is 5."], "answer", "5"),
+        (["The final answer is: **2.5**."], "answer", "2.5"),
+        (["I do not know."], "answer", None),
+        ([r"<think>Maybe \boxed{3}?"], "answer", None),
+        ([r"<think>Maybe \boxed{3}?</think>No.", r"\boxed{4}"], "step", "4"),
+    ],
+)
+def test_where_a_solution_ends(texts: list[str], finish: Finish, answer: str | None) -> None:
+    state = ENVIRONMENT.initial(ENVIRONMENT.read("What?"))
+    for text in texts[:-1]:
+        moved = ENVIRONMENT.step(state, Step(text))
+        assert moved.status == "running"
+        state = moved.state
+    moved = ENVIRONMENT.step(state, Step(texts[-1], finish=finish))
+    assert ENVIRONMENT.answer(moved.state) == answer
+    assert moved.status == ("terminated" if answer else "running" if finish == "step" else "truncated")
+
+
+def test_a_trajectory_is_bounded_in_depth_and_in_the_length_of_a_step() -> None:
+    environment = Math(max_steps=2)
+    state = environment.initial(environment.read("What?"))
+    once = environment.step(state, Step("hm"))
+    assert once.status == "running"
+    assert environment.step(once.state, Step("hm")).status == "truncated"
+    box = r"\boxed{1}"
+    assert environment.step(state, Step("x" * (MAX_STEP - len(box)) + box)).status == "terminated"
+    assert environment.step(state, Step("x" * MAX_STEP + box)).status == "truncated"
+
+
+def test_answers_are_compared_as_mathematics() -> None:
+    problem = Problem("p", "q", r"2\sqrt{5}")
+    assert ENVIRONMENT.check(problem, r"$\sqrt{20}$")
+    assert not ENVIRONMENT.check(problem, r"\sqrt{21}")
+    assert ENVIRONMENT.same("0.5", r"\dfrac12")
+
+
+# -------------------------------------------------------------------------------------------------------- questions
+
+
+def test_a_typed_question_is_read_as_it_is() -> None:
+    problem = ENVIRONMENT.read("  What is $x$?\nThink. ")
+    assert (problem.question, problem.answer, problem.meta) == ("What is $x$?\nThink.", None, {})
+    assert not ENVIRONMENT.check(problem, "5")
+    asked = Math(template="Q: {question}\nPut the answer in \\boxed{}.\n\n")
+    assert asked.prompt(problem) == "Q: What is $x$?\nThink.\nPut the answer in \\boxed{}.\n\n"
+
+
+@pytest.mark.parametrize("question", ["", " \n", "?!", "a\ud800", "x" * (MAX_QUESTION + 1)])
+def test_what_no_model_could_read_is_refused(question: str) -> None:
+    with pytest.raises(UnreadableQuestion):
+        ENVIRONMENT.read(question)
+
+
+# ------------------------------------------------------------------------------------------------------------- data
+
+
+@pytest.mark.parametrize(
+    ("row", "answer", "meta"),
+    [
+        (  # MATH-500
+            {"problem": "Q?", "answer": r"\frac12", "solution": "...", "level": "Level 3", "subject": "Algebra"},
+            r"\frac12",
+            {"level": 3, "subject": "Algebra"},
+        ),
+        (  # MATH
+            {"problem": "Q?", "solution": r"So $\boxed{\sqrt{2}}$.", "level": "Level ?", "type": "Geometry"},
+            r"\sqrt{2}",
+            {"subject": "Geometry"},
+        ),
+        ({"problem": "Q?", "solution": "...", "extracted_groundtruth": "025", "url": "..."}, "25", {}),  # AIME24
+        ({"problem": "Q?", "solution": 27.0, "extracted_groundtruth": 27.0, "url": "..."}, "27", {}),  # AMC23
+        ({"question": "Q?", "answer": "9 * 2 = <<9*2=18>>18.\n#### 18"}, "18", {}),  # GSM8K
+        ({"Problem": "Q?", "Answer": 0}, "0", {}),
+    ],
+)
+def test_the_published_layouts_are_read(row: dict[str, Any], answer: str, meta: Any, tmp_path: Path) -> None:
+    problem = only(write(tmp_path / "set.jsonl", [row]))
+    assert (problem.question, problem.answer, problem.meta) == ("Q?", answer, meta)
+    (tmp_path / "set.json").write_text(json.dumps([row]))
+    assert only(tmp_path / "set.json") == problem
+
+
+def test_levels_can_be_chosen(tmp_path: Path) -> None:
+    rows = [{"problem": f"Q{level}?", "answer": level, "level": f"Level {level}"} for level in range(1, 6)]
+    data = write(tmp_path / "set.jsonl", [*rows, {"problem": "Q?", "answer": 0}])
+    chosen = Math(data, levels=(2, 4)).problems("test", 3)  # what has no level is of every level
+    assert {problem.answer for problem in chosen} == {"2", "4", "0"}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the published sets are not here; STEPWELL_DATA=FOLDER names them")
+@pytest.mark.parametrize(("name", "size"), [("math500", 500), ("aime24", 30), ("amc23", 40), ("gsm8k_test", 1319)])
+def test_the_published_sets(name: str, size: int) -> None:
+    environment = Math([DATA / f"{name}.jsonl", DATA / "gsm8k_train.jsonl"])
+    problems = environment.problems("test", size)
+    assert len(environment.splits["test"]) == len({problem.question for problem in problems}) == size
+    assert len(environment.splits["train"]) + len(environment.splits["calibration"]) == 7473
+    assert 0.18 < len(environment.splits["calibration"]) / 7473 < 0.22
+    if name == "math500":
+        levels = [problem.meta["level"] for problem in problems]
+        assert [levels.count(level) for level in range(1, 6)] == [43, 90, 105, 128, 134]
+
+
+@pytest.mark.parametrize("name", ["math500", "gsm8k", "aime24", "amc23"])
+def test_the_recipes_make_the_environment(name: str, tmp_path: Path) -> None:
+    data = write(tmp_path / "set.jsonl", [{"problem": "What is 2 plus 2?", "answer": "4"}])
+    recipe = load_recipe(name, [f"environment.data={data}"])
+    environment = environment_of(recipe)
+    assert r"\boxed{}" in environment.prompt(environment.problems("test", 1)[0])
+    assert models_of(recipe, environment)[1] is None
+
+
+def test_a_table_is_read(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text('Question,Answer\n"What, then?",5\n')
+    assert only(tmp_path / "set.csv").question == "What, then?"
+
+
+def test_a_train_file_gives_train_and_calibration_and_never_a_test_question(tmp_path: Path) -> None:
+    def rows(*numbers: int) -> list[Any]:
+        return [{"question": f"What is {number}?", "answer": f"#### {number}"} for number in numbers]
+
+    train = write(tmp_path / "gsm8k_train.jsonl", rows(*range(100)))
+    test = write(tmp_path / "gsm8k_test.jsonl", rows(*range(95, 120)))
+    for data in (tmp_path, [str(train), str(test)], [test, train]):
+        environment = Math(data)
+        parts = {"test": environment.problems("test", 25), "train": environment.problems("train", 60)}
+        parts["calibration"] = environment.problems("calibration", 95 - len(environment.splits["train"]))
+        assert 10 <= len(parts["calibration"]) <= 35
+        assert {problem.question for problem in parts["test"]} == {row["question"] for row in rows(*range(95, 120))}
+    alone = Math(train)
+    assert set(parts["calibration"]) <= set(alone.splits["calibration"])  # by the question, not by its neighbours
+    with pytest.raises(ValueError, match=r"1 problems of 'test' asked for; in the data there are .* 0 of 'test'"):
+        alone.problems("test", 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"problem": "Q?"}', "set.jsonl, problem 1: the fields are problem; one of answer, .* is needed"),
+        ('{"prblem": "Q?", "answer": 1}', "problem 1: the fields are prblem, answer; one of problem, question must"),
+        ('{"problem": "Q?", "answer": 1}\n\n{"problem"', "set.jsonl, line 3: "),
+        ("[1]", "problem 1: an object with fields is wanted, not a list"),
+        ('{"problem": "Q?", "solution": "..."}', "its solution states no answer"),
+        ('{"problem": "Q?", "answer": "1", "split": "tset"}', "its split is 'tset'; did you mean 'test'\\?"),
+        ('{"problem": "??", "answer": "1"}', "problem 1: cannot read '\\?\\?'"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text(content)
+    with pytest.raises(UnusableEnvironment, match=message):
+        load_environment("math", data=str(tmp_path / "set.jsonl"))
+
+
+def test_what_is_no_file_of_problems_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no file of problems in"):
+        Math(tmp_path)
+    write(tmp_path / "math500.jsonl", [])
+    (tmp_path / "set.parquet").write_bytes(b"PAR1")
+    (tmp_path / "set.json").write_text("{}")
+    for name, message in [
+        ("math50.jsonl", "there is no file .*did you mean '.*math500.jsonl'"),
+        ("set.parquet", "its name ends in '.parquet'; files that end in .csv, .json, .jsonl are read"),
+        ("set.json", "holds a dict; a list of problems is wanted"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Math(tmp_path / name)
+
+
+@pytest.mark.parametrize("options", [{"delimiter": ""}, {"max_steps": 0}, {"template": "no question"}])
+def test_options_that_cannot_be_are_refused(options: Any) -> None:
+    with pytest.raises(ValueError, match="given"):
+        Math(**options)
+
+
+def test_a_hub_takes_the_package_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"no file or folder 'owner/set' here, and .* pip install datasets"):
+        Math("owner/set")
+
+
+def test_a_hub_without_a_test_part_is_all_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is replaced by one that gives the same rows, as no hub can be reached from a test."""
+
+    def load_dataset(name: str, configuration: str | None) -> Any:
+        rows = [{"question": f"What is {number}?", "answer": f"#### {number}"} for number in range(20)]
+        assert (name, configuration) in [("owner/aime", None), ("owner/gsm", "main")]
+        return {"train": rows[:15], "test": rows[15:]} if configuration else {"train": rows}
+
+    package = ModuleType("datasets")
+    package.__dict__["load_dataset"] = load_dataset
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: package)
+    assert len(Math("owner/aime").problems("test", 20)) == 20
+    for source, tested in [("owner/gsm:main", 5), ("owner/gsm:main@train", 0)]:
+        gsm = Math(source)
+        assert len(gsm.splits["test"]) == tested
+        assert len(gsm.splits["train"]) + len(gsm.splits["calibration"]) == 15
+    with pytest.raises(
+        ValueError, match=r"'owner/gsm' has no part 'tset'; did you mean 'test'\? \(its parts: train, test"
+    ):
+        Math("owner/gsm:main@tset")
+    with pytest.raises(ValueError, match="'owner/other' cannot be had from the hub: AssertionError"):
+        Math("owner/other")
+
+
+# ------------------------------------------------------------------------------------------ the kit and the commands
+
+
+def test_conforms(tmp_path: Path) -> None:
+    rows = [
+        {"problem": f"Solve for x: {name}", "answer": answer, "split": split, "level": level}
+        for split, level in zip(SPLITS, (1, 3, 5), strict=True)
+        for name, answer in [(f"x = {level}", f"{level}"), (f"x^2 = {level}", rf"\pm\sqrt{{{level}}}"), ("x", "(0,1]")]
+        if name != "x" or split == "test"
+    ]
+    environment = load_environment("math", data=str(write(tmp_path / "own.jsonl", rows)), max_steps=5)
+    check_environment(environment, [environment.read("What is $2 + 2$?")], n=2)
+
+
+def test_a_scripted_policy_solves_it_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["solve", "What is 2 plus 2?", "--env", "math", "--temperature", "0"]) == 0
+    out = capsys.readouterr().out
+    assert r"The answer is \boxed{4}." in out
+    data = write(tmp_path / "own.jsonl", [{"problem": "How many wheels do 4 cars have?", "answer": "8", "level": 2}])
+    words = ["eval", "--env", "math", "--split", "test", "-n", "1", "--set", f"environment.data={data}"]
+    assert main([*words, "--temperature", "0", "--out", str(tmp_path / "own-run.sqlite")]) == 0
+    with StudyFile(tmp_path / "own-run.sqlite") as results:
+        assert [(row["answer"], row["correct"]) for row in results.results()] == [("8", 1)]
+
+
+def test_an_unfinished_state_has_no_answer() -> None:
+    assert ENVIRONMENT.answer(State(ENVIRONMENT.read("What?"))) is None

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from policies.generation.random_numbers import uniform
+from policies.generation.sampling import draw
+
+
+def test_samples_follow_the_softmax_at_any_temperature() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0, -torch.inf]]).repeat(20000, 1)
+    uniforms = uniform(np.full(20000, 7, np.uint64), np.arange(20000))
+    for temperature in (0.5, 1.0, 2.0):
+        tokens, logprobs = draw(logits, uniforms, np.full(20000, temperature, np.float32))
+        want = torch.softmax(logits[0] / temperature, -1).numpy()
+        assert np.bincount(tokens, minlength=4) / 20000 == pytest.approx(want, abs=0.012)
+        np.testing.assert_allclose(logprobs, torch.log_softmax(logits[0], -1).numpy()[tokens], atol=1e-6)
+
+
+def test_uniforms_are_uniform_and_independent_of_neighbouring_seeds() -> None:
+    grid = uniform(np.repeat(np.arange(200, dtype=np.uint64), 50), np.tile(np.arange(50), 200)).reshape(200, 50)
+    assert 0 <= grid.min() < 0.001
+    assert 0.999 < grid.max() < 1
+    assert grid.mean() == pytest.approx(0.5, abs=0.01)
+    assert abs(np.corrcoef(grid[:-1].ravel(), grid[1:].ravel())[0, 1]) < 0.03
+    assert abs(np.corrcoef(grid[:, :-1].ravel(), grid[:, 1:].ravel())[0, 1]) < 0.03
+
+
+def test_nucleus_and_top_k_leave_the_tail_out_and_the_rest_in_proportion() -> None:
+    logits = torch.log(torch.tensor([[0.1, 0.4, 0.2, 0.3]])).repeat(20000, 1)
+    uniforms, ones = uniform(np.full(20000, 3, np.uint64), np.arange(20000)), np.ones(20000, np.float32)
+    for options, want in (
+        ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_p": 0.6}, [0, 4 / 7, 0, 3 / 7]),
+        ({"top_p": 0.3}, [0, 1, 0, 0]),
+        ({"top_k": 3, "top_p": 0.8}, [0, 4 / 9, 2 / 9, 3 / 9]),  # of the three, 7/9 are not enough
+        ({"top_k": 2, "top_p": 0.5}, [0, 1, 0, 0]),  # of the two, 4/7 are enough
+        ({"top_k": 9}, [0.1, 0.4, 0.2, 0.3]),
+    ):
+        tokens, logprobs = draw(logits, uniforms, ones, **options)
+        assert np.bincount(tokens, minlength=4) / 20000 == pytest.approx(want, abs=0.012)
+        np.testing.assert_allclose(logprobs, logits[0].numpy()[tokens], atol=1e-6)  # of the whole distribution
+    tokens, _ = draw(logits, uniforms, 0 * ones, top_p=0.3)
+    assert set(tokens) == {1}

@@ -1,0 +1,77 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from envs.core import Step
+from policies.generation.step_splitter import Cut, cut, is_thinking
+
+
+def test_a_step_ends_with_the_delimiter_which_is_no_part_of_it() -> None:
+    assert cut("one", "\n\n") is None
+    assert cut("one\n", "\n\n") is None
+    assert cut("one\n\ntwo", "\n\n") == Cut("", "one", "step", 5)
+
+
+@pytest.mark.parametrize("over", ["answer", "length"])
+def test_what_is_over_is_the_last_step(over: str) -> None:
+    assert cut("one\n", "\n\n", over=over) == Cut("", "one\n", over, None)  # type: ignore[arg-type]
+    assert cut("", "\n\n", over=over) == Cut("", "", over, None)  # type: ignore[arg-type]
+    assert cut("one\n\ntwo", "\n\n", over=over) == Cut("", "one", "step", 5)  # type: ignore[arg-type]
+
+
+def test_blank_steps_are_none() -> None:
+    assert cut("\n\n", "\n\n") is None
+    assert cut("\n\n\n\n one\n\n", "\n\n") == Cut("", " one", "step", 10)
+    assert cut("\n\n", "\n\n", over="answer") == Cut("", "", "answer", None)
+
+
+def test_a_stop_string_ends_the_solution_and_stays_in_it() -> None:
+    assert cut("a </answer> b\n\n", "\n\n", ("</answer>",)) == Cut("", "a </answer>", "answer", 11)
+    assert cut("a\n\n</answer>", "\n\n", ("</answer>",)) == Cut("", "a", "step", 3)
+    assert cut("x END y STOP", "\n", ("STOP", "END")) == Cut("", "x END", "answer", 5)
+
+
+def test_thinking_comes_before_the_step_and_holds_no_steps() -> None:
+    thinking = "<think>\nLet me see.\n\nHm. </answer>\n</think>\n\n"
+    assert cut(thinking[:-15], "\n\n", ("</answer>",)) is None
+    assert cut(thinking, "\n\n", ("</answer>",)) is None
+    assert cut(thinking + "It is 4.\n\n", "\n\n") == Cut(thinking, "It is 4.", "step", len(thinking) + 10)
+    assert cut("a\n\nb</think>\n\nIt is 4.", "\n\n", opened=True, over="answer") == Cut(
+        "a\n\nb</think>\n\n", "It is 4.", "answer", None
+    )
+    assert is_thinking("<think>\nx")
+    assert is_thinking("x", opened=True)
+    assert not is_thinking("x </think> y", opened=True)
+    assert not is_thinking("x <think> y")
+
+
+def test_thinking_that_is_cut_says_nothing() -> None:
+    assert cut("<think>a\n\nb", "\n\n", over="length") == Cut("<think>a\n\nb", "", "length", None)
+    assert cut("a\n\nb", "\n\n", opened=True, over="answer") == Cut("a\n\nb", "", "answer", None)
+
+
+def test_tokens_and_logprobs_are_those_up_to_the_cut() -> None:
+    pieces, logprobs = ["on", "e.\n", "\n tw", "o", "\n\n", ""], [-1.0, -2.0, -4.0, -8.0, -16.0, -32.0]
+    text = "".join(pieces)
+    lengths = [len("".join(pieces[: i + 1])) for i in range(len(pieces))]
+    first = cut(text, "\n\n")
+    assert first is not None
+    assert first.step(lengths, logprobs) == Step("one.", 3, -7.0, "step")
+    last = cut("one.", "\n\n", over="answer")
+    assert last is not None
+    assert last.step([2, 4, 4], logprobs[:3]) == Step("one.", 3, -7.0, "answer")  # the end token included
+
+
+@given(st.lists(st.text("ab <>/think\n", max_size=12), max_size=6), st.booleans())
+def test_nothing_is_lost_and_no_step_holds_the_delimiter(parts: list[str], opened: bool) -> None:
+    text = rest = "\n\n".join(parts)
+    steps: list[Cut] = []
+    while (step := cut(rest, "\n\n", opened=opened and not steps)) is not None:
+        assert step.end is not None
+        assert rest[: step.end].strip("\n") == (step.thinking + step.text).strip("\n")
+        assert "\n\n" not in step.text
+        steps.append(step)
+        rest = rest[step.end :]
+    last = cut(rest, "\n\n", opened=opened and not steps, over="answer")
+    assert last is not None
+    assert "".join(text.split()) == "".join("".join(each.thinking + each.text for each in [*steps, last]).split())

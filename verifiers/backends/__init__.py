@@ -1,0 +1,1 @@
+"""Where a verifier runs: one file for each way."""

@@ -1,0 +1,98 @@
+"""Judges behind an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Hashable
+
+from envs.core import Environment, State
+from policies.models.http_client import Client, Limits
+from policies.models.openai_protocol import Model, Sampling, Written, find_model, request_of
+from verifiers.backends.server import Query, ServedVerifier, check_limits
+from verifiers.families.judge import question_of
+from verifiers.scoring.cached_scorer import ROUNDED
+from verifiers.scoring.score_layout import PRIOR, spoken
+
+_TOP = 20  # alternatives that a judge is asked for: the most that servers give
+
+
+# ---------------------------------------------------------------------------------------------------------- judges
+
+
+class Judging:
+    """What a language model is asked as a judge: about each prefix of a solution, and the chance that it says "Yes".
+
+    Args:
+        environment: whose states.
+        model: at the server.
+    """
+
+    def __init__(self, environment: Environment, model: Model) -> None:
+        self.environment, self.model = environment, model
+
+    def of(self, state: State) -> tuple[list[Hashable], list[Query]]:
+        """One call for each prefix with another text."""
+        question, steps = state.problem.question.strip(), list[str]()
+        keys: list[Hashable] = []
+        for step in state.steps:
+            if text := spoken(step, self.environment.delimiter):
+                steps.append(text)
+            keys.append((question, *steps) if steps else PRIOR)
+        return keys, [self._query(question, tuple(steps[:end])) for end in range(1, len(steps) + 1)]
+
+    def _query(self, question: str, steps: tuple[str, ...]) -> Query:
+        messages = [{"role": "user", "content": question_of(question, steps)}]
+        return Query(
+            ((question, *steps),), *request_of(self.model, messages, Sampling(1, alternatives=_TOP)), self._scores
+        )
+
+    def _scores(self, written: Written) -> tuple[list[float], int]:
+        """The probability of "Yes" beside that of "No"; NaN where neither is among the likeliest tokens."""
+        if not written.alternatives or not written.alternatives[0]:
+            raise ValueError(f"the server of {self.model.name} gives no likeliest tokens, which a judge is read from")
+        chances = {
+            word: math.fsum(
+                math.exp(value) for token, value in written.alternatives[0].items() if token.strip() == word
+            )
+            for word in ("Yes", "No")
+        }
+        total = math.fsum(chances.values())
+        tokens = max(0, (written.prompt or 0) - written.cached) + (written.generated or 1)
+        return [round(chances["Yes"] / total, ROUNDED) if total else math.nan], tokens
+
+
+def load_judge(
+    model: str,
+    environment: Environment,
+    *,
+    base_url: str = "http://localhost:8000/v1",
+    server: str = "auto",
+    parameters: int = 0,
+    key_variable: str = "OPENAI_API_KEY",
+    **limits: float,
+) -> ServedVerifier:
+    """Any chat model behind an OpenAI-compatible server that tells the likeliest tokens, as a judge.
+
+    Args:
+        model: as the server calls it; the only one it has if empty.
+        environment: whose states it scores.
+        base_url: of the server, with its version.
+        server: its kind, one of `policies.models.openai_protocol.KINDS`; ``auto`` asks it.
+        parameters: of the model, for FLOPs; 0 takes what the server says, if it says.
+        key_variable: the environment variable that holds the API key, if the server wants one.
+        limits: see `policies.models.http_client.Limits`.
+
+    Raises:
+        ConnectionError: the server does not answer.
+        ValueError: the server has no such model.
+    """
+    check_limits(limits, list(inspect.signature(load_judge).parameters)[2:-1])
+    client = Client(base_url, Limits(**limits), key_variable)  # type: ignore[arg-type]
+    try:
+        served = find_model(client, model, server)
+    except BaseException:
+        client.close()
+        raise
+    name = f"{served.name.rstrip('/').rpartition('/')[2]}-judge"
+    return ServedVerifier(name, parameters or served.parameters, Judging(environment, served), client)

@@ -1,0 +1,1 @@
+"""From a state to scores of its steps: layouts, tokens, batches, caches."""
