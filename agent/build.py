@@ -207,6 +207,7 @@ def describe(kind: str) -> dict[str, str]:
         own = {
             "ensemble": _first_line(Ensemble),
             "symbolic": _first_line(SymbolicVerifier),
+            "reward": "The environment's own rewards, where `step` gives any; no model.",
             "table": _first_line(TableVerifier),
             NO_VERIFIER: "No scores: for greedy and majority.",
         }

@@ -188,12 +188,7 @@ def task(
     facts: Mapping[str, Any] | None = None,
 ) -> Task:
     """One search for `Solver.run`; its graph's ``info`` says what was asked for, and `facts` besides."""
-    info = {
-        "strategy": describe_strategy(strategy),
-        "vote": dataclasses.asdict(strategy.vote),
-        "budget": {key: value for key, value in dataclasses.asdict(budget).items() if value is not None},
-        **(facts or {}),
-    }
+    info = {"strategy": describe_strategy(strategy), **(facts or {})}
     return Task(problem, strategy.search, budget, seed, strategy.vote, info, on_change)
 
 

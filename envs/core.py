@@ -93,7 +93,8 @@ class Transition:
 
     Args:
         state: the state after the step.
-        reward: what the environment can honestly tell a solver now; never derived from the gold answer.
+        reward: R of the MDP, in [0, 1]: how good the step was, as far as the environment can honestly tell a solver
+            now; 0 where it tells nothing. Never derived from the gold answer.
         status: ``running``, ``terminated`` (an answer was given) or ``truncated`` (ended without an answer).
     """
 

@@ -59,16 +59,17 @@ class Toy:
         return State(problem)
 
     def step(self, state: State, step: Step) -> Transition:
-        """A coin goes on or, when the amount is met, terminates; anything else truncates."""
+        """A coin goes on or, when the amount is met, terminates; anything else truncates. Rewarded with `quality`."""
         after = state.then(step)
         rest = self.rest(state)
         coin = int(step.text) if _COIN.fullmatch(step.text) else 0
         if rest <= 0 or coin not in _coins(state.problem) or coin > rest:
             return truncation(after)
+        worth = self.quality(after)
         if coin == rest:
-            return termination(after)
+            return termination(after, worth)
         over = len(after.steps) >= self.max_steps or step.finish != "step"
-        return truncation(after) if over else transition(after)
+        return truncation(after, worth) if over else transition(after, worth)
 
     def answer(self, state: State) -> str | None:
         """The number of coins, once the amount is paid."""
@@ -101,7 +102,7 @@ class Toy:
         fitting = [coin for coin in _coins(state.problem) if coin <= self.rest(state)]
         return {str(coin): 2.0**rank for rank, coin in enumerate(fitting)}
 
-    def worth(self, state: State) -> float:
+    def quality(self, state: State) -> float:
         """How good a state is, in [0, 1]: the least number of coins over what this payment will come to at best."""
         rest = self.rest(state)
         if rest < 0:

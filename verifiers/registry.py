@@ -20,7 +20,7 @@ from verifiers.ensemble import Ensemble
 from verifiers.symbolic import SymbolicVerifier
 from verifiers.table import TableVerifier
 
-ENSEMBLE, TABLE = "ensemble", "table"
+ENSEMBLE, REWARD, TABLE = "ensemble", "reward", "table"
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS: dict[str, str] = {
     "hf": "verifiers.backends.hf:load_checkpoint",
@@ -34,7 +34,7 @@ BACKENDS: dict[str, str] = {
 def verifier_names() -> list[str]:
     """Names of the verifiers that come with this package, in order."""
     shipped = (path.parent.name for path in WEIGHTS.glob("*/config.json"))
-    return sorted([*shipped, ENSEMBLE, SymbolicVerifier.name, TABLE])
+    return sorted([*shipped, ENSEMBLE, REWARD, SymbolicVerifier.name, TABLE])
 
 
 def load_verifier(name_or_path: str | Path, environment: Environment, **options: Any) -> Verifier:
@@ -51,14 +51,14 @@ def load_verifier(name_or_path: str | Path, environment: Environment, **options:
 
     Raises:
         ValueError: no such name, folder or option; the message lists what is allowed and the nearest match.
-        TypeError: ``symbolic`` for an environment without a step checker, ``table`` for one without a table.
+        TypeError: ``symbolic`` for an environment without a step checker.
         UnsupportedModel: the folder holds something that is not run here.
     """
     name = str(name_or_path)
     if name == SymbolicVerifier.name:
         return SymbolicVerifier(environment, **options)
-    if name == TABLE:
-        return TableVerifier(environment, **options)
+    if name in (REWARD, TABLE):
+        return TableVerifier(environment, name=name, **options)
     if name == ENSEMBLE:
         return _ensemble(environment, **options)
     backend, colon, model = name.partition(":")

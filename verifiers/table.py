@@ -1,4 +1,4 @@
-"""A verifier that looks scores up: for tests, demonstrations and first steps; no model."""
+"""A verifier that looks scores up, in a table or in the environment's rewards; no model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,11 @@ class TableVerifier:
     Args:
         environment: of the states.
         table: a prefix's score, as a function or as a mapping from the texts of its steps (0.5 for what it lacks); by
-            default the environment's own `worth` method (the toy has one).
+            default the reward of the transition that led there (`envs.core.Transition`).
         name: in records.
         parameters: what FLOPs are counted with, at one token per step.
         shuffle: a seed; replies then come late and in random order, as they may from a server.
         delay: seconds that each `poll` takes.
-
-    Raises:
-        TypeError: no table, and the environment has none either.
     """
 
     def __init__(
@@ -42,10 +39,9 @@ class TableVerifier:
         self.name = name
         self.parameters = parameters
         if table is None:
-            table = getattr(environment, "worth", None)
-            if table is None:
-                raise TypeError(f"environment {environment.name!r} has no `worth` method; give TableVerifier a table")
-        self._table: Table = table if callable(table) else lambda state: table.get(state.texts, 0.5)
+            self._table: Table = self._reward
+        else:
+            self._table = table if callable(table) else lambda state: table.get(state.texts, 0.5)
         self._random = None if shuffle is None else random.Random(shuffle)
         self._delay = delay
         self._queue: dict[int, Score] = {}
@@ -73,6 +69,11 @@ class TableVerifier:
     def close(self) -> None:
         """Drop everything."""
         self._queue.clear()
+
+    def _reward(self, state: State) -> float:
+        """What the environment gave for the last step."""
+        before = State(state.problem, state.steps[:-1])
+        return self.environment.step(before, replace(state.steps[-1], observation="")).reward
 
     def _answer(self, request: Score) -> Scored:
         scores = tuple(self._scores(state) for state in request.states)

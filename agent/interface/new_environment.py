@@ -130,11 +130,19 @@ class $kind:
         return State(problem)
 
     def step(self, state: State, step: Step) -> Transition:
-        """An addition goes on, the last one terminates, and whatever else a model may write truncates."""
+        """An addition goes on, the last one terminates, and whatever else a model may write truncates.
+
+        The reward, in [0, 1], is what an environment can honestly tell of a step: here, whether the sum is right. It
+        may be left out. `--verifier reward` scores steps by it.
+        """
         after = state.then(step)
+        totals, numbers = _totals(after), _numbers(state.problem.question)
+        if totals is None:
+            return truncation(after)
+        reward = 0.9 if totals[-1] == sum(numbers[: len(totals)]) else 0.1
         if self.answer(after) is not None:
-            return termination(after)
-        return transition(after) if _totals(after) is not None and step.finish == "step" else truncation(after)
+            return termination(after, reward)
+        return transition(after, reward) if step.finish == "step" else truncation(after, reward)
 
     # ------------------------------------------------------------------------------------------- which answer is right
 
@@ -161,11 +169,6 @@ class $kind:
         number = numbers[len(totals)]
         guesses = {0: 8.0, 1: 1.0, 10: 1.0}  # mostly right, at times one too many, or ten
         return {f"{totals[-1]} + {number} = {totals[-1] + number + more}": weight for more, weight in guesses.items()}
-
-    def worth(self, state: State) -> float:
-        """How good a state looks, in [0, 1]: what `--verifier table` says."""
-        totals, numbers = _totals(state), _numbers(state.problem.question)
-        return 0.9 if totals and totals[-1] == sum(numbers[: len(totals)]) else 0.1
 
     def demonstrate(self, problem: Problem, rng: random.Random) -> tuple[str, ...]:
         """A worked solution: what `stepwell train policy` learns from."""
@@ -213,7 +216,7 @@ _RECIPE = """\
 # How to solve `$name` when nothing else is said: `stepwell solve ... --env $name`, run from the project's folder.
 environment: $name
 policy: scripted # draws from `options`; or the folder of a model
-verifier: table # asks `worth`; or the folder of a model, or none
+verifier: reward # what `step` gives; or the folder of a model, or none
 strategy: beam
 budget: {samples: 8}
 """

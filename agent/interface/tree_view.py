@@ -15,7 +15,7 @@ from rich.text import Text
 
 from agent.interface.text import duration, quantity, unicode_of
 from agent.search.graph import SearchGraph
-from agent.search.solution import Solution, leader
+from agent.search.solution import Solution, leading_path
 
 _BARS = " ▁▂▃▄▅▆▇█"
 FRAME = 0.08  # seconds between two drawings of a growing tree
@@ -69,7 +69,7 @@ def search_tree(
         unicode: draw with box characters; with ASCII otherwise.
         best: nodes of the path to mark; the leading candidate's if not given.
     """
-    path = set(leader(graph).path if best is None else best)
+    path = set(leading_path(graph) if best is None else best)
     shown = visible_nodes(graph, sorted(path), max(1, rows))
     pipe, fork, last, blank = ("│  ", "├─ ", "╰─ ", "   ") if unicode else ("|  ", "|- ", "`- ", "   ")
     table = Table.grid(padding=(0, 1))
@@ -124,8 +124,8 @@ def observed(row: Mapping[str, Any], unicode: bool = True) -> Text:
 
 def search_view(graph: SearchGraph, rows: int, width: int, seconds: float, unicode: bool = True) -> Group:
     """What is shown while a search runs: one line of figures, then the growing tree."""
-    lead = leader(graph)
-    limit = graph.info.get("budget", {}).get("samples")
+    lead = graph.choice()
+    limit = graph.context.budget.samples
     figures = [
         f"{graph.samples():.1f}" + (f" of {limit:g}" if limit else "") + " samples",
         f"{len(graph) - 1} nodes",
@@ -137,7 +137,7 @@ def search_view(graph: SearchGraph, rows: int, width: int, seconds: float, unico
         share = f" ({lead.confidence:.0%})" if lead.confidence else ""  # what nothing has scored has no share
         line = Text.assemble(("leading: ", "dim"), (lead.answer, "bold"), f"{share}  ", line)
         line.no_wrap, line.overflow = True, "ellipsis"
-    return Group(line, search_tree(graph, rows - 1, width, unicode, lead.path))
+    return Group(line, search_tree(graph, rows - 1, width, unicode, leading_path(graph)))
 
 
 def explain_node(graph: SearchGraph, node: int, unicode: bool = True) -> Group:

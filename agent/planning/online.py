@@ -51,7 +51,7 @@ class OnlineSearch:
         self.temperature = temperature
         self.vote = vote
         self.auction = auction
-        self.distinct = fit.distinct if graph.info.get("policy_distinct", False) else None
+        self.distinct = fit.distinct if graph.context.policy_distinct else None
         self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
         self.spent: dict[str, float] = {}  # sample-equivalents by the way they were spent
         self.made: dict[str, int] = {}  # how often, by move
@@ -60,7 +60,8 @@ class OnlineSearch:
     def search(self, misgivings: Sequence[str] = ()) -> Search[None]:
         """Spend; ``graph.info["plan"]`` says what was done and why, after what misgivings there are about the fit."""
         budget = self.left
-        flops = self.graph.info.get("budget", {}).get("flops", math.inf)
+        limit = self.graph.context.budget.flops
+        flops = math.inf if limit is None else limit
         opening = self.fit.opening(min(budget, flops / self.fit.sample_flops))
         price = opening.price / self.fit.sample_flops
         reasons = list(misgivings)

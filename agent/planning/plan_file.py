@@ -279,7 +279,7 @@ def find_calibration(graph: SearchGraph) -> Calibration:
 
 def parts_of(graph: SearchGraph) -> tuple[str, str, str]:
     """The names of the environment, the policy and the verifier that a graph belongs to."""
-    return graph.info["environment"], graph.info.get("policy", ""), graph.info.get("verifier") or ""
+    return graph.environment.name, graph.context.policy, graph.context.verifier or ""
 
 
 @lru_cache(maxsize=64)

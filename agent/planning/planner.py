@@ -96,8 +96,8 @@ class Planner:
         if (why := self.settled(graph, calibration, probe, left)) is not None:
             reasons.append(why)
             return
-        parameters, thinks = graph.info.get("policy_parameters", 0), graph.info.get("policy_thinks", False)
-        choice, why = calibration.choose(difficulty, self.n, parameters, thinks)
+        context = graph.context
+        choice, why = calibration.choose(difficulty, self.n, context.policy_parameters, context.policy_thinks)
         reasons.append(f"{choice.strategy} for the other {left}: {why}")
         plan |= {"strategy": choice.strategy, "knobs": dict(choice.knobs)}
         if choice.strategy == "best-of-n":

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from agent.search.graph import SearchGraph
 from policies.core import Proposed
 from verifiers.core import Scored
 
@@ -85,16 +84,16 @@ class Meter:
             self.verifier_tokens += reply.tokens
             self.verifier_flops += reply.flops
 
-    def exceeded(self, budget: Budget, graph: SearchGraph, scoring: bool = False) -> str | None:
+    def exceeded(self, budget: Budget, samples: float, scoring: bool = False) -> str | None:
         """Which limit is met, in words, or None.
 
         Args:
             budget: the limits.
-            graph: of the search.
+            samples: sample-equivalents spent, as `SearchGraph.samples` counts them.
             scoring: the search is about to score, which takes no policy tokens: what was drawn last still gets its
                 scores, and with them its vote.
         """
-        if not scoring and budget.samples is not None and graph.samples() >= SLACK * budget.samples:
+        if not scoring and budget.samples is not None and samples >= SLACK * budget.samples:
             return f"{budget.samples:g} samples are spent"
         if not scoring and budget.tokens is not None and self.generated + self.prefilled >= budget.tokens:
             return f"{budget.tokens} tokens are spent"
@@ -104,7 +103,7 @@ class Meter:
             return f"{budget.seconds:g} seconds are over"
         return None
 
-    def to_json(self, graph: SearchGraph) -> dict[str, Any]:
-        """Everything above and the sample-equivalents."""
+    def to_json(self, samples: float) -> dict[str, Any]:
+        """Everything above and the sample-equivalents, `samples`."""
         spent = {each.name: getattr(self, each.name) for each in fields(self)}
-        return spent | {"flops": self.flops, "samples": round(graph.samples(), 4), "seconds": round(self.seconds, 3)}
+        return spent | {"flops": self.flops, "samples": round(samples, 4), "seconds": round(self.seconds, 3)}

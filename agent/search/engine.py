@@ -16,6 +16,7 @@ from typing import Any
 from loguru import logger
 
 from agent.search.budget import Budget, Meter
+from agent.search.context import Outcome, RunContext
 from agent.search.graph import SearchGraph
 from agent.search.requests import Reply, Request, Search
 from agent.search.shared_budget import Allocation, Bid, Granted, Spent
@@ -41,7 +42,7 @@ class Task:
         budget: its limits.
         seed: of its samples.
         vote: how its answer is chosen.
-        info: facts to keep in ``graph.info``.
+        info: further facts to record in ``graph.info``.
         on_change: called after each reply, for live displays; it must not change the graph.
     """
 
@@ -141,7 +142,7 @@ class Engine:
                 if search.task.on_change is not None:
                     search.task.on_change(search.graph)
                 to_score = isinstance(request, Score)
-                if (reason := search.meter.exceeded(search.task.budget, search.graph, to_score)) is not None:
+                if (reason := search.meter.exceeded(search.task.budget, search.graph.samples(), to_score)) is not None:
                     done.append(self._end(search, reason))
                     return
                 self._tickets += 1
@@ -285,15 +286,17 @@ class Engine:
             state = self.environment.initial(task.problem)
         except Exception as error:
             failure = error
-        graph = SearchGraph(self.environment, task.problem, task.seed, str(self._tickets), state)
-        graph.info |= {
-            "policy": self.policy.name,
-            "policy_parameters": self.policy.parameters,
-            **({"policy_thinks": True} if self._thinks else {}),
-            **({"policy_distinct": True} if self._distinct else {}),
-            "verifier": None if self.verifier is None else self.verifier.name,
-            **task.info,
-        }
+        context = RunContext(
+            self.policy.name,
+            self.policy.parameters,
+            self._thinks,
+            self._distinct,
+            None if self.verifier is None else self.verifier.name,
+            task.budget,
+            task.vote,
+        )
+        graph = SearchGraph(self.environment, task.problem, task.seed, str(self._tickets), state, context)
+        graph.info |= context.to_info() | task.info
         return _Running(task, graph, failure)
 
     def _end(self, search: _Running, reason: str, error: Exception | None = None) -> SearchGraph:
@@ -303,15 +306,14 @@ class Engine:
         meter.seconds = time.monotonic() - search.started
         meter.unscored = graph.unscored
         try:
-            groups = graph.tally(search.task.vote)
+            graph.outcome = graph.choice()
         except Exception as failure:  # of the environment, when it compares answers
-            groups, reason, error = [], "error", error or failure
-        total = sum(group.weight for group in groups)
+            graph.outcome, reason, error = Outcome(), "error", error or failure
         graph.info |= {
-            "answer": groups[0].answer if groups else None,
-            "node": groups[0].best.node if groups else None,
-            "confidence": round(groups[0].weight / total, 4) if total else 0.0,
-            "spent": meter.to_json(graph),
+            "answer": graph.outcome.answer,
+            "node": graph.outcome.node,
+            "confidence": round(graph.outcome.confidence, 4),
+            "spent": meter.to_json(graph.samples()),
             "stopped": UNAVAILABLE if isinstance(error, ConnectionError) else reason,
         }
         if error is not None:

@@ -12,6 +12,7 @@ finish         ``step``, ``answer`` or ``length``: how the step ended
 observation    the environment's reply to the step, if any
 thinking       what the policy thought before the step; only where it did
 depth          steps from the root
+reward         R of the MDP: what the environment told of the step (`envs.core.Transition`); 0 if nothing
 status         ``running``, ``terminated`` (has an answer) or ``truncated`` (ended without one)
 answer         the answer of a terminated node, else None
 tokens         policy tokens generated for it, over all identical samples
@@ -44,6 +45,7 @@ from typing import Any
 
 import networkx as nx
 
+from agent.search.context import Outcome, RunContext
 from envs.core import Environment, Problem, State, Status, Step
 from verifiers.voting import Candidate, Group, Vote, tally
 
@@ -60,21 +62,32 @@ class SearchGraph:
         seed: every sample's seed derives from it, the problem's id and the sample's place.
         scope: names the search to policies and verifiers while it runs; not saved.
         start: the state to start from, if the environment has been asked for it already.
+        context: what the search runs with.
 
     Attributes:
         graph: the networkx graph described above; for reading.
-        info: JSON-ready facts about the search.
+        context: what the search runs with; strategies and the planner read it.
+        outcome: what the vote chose, once the search is over; None before that.
+        info: JSON-ready records about the search. Nothing that decides is read from it.
     """
 
     root = 0
 
     def __init__(
-        self, environment: Environment, problem: Problem, seed: int = 0, scope: str = "", start: State | None = None
+        self,
+        environment: Environment,
+        problem: Problem,
+        seed: int = 0,
+        scope: str = "",
+        start: State | None = None,
+        context: RunContext | None = None,
     ) -> None:
         self.environment = environment
         self.problem = problem
         self.seed = seed
         self.scope = scope
+        self.context = context or RunContext()
+        self.outcome: Outcome | None = None
         self.info: dict[str, Any] = {"environment": environment.name}
         self.graph: nx.DiGraph[int] = nx.DiGraph()
         # the graph's own dictionaries, by node and by the node that an edge leads to: its views are slow to look up
@@ -176,7 +189,7 @@ class SearchGraph:
                 answer = self.environment.answer(after.state) if after.status == "terminated" else None
                 status: Status = "truncated" if after.status == "terminated" and answer is None else after.status
                 state = replace(after.state, attempts=start.attempts) if start.attempts else after.state
-                node = self._new(at, state, step, status, answer)
+                node = self._new(at, state, step, status, answer, after.reward)
                 self._index[key] = node
             attributes = self._attributes[node]
             attributes["tokens"] += step.tokens
@@ -189,7 +202,9 @@ class SearchGraph:
             at = node
         return at
 
-    def _new(self, parent: int, state: State, step: Step, status: Status, answer: str | None) -> int:
+    def _new(
+        self, parent: int, state: State, step: Step, status: Status, answer: str | None, reward: float = 0.0
+    ) -> int:
         node = len(self._states)
         depth = len(state.steps)
         self._states.append(state)
@@ -203,6 +218,7 @@ class SearchGraph:
             finish=step.finish,
             observation=state.steps[-1].observation if state.steps else "",
             depth=depth,
+            reward=reward,
             status=status,
             answer=answer,
             tokens=0,
@@ -276,11 +292,15 @@ class SearchGraph:
         """The answers, heaviest first."""
         return tally(self.candidates(), vote, self.environment.same)
 
+    def choice(self) -> Outcome:
+        """The outcome; while the search is under way, or was loaded, what the vote chooses of what has finished."""
+        return self.outcome or Outcome.of(self.tally(self.context.vote))
+
     def correct(self) -> bool | None:
-        """Whether the answer in ``info["answer"]`` is right; None when the problem has no gold answer."""
+        """Whether the answer that the vote chose is right; None when the problem has no gold answer."""
         if self.problem.answer is None:
             return None
-        answer = self.info.get("answer")
+        answer = self.choice().answer
         return answer is not None and self.environment.check(self.problem, answer)
 
     # ------------------------------------------------------------------------------------------------------- cost
@@ -357,10 +377,12 @@ class SearchGraph:
         if raw["info"].get("environment") != environment.name:
             given = raw["info"].get("environment")
             raise ValueError(f"a graph of environment {given!r} cannot be loaded with {environment.name!r}")
-        made = cls(environment, Problem(**raw["problem"]), raw["seed"])
+        context = RunContext.from_info(raw["info"])
+        made = cls(environment, Problem(**raw["problem"]), raw["seed"], context=context)
         made.info = raw["info"]
         parents = {edge["to"]: edge["from"] for edge in raw["edges"]}
         for node, each in enumerate(raw["nodes"]):
+            each = {"reward": 0.0} | each  # which graphs of older versions lack
             attributes = {name: each[name] for name in made[cls.root]}
             thinking = each.get("thinking", "")
             if each["id"] != node:

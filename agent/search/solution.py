@@ -1,4 +1,4 @@
-"""What a search found: who leads its vote, and the solution that a caller gets."""
+"""What a search found: the path that leads, and the solution that a caller gets."""
 
 from __future__ import annotations
 
@@ -6,41 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.search.context import Outcome
 from agent.search.graph import SearchGraph
 from envs.core import Problem
-from verifiers.voting import Group, Vote
+from verifiers.voting import Group
 
 
-@dataclass(frozen=True)
-class Leader:
-    """Who leads the vote over the finished candidates of a graph.
-
-    Args:
-        answer: of the heaviest group; None when nothing finished.
-        node: the best candidate of that group.
-        path: from the root to that node; without a candidate, to the most promising node, so that there is something
-            to show.
-        confidence: the share of the vote that the answer holds, in [0, 1]; 0 when every vote weighs nothing.
-        groups: the answers, heaviest first.
-    """
-
-    answer: str | None
-    node: int | None
-    path: tuple[int, ...]
-    confidence: float
-    groups: tuple[Group, ...] = ()
-
-
-def leader(graph: SearchGraph) -> Leader:
-    """Count the votes of what has finished so far, by the search's own rule; unfinished trajectories have none."""
-    groups = tuple(graph.tally(Vote(**graph.info.get("vote", {}))))
-    if not groups:
-        running = [node for node in graph.graph if graph.status(node) == "running" and not graph[node]["pruned"]]
-        best = max(running, key=lambda node: (graph[node]["score"] or 0.0, graph[node]["depth"], -node), default=0)
-        return Leader(None, None, tuple(graph.path(best)), 0.0)
-    total, node = sum(group.weight for group in groups), groups[0].best.node
-    share = groups[0].weight / total if total else 0.0
-    return Leader(groups[0].answer, node, tuple(graph.path(node)), share, groups)
+def leading_path(graph: SearchGraph) -> tuple[int, ...]:
+    """Nodes from the root to the leading candidate; without one, to the most promising node."""
+    node = graph.choice().node
+    if node is None:
+        running = [each for each in graph.graph if graph.status(each) == "running" and not graph[each]["pruned"]]
+        node = max(running, key=lambda each: (graph[each]["score"] or 0.0, graph[each]["depth"], -each), default=0)
+    return tuple(graph.path(node))
 
 
 @dataclass(frozen=True)
@@ -81,22 +59,22 @@ class Solution:
 
         An environment that cannot compare or check the answers makes that the solution's error.
         """
-        lead, correct, info = Leader(None, None, (graph.root,), 0.0), None, graph.info
+        outcome, correct, info = Outcome(), None, graph.info
         try:
-            lead = leader(graph)
+            outcome = graph.outcome = graph.choice()
             correct = graph.correct()
         except Exception as failure:
             info.setdefault("error", f"{type(failure).__name__}: {failure}")
         return cls(
             graph.problem,
-            lead.answer,
-            lead.node,
-            lead.confidence,
+            outcome.answer,
+            outcome.node,
+            outcome.confidence,
             correct,
             info.get("plan"),
-            info["spent"],
+            info.get("spent", {}),
             graph,
-            lead.groups,
+            outcome.groups,
         )
 
     def to_json(self) -> dict[str, Any]:

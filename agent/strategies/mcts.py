@@ -6,8 +6,9 @@ Selection goes from the root to a node without children by the largest
 
 over the children that can still lead somewhere new: P is a child's share of the samples that left its parent, V the
 verifier's value of its step (one virtual visit), N its visits, W the sum of the values backed up through it. Expansion
-draws `branch` steps and the verifier values each; the best child is played out by the policy to the end; the verifier's
-value of that *finished* trajectory is backed up to the root. Finished trajectories vote, those of play-outs included.
+draws `branch` steps and the verifier values each; the best child is played out by the policy to the end. What is backed
+up to the root is the return of that *finished* trajectory: the verifier's value of it, and the reward that the
+environment gave for its end. Finished trajectories vote, those of play-outs included.
 Simulations go on until `n` sample-equivalents are spent. When the whole tree is explored, it is expanded again, with
 new samples, from the root; a pass over it that finds no new state ends the search.
 """
@@ -80,7 +81,7 @@ class Mcts:
             for end in ends:
                 exhausted.add(end)
                 (value,) = yield from score(graph, [end], how)
-                self.back_up(graph, end, value if graph.status(end) == "terminated" else 0.0)
+                self.back_up(graph, end, value + graph[end]["reward"] if graph.status(end) == "terminated" else 0.0)
             self.close(graph, node, expanded, exhausted)
 
     def select(self, graph: SearchGraph, expanded: set[int], exhausted: set[int]) -> int | None:

@@ -131,6 +131,8 @@ class Code:
     def step(self, state: State, step: Step) -> Transition:
         """A line goes on; the last one terminates if the program loads, with the share of visible tests as reward.
 
+        The reward of a line before that is at least 0.5: it may yet become right (`_promise`).
+
         The last line is ``# end``, a closing fence, or the one with which the policy ended. The line ``# run`` and the
         last one are answered with an observation, a comment that says how the visible tests go.
         """
@@ -140,11 +142,13 @@ class Code:
             return truncation(after)
         ended = _ended(after)
         if not ended and step.text.strip() != RUN:
-            return truncation(after) if len(after.steps) >= self.max_steps else transition(after)
+            full = len(after.steps) >= self.max_steps
+            return truncation(after) if full else transition(after, self._promise(after, program))
         verdict = self.judge(state.problem, program)
         after = state.then(replace(step, observation=_observation(verdict)))
         if not ended:
-            return truncation(after) if len(after.steps) >= self.max_steps else transition(after)
+            full = len(after.steps) >= self.max_steps
+            return truncation(after) if full else transition(after, self._promise(after, program))
         return termination(after, verdict.share) if verdict.loaded else truncation(after)
 
     def answer(self, state: State) -> str | None:
@@ -217,16 +221,10 @@ class Code:
         slips = [line.replace(right, wrong, 1) for right, wrong in _SLIPS.items() if right in line]
         return {line: 3.0} | dict.fromkeys(slips[:1], 1.0)
 
-    def worth(self, state: State) -> float:
-        """How good a state is by its visible tests: their share once it ends or returns, 0.5 before that."""
-        program = _program(state)
-        if program is None:
-            return 0.0
-        returns = bool(state.steps) and state.steps[-1].text.lstrip().startswith("return")
-        if not returns and not _ended(state):
-            return 0.5
-        share = self.judge(state.problem, program).share
-        return share if _ended(state) else max(share, 0.5)  # more lines may follow a line that returns
+    def _promise(self, state: State, program: str) -> float:
+        """The reward of a program that is not ended: 0.5, or the share of visible tests after a line that returns."""
+        returns = state.steps[-1].text.lstrip().startswith("return")
+        return max(self.judge(state.problem, program).share, 0.5) if returns else 0.5
 
     # --------------------------------------------------------------------------------------------------- judging
 

@@ -1,9 +1,7 @@
-"""The table verifier keeps the contract, scores what its table says, and says when it has none."""
-
-import pytest
+"""The table verifier keeps the contract, and scores what its table or the environment says."""
 
 from envs import Arithmetic, State, Step, Toy
-from verifiers import Score, TableVerifier
+from verifiers import Score, TableVerifier, load_verifier
 from verifiers.conformance import check_verifier
 
 
@@ -22,6 +20,16 @@ def test_scores_are_looked_up_prefix_by_prefix() -> None:
     assert (ticket, reply.scores) == (1, ((0.9, 0.8), (0.5, 0.5, 0.5)))
 
 
-def test_an_environment_without_a_table_is_refused() -> None:
-    with pytest.raises(TypeError, match="'arithmetic' has no `worth` method"):
-        TableVerifier(Arithmetic())
+def test_without_a_table_scores_are_the_rewards_of_the_environment() -> None:
+    toy = Toy()
+    paid = state("12 with 1 6 10", "6", "6")
+    verifier = load_verifier("reward", toy)
+    verifier.submit(1, Score((paid, state("12 with 1 6 10", "10"))))
+    ((_, reply),) = verifier.poll()
+    first = toy.step(toy.initial(paid.problem), Step("6"))
+    second = toy.step(first.state, Step("6"))
+    assert reply.scores[0] == (first.reward, second.reward) == (1.0, 1.0)
+    assert reply.scores[1][0] == toy.quality(state("12 with 1 6 10", "10")) < 1
+    silent = TableVerifier(Arithmetic())
+    silent.submit(1, Score((State(Arithmetic().read("1 + 2"), (Step("1 + 2 = 3"),)),)))
+    assert silent.poll()[0][1].scores == ((0.0,),)  # an environment that tells nothing

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import agent.plans
+import agent.planning.plan_file
 from agent.interface.cli import main
 from agent.interface.tree_view import search_view
 from agent.planning.features import FEATURES, Answer, Evidence
@@ -24,6 +24,7 @@ from agent.planning.planner import Planner
 from agent.planning.recorded_runs import Arm, Recorded, Replay, Run, drawn_distinct, read_runs, sharing, sweep
 from agent.planning.regression import logit
 from agent.search.budget import Budget
+from agent.search.context import RunContext
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.search.shared_budget import Allocation, Bid, Spent, Way, best_way
@@ -146,8 +147,8 @@ def test_a_leading_answer_that_nothing_has_scored_is_drawn_without_a_share() -> 
         assert isinstance(console.file, StringIO)
         return console.file.getvalue().splitlines()[0]
 
-    assert re.match(r"leading: \d+  2.0 samples", drawn(SAMPLE))
-    assert re.match(r"leading: \d+ \(\d+%\)  2.0 samples", drawn(SCORED))
+    assert re.match(r"leading: \d+  2.0 of 16 samples", drawn(SAMPLE))
+    assert re.match(r"leading: \d+ \(\d+%\)  2.0 of 16 samples", drawn(SCORED))
 
 
 def test_moves_for_the_same_reason_are_told_once() -> None:
@@ -240,8 +241,8 @@ def test_a_few_flops_buy_the_opening_of_a_few_samples() -> None:
     )
     planner = Planner(64, calibration=Calibration("scripted", "table", "toy", online=online))
     for flops, begun in ((110.0, "greedy n=1"), (1600.0, "dvts branch=2 n=4")):  # a scored sample takes 100
-        graph = SearchGraph(TOY, PROBLEM)
-        graph.info |= {"policy": "scripted", "verifier": "table", "budget": {"flops": flops}}
+        context = RunContext("scripted", verifier="table", budget=Budget(flops=flops))
+        graph = SearchGraph(TOY, PROBLEM, context=context)
         next(planner.search(graph))
         assert graph.info["plan"]["reasons"][0].startswith(f"begun with {begun}:")
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-import agent.plans
+import agent.planning.plan_file
 from agent.planning.fit import calibrate
 from agent.planning.fit_settings import PROBES
 from agent.planning.fit_table import absolute_bins, probe_of, quantile_bins
@@ -349,7 +349,7 @@ class Hunch(TableVerifier):
     """A verifier that is not an oracle: the worth of a state, in part."""
 
     def __init__(self) -> None:
-        super().__init__(TOY, lambda state: 0.8 * TOY.worth(state) ** 2 + 0.1)
+        super().__init__(TOY, lambda state: 0.8 * TOY.quality(state) ** 2 + 0.1)
 
 
 ARMS = (

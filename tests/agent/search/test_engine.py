@@ -142,9 +142,11 @@ def test_a_meter_adds_replies_up() -> None:
     assert (meter.prefilled, meter.generated, meter.policy_calls) == (6, 9, 2)
     assert (meter.verifier_tokens, meter.verifier_calls) == (9, 1)
     assert (meter.policy_flops, meter.verifier_flops, meter.flops) == (30.0, 18.0, 48.0)
-    graph = SearchGraph(TOY, BAD)
-    assert meter.exceeded(Budget(tokens=15), graph) == "15 tokens are spent"
-    assert meter.exceeded(Budget(tokens=16, flops=49, samples=1, seconds=1), graph) is None
+    assert meter.exceeded(Budget(tokens=15), 0.0) == "15 tokens are spent"
+    assert meter.exceeded(Budget(tokens=16, flops=49, samples=1, seconds=1), 0.0) is None
+    assert meter.exceeded(Budget(samples=1), 1.0) is None
+    assert meter.exceeded(Budget(samples=1), 1.1) == "1 samples are spent"
+    assert meter.exceeded(Budget(samples=1), 1.1, scoring=True) is None
 
 
 def test_every_reply_is_charged() -> None:
@@ -515,8 +517,8 @@ def test_facts_and_changes_are_passed_on() -> None:
 def test_a_strategy_is_any_generator() -> None:
     def mine(graph: SearchGraph) -> Search[None]:
         ((first, *_),) = yield from propose(graph, [graph.root], 2)
-        assert (yield from score(graph, [first, graph.root])) == [TOY.worth(graph.state(first)), 0.0]
-        assert (yield from score(graph, [first])) == [TOY.worth(graph.state(first))]  # nothing is asked twice
+        assert (yield from score(graph, [first, graph.root])) == [TOY.quality(graph.state(first)), 0.0]
+        assert (yield from score(graph, [first])) == [TOY.quality(graph.state(first))]  # nothing is asked twice
         yield from propose(graph, [first, graph.root], [1, 3], max_steps=None)
 
     (graph,) = engine().run([Task(BAD, mine)])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.search.context import Outcome
 from agent.search.graph import SearchGraph
 from envs.core import Problem, State, Step
 from envs.toy import Toy
@@ -215,13 +216,27 @@ def test_scores_are_clamped_kept_and_marked() -> None:
 def test_correctness_needs_gold() -> None:
     graph = searched()
     assert graph.correct() is True
-    graph.info["answer"] = "3"
+    graph.outcome = Outcome("3")
     assert graph.correct() is False
-    graph.info["answer"] = None
+    graph.outcome = Outcome()
     assert graph.correct() is False
     blind = SearchGraph(TOY, Problem("x", "12 with 1 6 10"))
-    blind.info["answer"] = "2"
+    blind.outcome = Outcome("2")
     assert blind.correct() is None
+
+
+def test_a_graph_of_an_older_version_loads() -> None:
+    """Its nodes have no rewards, its record says nothing of a vote or a budget, and its answer is counted anew."""
+    graph = searched()
+    raw = json.loads(json.dumps(graph.to_json()))
+    for node in raw["nodes"]:
+        del node["reward"]
+    for key in ("vote", "budget"):
+        raw["info"].pop(key, None)
+    loaded = SearchGraph.from_json(raw, TOY)
+    assert loaded.choice().answer == graph.choice().answer
+    assert loaded.context.vote == Vote()
+    assert loaded[1]["reward"] == 0.0
 
 
 # ---------------------------------------------------------------------------------------------------------- files

@@ -55,9 +55,11 @@ class Tree:
 
     def step(self, state: State, step: Step) -> Transition:
         after = state.then(step)
+        reward = self.quality(after)
         if step.text.endswith("!") or len(after.steps) == self.depth:
-            return termination(after)
-        return truncation(after) if step.text.endswith("x") or len(after.steps) >= self.max_steps else transition(after)
+            return termination(after, reward)
+        over = step.text.endswith("x") or len(after.steps) >= self.max_steps
+        return truncation(after, reward) if over else transition(after, reward)
 
     def answer(self, state: State) -> str | None:
         return state.texts[-1]
@@ -75,7 +77,7 @@ class Tree:
         """Many equally likely words, so that samples seldom merge."""
         return WORDS
 
-    def worth(self, state: State) -> float:
+    def quality(self, state: State) -> float:
         """Anything."""
         return hashlib.sha256("/".join(state.texts).encode()).digest()[0] / 255
 
@@ -274,7 +276,7 @@ def test_best_of_n_is_the_vote_of_its_samples() -> None:
     for steps in reply.samples[0]:
         state = State(PROBLEM, steps)
         if (answer := TOY.answer(state)) is not None:
-            weights[answer] = weights.get(answer, 0.0) + TOY.worth(state)
+            weights[answer] = weights.get(answer, 0.0) + TOY.quality(state)
             counts[answer] = counts.get(answer, 0) + 1
     assert len(weights) > 1
     graph = run(BestOfN(n))
@@ -447,15 +449,18 @@ def test_puct_is_the_formula() -> None:
     assert mcts.select(graph, set(), set()) == 0
 
 
-def test_a_simulation_backs_up_the_value_of_the_finished_trajectory() -> None:
+def test_a_simulation_backs_up_the_return_of_the_finished_trajectory() -> None:
     graph = tree()
     script = Script({"": "a c!", "a": "d!"}, {"a": 0.9, "c!": 0.3, "d!": 0.6})
     script.drive(graph, Mcts(n=2, branch=2).search(graph))
     # a and c! are expanded, a is played out to d!, c! and d! are backed up: 3 tokens at a mean of 1.5 are the budget
     assert script.drawn() == [[2], [1]]
     assert texts(graph, [1, 2, 3]) == ["a", "c!", "a d!"]
-    assert (graph[0]["visits"], graph[0]["total"]) == (2, pytest.approx(0.9))
-    assert [(graph[node]["visits"], graph[node]["total"]) for node in (1, 2, 3)] == [(1, 0.6), (1, 0.3), (1, 0.6)]
+    rewards = {node: graph[node]["reward"] for node in (2, 3)}
+    assert rewards == {node: Tree().quality(graph.state(node)) for node in (2, 3)}
+    deep, short = 0.6 + rewards[3], 0.3 + rewards[2]  # the verifier's value, and the environment's reward
+    assert (graph[0]["visits"], graph[0]["total"]) == (2, pytest.approx(deep + short))
+    assert [(graph[node]["visits"], graph[node]["total"]) for node in (1, 2, 3)] == [(1, deep), (1, short), (1, deep)]
     assert texts(graph, graph.finished()) == ["c!", "a d!"]
 
 

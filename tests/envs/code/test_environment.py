@@ -230,13 +230,13 @@ def test_without_hidden_tests_no_answer_is_known_to_be_right(code: Code) -> None
     assert not code.check(code.read(ADD), RIGHT)
 
 
-def test_worth_is_what_the_visible_tests_say(code: Code, add: Problem) -> None:
+def test_the_reward_is_what_the_visible_tests_say(code: Code, add: Problem) -> None:
     head = "def add(a, b):"
-    assert code.worth(follow(code, add, head)[0]) == 0.5
-    assert code.worth(follow(code, add, head, "    return a + b")[0]) == 1
-    assert code.worth(follow(code, add, head, "    return a * b")[0]) == 0.5
-    assert code.worth(follow(code, add, head, "    return None", END)[0]) == 0
-    assert code.worth(follow(code, add, head, "x" * 1000)[0]) == 0
+    assert follow(code, add, head)[2] == 0.5
+    assert follow(code, add, head, "    return a + b")[2] == 1
+    assert follow(code, add, head, "    return a * b")[2] == 0.5
+    assert follow(code, add, head, "    return None", END)[2] == 0
+    assert follow(code, add, head, "x" * 1000)[2] == 0
 
 
 # ------------------------------------------------------------------------------------------------------------ questions

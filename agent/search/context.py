@@ -1,0 +1,96 @@
+"""What a search runs with (`RunContext`) and what came out of it (`Outcome`): typed, and each made in one place.
+
+The engine makes the context from the task and its services, and the graph holds it: strategies, the planner and
+displays read it there. ``SearchGraph.info`` only records; nothing that decides is read from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from agent.search.budget import Budget
+from verifiers.voting import Group, Vote
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What one search runs with.
+
+    Args:
+        policy: its name.
+        policy_parameters: how many it has; 0 if unknown.
+        policy_thinks: its model thinks at length before it answers.
+        policy_distinct: it can draw without replacement.
+        verifier: its name; None without one.
+        budget: the limits of the search.
+        vote: how its answer is chosen.
+        digests: what tells the weights of ``policy`` and ``verifier`` from others under the same name, where known.
+    """
+
+    policy: str = ""
+    policy_parameters: int = 0
+    policy_thinks: bool = False
+    policy_distinct: bool = False
+    verifier: str | None = None
+    budget: Budget = field(default_factory=Budget)
+    vote: Vote = field(default_factory=Vote)
+    digests: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def to_info(self) -> dict[str, Any]:
+        """The context as a record, JSON-ready; what says nothing is left out."""
+        return {
+            "policy": self.policy,
+            "policy_parameters": self.policy_parameters,
+            **({"policy_thinks": True} if self.policy_thinks else {}),
+            **({"policy_distinct": True} if self.policy_distinct else {}),
+            "verifier": self.verifier,
+            "vote": asdict(self.vote),
+            "budget": {key: value for key, value in asdict(self.budget).items() if value is not None},
+            **({"digests": dict(self.digests)} if self.digests else {}),
+        }
+
+    @classmethod
+    def from_info(cls, info: Mapping[str, Any]) -> RunContext:
+        """Undo `to_info`; what a record of an older version lacks is as by default.
+
+        Raises:
+            ValueError, TypeError: a part has the wrong type or a value that is not allowed.
+        """
+        return cls(
+            str(info.get("policy", "")),
+            int(info.get("policy_parameters", 0)),
+            bool(info.get("policy_thinks", False)),
+            bool(info.get("policy_distinct", False)),
+            info.get("verifier"),
+            Budget(**info.get("budget", {})),
+            Vote(**info.get("vote", {})),
+            dict(info.get("digests", {})),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the vote over the finished candidates of a search chose.
+
+    Args:
+        answer: of the heaviest group; None when nothing finished.
+        node: the best candidate of that group.
+        confidence: the share of the vote that the answer holds, in [0, 1]; 0 when every vote weighs nothing.
+        groups: the answers, heaviest first.
+    """
+
+    answer: str | None = None
+    node: int | None = None
+    confidence: float = 0.0
+    groups: tuple[Group, ...] = ()
+
+    @classmethod
+    def of(cls, groups: Sequence[Group]) -> Outcome:
+        """The choice of a vote that is counted."""
+        if not groups:
+            return cls()
+        total = sum(group.weight for group in groups)
+        share = groups[0].weight / total if total else 0.0
+        return cls(groups[0].answer, groups[0].best.node, share, tuple(groups))
