@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agent.planning.plan_file import Calibration
     from agent.planning.planner import METHODS, Planner
     from agent.search.budget import Budget, Meter
+    from agent.search.context import Outcome, RunContext
     from agent.search.engine import Engine, Task
     from agent.search.graph import SearchGraph
     from agent.search.requests import Request, Search, propose, score
@@ -36,9 +37,11 @@ __all__ = [
     "Majority",
     "Mcts",
     "Meter",
+    "Outcome",
     "Planner",
     "Request",
     "Revision",
+    "RunContext",
     "Search",
     "SearchGraph",
     "Solution",
@@ -56,6 +59,7 @@ __all__ = [
 
 _HOMES = (
     "search.budget",
+    "search.context",
     "search.requests",
     "search.graph",
     "search.engine",

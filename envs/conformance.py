@@ -23,6 +23,7 @@ from envs.core import (
     Environment,
     Finish,
     Problem,
+    SlowStepper,
     State,
     Step,
     StepChecker,
@@ -102,7 +103,7 @@ def check_environment(
         NonConforming: listing every rule that was broken.
     """
     if patience is None:
-        patience = getattr(environment, "step_timeout", 5.0)
+        patience = environment.step_timeout if isinstance(environment, SlowStepper) else 5.0
     broken = _Checks(environment, seed, n, patience).run(problems)
     if broken:
         raise NonConforming(f"environment {getattr(environment, 'name', type(environment).__name__)!r}", broken)

@@ -127,9 +127,7 @@ class Environment(Protocol):
         delimiter: text that ends a step; a step never contains it.
         max_steps: depth at which `step` truncates.
 
-    One whose steps are slow (they run code, or wait for something) may also say `step_timeout`, the seconds that a call
-    may take: its transitions then run in parallel, as do those of every environment that does not ship (see
-    `envs.guarded`).
+    What else one may offer is declared by `Demonstrator`, `StepChecker`, `StepLister`, `SlowStepper` and `Reviser`.
     """
 
     @property
@@ -190,6 +188,29 @@ class StepChecker(Protocol):
     def first_error(self, state: State) -> int | None:
         """Index of the first wrong step, or None when every step so far is right."""
         ...
+
+
+@runtime_checkable
+class StepLister(Protocol):
+    """An environment that knows some next steps: what the policy ``scripted`` draws from, without a model."""
+
+    def options(self, state: State) -> Mapping[str, float]:
+        """Texts of possible next steps, with weights above 0; empty where there is none."""
+        ...
+
+
+@runtime_checkable
+class SlowStepper(Protocol):
+    """An environment whose steps take their time: they run code, or wait for something.
+
+    Its transitions run in parallel, as do those of every environment that does not ship (`envs.guarded`).
+
+    Attributes:
+        step_timeout: seconds that one call may take.
+    """
+
+    @property
+    def step_timeout(self) -> float: ...
 
 
 @runtime_checkable

@@ -26,7 +26,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, get_args
 
-from envs.core import Environment, Problem, Split, State, Status, Step, Transition, UnreadableQuestion
+from envs.core import Environment, Problem, SlowStepper, Split, State, Status, Step, Transition, UnreadableQuestion
 from envs.messages import short
 from envs.registry import FILES
 
@@ -214,7 +214,7 @@ class Guarded:
     def __init__(self, environment: Environment) -> None:
         self.inside = environment
         self.name, self.delimiter, self.max_steps = environment.name, environment.delimiter, environment.max_steps
-        self.limit = getattr(environment, "step_timeout", STEP_TIMEOUT)
+        self.limit = environment.step_timeout if isinstance(environment, SlowStepper) else STEP_TIMEOUT
         if not isinstance(self.limit, int | float) or not self.limit > 0:
             raise ValueError(f"environment {self.name!r}: step_timeout is {self.limit!r}; a number above 0 is needed")
         self._shown = f"environment {self.name!r} ({_origin(type(environment))})"

@@ -7,8 +7,23 @@ from pathlib import Path
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from policies.conformance import check_policy
-from policies.core import Policy, Propose, Proposed, Usage
+from policies.core import DistinctSampler, Policy, Propose, Proposed, Thinker, Usage
 from policies.registry import load_policy, policy_names
 from policies.scripted import ScriptedPolicy
+from policies.service import Identified, QueuedService, Service
 
-__all__ = ["Policy", "Propose", "Proposed", "ScriptedPolicy", "Usage", "check_policy", "load_policy", "policy_names"]
+__all__ = [
+    "DistinctSampler",
+    "Identified",
+    "Policy",
+    "Propose",
+    "Proposed",
+    "QueuedService",
+    "ScriptedPolicy",
+    "Service",
+    "Thinker",
+    "Usage",
+    "check_policy",
+    "load_policy",
+    "policy_names",
+]

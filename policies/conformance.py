@@ -10,16 +10,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import TypeVar, get_args
 
 from envs.conformance import NonConforming
 from envs.core import Environment, Finish, Problem, State
 from policies.core import Policy, Propose, Proposed
+from policies.service import Service
 
 Rule = Callable[[bool, str], None]
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
 
 
-def ask(policy: Policy, requests: Sequence[Propose], patience: float = 60.0) -> list[Proposed]:
+def ask(service: Service[Asked, Answered], requests: Sequence[Asked], patience: float = 60.0) -> list[Answered]:
     """Submit requests together and poll until all are answered; replies in the order of the requests.
 
     Raises:
@@ -27,11 +30,11 @@ def ask(policy: Policy, requests: Sequence[Propose], patience: float = 60.0) -> 
         Exception: the one that a request was answered by.
     """
     for ticket, request in enumerate(requests):
-        policy.submit(ticket, request)
-    replies: dict[int, Proposed] = {}
+        service.submit(ticket, request)
+    replies: dict[int, Answered] = {}
     started = time.monotonic()
     while len(replies) < len(requests):
-        for ticket, reply in policy.poll():
+        for ticket, reply in service.poll():
             if ticket in replies or not 0 <= ticket < len(requests):
                 raise TimeoutError(f"ticket {ticket} was answered twice or never submitted")
             if isinstance(reply, Exception):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from envs.core import State, Step
+from policies.service import Service
 
 
 @dataclass(frozen=True)
@@ -65,43 +65,32 @@ class Proposed:
 
 
 @runtime_checkable
-class Policy(Protocol):
-    """Something that proposes steps for one environment.
+class Policy(Service[Propose, Proposed], Protocol):
+    """Something that proposes steps for one environment. `check_policy` tests the contract.
 
-    Requests are submitted and replies polled for, in any order: the same contract fits a batch, a streaming engine
-    and a remote server. `check_policy` tests all of it.
+    What else one may say of itself is declared by `Thinker`, `DistinctSampler` and `policies.service.Identified`.
+    """
 
-    One whose model thinks at length before it answers may also say so, with an attribute `thinks`: the planner then
-    spends on whole solutions, unless it was fitted for the policy. One that can draw without replacement says so with
-    an attribute `distinct`.
+
+@runtime_checkable
+class Thinker(Protocol):
+    """A policy whose model may think at length before it answers.
 
     Attributes:
-        name: identifies the policy in records; plans belong to a (policy, verifier) pair by name.
-        parameters: number of parameters, for FLOPs (0 if unknown).
+        thinks: whether it does; the planner then spends on whole solutions, unless it was fitted for the policy.
     """
 
     @property
-    def name(self) -> str: ...
+    def thinks(self) -> bool: ...
+
+
+@runtime_checkable
+class DistinctSampler(Protocol):
+    """A policy that may be able to draw without replacement.
+
+    Attributes:
+        distinct: whether it can (`Propose.distinct`).
+    """
 
     @property
-    def parameters(self) -> int: ...
-
-    def submit(self, ticket: int, request: Propose) -> None:
-        """Queue a request under the caller's ticket; returns at once."""
-        ...
-
-    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
-        """Do or await some work; return the replies that became ready, maybe none. Returns () at once when idle.
-
-        A request that cannot be answered is answered by the exception that says why, and fails its search alone; a
-        `ConnectionError` says that trying again later may help.
-        """
-        ...
-
-    def cancel(self, scope: str) -> None:
-        """Drop the queued and running requests of a search, and what was kept for it."""
-        ...
-
-    def close(self) -> None:
-        """Free what the policy holds."""
-        ...
+    def distinct(self) -> bool: ...

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from envs.core import Environment, State, Step
+from envs.core import Environment, State, Step, StepLister
 from policies.core import Propose, Proposed, Usage
+from policies.service import QueuedService
 
 Script = Callable[[State], Mapping[str, float]]
 
 
-class ScriptedPolicy:
+class ScriptedPolicy(QueuedService[Propose, Proposed]):
     """Draws each step from weights that a script gives for the state. Keeps the contract of `Policy` in full.
 
     Args:
@@ -38,43 +38,17 @@ class ScriptedPolicy:
         shuffle: int | None = None,
         delay: float = 0.0,
     ) -> None:
+        super().__init__(shuffle, delay)
         self.environment = environment
         self.name = name
         self.parameters = parameters
         if script is None:
-            script = getattr(environment, "options", None)
-            if script is None:
+            if not isinstance(environment, StepLister):
                 raise TypeError(
                     f"environment {environment.name!r} has no `options` method; give ScriptedPolicy a script"
                 )
+            script = environment.options
         self._script: Script = script if callable(script) else lambda state: script.get(state.texts, {})
-        self._random = None if shuffle is None else random.Random(shuffle)
-        self._delay = delay
-        self._queue: dict[int, Propose] = {}
-
-    def submit(self, ticket: int, request: Propose) -> None:
-        """Queue a request."""
-        if ticket in self._queue:
-            raise ValueError(f"ticket {ticket} is in use")
-        self._queue[ticket] = request
-
-    def poll(self) -> Sequence[tuple[int, Proposed]]:
-        """Answer what is queued; when shuffled, some of it."""
-        if self._delay and self._queue:
-            time.sleep(self._delay)
-        tickets = list(self._queue)
-        if self._random is not None:
-            self._random.shuffle(tickets)
-            tickets = tickets[: self._random.randint(0, len(tickets))]
-        return [(ticket, self._answer(self._queue.pop(ticket))) for ticket in tickets]
-
-    def cancel(self, scope: str) -> None:
-        """Drop the requests of a search."""
-        self._queue = {ticket: request for ticket, request in self._queue.items() if request.scope != scope}
-
-    def close(self) -> None:
-        """Drop everything."""
-        self._queue.clear()
 
     def _answer(self, request: Propose) -> Proposed:
         samples = tuple(

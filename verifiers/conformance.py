@@ -12,30 +12,8 @@ from dataclasses import replace
 
 from envs.conformance import NonConforming
 from envs.core import Environment, State, Step
-from verifiers.core import Score, Scored, Verifier
-
-
-def ask(verifier: Verifier, requests: Sequence[Score], patience: float = 60.0) -> list[Scored]:
-    """Submit requests together and poll until all are answered; replies in the order of the requests.
-
-    Raises:
-        TimeoutError: when a request is still unanswered after `patience` seconds, or is answered twice or unasked.
-        Exception: the one that a request was answered by.
-    """
-    for ticket, request in enumerate(requests):
-        verifier.submit(ticket, request)
-    replies: dict[int, Scored] = {}
-    started = time.monotonic()
-    while len(replies) < len(requests):
-        for ticket, reply in verifier.poll():
-            if ticket in replies or not 0 <= ticket < len(requests):
-                raise TimeoutError(f"ticket {ticket} was answered twice or never submitted")
-            if isinstance(reply, Exception):
-                raise reply
-            replies[ticket] = reply
-        if time.monotonic() - started > patience:
-            raise TimeoutError(f"{len(requests) - len(replies)} of {len(requests)} requests got no reply")
-    return [replies[ticket] for ticket in range(len(requests))]
+from policies.conformance import ask
+from verifiers.core import Score, Verifier
 
 
 def check_verifier(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from envs.core import State
+from policies.service import Service
 
 
 @dataclass(frozen=True)
@@ -38,38 +38,9 @@ class Scored:
 
 
 @runtime_checkable
-class Verifier(Protocol):
+class Verifier(Service[Score, Scored], Protocol):
     """Something that scores the steps of a state. `check_verifier` tests the contract.
 
-    An empty last step, a trailing delimiter or another state in the batch never changes a score.
-
-    Attributes:
-        name: identifies the verifier in records.
-        parameters: number of parameters, for FLOPs (0 for a symbolic checker).
+    An empty last step, a trailing delimiter or another state in the batch never changes a score. `parameters` is 0 for
+    a symbolic checker.
     """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def parameters(self) -> int: ...
-
-    def submit(self, ticket: int, request: Score) -> None:
-        """Queue a request under the caller's ticket; returns at once."""
-        ...
-
-    def poll(self) -> Sequence[tuple[int, Scored | Exception]]:
-        """Do or await some work; return the replies that became ready, maybe none. Returns () at once when idle.
-
-        A request that cannot be answered is answered by the exception that says why, and fails its search alone; a
-        `ConnectionError` says that trying again later may help.
-        """
-        ...
-
-    def cancel(self, scope: str) -> None:
-        """Drop the queued and running requests of a search, and what was kept for it."""
-        ...
-
-    def close(self) -> None:
-        """Free what the verifier holds."""
-        ...

@@ -5,13 +5,12 @@ It knows what no verifier may know in earnest, so it is never a default.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from envs.core import Environment, State, StepChecker
+from policies.service import QueuedService
 from verifiers.core import Score, Scored
 
 
-class SymbolicVerifier:
+class SymbolicVerifier(QueuedService[Score, Scored]):
     """Scores 1 for every step before the first wrong one, 0 from it on.
 
     Raises:
@@ -22,27 +21,13 @@ class SymbolicVerifier:
     parameters = 0
 
     def __init__(self, environment: Environment) -> None:
+        super().__init__()
         if not isinstance(environment, StepChecker):
             raise TypeError(f"environment {environment.name!r} has no `first_error` method, which 'symbolic' needs")
         self._checker: StepChecker = environment
-        self._queue: list[tuple[int, Score]] = []
 
-    def submit(self, ticket: int, request: Score) -> None:
-        """Queue a request."""
-        self._queue.append((ticket, request))
-
-    def poll(self) -> Sequence[tuple[int, Scored]]:
-        """Score all that is queued."""
-        queue, self._queue = self._queue, []
-        return [(ticket, Scored(tuple(map(self._scores, request.states)))) for ticket, request in queue]
-
-    def cancel(self, scope: str) -> None:
-        """Drop the requests of a search."""
-        self._queue = [(ticket, request) for ticket, request in self._queue if request.scope != scope]
-
-    def close(self) -> None:
-        """Drop all requests."""
-        self._queue = []
+    def _answer(self, request: Score) -> Scored:
+        return Scored(tuple(map(self._scores, request.states)))
 
     def _scores(self, state: State) -> tuple[float, ...]:
         # steps without text are passed over, as every verifier does: they have the score of the step before them

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from envs.core import Environment, State, Step
+from policies.service import QueuedService
 from verifiers.core import Score, Scored
 
 Table = Callable[[State], float]
 
 
-class TableVerifier:
+class TableVerifier(QueuedService[Score, Scored]):
     """Gives each prefix of a state the score that a table holds for it. Keeps the contract of `Verifier` in full.
 
     Args:
@@ -35,6 +34,7 @@ class TableVerifier:
         shuffle: int | None = None,
         delay: float = 0.0,
     ) -> None:
+        super().__init__(shuffle, delay)
         self.environment = environment
         self.name = name
         self.parameters = parameters
@@ -42,33 +42,6 @@ class TableVerifier:
             self._table: Table = self._reward
         else:
             self._table = table if callable(table) else lambda state: table.get(state.texts, 0.5)
-        self._random = None if shuffle is None else random.Random(shuffle)
-        self._delay = delay
-        self._queue: dict[int, Score] = {}
-
-    def submit(self, ticket: int, request: Score) -> None:
-        """Queue a request."""
-        if ticket in self._queue:
-            raise ValueError(f"ticket {ticket} is in use")
-        self._queue[ticket] = request
-
-    def poll(self) -> Sequence[tuple[int, Scored]]:
-        """Answer what is queued; when shuffled, some of it."""
-        if self._delay and self._queue:
-            time.sleep(self._delay)
-        tickets = list(self._queue)
-        if self._random is not None:
-            self._random.shuffle(tickets)
-            tickets = tickets[: self._random.randint(0, len(tickets))]
-        return [(ticket, self._answer(self._queue.pop(ticket))) for ticket in tickets]
-
-    def cancel(self, scope: str) -> None:
-        """Drop the requests of a search."""
-        self._queue = {ticket: request for ticket, request in self._queue.items() if request.scope != scope}
-
-    def close(self) -> None:
-        """Drop everything."""
-        self._queue.clear()
 
     def _reward(self, state: State) -> float:
         """What the environment gave for the last step."""

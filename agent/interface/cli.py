@@ -11,10 +11,6 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 from agent.interface.common import CommandParser, add_recipe, command_names, positive, temperature
 from agent.interface.listing_commands import run_check_env, run_envs, run_models, run_new_env

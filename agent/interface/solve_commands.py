@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 from agent.interface.common import make_console, quiet, recipe_of
 
@@ -36,12 +32,13 @@ def run_solve(arguments: argparse.Namespace) -> int:
     recipe = recipe_of(arguments)
     write = graph_writer(Path(arguments.graph)) if arguments.graph else None
     console, errors = make_console(), make_console(stderr=True)
-    strategy_of(recipe)  # what can be refused is refused before the models are loaded
-    problem = environment_of(recipe).read(arguments.question)
-    solver = Solver.from_recipe(recipe)
+    strategy = strategy_of(recipe)  # what can be refused is refused before the models are loaded
+    environment = environment_of(recipe)
+    problem = environment.read(arguments.question)
+    solver = Solver.from_recipe(recipe, environment)
     drawing = Drawing(errors) if errors.is_interactive and not arguments.json else None
     with solver.interruptible() as interrupted, drawing or contextlib.nullcontext():
-        solution = solver.solve_recipe(problem, recipe, drawing)
+        solution = solver.solve(problem, strategy, recipe.budget, recipe.seed, drawing)
     if write:
         write(solution.graph)
     if arguments.json:

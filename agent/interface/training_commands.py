@@ -5,10 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 from agent.interface.common import T, quiet, recipe_of
 
@@ -98,6 +94,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, drawing_distinct
     from agent.planning.plan_file import PLANS, Move, plan_name
     from envs.messages import RecipeError
+    from policies.core import DistinctSampler
     from policies.training.jsonl_log import ResultsFile, fingerprint
 
     quiet("INFO")
@@ -109,7 +106,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     more = (*(BEAMS if arguments.beams else ()), *(REVISING if arguments.revise else ()))
     arms, moves = (*ARMS, *more), (*MOVES, *(Move(arm.strategy, arm.n, arm.knobs) for arm in more))
     if arguments.distinct is not None:
-        if not getattr(policy, "distinct", False):
+        if not (isinstance(policy, DistinctSampler) and policy.distinct):
             raise RecipeError(f"policy {policy.name!r} cannot draw without replacement; leave --distinct out")
         arms = (*arms, drawing_distinct(arguments.distinct or recipe.temperature))
     config = {

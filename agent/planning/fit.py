@@ -24,6 +24,7 @@ from agent.planning.fit_online import fit_online
 from agent.planning.fit_settings import ARMS, BUDGETS, MOVES
 from agent.planning.fit_table import fit_confidence, fit_difficulty, try_choices
 from agent.planning.plan_file import (
+    DIFFERENCES,
     Calibration,
     Choice,
     Difficulty,
@@ -66,11 +67,20 @@ def calibrate(
         report: called with a line of progress now and then.
         temperature: of the samples; the plan is for this one.
     """
-    sweep(Engine(environment, policy, verifier), arms, problems, results, seed, report, temperature)
+    engine = Engine(environment, policy, verifier)
+    sweep(engine, arms, problems, results, seed, report, temperature)
     runs = read_runs(results.rows, arms, problems, environment)
     pass_at_1, errors = fit_difficulty(runs)
     confidence = fit_confidence(runs)
-    fitted = Calibration(policy.name, verifier.name, environment.name, pass_at_1, confidence, temperature=temperature)
+    fitted = Calibration(
+        policy.name,
+        verifier.name,
+        environment.name,
+        pass_at_1,
+        confidence,
+        temperature=temperature,
+        digests={part: digest for part in DIFFERENCES if (digest := engine.digest(part))},
+    )
     choices = [Choice(arm.strategy, arm.knobs) for arm in arms if not arm.knobs.get("distinct")]
     choices = [choice for i, choice in enumerate(choices) if choice not in choices[:i]]
     trials = {budget: try_choices(runs, arms, choices, budget, fitted) for budget in budgets}

@@ -57,14 +57,14 @@ class OnlineSearch:
         self.made: dict[str, int] = {}  # how often, by move
         self.searched = 0.0
 
-    def search(self, misgivings: Sequence[str] = ()) -> Search[None]:
-        """Spend; ``graph.info["plan"]`` says what was done and why, after what misgivings there are about the fit."""
+    def search(self, warnings: Sequence[str] = ()) -> Search[None]:
+        """Spend; ``graph.info["plan"]`` says what was done and why, after the warnings about its fit."""
         budget = self.left
         limit = self.graph.context.budget.flops
         flops = math.inf if limit is None else limit
         opening = self.fit.opening(min(budget, flops / self.fit.sample_flops))
         price = opening.price / self.fit.sample_flops
-        reasons = list(misgivings)
+        reasons = list(warnings)
         if self.fit.distinct is not None and self.distinct is None:
             reasons.append("samples drawn with replacement, by a plan that was fitted to draws without")
         plan: dict[str, Any] = {"strategy": "online", "knobs": {}, "budget": budget, "reasons": reasons}

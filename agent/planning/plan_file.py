@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from agent.planning.features import FEATURES, Evidence
 from agent.planning.regression import logistic, logit
+from agent.search.context import Part, RunContext
 from agent.search.graph import SearchGraph
 from agent.strategies import is_greedy
 from verifiers.voting import Group
@@ -24,6 +25,13 @@ Difficulty = Literal["easy", "medium", "hard"]
 EASY, HARD = 0.5, 0.1  # pass@1 thresholds of Liu et al. 2025, section 3.2
 # the working tree's configs, then those inside an installed package
 PLANS = (Path(__file__).parents[2] / "configs" / "plans", Path(__file__).parents[1] / "_configs" / "plans")
+
+
+DIFFERENCES: Mapping[Part, str] = {
+    "environment": "its options or problems differ",
+    "policy": "its weights differ",
+    "verifier": "its weights differ",
+}
 
 
 @dataclass(frozen=True)
@@ -194,6 +202,7 @@ class Calibration:
         online: of the online planner.
         fitted: how, on what, and with what error.
         temperature: of the samples that it was fitted to.
+        digests: of the environment, the policy and the verifier that it was fitted to (`RunContext.digest`).
     """
 
     policy: str
@@ -205,6 +214,7 @@ class Calibration:
     fitted: Mapping[str, Any] = field(default_factory=dict)
     online: Online | None = None
     temperature: float = 1.0
+    digests: Mapping[Part, str] = field(default_factory=dict)
 
     def estimate(self, probe: Probe) -> float:
         """Estimated pass@1; without a fit, the mean score (Snell et al.: predicted difficulty)."""
@@ -233,11 +243,23 @@ class Calibration:
             whose = f"{self.policy!r}, {self.verifier!r} on {self.environment!r}"
             raise ValueError(f"a plan fitted for {whose} cannot serve {policy!r}, {verifier!r} on {environment!r}")
 
-    def misgivings(self, temperature: float) -> list[str]:
-        """What to say where it serves another temperature than the one it was fitted at: a line, or nothing."""
-        if not self.fitted or temperature == self.temperature:
-            return []
-        return [f"samples at temperature {temperature:g}, by a plan that was fitted at {self.temperature:g}"]
+    def warnings(self, temperature: float, context: RunContext) -> list[str]:
+        """What differs between what it was fitted to and what it is used for: no line, or some.
+
+        Args:
+            temperature: of the samples.
+            context: of the search. What the plan has no digest of, or the context does not know, is not compared.
+        """
+        found = []
+        for part, fitted in self.digests.items():
+            given = context.digest(part)
+            if given and given != fitted:
+                found.append(
+                    f"the plan was fitted to another {part} of this name ({DIFFERENCES[part]}): it may mislead"
+                )
+        if self.fitted and temperature != self.temperature:
+            found.append(f"samples at temperature {temperature:g}, by a plan that was fitted at {self.temperature:g}")
+        return found
 
     def save(self, path: Path) -> None:
         """Write JSON, lists of numbers on one line."""
@@ -262,6 +284,7 @@ class Calibration:
                 raw["fitted"],
                 Online.of(raw["online"]) if raw.get("online") else None,
                 float(raw.get("temperature", 1.0)),
+                {part: str(digest) for part, digest in raw.get("digests", {}).items() if part in DIFFERENCES},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is not a plan file: {error!r}") from None

@@ -68,7 +68,7 @@ class Planner:
         if self.mode == "online" and calibration.online is not None:
             yield from OnlineSearch(
                 graph, calibration.online, self.n, self.temperature, self.vote, self.auction
-            ).search(calibration.misgivings(self.temperature))
+            ).search(calibration.warnings(self.temperature, graph.context))
             return
         size = min(self.n, 8, max(1, round(self.n * self.probe)))
         (drawn,) = yield from propose(graph, [graph.root], size, self.temperature, max_steps=None)
@@ -77,7 +77,7 @@ class Planner:
         estimate = calibration.estimate(probe)
         difficulty: Difficulty = "easy" if estimate >= EASY else "medium" if estimate >= HARD else "hard"
         reasons = [
-            *calibration.misgivings(self.temperature),
+            *calibration.warnings(self.temperature, graph.context),
             f"{size} of {self.n} samples probed: {probe.agreement:.0%} agree on the leading answer, "
             f"mean score {probe.score:.2f}",
             f"estimated pass@1 {estimate:.2f}: {difficulty}",

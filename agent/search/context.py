@@ -6,12 +6,19 @@ displays read it there. ``SearchGraph.info`` only records; nothing that decides 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from agent.search.budget import Budget
 from verifiers.voting import Group, Vote
+
+Part = Literal["environment", "policy", "verifier"]
+
+
+def _unknown(part: Part) -> str:
+    """Of a search that was loaded, or made by hand."""
+    return ""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,8 @@ class RunContext:
         verifier: its name; None without one.
         budget: the limits of the search.
         vote: how its answer is chosen.
-        digests: what tells the weights of ``policy`` and ``verifier`` from others under the same name, where known.
+        digest: of the ``environment``, the ``policy`` or the ``verifier``: what tells it from others under the same
+            name; empty if that is not known. Worked out when it is asked for.
     """
 
     policy: str = ""
@@ -36,7 +44,7 @@ class RunContext:
     verifier: str | None = None
     budget: Budget = field(default_factory=Budget)
     vote: Vote = field(default_factory=Vote)
-    digests: Mapping[str, str] = field(default_factory=dict, hash=False)
+    digest: Callable[[Part], str] = field(default=_unknown, compare=False, repr=False)
 
     def to_info(self) -> dict[str, Any]:
         """The context as a record, JSON-ready; what says nothing is left out."""
@@ -48,7 +56,6 @@ class RunContext:
             "verifier": self.verifier,
             "vote": asdict(self.vote),
             "budget": {key: value for key, value in asdict(self.budget).items() if value is not None},
-            **({"digests": dict(self.digests)} if self.digests else {}),
         }
 
     @classmethod
@@ -66,7 +73,6 @@ class RunContext:
             info.get("verifier"),
             Budget(**info.get("budget", {})),
             Vote(**info.get("vote", {})),
-            dict(info.get("digests", {})),
         )
 
 

@@ -16,14 +16,16 @@ from typing import Any
 from loguru import logger
 
 from agent.search.budget import Budget, Meter
-from agent.search.context import Outcome, RunContext
+from agent.search.context import Outcome, Part, RunContext
 from agent.search.graph import SearchGraph
 from agent.search.requests import Reply, Request, Search
 from agent.search.shared_budget import Allocation, Bid, Granted, Spent
 from agent.search.step_by_step import Stepwise
 from envs.core import Environment, Problem, State
+from envs.digest import environment_digest
 from envs.guarded import Guarded, guard
-from policies.core import Policy, Propose, Proposed
+from policies.core import DistinctSampler, Policy, Propose, Proposed, Thinker
+from policies.service import Identified
 from verifiers.core import Score, Scored, Verifier
 from verifiers.voting import Vote
 
@@ -95,11 +97,22 @@ class Engine:
         self.environment = guard(environment)
         self.policy = Stepwise(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
-        self._thinks = bool(getattr(policy, "thinks", False))
-        self._distinct = bool(getattr(self.policy, "distinct", False))
+        self._thinks = isinstance(policy, Thinker) and policy.thinks
+        self._distinct = isinstance(self.policy, DistinctSampler) and self.policy.distinct
+        self._digests: dict[Part, str] = {}
         self._stopping = threading.Event()
         self._tickets = 0
         self._warned = False
+
+    def digest(self, part: Part) -> str:
+        """What tells a part from others under the same name, worked out once; empty if that is not known."""
+        if part not in self._digests:
+            service = self.policy if part == "policy" else self.verifier
+            if part == "environment":
+                self._digests[part] = environment_digest(self.environment)
+            else:
+                self._digests[part] = service.digest() if isinstance(service, Identified) else ""
+        return self._digests[part]
 
     def stop(self) -> None:
         """End all searches cleanly, from any thread; `run` yields each with what it has."""
@@ -294,6 +307,7 @@ class Engine:
             None if self.verifier is None else self.verifier.name,
             task.budget,
             task.vote,
+            self.digest,
         )
         graph = SearchGraph(self.environment, task.problem, task.seed, str(self._tickets), state, context)
         graph.info |= context.to_info() | task.info

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from envs.core import State, Step
 from envs.guarded import Call, Guarded
 from policies.core import Policy, Propose, Proposed, Usage
+from policies.service import Identified
 
 _WAIT = 0.02  # seconds that a poll may wait for transitions when there is nothing else to do
 
@@ -61,6 +62,10 @@ class Stepwise:
         self._asked: dict[int, list[_Sample]] = {}  # by ticket of the policy inside, in the order of its request
         self._moving: list[tuple[_Sample, Call]] = []
         self._begun: dict[str, list[Call]] = {}  # by scope: held until the search is over, as it will ask for them
+
+    def digest(self) -> str:
+        """That of the policy inside."""
+        return self.policy.digest() if isinstance(self.policy, Identified) else ""
 
     # ------------------------------------------------------------------------------------------------ the contract
 

@@ -33,6 +33,7 @@ from policies.generation.sampling import draw
 from policies.generation.step_stream import Writer, Writing
 from policies.generation.without_replacement import Branch, Line, Lines, walk
 from policies.models.checkpoints import Dtype, load_checkpoint
+from policies.models.digest import DIGITS, model_digest
 from policies.models.gguf import UnusableModel
 from policies.models.hf_cache import Rows
 from policies.models.prefix_tree import Ids
@@ -111,7 +112,7 @@ class TransformersPolicy:
             raise ValueError(f"rows is {rows}; at least 1 is needed")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         tokenizer, self.model = load_checkpoint(model, device, dtype or ("float32" if device == "cpu" else "auto"))
-        path = Path(model).expanduser()
+        path = self._place = Path(model).expanduser()
         self.name = name or (path.resolve().name.removesuffix(".gguf") if path.exists() else str(model))
         self.environment = environment
         self.options = options = options or SamplingOptions()
@@ -141,6 +142,11 @@ class TransformersPolicy:
     def thinks(self) -> bool:
         """Whether the model thinks before it answers."""
         return self.dialogue.thinks
+
+    def digest(self) -> str:
+        """Of the files that make the model; of a hub's, the commit."""
+        commit: str | None = getattr(self.model.config, "_commit_hash", None)
+        return model_digest(self._place) or (commit or "")[:DIGITS]
 
     def submit(self, ticket: int, request: Propose) -> None:
         """Queue a request.

@@ -28,6 +28,7 @@ from policies.generation.random_numbers import uniform
 from policies.generation.requests import Job
 from policies.generation.sampling import draw
 from policies.generation.without_replacement import Branch, Line, Lines, walk
+from policies.models.digest import model_digest
 from policies.models.errors import UnsupportedModel
 from policies.models.kv_cache import ROWS, Cache, Prefix, Prefixes, Rows, Tail
 from policies.models.lab_tokens import Tokens
@@ -135,6 +136,7 @@ class LabPolicy:
         self.rows = rows
         self.step_tokens = step_tokens
         self.name = folder.resolve().name
+        self._place = folder
         self.parameters = self.model.parameters
         self._prefixes = Prefixes(self.model, memory)
         self._queue: deque[_Sample] = deque()
@@ -160,6 +162,10 @@ class LabPolicy:
         self._temperatures: NDArray[np.float32] = np.zeros(rows, np.float32)
 
     # ------------------------------------------------------------------------------------------------ the contract
+
+    def digest(self) -> str:
+        """Of the files that make the model."""
+        return model_digest(self._place)
 
     def submit(self, ticket: int, request: Propose) -> None:
         """Queue a request.

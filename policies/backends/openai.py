@@ -146,6 +146,10 @@ class ServedPolicy:
 
     # ------------------------------------------------------------------------------------------------ the contract
 
+    def digest(self) -> str:
+        """What the server calls the model: it shows no more of it."""
+        return self.model.name
+
     def submit(self, ticket: int, request: Propose) -> None:
         """Queue a request; raises ValueError when it is malformed or its ticket is in use (`Job.of`)."""
         job = Job.of(ticket, request, self._jobs)

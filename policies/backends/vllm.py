@@ -25,6 +25,7 @@ from policies.generation.chat import Dialogue
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_stream import Led, Writer, Writing
+from policies.models.digest import model_digest
 from policies.models.gguf import dequantized
 from policies.models.vllm_engine import VllmEngine, VllmOptions
 
@@ -63,7 +64,7 @@ class VllmPolicy:
         max_num_seqs: int = 256,
         enforce_eager: bool | None = None,
     ) -> None:
-        path = Path(model).expanduser()
+        path = self._place = Path(model).expanduser()
         self.name = name or (path.resolve().name.removesuffix(".gguf") if path.exists() else str(model))
         self._options = options or SamplingOptions()
         asked = VllmOptions(
@@ -89,6 +90,10 @@ class VllmPolicy:
         self._done: list[tuple[Job, Exception | None]] = []
         self._running: dict[str, Writing] = {}  # by the name of its request
         self._fresh: set[str] = set()  # requests without an output yet
+
+    def digest(self) -> str:
+        """Of the files that make the model."""
+        return model_digest(self._place)
 
     def submit(self, ticket: int, request: Propose) -> None:
         """Hand a request to vLLM.

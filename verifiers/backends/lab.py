@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from envs.core import Environment, State
+from policies.models.digest import model_digest
 from policies.models.errors import UnsupportedModel
 from policies.models.lab_tokens import Tokens
 from policies.models.llama import Llama, ModelConfig
@@ -72,7 +73,7 @@ class LabVerifier(LocalVerifier):
     def __init__(
         self, folder: str | Path, environment: Environment, *, device: str | None = None, memory: int = 256 << 20
     ) -> None:
-        folder = Path(folder)
+        folder = self._place = Path(folder)
         self.model = Llama(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.model.config.causal or self.model.config.labels != 2:
             raise UnsupportedModel(f"{folder} is no token classifier with two labels, so not a verifier")
@@ -91,6 +92,10 @@ class LabVerifier(LocalVerifier):
             lambda state: lay_out(self.tokens, environment, state),
             runner,
         )
+
+    def digest(self) -> str:
+        """Of the files that make the model."""
+        return model_digest(self._place)
 
 
 def is_lab(folder: Path) -> bool:

@@ -62,7 +62,7 @@ def test_the_planner_keeps_to_a_budget_in_flops_as_a_plain_task() -> None:
 
 
 def test_a_context_survives_its_record() -> None:
-    context = RunContext("p", 5, True, True, None, Budget(samples=4, seconds=2.5), Vote("max", "min"), {"policy": "ab"})
+    context = RunContext("p", 5, True, True, None, Budget(samples=4, seconds=2.5), Vote("max", "min"))
     assert RunContext.from_info(context.to_info()) == context
     assert RunContext.from_info({}) == RunContext()
     with pytest.raises(ValueError, match="rule 'most' given"):

@@ -344,6 +344,6 @@ def test_exports_say_what_they_cannot_do(
 
 def test_reading_a_study_needs_neither_pandas_nor_torch(toy: Path) -> None:
     show = f"agent.interface.cli.main(['report', {str(toy)!r}])"
-    code = f"import sys, agent.cli; {show}; print({{'pandas', 'torch'}} & {{*sys.modules}})"
+    code = f"import sys, agent.interface.cli; {show}; print({{'pandas', 'torch'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "set()"

@@ -378,7 +378,7 @@ n: 20
 # Forks a process that runs the command, and tells the parent its number: what has been imported need not be again.
 NURSERY = """
 import os, sys
-import agent.cli, agent.display, agent.report, agent.solver, agent.study
+import agent.interface.cli, agent.interface.tree_view, agent.study.table, agent.solver, agent.study.run
 for line in sys.stdin:
     child = os.fork()
     if not child:
@@ -412,13 +412,16 @@ def test_killed_at_twenty_random_points_it_ends_as_if_it_had_not_been(tmp_path: 
             nursery.stdin.write(f"study {study} --out {out} --concurrency 4 --json\n")  # type: ignore[union-attr]
             child = ""
             while not child.isdecimal():  # the output of the one before
-                child = nursery.stdout.readline().strip()  # type: ignore[union-attr]
+                line = nursery.stdout.readline()  # type: ignore[union-attr]
+                assert line, nursery.stderr.read()  # type: ignore[union-attr]
+                child = line.strip()
             return int(child)
 
         def ended() -> int:
             line = ""
             while not line.startswith("ended"):
                 line = nursery.stdout.readline()  # type: ignore[union-attr]
+                assert line, nursery.stderr.read()  # type: ignore[union-attr]
             return int(line.split()[1])
 
         start(whole)
