@@ -17,7 +17,7 @@ from agent.planning.planner import METHODS
 from agent.recipes.loader import check_keys, choose, convert
 from agent.recipes.recipe import Component, Recipe
 from agent.search.budget import Budget
-from agent.strategies import BestOfN, Greedy, Majority, Strategy
+from agent.strategies import Strategy
 from envs.core import Environment
 from envs.messages import RecipeError
 from envs.registry import list_environments, load_environment
@@ -65,6 +65,8 @@ def make_strategy(chosen: Component, budget: Budget, vote: Vote, temperature: fl
     Raises:
         RecipeError: on a wrong name, a wrong knob or a value that the strategy refuses.
     """
+    if chosen.name == "auto" and chosen.options.get("mode") == "table":  # its name before it was a strategy of its own
+        chosen = Component("table", {key: value for key, value in chosen.options.items() if key != "mode"})
     knobs, where = knobs_of(chosen.name), f"strategy {chosen.name}"
     check_keys(chosen.options, knobs, where)
     given = {key: convert(value, knobs[key], where, key) for key, value in chosen.options.items()}
@@ -86,19 +88,12 @@ def strategy_of(recipe: Recipe) -> Strategy:
         RecipeError: as `make_strategy`, and when the strategy asks for scores but there is no verifier.
     """
     strategy = make_strategy(recipe.strategy, recipe.budget, recipe.vote, recipe.temperature)
-    if recipe.verifier.name == NO_VERIFIER and not counts_only(strategy):
+    if recipe.verifier.name == NO_VERIFIER and strategy.traits.needs_scores:
         raise RecipeError(
             f"strategy {recipe.strategy.name} asks for scores, and the verifier is {NO_VERIFIER};"
             " name a verifier, or use greedy or majority"
         )
     return strategy
-
-
-def counts_only(strategy: Strategy) -> bool:
-    """Whether a strategy only counts answers, and never asks for scores."""
-    return isinstance(strategy, Greedy | Majority) or (
-        isinstance(strategy, BestOfN) and strategy.vote.rule == "majority"
-    )
 
 
 def describe_strategy(strategy: Strategy) -> dict[str, Any]:

@@ -131,8 +131,8 @@ class Solver:
         Raises:
             RecipeError: the strategy is none that can share it, or there is no plan for these models.
         """
-        if not isinstance(strategy, Planner) or strategy.mode != "online":
-            raise RecipeError("a total budget is shared by the planner: use strategy auto, in mode online")
+        if not isinstance(strategy, Planner):
+            raise RecipeError("a total budget is shared by the planner: use strategy auto")
         names = self.environment.name, self.policy.name, self.verifier.name if self.verifier else ""
         if (strategy.calibration or calibration_of(*names)).online is None:
             raise RecipeError(

@@ -92,7 +92,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from agent.build import environment_of, models_of, weights_digest
     from agent.planning.fit import calibrate
     from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, drawing_distinct
-    from agent.planning.plan_file import PLANS, Move, plan_name
+    from agent.planning.plan_file import PLANS, Action, plan_name
     from envs.messages import RecipeError
     from policies.core import DistinctSampler
     from policies.training.jsonl_log import ResultsFile, fingerprint
@@ -104,7 +104,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     if verifier is None:
         raise RecipeError("calibration needs a verifier")
     more = (*(BEAMS if arguments.beams else ()), *(REVISING if arguments.revise else ()))
-    arms, moves = (*ARMS, *more), (*MOVES, *(Move(arm.strategy, arm.n, arm.knobs) for arm in more))
+    arms, moves = (*ARMS, *more), (*MOVES, *(Action(arm.strategy, arm.n, arm.knobs) for arm in more))
     if arguments.distinct is not None:
         if not (isinstance(policy, DistinctSampler) and policy.distinct):
             raise RecipeError(f"policy {policy.name!r} cannot draw without replacement; leave --distinct out")

@@ -25,10 +25,10 @@ from agent.planning.fit_settings import ARMS, BUDGETS, MOVES
 from agent.planning.fit_table import fit_confidence, fit_difficulty, try_choices
 from agent.planning.plan_file import (
     DIFFERENCES,
+    Action,
     Calibration,
     Choice,
     Difficulty,
-    Move,
 )
 from agent.planning.recorded_runs import Arm, drawn_distinct, read_runs, sweep
 from agent.search.engine import Engine
@@ -45,7 +45,7 @@ def calibrate(
     problems: Sequence[Problem],
     results: ResultsFile,
     arms: Sequence[Arm] = ARMS,
-    moves: Sequence[Move] = MOVES,
+    moves: Sequence[Action] = MOVES,
     budgets: Sequence[int] = BUDGETS,
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,

@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from agent.planning.features import Evidence
+from agent.planning.decision import decide
 from agent.planning.fit_settings import DOUBLING, FINALISTS, MIDDLING, PRICES, REPEATS, ROUNDS, SHORT, STRIDES, WALKS
-from agent.planning.online import LEAST
 from agent.planning.plan_file import (
-    Move,
+    Action,
     Online,
     Opening,
 )
 from agent.planning.recorded_runs import Arm, Recorded, Replay
 from agent.planning.regression import Float, fit_logistic, rounded
-from agent.search.shared_budget import Way, best_way
 
 # ---------------------------------------------------------------------------------------------------- online planning
 
@@ -28,7 +26,7 @@ from agent.search.shared_budget import Way, best_way
 def fit_online(
     runs: Sequence[Recorded],
     arms: Sequence[Arm],
-    moves: Sequence[Move],
+    moves: Sequence[Action],
     budgets: Sequence[int],
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[Online, dict[str, Any]]:
@@ -89,10 +87,10 @@ def _worth(end: tuple[float, float, float]) -> float:
     return accuracy - DOUBLING * math.log2(flops)
 
 
-def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
+def _first(move: Action, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Action:
     """With what it costs and how often it is right, on the mean, as the first move on each problem."""
     ends = [
-        Replay(run, arms, random.Random(f"{run.problem}/{repeat}")).make(move.strategy, move.n, move.knobs)
+        Replay(run, arms, random.Random(f"{run.problem}/{repeat}")).make(move)
         for run in runs
         for repeat in range(REPEATS)
     ]
@@ -101,13 +99,13 @@ def _first(move: Move, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Move:
     same = [arm for arm in arms[1:] if (arm.strategy, arm.knobs) == (move.strategy, move.knobs)]
     parts = [arm for arm in same if arm.parts]
     power = runs[0].sharing[parts[0].name] if parts else 1.0
-    if move.strategy in ("majority", "best-of-n") and not move.first_only:
+    if move.traits.independent and not move.first_only:
         power = runs[0].overlap
     repeats = 0 if parts else sum(arm.repeats for arm in same if arm.n == move.n)
     return replace(move, flops=float(f"{flops:.4g}"), sharing=round(power, 3), alone=round(right, 4), repeats=repeats)
 
 
-def strides_of(moves: Sequence[Move]) -> tuple[int, ...]:
+def strides_of(moves: Sequence[Action]) -> tuple[int, ...]:
     """What a later move may take at the most: `STRIDES`, and the largest move if that is more."""
     largest = max(move.n for move in moves)
     return (*STRIDES, largest) if largest > STRIDES[-1] else STRIDES
@@ -118,10 +116,10 @@ class States:
 
     Args:
         arms: of the sweep.
-        moves: the ways to go on.
+        moves: the actions.
     """
 
-    def __init__(self, arms: Sequence[Arm], moves: Sequence[Move]) -> None:
+    def __init__(self, arms: Sequence[Arm], moves: Sequence[Action]) -> None:
         self.arms = arms
         self.moves = moves
         self._strides = strides_of(moves)
@@ -137,26 +135,26 @@ class States:
                 replay = Replay(run, self.arms, rng)
                 price, stride = rng.choice(PRICES), rng.choice(self._strides)
                 rounds = rng.randint(1, 4) if fit is None else ROUNDS
-                move: Move | None = rng.choice(self._able(replay))
+                move: Action | None = rng.choice(self._able(replay))
                 while move is not None and rounds:
-                    replay.make(move.strategy, move.n, move.knobs)
+                    replay.make(move)
                     self._add(replay)
                     rounds -= 1
                     if fit is None:
                         able = self._able(replay)
                         move = rng.choice(able) if able else None
                     else:
-                        move = choose(fit, replay, replay.look()[0], stride, price)
+                        move = decide(fit, replay, replay.look()[0], stride, price / fit.sample_flops)
 
-    def _able(self, replay: Replay) -> list[Move]:
-        return [move for move in self.moves if replay.can(move.strategy, move.n, move.knobs)]
+    def _able(self, replay: Replay) -> list[Action]:
+        return [move for move in self.moves if replay.can(move)]
 
     def _add(self, replay: Replay) -> None:
         evidence, right = replay.look()
         for move, (rows, labels) in zip(self.moves, self._after, strict=True):
-            if replay.can(move.strategy, move.n, move.knobs):
+            if replay.can(move):
                 rows.append(len(self._features))
-                labels.append(replay.copy().make(move.strategy, move.n, move.knobs).look()[1])
+                labels.append(replay.copy().make(move).look()[1])
         self._features.append(evidence.features)
         self._now.append(right)
 
@@ -173,7 +171,7 @@ class States:
         return Online(tuple(moves), now, sample_flops, score_flops, {})
 
 
-def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Move]) -> Online:
+def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Action]) -> Online:
     """Fit "the leading answer is right", now and after each move.
 
     First to states of random searches, then to those too that a search steered by the first fit comes to: where it goes
@@ -188,42 +186,17 @@ def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Mo
     return states.fit(*costs)
 
 
-def choose(fit: Online, replay: Replay, evidence: Evidence, most: int, price: float) -> Move | None:
-    """What the online planner would do next in a replayed search, as far as it was recorded; see `OnlineSearch`.
-
-    Args:
-        fit: its values.
-        replay: the search.
-        evidence: its state.
-        most: sample-equivalents of a move.
-        price: in probability per scored sample.
-    """
-    now = fit.probability(evidence)
-    moves = [move for move in fit.moves if move.n <= most and replay.can(move.strategy, move.n, move.knobs)]
-    ways = [
-        Way(
-            fit.probability(evidence, move) - now,
-            move.n,
-            move.flops_after(replay.before(move.strategy, move.knobs))
-            + (replay.unscored * fit.score_flops if move.strategy == "best-of-n" else 0.0),
-        )
-        for move in moves
-    ]
-    able = [(move, way) for move, way in zip(moves, ways, strict=True) if way.gain > LEAST]
-    chosen = best_way([way for _, way in able], price / fit.sample_flops)
-    return None if chosen is None else able[chosen][0]
-
-
 def play(runs: Sequence[Recorded], arms: Sequence[Arm], fit: Online, budget: int, opening: Opening) -> Float:
     """Replay whole searches of the online planner: (replays, 3), whether right, FLOPs and samples of each."""
     ends = []
     for run in runs:
         for repeat in range(REPEATS):
             replay = Replay(run, arms, random.Random(f"{run.problem}/{repeat}"))
-            move: Move | None = fit.moves[opening.move]
+            move: Action | None = fit.moves[opening.move]
             while move is not None:
-                replay.make(move.strategy, move.n, move.knobs)
+                replay.make(move)
                 evidence, right = replay.look()
-                move = choose(fit, replay, evidence, min(budget - replay.spent, opening.stride), opening.price)
+                most = min(budget - replay.spent, opening.stride)
+                move = decide(fit, replay, evidence, most, opening.price / fit.sample_flops)
             ends.append((float(right), replay.flops, float(replay.spent)))
     return np.array(ends)

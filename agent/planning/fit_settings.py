@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.planning.plan_file import (
-    Move,
+    Action,
 )
 from agent.planning.recorded_runs import Arm
 
@@ -24,13 +24,13 @@ ARMS = (
     Arm("dvts", 16, 1, {"branch": 2}),
 )
 MOVES = (
-    Move("greedy", 1),
-    Move("best-of-n", 1, _DECODED),
-    *(Move("majority", n) for n in (1, 2, 4, 8, 16)),
-    *(Move("best-of-n", n) for n in (2, 4, 8, 16)),
-    *(Move("dvts", n, {"branch": 4}) for n in (4, 8, 16)),
-    *(Move("dvts", n, {"branch": 2}) for n in (2, 4, 8)),
-    *(Move("beam", 12, {"branch": branch}) for branch in (4, 2)),
+    Action("greedy", 1),
+    Action("best-of-n", 1, _DECODED),
+    *(Action("majority", n) for n in (1, 2, 4, 8, 16)),
+    *(Action("best-of-n", n) for n in (2, 4, 8, 16)),
+    *(Action("dvts", n, {"branch": 4}) for n in (4, 8, 16)),
+    *(Action("dvts", n, {"branch": 2}) for n in (2, 4, 8)),
+    *(Action("beam", 12, {"branch": branch}) for branch in (4, 2)),
 )
 # for tasks on which it pays to keep half of the prefixes
 BEAMS = tuple(Arm("beam", n, repeats, {"branch": 2}) for n, repeats in ((4, 2), (8, 2), (16, 3), (32, 1), (48, 1)))

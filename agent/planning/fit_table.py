@@ -14,6 +14,7 @@ from agent.planning.fit_settings import MARGIN, PROBES, REPEATS
 from agent.planning.plan_file import (
     EASY,
     HARD,
+    Action,
     Calibration,
     Choice,
     Difficulty,
@@ -159,18 +160,20 @@ def try_choices(
     size = probe_size(budget)
 
     def begin(run: Recorded, repeat: int) -> Replay:
-        return Replay(run, arms, random.Random(f"{run.problem}/{repeat}")).make("best-of-n", size, {})
+        return Replay(run, arms, random.Random(f"{run.problem}/{repeat}")).make(Action("best-of-n", size))
 
     rest = budget - size
-    allowed = [each for each in choices if begin(runs[0], 0).can(each.strategy, rest, each.knobs)]
+    tried = [(each, Action(each.strategy, rest, each.knobs)) for each in choices]
+    able = [(each, action) for each, action in tried if begin(runs[0], 0).can(action)]
+    allowed = [each for each, _ in able]
     accuracy, flops = np.zeros((2, len(allowed), len(runs) * REPEATS))
     predicted, oracle = np.zeros((2, len(runs) * REPEATS))
     for row, (run, repeat) in enumerate((run, repeat) for run in runs for repeat in range(REPEATS)):
         start = begin(run, repeat)
         probe, _ = probe_of(start.samples())
         predicted[row], oracle[row] = fitted.estimate(probe), run.pass_at_1
-        for index, choice in enumerate(allowed):
-            after = start.copy().make(choice.strategy, rest, choice.knobs)
+        for index, (_, action) in enumerate(able):
+            after = start.copy().make(action)
             accuracy[index, row], flops[index, row] = after.look()[1], after.flops
     return Trial(budget, allowed, accuracy, flops, predicted, oracle)
 

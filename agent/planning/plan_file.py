@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,7 +18,7 @@ from agent.planning.features import FEATURES, Evidence
 from agent.planning.regression import logistic, logit
 from agent.search.context import Part, RunContext
 from agent.search.graph import SearchGraph
-from agent.strategies import is_greedy
+from agent.strategies import STRATEGIES, Traits
 from verifiers.voting import Group
 
 Difficulty = Literal["easy", "medium", "hard"]
@@ -71,8 +71,8 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Move:
-    """A way to go on with a search, and what is expected of it.
+class Action:
+    """An action of the planner: a strategy at a size, and what is expected of it.
 
     Args:
         strategy: its name.
@@ -101,10 +101,15 @@ class Move:
         first, last = before / self.n, (before + self.n) / self.n
         return self.flops * float(last**self.sharing - first**self.sharing)
 
+    @cached_property
+    def traits(self) -> Traits:
+        """What the strategy says of itself."""
+        return STRATEGIES[self.strategy].sized(max(self.n, 1), **self.knobs).traits
+
     @property
     def first_only(self) -> bool:
-        """Whether it is no way to go on, but only one to begin: greedy decoding, which finds the same every time."""
-        return is_greedy(self.strategy, self.knobs)
+        """Whether it can only be the first action: greedy decoding, which gives the same answer when it is repeated."""
+        return self.traits.deterministic
 
     @property
     def way(self) -> str:
@@ -137,7 +142,7 @@ class Online:
     """What the online planner needs.
 
     Args:
-        moves: the ways to go on.
+        moves: the actions.
         right: logistic coefficients over `Evidence.features`: the leading answer is right.
         sample_flops: of a complete sample with its scores.
         score_flops: of scoring one complete sample.
@@ -146,28 +151,29 @@ class Online:
             with it, at that of the plan.
     """
 
-    moves: tuple[Move, ...]
+    moves: tuple[Action, ...]
     right: tuple[float, ...]
     sample_flops: float
     score_flops: float
     openings: Mapping[int, Opening]
     distinct: float | None = None
 
-    def probability(self, evidence: Evidence, move: Move | None = None) -> float:
+    def probability(self, evidence: Evidence, move: Action | None = None) -> float:
         """That the leading answer is right: now, or after a move."""
         if not evidence.spent:
             return move.alone if move else 0.0
         return logistic(move.right if move else self.right, evidence.features)
 
-    def opening(self, budget: float) -> Opening:
-        """That of the nearest budget."""
-        return self.openings[nearest_budget(self.openings, budget)]
+    def opening(self, budget: float) -> tuple[int, Opening]:
+        """The nearest budget that was fitted, and the opening for it."""
+        known = nearest_budget(self.openings, budget)
+        return known, self.openings[known]
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
         """Undo `asdict`."""
         moves = [
-            Move(**each | {"flops": float(each["flops"]), "right": tuple(map(float, each["right"]))})
+            Action(**each | {"flops": float(each["flops"]), "right": tuple(map(float, each["right"]))})
             for each in raw["moves"]
         ]
         right, distinct = tuple(map(float, raw["right"])), raw.get("distinct")

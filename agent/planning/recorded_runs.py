@@ -1,7 +1,7 @@
-"""The runs that a calibration is fitted to: each way to go on, alone, several times on every problem.
+"""The runs that a calibration is fitted to: each action, alone, several times on every problem.
 
-A way to go on is an `Arm`: a strategy at a size. Whatever a planner does is a sequence of arms, and what it then holds
-is very nearly the union of what they find alone: their samples are independent, and what two of them would share (a
+What is run is an `Arm`: a strategy at a size. Whatever a planner does is a sequence of arms, and what it then holds is
+very nearly the union of what they find alone: their samples are independent, and what two of them would share (a
 prefix in the verifier's cache, samples that merge) changes costs a little and votes hardly. So one sweep is enough to
 try any number of plans without a model (`Replay`).
 """
@@ -12,13 +12,15 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from agent.planning.features import Answer, Evidence
+from agent.planning.plan_file import Action
 from agent.search.budget import Budget
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
-from agent.strategies import STRATEGIES, is_greedy
+from agent.strategies import STRATEGIES, Traits
 from envs.core import Environment, Problem
 from policies.training.jsonl_log import ResultsFile
 from verifiers.voting import Vote, aggregate
@@ -43,6 +45,11 @@ class Arm:
     repeats: int = 1
     knobs: Mapping[str, Any] = field(default_factory=dict)
     parts: bool = False
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What the strategy says of itself."""
+        return STRATEGIES[self.strategy].sized(max(self.n, 1), **self.knobs).traits
 
     @property
     def name(self) -> str:
@@ -284,48 +291,49 @@ class Replay:
         """The independent samples drawn so far."""
         return self._samples[: self.plain]
 
-    def before(self, strategy: str, knobs: Mapping[str, Any]) -> float:
-        """Sample-equivalents spent in this way so far; the samples of Best-of-N are those of majority, too."""
-        if strategy in ("majority", "best-of-n"):
+    def before(self, action: Action) -> float:
+        """Sample-equivalents spent in the way of an action so far; all independent samples are one way."""
+        if action.traits.independent:
             return self.plain - self.greedy
-        same = [arm for arm in self.arms if arm.strategy == strategy and arm.knobs == knobs]
+        same = [arm for arm in self.arms if arm.strategy == action.strategy and arm.knobs == action.knobs]
         return sum(arm.n * self._used.get(arm.name, 0) for arm in same)
 
-    def can(self, strategy: str, n: int, knobs: Mapping[str, Any]) -> bool:
-        """Whether enough was recorded to spend n more in this way."""
-        if is_greedy(strategy, knobs):
-            return not self.spent and any(is_greedy(arm.strategy, arm.knobs) for arm in self.arms)
-        if strategy in ("majority", "best-of-n"):
-            return self.plain + n <= len(self._samples)
-        return self._runs(strategy, n, knobs) is not None
+    def can(self, action: Action) -> bool:
+        """Whether enough was recorded to take an action."""
+        if action.traits.deterministic:
+            return not self.spent and any(arm.traits.deterministic for arm in self.arms)
+        if action.traits.independent:
+            return self.plain + action.n <= len(self._samples)
+        return self._runs(action) is not None
 
-    def _runs(self, strategy: str, n: int, knobs: Mapping[str, Any]) -> tuple[str, int] | None:
+    def _runs(self, action: Action) -> tuple[str, int] | None:
         for arm in self.arms:
-            if arm.strategy == strategy and arm.knobs == knobs:
-                count = round(n / arm.n) if arm.parts else int(arm.n == n)
+            if arm.strategy == action.strategy and arm.knobs == action.knobs:
+                count = round(action.n / arm.n) if arm.parts else int(arm.n == action.n)
                 if count and self._used.get(arm.name, 0) + count <= arm.repeats:
                     return arm.name, count
         return None
 
-    def make(self, strategy: str, n: int, knobs: Mapping[str, Any]) -> Replay:
-        """Spend n more in this way, which `can` allows; Best-of-N scores all samples that have no scores yet."""
-        if is_greedy(strategy, knobs):
-            arm = next(arm for arm in self.arms if is_greedy(arm.strategy, arm.knobs))
+    def make(self, action: Action) -> Replay:
+        """Take an action that `can` allows; one that scores also scores all samples that have no scores yet."""
+        scoring = action.traits.needs_scores
+        if action.traits.deterministic:
+            arm = next(arm for arm in self.arms if arm.traits.deterministic)
             (run,) = self.recorded.runs[arm.name]
             self._samples = [run.found[0][:2] if run.found else None, *self._samples]
             self.plain, self.greedy, self.flops = 1, 1, run.policy_flops
-            if strategy == "best-of-n":
+            if scoring:
                 self._scored, self.flops = 1, run.flops
             return self
-        if strategy in ("majority", "best-of-n"):
+        if action.traits.independent:
             before, power = self.plain - self.greedy, self.recorded.overlap
-            self.plain += n
-            self.flops += self.recorded.sample_flops * ((before + n) ** power - before**power)
-            if strategy == "best-of-n":
+            self.plain += action.n
+            self.flops += self.recorded.sample_flops * ((before + action.n) ** power - before**power)
+            if scoring:
                 self.flops += self.unscored * self.recorded.score_flops
                 self._scored = self.plain
             return self
-        runs = self._runs(strategy, n, knobs)
+        runs = self._runs(action)
         assert runs is not None
         name, count = runs
         first = self._used.get(name, 0)
@@ -335,7 +343,7 @@ class Replay:
             self._found += run.found
             self.flops += run.flops * ((part + 1) ** power - part**power)
         self._used[name] = first + count
-        self.searched += n
+        self.searched += action.n
         return self
 
     def _ranked(self) -> list[tuple[int, Answer]]:

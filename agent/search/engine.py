@@ -204,12 +204,14 @@ class Engine:
             bidding.sort(key=lambda search: search.place)
             bids = [search.request for search in bidding if isinstance(search.request, Bid)]
             spent = Spent(sum(each.graph.samples() for each in begun), sum(each.meter.cost for each in begun))
-            ways = allocation.decide(bids, spent)
-            over = all(way is None for way in ways)
-            granted = [(search, way) for search, way in zip(bidding, ways, strict=True) if over or way is not None]
-            bidding[:] = [search for search, way in zip(bidding, ways, strict=True) if not over and way is None]
-            for search, way in granted:
-                go_on(search, Granted(way))
+            taken = allocation.decide(bids, spent)
+            over = all(offer is None for offer in taken)
+            granted = [
+                (search, offer) for search, offer in zip(bidding, taken, strict=True) if over or offer is not None
+            ]
+            bidding[:] = [search for search, offer in zip(bidding, taken, strict=True) if not over and offer is None]
+            for search, offer in granted:
+                go_on(search, Granted(offer))
 
         def poll(service: Policy | Verifier, tickets: Iterable[int]) -> bool:
             replies: Sequence[tuple[int, Proposed | Scored | Exception]]

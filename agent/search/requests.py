@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from agent.search.graph import SearchGraph
-from agent.search.shared_budget import Bid, Granted, Way
+from agent.search.shared_budget import Bid, Granted, Offer
 from envs.core import State
 from policies.core import Propose, Proposed
 from verifiers.core import Score, Scored
@@ -108,9 +108,9 @@ def _alone(state: State) -> State:
     return replace(state, attempts=()) if state.attempts else state
 
 
-def bid(ways: Sequence[Way]) -> Search[int | None]:
-    """Ask which way to go on, if any, where a budget is shared; see `Bid`."""
-    reply = yield Bid(tuple(ways))
+def bid(offers: Sequence[Offer]) -> Search[int | None]:
+    """Ask which offer to take, if any, where a budget is shared; see `Bid`."""
+    reply = yield Bid(tuple(offers))
     if not isinstance(reply, Granted):
         raise TypeError(f"a Bid was answered with {type(reply).__name__}")
-    return reply.way
+    return reply.offer

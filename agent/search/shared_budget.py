@@ -46,7 +46,7 @@ class Allocation:
         return "flops" if self.total.samples is None else "samples"
 
     def decide(self, bids: Sequence[Bid], spent: Spent) -> list[int | None]:
-        """For each bid the way that is granted, or None; if none is granted, nothing that gains can be paid for.
+        """For each bid the index of the offer that is granted, or None; if none is, nothing that gains can be paid for.
 
         Args:
             bids: of the searches that are not over.
@@ -54,24 +54,24 @@ class Allocation:
         """
         samples = math.inf if self.total.samples is None else self.total.samples - spent.samples
         flops = math.inf if self.total.flops is None else self.total.flops - spent.flops
-        offers = [[way for way in bid.ways if way.samples <= samples and way.flops <= flops] for bid in bids]
+        payable = [[each for each in bid.offers if each.samples <= samples and each.flops <= flops] for bid in bids]
         granted: list[int | None] = [None] * len(bids)
-        best = max((way.gain / way.cost(self.currency) for offer in offers for way in offer), default=0.0)
+        best = max((each.gain / each.cost(self.currency) for offers in payable for each in offers), default=0.0)
         if best <= 0:
             return granted
         price = best if self.price is None else min(self.price, best)
-        worth: list[tuple[float, int, Way]] = []
+        worth: list[tuple[float, int, Offer]] = []
         while not worth:
             price *= FALL
-            chosen = [(place, offer, best_way(offer, price, self.currency)) for place, offer in enumerate(offers)]
-            taken = [(place, offer[way]) for place, offer, way in chosen if way is not None]
-            worth = [(way.worth(price, self.currency), -place, way) for place, way in taken]
+            chosen = [(place, offers, best_offer(offers, price, self.currency)) for place, offers in enumerate(payable)]
+            taken = [(place, offers[index]) for place, offers, index in chosen if index is not None]
+            worth = [(each.worth(price, self.currency), -place, each) for place, each in taken]
         self.price = price / FALL  # those who are granted something bid again at the price that was called
-        for _, place, way in sorted(worth, key=lambda each: each[:2], reverse=True):
-            if way.samples <= samples and way.flops <= flops:
-                granted[-place] = bids[-place].ways.index(way)
-                samples -= way.samples
-                flops -= way.flops
+        for _, place, each in sorted(worth, key=lambda entry: entry[:2], reverse=True):
+            if each.samples <= samples and each.flops <= flops:
+                granted[-place] = bids[-place].offers.index(each)
+                samples -= each.samples
+                flops -= each.flops
         return granted
 
 
@@ -87,8 +87,8 @@ Currency = Literal["flops", "samples"]
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to go on with a search, as it is expected to turn out.
+class Offer:
+    """An action that a search offers to take, as it is expected to turn out.
 
     Args:
         gain: by how much the probability of a right answer rises.
@@ -109,21 +109,21 @@ class Way:
         return self.gain - price * self.cost(currency)
 
 
-def best_way(ways: Sequence[Way], price: float, currency: Currency = "flops") -> int | None:
-    """The index of the way that is worth most, the first of equals; None when none is worth more than nothing."""
-    best = max(range(len(ways)), key=lambda i: (ways[i].worth(price, currency), -i), default=None)
-    return best if best is not None and ways[best].worth(price, currency) > 0 else None
+def best_offer(offers: Sequence[Offer], price: float, currency: Currency = "flops") -> int | None:
+    """The index of the offer that is worth most, the first of equals; None when none is worth more than nothing."""
+    best = max(range(len(offers)), key=lambda i: (offers[i].worth(price, currency), -i), default=None)
+    return best if best is not None and offers[best].worth(price, currency) > 0 else None
 
 
 @dataclass(frozen=True)
 class Bid:
-    """A search that shares a budget with others asks which way it may go on (`agent.search.shared_budget`)."""
+    """A search that shares a budget with others asks which of its offers it may take (`Allocation`)."""
 
-    ways: tuple[Way, ...]
+    offers: tuple[Offer, ...]
 
 
 @dataclass(frozen=True)
 class Granted:
-    """The reply to a bid: the index of a way to go on, or None, which ends the search."""
+    """The reply to a bid: the index of an offer, or None, which ends the search."""
 
-    way: int | None
+    offer: int | None

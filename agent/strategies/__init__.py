@@ -7,11 +7,12 @@ from typing import Any, Protocol, Self
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search
 from agent.strategies.beam import Beam
-from agent.strategies.best_of_n import BestOfN, Greedy, Majority, is_greedy
+from agent.strategies.best_of_n import BestOfN, Greedy, Majority
 from agent.strategies.dvts import Dvts
 from agent.strategies.lookahead import Lookahead
 from agent.strategies.mcts import Mcts
 from agent.strategies.revision import Revision
+from agent.strategies.traits import Traits
 from verifiers.voting import Vote
 
 
@@ -21,6 +22,11 @@ class Strategy(Protocol):
     @property
     def vote(self) -> Vote:
         """How the answer is chosen of what the search finished."""
+        ...
+
+    @property
+    def traits(self) -> Traits:
+        """What it says of itself."""
         ...
 
     def search(self, graph: SearchGraph) -> Search[None]:
@@ -55,5 +61,5 @@ __all__ = [
     "Mcts",
     "Revision",
     "Strategy",
-    "is_greedy",
+    "Traits",
 ]

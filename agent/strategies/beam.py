@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Request, Search, propose, score
+from agent.strategies.traits import Traits
 from policies.core import Proposed
 from verifiers.core import Scored
 from verifiers.voting import Aggregate, Vote
@@ -42,6 +43,11 @@ class Beam:
     def sized(cls, n: int, **knobs: Any) -> Self:
         """A beam of width n."""
         return cls(width=n, **knobs)
+
+    @property
+    def traits(self) -> Traits:
+        """Steered by the verifier."""
+        return Traits()
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Expand, evaluate by the verifier, select."""

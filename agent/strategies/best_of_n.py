@@ -7,12 +7,12 @@ expansion of partial solutions: whole trajectories are evaluated once, at their 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
+from agent.strategies.traits import Traits
 from verifiers.voting import Vote
 
 _ROUND = 16  # samples asked for at once: a search that meets a limit keeps, and pays for, whole rounds
@@ -39,6 +39,11 @@ class BestOfN:
     def sized(cls, n: int, **knobs: Any) -> Self:
         """Best of n."""
         return cls(n=n, **knobs)
+
+    @property
+    def traits(self) -> Traits:
+        """Whole samples, scored unless they are only counted."""
+        return Traits(self.vote.rule != "majority", independent=True, deterministic=self.temperature == 0)
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Sample, then score, round by round."""
@@ -68,6 +73,11 @@ class Majority:
         """Majority of n."""
         return cls(n=n, **knobs)
 
+    @property
+    def traits(self) -> Traits:
+        """Whole samples, counted."""
+        return Traits(needs_scores=False, independent=True, deterministic=self.temperature == 0)
+
     def search(self, graph: SearchGraph) -> Search[None]:
         """Sample."""
         yield from BestOfN(self.n, self.temperature, Vote("majority"), self.distinct).search(graph)
@@ -84,11 +94,11 @@ class Greedy:
         """Greedy decoding has no size."""
         return cls(**knobs)
 
+    @property
+    def traits(self) -> Traits:
+        """One whole sample, the same every time."""
+        return Traits(needs_scores=False, independent=True, deterministic=True)
+
     def search(self, graph: SearchGraph) -> Search[None]:
         """Decode."""
         yield from BestOfN(1, 0.0, Vote("majority")).search(graph)
-
-
-def is_greedy(strategy: str, knobs: Mapping[str, Any]) -> bool:
-    """Whether a strategy of a name decodes greedily, so that it finds nothing new where it was done before."""
-    return strategy == "greedy" or knobs.get("temperature") == 0

@@ -13,6 +13,7 @@ from typing import Any, Self
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies.beam import share
+from agent.strategies.traits import Traits
 from verifiers.voting import Vote
 
 
@@ -36,6 +37,11 @@ class Dvts:
     def sized(cls, n: int, **knobs: Any) -> Self:
         """Subtrees of n candidates in all."""
         return cls(width=n, **knobs)
+
+    @property
+    def traits(self) -> Traits:
+        """Steered by the verifier."""
+        return Traits()
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Expand all subtrees, evaluate, select within each."""

@@ -14,6 +14,7 @@ from typing import Any, Self
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search
 from agent.strategies.beam import beam_search
+from agent.strategies.traits import Traits
 from verifiers.voting import Vote
 
 
@@ -39,6 +40,11 @@ class Lookahead:
     def sized(cls, n: int, **knobs: Any) -> Self:
         """A search that spends n sample-equivalents."""
         return cls(n=n, **knobs)
+
+    @property
+    def traits(self) -> Traits:
+        """Steered by the verifier."""
+        return Traits()
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Expand, evaluate at the end of a greedy rollout, select."""

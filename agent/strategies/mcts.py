@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
+from agent.strategies.traits import Traits
 from verifiers.voting import Vote
 
 
@@ -46,6 +47,11 @@ class Mcts:
     def sized(cls, n: int, **knobs: Any) -> Self:
         """As many simulations as n sample-equivalents pay for."""
         return cls(n=n, **knobs)
+
+    @property
+    def traits(self) -> Traits:
+        """Steered by the verifier."""
+        return Traits()
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Simulate until the budget is spent."""

@@ -18,6 +18,7 @@ from typing import Any, Self
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies.beam import share
+from agent.strategies.traits import Traits
 from verifiers.voting import Candidate, Vote, tally
 
 
@@ -48,6 +49,11 @@ class Revision:
     def sized(cls, n: int, **knobs: Any) -> Self:
         """A search of n attempts."""
         return cls(n=n, **knobs)
+
+    @property
+    def traits(self) -> Traits:
+        """Attempts that depend on those before, scored unless they are only counted."""
+        return Traits(needs_scores=self.vote.rule != "majority")
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Expand every chain by one attempt, evaluate, select."""

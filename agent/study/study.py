@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from agent.build import NO_VERIFIER, counts_only, make_strategy, strategy_of, weights_digest
+from agent.build import NO_VERIFIER, make_strategy, strategy_of, weights_digest
 from agent.planning.plan_file import calibration_of, plan_name
 from agent.recipes.files import override, read_config
 from agent.recipes.loader import choose, load_dataclass
@@ -118,7 +118,7 @@ class Study:
                 continue
             strategy = make_strategy(cell.strategy, parse_budget(cell.budget), self.vote, self.temperature)
             verifier, budget, seed = cell.verifier, cell.budget, cell.seed
-            if counts_only(strategy):
+            if not strategy.traits.needs_scores:
                 verifier = Component(NO_VERIFIER)
             elif verifier.name == NO_VERIFIER:
                 continue

@@ -14,7 +14,7 @@ import pytest
 from agent.interface.cli import build_parser, main
 from agent.interface.common import recipe_of
 from agent.planning import fit as calibration
-from agent.planning.plan_file import Calibration, Move
+from agent.planning.plan_file import Action, Calibration
 from agent.planning.recorded_runs import Arm
 from agent.recipes.recipe import Component
 from envs.registry import load_environment
@@ -204,7 +204,7 @@ def test_calibrate_says_at_what_temperature_to_draw_without_replacement(
 ) -> None:
     few = (Arm("best-of-n", 64), Arm("best-of-n", 1, 1, {"temperature": 0.0}))
     monkeypatch.setattr(calibration, "ARMS", few)
-    monkeypatch.setattr(calibration, "MOVES", (Move("greedy", 1), Move("majority", 1), Move("majority", 2)))
+    monkeypatch.setattr(calibration, "MOVES", (Action("greedy", 1), Action("majority", 1), Action("majority", 2)))
     out = tmp_path / "plan.json"
     words = ["calibrate", "--env", "countdown", "--policy", "countdown-xs", "-n", "2", "--out", str(out)]
     for told, want in (([], 0.6), (["0.3"], 0.3)):

@@ -16,10 +16,11 @@ from rich.console import Console
 import agent.planning.plan_file
 from agent.interface.cli import main
 from agent.interface.tree_view import search_view
+from agent.planning.decision import offer
 from agent.planning.features import FEATURES, Answer, Evidence
 from agent.planning.fit_online import chosen
 from agent.planning.online import OnlineSearch
-from agent.planning.plan_file import Calibration, Move, Online, Opening, calibration_of, plan_name
+from agent.planning.plan_file import Action, Calibration, Online, Opening, calibration_of, plan_name
 from agent.planning.planner import Planner
 from agent.planning.recorded_runs import Arm, Recorded, Replay, Run, drawn_distinct, read_runs, sharing, sweep
 from agent.planning.regression import logit
@@ -27,7 +28,7 @@ from agent.search.budget import Budget
 from agent.search.context import RunContext
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
-from agent.search.shared_budget import Allocation, Bid, Spent, Way, best_way
+from agent.search.shared_budget import Allocation, Bid, Offer, Spent, best_offer
 from agent.solver import Solver
 from agent.strategies import BestOfN, Dvts, Greedy
 from envs.arithmetic import Arithmetic
@@ -54,13 +55,13 @@ def constant(p: float) -> tuple[float, ...]:
     return (logit(p), *FLAT[1:])
 
 
-def fit(*moves: Move, now: float = 0.5, price: float = 0.0, opening: int = 0) -> Online:
+def fit(*moves: Action, now: float = 0.5, price: float = 0.0, opening: int = 0) -> Online:
     return Online(moves, constant(now), 100.0, 60.0, {16: Opening(opening, price, 16)})
 
 
-SAMPLE = Move("majority", 2, {}, 80.0, 1.0, 0.3, constant(0.51))
-SCORED = Move("best-of-n", 2, {}, 200.0, 1.0, 0.4, constant(0.55))
-DVTS = Move("dvts", 4, {"branch": 2}, 400.0, 1.0, 0.5, constant(0.6))
+SAMPLE = Action("majority", 2, {}, 80.0, 1.0, 0.3, constant(0.51))
+SCORED = Action("best-of-n", 2, {}, 200.0, 1.0, 0.4, constant(0.55))
+DVTS = Action("dvts", 4, {"branch": 2}, 400.0, 1.0, 0.5, constant(0.6))
 
 
 def run(online: Online, n: int = 16, problem: Problem = PROBLEM, **more: Any) -> SearchGraph:
@@ -97,11 +98,11 @@ def test_features_by_hand() -> None:
 
 
 def test_the_best_way_is_worth_most_at_its_price() -> None:
-    ways = [Way(0.1, 4, 100.0), Way(0.12, 8, 200.0), Way(-0.1, 1, 1.0)]
-    assert best_way(ways, 0.0) == 1
-    assert best_way(ways, 0.0005) == 0  # 0.05 against 0.02
-    assert best_way(ways, 0.001) is None
-    assert best_way([], 0.0) is None
+    ways = [Offer(0.1, 4, 100.0), Offer(0.12, 8, 200.0), Offer(-0.1, 1, 1.0)]
+    assert best_offer(ways, 0.0) == 1
+    assert best_offer(ways, 0.0005) == 0  # 0.05 against 0.02
+    assert best_offer(ways, 0.001) is None
+    assert best_offer([], 0.0) is None
 
 
 def test_it_begins_with_the_opening_and_stops_when_nothing_is_worth_its_price() -> None:
@@ -112,20 +113,20 @@ def test_it_begins_with_the_opening_and_stops_when_nothing_is_worth_its_price() 
     assert plan["samples"] == 2
     assert plan["probability"] == 0.5
     begun, stopped = plan["reasons"]
-    assert begun == "begun with majority n=2: fitted best at a budget of 16"
+    assert begun == "first: majority, 2 samples (the best first action at a budget of 16)"
     assert stopped.startswith("stopped: ")
-    assert stopped.endswith("no way to go on is worth its price")
+    assert stopped.endswith("no further sampling is worth its cost")
     json.dumps(plan)
 
 
-def test_it_goes_on_while_something_is_worth_its_price_and_the_budget_allows() -> None:
+def test_it_acts_while_something_is_worth_its_price_and_the_budget_allows() -> None:
     free = run(fit(SAMPLE, SCORED, DVTS))
     assert free.info["plan"]["samples"] == 16  # 2, then three times DVTS, then what still fits
-    assert [reason.split(";")[-1].split(" would")[0].strip() for reason in free.info["plan"]["reasons"][1:-1]] == [
-        *["dvts branch=2 n=4"] * 3,
-        "best-of-n n=2",
+    assert [reason.partition(" (")[0] for reason in free.info["plan"]["reasons"][1:-1]] == [
+        *["then: dvts branch=2, 4 samples"] * 3,
+        "then: best-of-n, 2 samples",
     ]
-    assert "would gain 10.0 points for the price of 4.0 scored samples" in free.info["plan"]["reasons"][1]
+    assert "; expected gain 10.0 points, at the cost of 4.0 scored samples" in free.info["plan"]["reasons"][1]
     # at 0.02 a scored sample, DVTS (0.1 for 4) is worth 0.02, and more scored samples (0.03 for 2) are not
     dear = run(fit(SAMPLE, replace(SCORED, right=constant(0.53)), DVTS, price=0.02))
     assert dear.info["plan"]["samples"] == 14
@@ -133,14 +134,14 @@ def test_it_goes_on_while_something_is_worth_its_price_and_the_budget_allows() -
     assert free.info["plan"]["reasons"][-1].endswith("; the budget is spent")
     sure = run(fit(DVTS, now=0.6)).info["plan"]
     assert sure["samples"] == 4
-    assert sure["reasons"][-1].endswith("; no way to go on gains anything")
+    assert sure["reasons"][-1].endswith("; no further sampling is expected to help")
     short = fit(SAMPLE, SCORED, DVTS)
-    short = replace(short, openings={16: replace(short.opening(16), stride=3)})
+    short = replace(short, openings={16: replace(short.opening(16)[1], stride=3)})
     assert not any("dvts" in reason for reason in run(short).info["plan"]["reasons"])
 
 
 def test_a_leading_answer_that_nothing_has_scored_is_drawn_without_a_share() -> None:
-    def drawn(*moves: Move) -> str:
+    def drawn(*moves: Action) -> str:
         graph = run(fit(*moves, price=1.0), problem=TOY.read("12 with 1 6 10"))
         console = Console(width=100, file=StringIO())
         console.print(search_view(graph, 10, 100, 1.0))
@@ -160,9 +161,11 @@ def test_moves_for_the_same_reason_are_told_once() -> None:
     (graph,) = engine.run([task])
     assert graph.info["answer"] is None  # there is one way, and the careless player misses it
     begun, went, stopped = graph.info["plan"]["reasons"]
-    assert begun.startswith("begun with majority n=1")
-    assert went.startswith("went on 15 times: no answer yet, right with probability 0.10; majority n=1 would gain 38.")
-    assert re.search(r" gain 38\.\d to 3\d\.\d points for the price of 0\.8 scored samples$", went)
+    assert begun.startswith("first: majority, 1 sample (")
+    gain = r"expected gain 38\.\d to 3\d\.\d points, at the cost of 0\.8 scored samples"
+    assert re.fullmatch(
+        rf"then 15 times: majority, 1 sample \(no answer yet, right with probability 0\.10; {gain}\)", went
+    )
     assert stopped.endswith("; the budget is spent")
 
 
@@ -175,9 +178,9 @@ def test_unscored_samples_make_best_of_n_dearer() -> None:
     def steps(graph: SearchGraph) -> Any:
         search.graph = graph
         yield from search.make(SAMPLE, 2)
-        costs.append(search.flops(SCORED))
+        costs.append(offer(search.fit, search, search.evidence(), SCORED).flops)
         yield from search.make(SCORED, 2)
-        costs.append(search.flops(SCORED))
+        costs.append(offer(search.fit, search, search.evidence(), SCORED).flops)
 
     (graph,) = engine.run([Task(PROBLEM, steps)])
     ended = sum(graph.status(node) == "terminated" for node in search.plain[:2])
@@ -217,14 +220,14 @@ def decoded() -> SearchGraph:
 
 
 def test_greedy_decoding_is_a_way_to_begin_and_none_to_go_on() -> None:
-    greedy, scored = Move("greedy", 1, {}, 40.0), Move("best-of-n", 1, {"temperature": 0.0}, 100.0)
+    greedy, scored = Action("greedy", 1, {}, 40.0), Action("best-of-n", 1, {"temperature": 0.0}, 100.0)
     for move, calls in ((greedy, 0), (scored, 1)):
         graph = run(fit(move, now=0.9))  # surer of what it has than of anything to come
         assert texts(graph) == texts(decoded())
         assert graph.info["plan"]["samples"] == 1
         assert graph.info["spent"]["verifier_calls"] == calls
     graph = run(fit(greedy, scored, DVTS))
-    assert graph.info["plan"]["reasons"][0].startswith("begun with greedy n=1:")
+    assert graph.info["plan"]["reasons"][0].startswith("first: greedy, 1 sample (")
     assert not any("greedy" in reason or "temperature" in reason for reason in graph.info["plan"]["reasons"][1:])
     assert graph.info["plan"]["samples"] == 13
 
@@ -237,14 +240,17 @@ def test_what_competes_is_made_as_often_as_it_was_tried() -> None:
 
 def test_a_few_flops_buy_the_opening_of_a_few_samples() -> None:
     online = replace(
-        fit(DVTS, Move("greedy", 1, {}, 40.0), now=0.9), openings={1: Opening(1, 0, 1), 16: Opening(0, 0, 16)}
+        fit(DVTS, Action("greedy", 1, {}, 40.0), now=0.9), openings={1: Opening(1, 0, 1), 16: Opening(0, 0, 16)}
     )
     planner = Planner(64, calibration=Calibration("scripted", "table", "toy", online=online))
-    for flops, begun in ((110.0, "greedy n=1"), (1600.0, "dvts branch=2 n=4")):  # a scored sample takes 100
+    for flops, begun in (
+        (110.0, "greedy, 1 sample"),
+        (1600.0, "dvts branch=2, 4 samples"),
+    ):  # a scored sample takes 100
         context = RunContext("scripted", verifier="table", budget=Budget(flops=flops))
         graph = SearchGraph(TOY, PROBLEM, context=context)
         next(planner.search(graph))
-        assert graph.info["plan"]["reasons"][0].startswith(f"begun with {begun}:")
+        assert graph.info["plan"]["reasons"][0].startswith(f"first: {begun} (")
 
 
 def test_an_opening_saves_flops_but_hardly_loses_accuracy() -> None:
@@ -275,7 +281,7 @@ def test_replays_count_as_searches_do(tmp_path: Path) -> None:
     runs = read_runs(rows, arms, problems, TOY)
     for problem, recorded in zip(problems, runs, strict=True):
         (graph,) = engine.run([Task(problem, BestOfN(8).search, vote=Vote())])
-        replay = Replay(recorded, arms, random.Random(0)).make("best-of-n", 8, {})
+        replay = Replay(recorded, arms, random.Random(0)).make(Action("best-of-n", 8, {}))
         evidence, right = replay.look()
         groups = graph.tally(Vote())
         assert right == bool(graph.correct())
@@ -284,16 +290,16 @@ def test_replays_count_as_searches_do(tmp_path: Path) -> None:
         assert [answer.best for answer in evidence.answers] == pytest.approx([g.score for g in groups], abs=1e-3)
         assert recorded.pass_at_1 * 8 == sum(g.count for g in groups if TOY.check(problem, g.answer))
         assert replay.flops == pytest.approx(sum(run.flops for run in recorded.runs["best-of-n n=8"]))
-        assert not replay.can("greedy", 1, {})
+        assert not replay.can(Action("greedy", 1, {}))
         (graph,) = engine.run([Task(problem, Greedy().search)])
         replay = Replay(recorded, arms, random.Random(0))
-        assert replay.can("greedy", 1, {})
-        twin = replay.copy().make("greedy", 1, {})
+        assert replay.can(Action("greedy", 1, {}))
+        twin = replay.copy().make(Action("greedy", 1, {}))
         assert twin.look()[1] == bool(graph.correct())
         assert (twin.spent, twin.flops) == (1, graph.info["spent"]["policy_flops"] or graph.info["spent"]["generated"])
-        assert replay.make("best-of-n", 1, {"temperature": 0.0}).look()[0].scored
+        assert replay.make(Action("best-of-n", 1, {"temperature": 0.0})).look()[0].scored
         assert replay.flops > twin.flops
-        assert replay.can("best-of-n", 8, {})
+        assert replay.can(Action("best-of-n", 8, {}))
 
 
 def test_samples_without_replacement_are_replayed_in_the_order_they_were_drawn(tmp_path: Path) -> None:
@@ -318,14 +324,14 @@ def test_samples_without_replacement_are_replayed_in_the_order_they_were_drawn(t
                 for node in ends
             ]
             assert right == [sample is not None and sample[0] in recorded.right for sample in order]
-        replay = Replay(drawn, arms, random.Random(0)).make("majority", 6, {})
+        replay = Replay(drawn, arms, random.Random(0)).make(Action("majority", 6, {}))
         assert replay.samples() in [list(order) for order in drawn.orders]
         assert replay.flops == pytest.approx(sum(each.policy_flops for each in recorded.runs[arms[1].name]) / 2)
-        parts = [Replay(drawn, arms, random.Random(0)).make("majority", n, {}).flops for n in (1, 2)]
+        parts = [Replay(drawn, arms, random.Random(0)).make(Action("majority", n)).flops for n in (1, 2)]
         assert parts[0] < parts[1] < 2 * parts[0]  # they share what they begin with
-        twice = Replay(drawn, arms, random.Random(0)).make("majority", 1, {}).make("majority", 1, {})
+        twice = Replay(drawn, arms, random.Random(0)).make(Action("majority", 1, {})).make(Action("majority", 1, {}))
         assert twice.flops == pytest.approx(parts[1])
-        assert twice.before("majority", {}) == 2
+        assert twice.before(Action("majority", 1, {})) == 2
         whole += replay.flops
         overlap = drawn.overlap
     assert 6**overlap * one == pytest.approx(whole)
@@ -343,7 +349,7 @@ def test_a_plan_fitted_to_draws_without_replacement_makes_them_if_the_policy_can
             self.asked.append((request.temperature, request.distinct))
             super().submit(ticket, request)
 
-    online = replace(fit(Move("greedy", 1, {}, 20.0, 1.0, 0.2), SAMPLE, DVTS), distinct=0.3)
+    online = replace(fit(Action("greedy", 1, {}, 20.0, 1.0, 0.2), SAMPLE, DVTS), distinct=0.3)
     planner = Planner(16, calibration=Calibration("scripted", "table", "toy", online=online))
     policy = Drawing()
     (graph,) = Engine(TOY, policy, TableVerifier(TOY)).run([Task(PROBLEM, planner.search, Budget(samples=16))])
@@ -351,26 +357,26 @@ def test_a_plan_fitted_to_draws_without_replacement_makes_them_if_the_policy_can
     assert policy.asked[0] == (0.0, False)
     assert set(policy.asked[1:]) == {(1.0, False), (0.3, True)}  # DVTS's, and these
     reasons = run(online).info["plan"]["reasons"]
-    assert reasons[0] == "samples drawn with replacement, by a plan that was fitted to draws without"
+    assert reasons[0] == "samples are drawn with replacement; the plan was fitted to draws without replacement"
 
 
 def test_a_replay_spends_what_was_recorded() -> None:
     runs = {"best-of-n n=4": [Run((), 4.0, 8.0)], "dvts branch=2 n=2": [Run(((1, 0.5, 1),), 2.0, 3.0)] * 2}
     arms = (Arm("best-of-n", 4), Arm("dvts", 2, 2, {"branch": 2}, parts=True))
     recorded = Recorded("p", frozenset({1}), ((0, 0.2), (0, 0.3), (1, 0.4), None), runs, 1.0, 2.0)
-    replay = Replay(recorded, arms, random.Random(0)).make("majority", 4, {})
+    replay = Replay(recorded, arms, random.Random(0)).make(Action("majority", 4, {}))
     evidence, right = replay.look()
     assert (evidence.plain, evidence.scored, evidence.agreement, right) == (4, False, 0.5, False)
     assert (replay.flops, replay.unscored) == (4.0, 4)
-    twin = replay.copy().make("best-of-n", 0, {})
+    twin = replay.copy().make(Action("best-of-n", 0, {}))
     assert (twin.flops, twin.look()[1]) == (12.0, False)  # 0.5 against 0.4
-    twin.make("dvts", 4, {"branch": 2})
+    twin.make(Action("dvts", 4, {"branch": 2}))
     assert (twin.flops, twin.look()[1], twin.spent) == (22.0, True, 8)
-    assert not twin.can("dvts", 2, {"branch": 2})
-    assert replay.can("dvts", 4, {"branch": 2})
-    assert not replay.can("dvts", 6, {"branch": 2})
-    assert not replay.can("dvts", 2, {"branch": 4})
-    assert not replay.can("majority", 1, {})
+    assert not twin.can(Action("dvts", 2, {"branch": 2}))
+    assert replay.can(Action("dvts", 4, {"branch": 2}))
+    assert not replay.can(Action("dvts", 6, {"branch": 2}))
+    assert not replay.can(Action("dvts", 2, {"branch": 4}))
+    assert not replay.can(Action("majority", 1, {}))
     assert replay.spent == 4
 
 
@@ -382,9 +388,9 @@ def test_what_parts_share_is_measured_and_paid_once() -> None:
     assert sharing(arms[0], arms, [recorded]) == pytest.approx(0.5)
     assert sharing(arms[0], arms[:1], [recorded]) == 1.0
     replay = Replay(replace(recorded, sharing={arms[0].name: 0.5}), arms, random.Random(0))
-    replay.make("dvts", 2, {"branch": 2})
-    assert (replay.flops, replay.before("dvts", {"branch": 2})) == (4.0, 2)
-    assert replay.make("dvts", 6, {"branch": 2}).flops == pytest.approx(8.0)
+    replay.make(Action("dvts", 2, {"branch": 2}))
+    assert (replay.flops, replay.before(Action("dvts", 1, {"branch": 2}))) == (4.0, 2)
+    assert replay.make(Action("dvts", 6, {"branch": 2})).flops == pytest.approx(8.0)
     move = replace(DVTS, n=2, flops=4.0, sharing=0.5)
     assert move.flops_after(0) == 4.0
     assert move.flops_after(6) == pytest.approx(8.0 - 4.0 * 3**0.5)
@@ -396,16 +402,20 @@ def test_what_parts_share_is_measured_and_paid_once() -> None:
 
 def test_a_budget_goes_where_it_gains_most() -> None:
     allocation = Allocation(Budget(samples=10))
-    bids = [Bid((Way(0.1, 4, 100.0),)), Bid((Way(0.4, 4, 100.0), Way(0.5, 8, 200.0))), Bid((Way(0.3, 4, 100.0),))]
+    bids = [
+        Bid((Offer(0.1, 4, 100.0),)),
+        Bid((Offer(0.4, 4, 100.0), Offer(0.5, 8, 200.0))),
+        Bid((Offer(0.3, 4, 100.0),)),
+    ]
     # at the first price some bid is worth: 0.1 a sample falls to 0.08, and only the second takes that
     assert allocation.decide(bids, Spent(0.0, 0.0)) == [None, 0, None]
     assert allocation.price == pytest.approx(0.1)
     assert allocation.decide(bids[::2], Spent(4.0, 100.0)) == [None, 0]
     assert allocation.price == pytest.approx(0.075)
     assert allocation.decide(bids[:1], Spent(8.0, 200.0)) == [None]  # 2 samples are left
-    assert Allocation(Budget(flops=1e9)).decide([Bid((Way(-0.1, 4, 100.0),))], Spent(0.0, 0.0)) == [None]
+    assert Allocation(Budget(flops=1e9)).decide([Bid((Offer(-0.1, 4, 100.0),))], Spent(0.0, 0.0)) == [None]
     # where FLOPs are short, they have the price
-    cheap = [Bid((Way(0.1, 4, 10.0),)), Bid((Way(0.3, 4, 1000.0),))]
+    cheap = [Bid((Offer(0.1, 4, 10.0),)), Bid((Offer(0.3, 4, 1000.0),))]
     assert Allocation(Budget(flops=1e9)).decide(cheap, Spent(0.0, 0.0)) == [0, None]
     assert Allocation(Budget(samples=9)).decide(cheap, Spent(0.0, 0.0)) == [None, 0]
     for wrong in (Budget(), Budget(seconds=3), Budget(samples=3, tokens=5)):
@@ -415,7 +425,7 @@ def test_a_budget_goes_where_it_gains_most() -> None:
 
 DOUBT = (logit(0.2), 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 HOPEFUL = Online(
-    (Move("majority", 2, {}, 20.0, 1.0, 0.2, DOUBT), replace(DVTS, right=constant(0.7))),
+    (Action("majority", 2, {}, 20.0, 1.0, 0.2, DOUBT), replace(DVTS, right=constant(0.7))),
     (logit(0.05), 0.3, 0.3, 0.5, 0.0, 1.0, 0.0, 0.0),
     100.0,
     60.0,

@@ -15,10 +15,10 @@ from agent.planning.fit import calibrate
 from agent.planning.fit_settings import PROBES
 from agent.planning.fit_table import absolute_bins, probe_of, quantile_bins
 from agent.planning.plan_file import (
+    Action,
     Calibration,
     Choice,
     Difficulty,
-    Move,
     Online,
     Opening,
     Probe,
@@ -27,9 +27,10 @@ from agent.planning.plan_file import (
     plan_name,
     summarize,
 )
-from agent.planning.planner import METHODS, Mode, Planner
+from agent.planning.planner import METHODS, Planner
 from agent.planning.recorded_runs import Arm, sweep
 from agent.planning.regression import fit_logistic
+from agent.planning.table_planner import TablePlanner
 from agent.search.budget import Budget
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
@@ -52,6 +53,9 @@ def plans(choice: Choice, **more: Any) -> Calibration:
     return Calibration("scripted", "table", "toy", table={each: {16: choice} for each in DIFFICULTIES}, **more)
 
 
+MODES: dict[str, type[Planner] | type[TablePlanner]] = {"online": Planner, "table": TablePlanner}
+
+
 def run(planner: Planner, problem: Problem = PROBLEM, policy: Any = None, verifier: Any = None) -> SearchGraph:
     engine = Engine(TOY, policy or ScriptedPolicy(TOY), verifier or TableVerifier(TOY))
     (graph,) = engine.run([Task(problem, planner.search, Budget(samples=planner.n), vote=planner.vote)])
@@ -68,7 +72,7 @@ def test_the_probe_is_charged_and_its_samples_stay_candidates(n: int) -> None:
     size = {1: 1, 4: 1, 16: 4, 64: 8}[n]
     assert plan["probe"]["samples"] == size
     # the samples that Best-of-N would draw first are all there, and those that finished vote
-    alone = run(Planner(size, probe=1.0))
+    alone = run(TablePlanner(size, probe=1.0))
     assert alone.samples() == size or len({len(alone.path(node)) for node in alone.finished()}) > 1
     texts = {graph.state(node).texts: graph.count(node) for node in graph.finished()}
     for node in alone.finished():
@@ -138,12 +142,12 @@ def test_the_planners_vote_and_temperature_are_the_strategys(monkeypatch: pytest
 def test_it_stops_when_the_vote_cannot_change() -> None:
     """One coin: everybody agrees, with the highest scores; 5 of 8 decide."""
     same = TOY.read("3 with 1")
-    graph = run(Planner(8, probe=0.75, calibration=plans(Choice("beam"))), same)
+    graph = run(TablePlanner(8, probe=0.75, calibration=plans(Choice("beam"))), same)
     assert graph.samples() == 6
     assert graph.info["plan"]["reasons"][-1] == "the leading answer is ahead by more than the 2 votes still to come"
     assert graph.info["plan"]["strategy"] == "best-of-n"
     # 4 votes to come could draw level
-    assert run(Planner(8, probe=0.5, calibration=plans(Choice("beam"))), same).info["plan"]["strategy"] == "beam"
+    assert run(TablePlanner(8, probe=0.5, calibration=plans(Choice("beam"))), same).info["plan"]["strategy"] == "beam"
     graph = run(Planner(30, calibration=plans(Choice("best-of-n"))), same)
     assert graph.samples() == 16  # 8 probed, 8 more, 14 left
     assert graph.info["plan"]["reasons"][-1].startswith("stopped after 16 samples: the leading answer is ahead")
@@ -159,7 +163,7 @@ def test_it_stops_when_it_is_confident() -> None:
     assert "right with an estimated probability of 1.000" in graph.info["plan"]["reasons"][-1]
     unsure = replace(sure, confidence=(0.0, 0.0, 0.0))
     assert run(Planner(16, calibration=unsure))[0]["drawn"] == 4 + 12  # the probe and the first round of a beam
-    assert run(Planner(16, confident=0.4, calibration=unsure))[0]["drawn"] == 4
+    assert run(TablePlanner(16, confident=0.4, calibration=unsure))[0]["drawn"] == 4
 
 
 def test_it_does_not_stop_without_an_answer() -> None:
@@ -240,7 +244,7 @@ FITTED = Calibration(
     {"easy": {4: Choice("best-of-n")}, "medium": {16: Choice("beam", {"branch": 4})}, "hard": {}},
     {"problems": 3, "errors": {"1": 0.25}},
     Online(
-        (Move("dvts", 4, {"branch": 4}, 2e9, 0.8, 0.4, (0.5, -1.0) * 4), Move("greedy", 1, {}, 1e8, 1.0, 0.3)),
+        (Action("dvts", 4, {"branch": 4}, 2e9, 0.8, 0.4, (0.5, -1.0) * 4), Action("greedy", 1, {}, 1e8, 1.0, 0.3)),
         (1.0, 2.0) * 4,
         1e8,
         9e7,
@@ -264,13 +268,13 @@ def test_a_calibration_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["online", "table"])
-def test_a_plan_says_that_it_was_fitted_at_another_temperature(mode: Mode) -> None:
+def test_a_plan_says_that_it_was_fitted_at_another_temperature(mode: str) -> None:
     said = "samples at temperature 1, by a plan that was fitted at 0.7"
     for temperature, reasons in ((1.0, [said]), (0.7, [])):
-        graph = run(Planner(8, mode=mode, calibration=FITTED, temperature=temperature))
+        graph = run(MODES[mode](8, calibration=FITTED, temperature=temperature))
         assert [reason for reason in graph.info["plan"]["reasons"] if "temperature" in reason] == reasons
     unfitted = Calibration("scripted", "table", "toy", temperature=0.7)
-    graph = run(Planner(8, mode=mode, calibration=unfitted))
+    graph = run(MODES[mode](8, calibration=unfitted))
     assert not any("temperature" in reason for reason in graph.info["plan"]["reasons"])
 
 
@@ -319,8 +323,8 @@ def test_a_plan_of_others_is_refused(folder: Path) -> None:
 
 
 def test_methods_are_the_planner_and_the_strategies() -> None:
-    assert dict(METHODS) == {"auto": Planner, **STRATEGIES}
-    assert Planner.sized(8, probe=0.5) == Planner(8, probe=0.5)
+    assert dict(METHODS) == {"auto": Planner, "table": TablePlanner, **STRATEGIES}
+    assert TablePlanner.sized(8, probe=0.5) == TablePlanner(8, probe=0.5)
 
 
 # -------------------------------------------------------------------------------------------------------- fitting
@@ -359,13 +363,13 @@ ARMS = (
     Arm("best-of-n", 1, 1, {"temperature": 0.0}),
 )
 MOVES = (
-    Move("greedy", 1),
-    Move("majority", 2),
-    Move("majority", 4),
-    Move("best-of-n", 4),
-    Move("dvts", 2, {"branch": 2}),
-    Move("dvts", 4, {"branch": 2}),
-    Move("beam", 6, {"branch": 2}),
+    Action("greedy", 1),
+    Action("majority", 2),
+    Action("majority", 4),
+    Action("best-of-n", 4),
+    Action("dvts", 2, {"branch": 2}),
+    Action("dvts", 4, {"branch": 2}),
+    Action("beam", 6, {"branch": 2}),
 )
 
 
@@ -409,7 +413,7 @@ def test_calibrating_on_the_toy_gives_sane_coefficients(tmp_path: Path) -> None:
         assert fitted.fitted["online"][str(budget)]["samples"] <= budget
     # and the planner runs on it, in both modes
     for mode in ("online", "table"):
-        graph = run(Planner(8, mode=mode, calibration=fitted), verifier=Hunch())
+        graph = run(MODES[mode](8, calibration=fitted), verifier=Hunch())
         assert "error" not in graph.info
         assert (graph.info["plan"]["strategy"] == "online") == (mode == "online")
 
