@@ -85,7 +85,7 @@ def _at_import(path: Path) -> Iterator[str]:
             case ast.If(test=ast.Name(id="TYPE_CHECKING")):
                 pass
             case ast.If() | ast.Try() | ast.With():
-                pending += ast.iter_child_nodes(node)
+                pending += [each for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt)]
 
 
 @pytest.mark.parametrize("room", ROOMS)

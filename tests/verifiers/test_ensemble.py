@@ -5,7 +5,8 @@ import pytest
 
 from envs.core import Problem, State, Step
 from envs.toy import Toy
-from verifiers.conformance import ask, check_verifier
+from policies.conformance import ask
+from verifiers.conformance import check_verifier
 from verifiers.core import Score
 from verifiers.ensemble import Ensemble
 from verifiers.registry import load_verifier

@@ -4,7 +4,8 @@ import pytest
 
 from envs.arithmetic import Arithmetic
 from envs.core import State, Step
-from verifiers.conformance import ask, check_verifier
+from policies.conformance import ask
+from verifiers.conformance import check_verifier
 from verifiers.core import Score, Scored
 from verifiers.symbolic import SymbolicVerifier
 

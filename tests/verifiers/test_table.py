@@ -1,6 +1,7 @@
 """The table verifier keeps the contract, and scores what its table or the environment says."""
 
 from envs import Arithmetic, State, Step, Toy
+from policies.conformance import ask
 from verifiers import Score, TableVerifier, load_verifier
 from verifiers.conformance import check_verifier
 
@@ -24,12 +25,11 @@ def test_without_a_table_scores_are_the_rewards_of_the_environment() -> None:
     toy = Toy()
     paid = state("12 with 1 6 10", "6", "6")
     verifier = load_verifier("reward", toy)
-    verifier.submit(1, Score((paid, state("12 with 1 6 10", "10"))))
-    ((_, reply),) = verifier.poll()
+    (reply,) = ask(verifier, [Score((paid, state("12 with 1 6 10", "10")))])
     first = toy.step(toy.initial(paid.problem), Step("6"))
     second = toy.step(first.state, Step("6"))
     assert reply.scores[0] == (first.reward, second.reward) == (1.0, 1.0)
     assert reply.scores[1][0] == toy.quality(state("12 with 1 6 10", "10")) < 1
     silent = TableVerifier(Arithmetic())
-    silent.submit(1, Score((State(Arithmetic().read("1 + 2"), (Step("1 + 2 = 3"),)),)))
-    assert silent.poll()[0][1].scores == ((0.0,),)  # an environment that tells nothing
+    (reply,) = ask(silent, [Score((State(Arithmetic().read("1 + 2"), (Step("1 + 2 = 3"),)),))])
+    assert reply.scores == ((0.0,),)  # an environment that tells nothing

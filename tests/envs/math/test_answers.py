@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.envs.hostile import hostile
-from tests.envs.rewritings import kind_of, perturbations, rewritings
 
 from envs.core import Finish
 from envs.math.answers import MAX_ANSWER, WORKER, Algebra, find_answer, normalize, same_answer
+from tests.envs.math.hostile import hostile
+from tests.envs.math.rewritings import kind_of, perturbations, rewritings
 
 ROOT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("STEPWELL_DATA", ROOT.parent / "shared" / "data"))

@@ -22,8 +22,7 @@ from policies.generation.random_numbers import uniform
 from policies.generation.sampling import draw
 from policies.generation.without_replacement import Branch, walk
 from policies.registry import WEIGHTS
-
-from ..conftest import Chatter
+from tests.conftest import Chatter
 
 FIRST = (0.6, 0.3, 0.1)
 SECOND = {0: (0.5, 0.5, 0.0), 1: (0.9, 0.1, 0.0), 2: (0.2, 0.3, 0.5)}

@@ -10,16 +10,16 @@ import torch
 
 from envs.core import Problem, State, Step
 from envs.math.environment import Math
+from policies.conformance import ask
 from policies.models.errors import UnsupportedModel
+from tests.verifiers.conftest import SIZES, byte_tokenizer, save_model, save_tokenizer
 from verifiers.backends import hf as checkpoints
 from verifiers.backends.hf import KNOWN, NAMES, family_of, find_checkpoint
 from verifiers.backends.lab import LabVerifier
-from verifiers.conformance import ask, check_verifier
+from verifiers.conformance import check_verifier
 from verifiers.core import Score
 from verifiers.registry import load_verifier
 from verifiers.scoring.hf_model import Backbone
-
-from .conftest import SIZES, byte_tokenizer, save_model, save_tokenizer
 
 Tiny = Callable[..., Path]
 

@@ -9,9 +9,10 @@ import torch
 from transformers import AutoModelForTokenClassification
 
 from envs.core import Problem, State, Step, render
+from policies.conformance import ask
 from policies.models.errors import UnsupportedModel
 from verifiers.backends.lab import LabVerifier, lay_out
-from verifiers.conformance import ask, check_verifier
+from verifiers.conformance import check_verifier
 from verifiers.core import Score, Scored, Verifier
 from verifiers.scoring.score_layout import PRIOR
 

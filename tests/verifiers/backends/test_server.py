@@ -11,9 +11,10 @@ import transformers as hf
 
 from envs.core import State, Step
 from envs.math.environment import Math
+from policies.conformance import ask
 from policies.models.http_client import ServerUnavailable
 from tests.servers import Fault, Faults, Reply, Route, Server, pooling_routes
-from verifiers.conformance import ask, check_verifier
+from verifiers.conformance import check_verifier
 from verifiers.core import Score
 from verifiers.families import FAMILIES
 from verifiers.registry import load_verifier

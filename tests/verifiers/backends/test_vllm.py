@@ -11,8 +11,9 @@ if importlib.util.find_spec("vllm") is None:
     pytest.skip("vLLM is not installed here; .ci/vllm.py makes an environment that has it", allow_module_level=True)
 
 from envs.core import Problem, State, Step
+from policies.conformance import ask
 from policies.models.errors import UnsupportedModel
-from verifiers.conformance import ask, check_verifier
+from verifiers.conformance import check_verifier
 from verifiers.core import Score, Scored, Verifier
 from verifiers.registry import load_verifier
 

@@ -13,8 +13,9 @@ import transformers as hf
 
 from envs.core import Problem, State, Step
 from envs.math.environment import Math
+from policies.conformance import ask
 from policies.models.errors import UnsupportedModel
-from verifiers.conformance import ask, check_verifier
+from verifiers.conformance import check_verifier
 from verifiers.core import Score, Scored
 from verifiers.registry import load_verifier
 

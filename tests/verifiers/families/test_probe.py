@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from envs.core import Problem, State, Step
 from envs.math.environment import Math
 from policies.backends.hf import TransformersPolicy
+from policies.conformance import ask
 from policies.generation.options import SamplingOptions
 from policies.models.errors import UnsupportedModel
-from verifiers.conformance import ask, check_verifier
+from verifiers.conformance import check_verifier
 from verifiers.core import Score
 from verifiers.families.probe import ProbeConfig, save_probe
 from verifiers.metrics import auroc_within

@@ -14,7 +14,8 @@ import transformers as hf
 
 from envs.core import Problem, State, Step
 from envs.math.environment import Math
-from verifiers.conformance import ask, check_verifier
+from policies.conformance import ask
+from verifiers.conformance import check_verifier
 from verifiers.core import Score, Scored
 from verifiers.families.genprm import SYSTEM, GenPRM
 from verifiers.families.thinkprm import REVIEW, SOLUTION, START, TASK, ThinkPRM

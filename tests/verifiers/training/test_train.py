@@ -16,7 +16,7 @@ from policies.models.lab_tokens import Tokens
 from verifiers.backends.lab import LabVerifier
 from verifiers.core import Scored
 from verifiers.training import train as training
-from verifiers.training.examples import batches, example, pad
+from verifiers.training.examples import batches, example, pad, problem_weights
 from verifiers.training.recipe import PrmRecipe
 from verifiers.training.report import report
 from verifiers.training.rollouts import SampleFile, Solution, collect, label_steps
@@ -100,7 +100,7 @@ def test_problems_that_will_be_left_out_are_not_rolled_out(policy: LabPolicy, ch
     problems = chatter.problems("train", 12)
     collect(replace(RECIPE, uniform=0.3), chatter, policy, problems, file)
     every = [each for problem in problems for each in file.solutions[problem.id]]
-    weights = training.problem_weights(every, 0.3)
+    weights = problem_weights(every, 0.3)
     assert {each.problem for each in every if each.start} == {problem for problem, weight in weights.items() if weight}
     assert len({round(weight, 3) for weight in weights.values()}) > 1
 
@@ -109,7 +109,7 @@ def test_problems_that_end_alike_weigh_together_what_the_recipe_says() -> None:
     mixed = [Solution("mixed", ("a",), (right,), (1,), 1) for right in (0, 1)]
     alike = [Solution(f"alike {i}", ("a",), (1,), (1,), 1) for i in range(40)]
     for uniform, uniform_weight in ((1.0, 1.0), (0.3, 1.0), (0.3, 0.3)):
-        weights = training.problem_weights([*mixed, *alike], uniform, uniform_weight)
+        weights = problem_weights([*mixed, *alike], uniform, uniform_weight)
         assert weights.pop("mixed") == 1
         kept = [weight for weight in weights.values() if weight]
         assert kept == [pytest.approx(uniform_weight / uniform)] * len(kept)
