@@ -244,6 +244,18 @@ def test_report_draws_the_figures(toy: Path, tmp_path: Path, capsys: pytest.Capt
     assert "frontier.png" in capsys.readouterr().out
 
 
+def test_a_graph_is_found_by_any_whole_numbers(toy: Path) -> None:
+    with StudyFile(toy) as file:
+        row = analysis.results(file).iloc[-1]
+        for place in ((row.cell, row.problem), (int(row.cell), int(row.problem)), Place(row.cell, row.problem)):
+            assert file.graph(place).problem.id == row.id
+        for missing in ((99, 1), (row.cell, 10**30), (-1, row.problem)):
+            with pytest.raises(KeyError, match="no graph of cell"):
+                file.graph(missing)
+        with pytest.raises(TypeError):
+            file.graph((1.5, 1))  # type: ignore[arg-type]
+
+
 # ---------------------------------------------------------------------------------------------------------- exports
 
 
