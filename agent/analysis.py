@@ -19,11 +19,11 @@ import pandas as pd
 from agent.intervals import clustered, paired_difference, wilson
 from agent.parts import NO_VERIFIER
 from agent.plans import EASY, HARD
-from agent.report import GROUP, marks_by_problem, revoted, summarize
+from agent.report import GROUP, marks_by_problem, revoted, summarize, uniform_answers
 from agent.store import VOTES, StudyFile, scores_of
 from envs.core import Problem, State, Step, StepChecker
 from verifiers.metrics import auroc, ece
-from verifiers.voting import aggregate
+from verifiers.voting import Vote, aggregate
 
 INDEPENDENT = ("majority", "best-of-n")  # strategies whose candidates are independent samples of the policy
 _KEYS = [*GROUP, "seed"]
@@ -104,10 +104,12 @@ def regret(file: StudyFile) -> pd.DataFrame:
     """Selection regret, by line: how often a right candidate was there (``oracle``), and how often it was not chosen.
 
     ``regret`` is oracle less accuracy, with its paired interval: what a perfect choice among the same candidates would
-    add. What remains up to 1 is missing because no right candidate was found.
+    add. What remains up to 1 is missing because no right candidate was found. Lines of environments in which all
+    answers that were found are alike (`agent.report.uniform_answers`) are left out: there was nothing to choose.
     """
     found = {(row["cell"], row["problem"]) for row in file.candidates() if row["correct"]}
-    rows = pd.DataFrame(file.results())
+    rows = _known(file.results())
+    rows = rows[~rows["environment"].isin(list(uniform_answers(file)))]
     rows["oracle"] = [(row.cell, row.problem) in found for row in rows.itertuples()]
 
     def measure(group: pd.DataFrame) -> dict[str, Any]:
@@ -132,18 +134,30 @@ def _means(group: pd.DataFrame) -> dict[str, float]:
 
 
 def vote_sensitivity(file: StudyFile) -> pd.DataFrame:
-    """Accuracy of every line with scores under every rule and aggregation, with intervals. Nothing is run again."""
+    """Accuracy of every line with scores under every rule and aggregation, with intervals. Nothing is run again.
+
+    ``difference`` is the paired difference to the study's own vote, with its interval.
+    """
     rows, made = file.results(), []
+    own = revoted(file, rows, Vote(**file.config["vote"]))
+    means = {key: _means(group.assign(mark=group["correct"])) for key, group in _known(own).groupby(_LINE)}
     for vote in VOTES:
-        for line in summarize(file, revoted(file, rows, vote)):
-            if line["n"] and line["verifier"] != NO_VERIFIER:
-                low, high = line["interval"]
-                made.append(
-                    {key: line[key] for key in GROUP}
-                    | {"rule": vote.rule, "aggregate": vote.aggregate}
-                    | {"accuracy": line["accuracy"], "low": low, "high": high}
-                )
+        others = _known(revoted(file, rows, vote))
+        for key, group in others[others["verifier"] != NO_VERIFIER].groupby(_LINE, sort=False):
+            accuracy, (low, high) = clustered(marks_by_problem(group.to_dict("records")))
+            change = paired_difference(means[key], _means(group.assign(mark=group["correct"])))
+            made.append(
+                dict(zip(_LINE, key, strict=True))
+                | {"rule": vote.rule, "aggregate": vote.aggregate}
+                | {"accuracy": accuracy, "low": low, "high": high}
+                | dict(zip(("difference", "difference_low", "difference_high"), change, strict=True))
+            )
     return pd.DataFrame(made)
+
+
+def _known(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The results of which it is known whether they are right."""
+    return pd.DataFrame([row for row in rows if row["correct"] is not None], columns=list(rows[0]) if rows else _LINE)
 
 
 # ----------------------------------------------------------------------------------------------- the searches' shape
@@ -332,9 +346,8 @@ def reliability(file: StudyFile, how: str = "last", bins: int = 10) -> pd.DataFr
         score = (group[how] * group["count"]).sum() / drawn
         return {"candidates": drawn, "score": score, "right": right, "low": low, "high": high}
 
-    return _by_line(
-        frame.sort_values("bin", kind="stable").sort_values("cell", kind="stable"), measure, [*GROUP, "bin"]
-    )
+    lines = frame.groupby(_LINE, sort=False).ngroup()  # seeds are several cells of one line
+    return _by_line(frame.assign(_line=lines).sort_values(["_line", "bin"], kind="stable"), measure, [*GROUP, "bin"])
 
 
 def agreement(file: StudyFile, how: str = "last") -> pd.DataFrame:

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -125,6 +126,7 @@ def build_parser() -> _Parser:
     study.add_argument("--workers", type=_positive, metavar="N", help="of --ray (default: one per GPU, or per CPU)")
     study.add_argument("--retry-errors", action="store_true", help="run the searches that failed again")
     study.add_argument("--table", action="store_true", help="only show what the file has")
+    study.add_argument("--dry-run", action="store_true", help="only show what would be run, and what it can show")
     study.add_argument("--json", action="store_true", help="print the table as JSON")
 
     report = add("report", run_report, "show what a study or an evaluation found")
@@ -133,10 +135,15 @@ def build_parser() -> _Parser:
         "--baseline", metavar="NAME", help="strategy that others are compared with (default: the first)"
     )
     report.add_argument("--vote", dest="rule", metavar="RULE", help="count other votes: majority, max or vote")
-    report.add_argument("--aggregate", dest="how", metavar="HOW", help="of scores: last, min, mean or product")
+    report.add_argument("--aggregate", metavar="HOW", help="of scores: last, min, mean or product")
+    report.add_argument("--holm", action="store_true", help="p-values too, corrected for many comparisons (Holm)")
     report.add_argument("--votes", action="store_true", help="accuracy under every vote too")
-    report.add_argument("--plots", type=Path, metavar="DIR", help="draw all figures into a folder, as PNG")
-    report.add_argument("--json", action="store_true", help="print the table as JSON")
+    report.add_argument("--problem", metavar="ID", help="show one problem instead: its searches, answers and paths")
+    report.add_argument("--plots", type=Path, metavar="DIR", help="draw all figures into a folder, as PNG, PDF and SVG")
+    machine = report.add_mutually_exclusive_group()
+    machine.add_argument("--table", metavar="FORMAT", help="print the table as csv, markdown or latex")
+    machine.add_argument("--json", action="store_true", help="print the table as JSON")
+    report.add_argument("--out", type=Path, metavar="FILE", help="of --table and --json: write it there")
 
     export = add("export", run_export, "write what a study found for other tools")
     export.add_argument("file", metavar="FILE", help="of the results, .sqlite")
@@ -396,39 +403,26 @@ def run_study(arguments: argparse.Namespace) -> int:
     name = f"study-{Path(arguments.study).stem}-{fingerprint(study.to_config())}"
     out = Path(arguments.out or f"runs/{name}.sqlite")
     if arguments.table:
-        return _show(out, arguments)
+        _show(out, arguments)
+        return 0
+    if arguments.dry_run:
+        from agent.interface.dry_run_view import show_dry_run
+
+        show_dry_run(study, out, arguments.concurrency, arguments.json, _console())
+        return 0
     return _conduct(study, out, arguments)
 
 
 def run_report(arguments: argparse.Namespace) -> int:
     """Show what a file of results says."""
+    from agent.interface.report_command import ReportOptions, draw, show
+
     _quiet()
-    code = _show(Path(arguments.file), arguments)
+    path, asked = Path(arguments.file), vars(arguments)
+    show(path, ReportOptions(**{field.name: asked[field.name] for field in fields(ReportOptions)}), _console())
     if arguments.plots:
-        _draw(Path(arguments.file), arguments.plots)
-    return code
-
-
-def _draw(path: Path, folder: Path) -> None:
-    """Draw what the study allows; a figure that cannot be drawn of it says why."""
-    from agent.recipe import RecipeError
-    from agent.store import StudyFile
-    from envs.extras import require
-
-    try:
-        require("study", "pandas", "matplotlib")
-    except ImportError as error:
-        raise RecipeError(str(error)) from None
-    from agent.plots import FIGURES
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with StudyFile(path) as file:
-        for name, draw in FIGURES.items():
-            try:
-                draw(file).savefig(folder / f"{name}.png", dpi=150)
-                print(folder / f"{name}.png")
-            except ValueError as error:
-                print(f"{name}: {error}", file=sys.stderr)
+        draw(path, arguments.plots)
+    return 0
 
 
 def run_export(arguments: argparse.Namespace) -> int:
@@ -525,37 +519,11 @@ def _ray_runner() -> Callable[..., None]:
     return run_on_ray
 
 
-def _show(path: Path, arguments: argparse.Namespace) -> int:
-    """The table of a file of results, and what else was asked for."""
-    import json
+def _show(path: Path, arguments: argparse.Namespace) -> None:
+    """The table of a file of results."""
+    from agent.interface.report_command import ReportOptions, show
 
-    from agent.display import study_view, unicode_of, votes_view
-    from agent.recipe import RecipeError
-    from agent.report import revoted, summarize, vote_table
-    from agent.store import StudyFile
-    from verifiers.voting import Vote
-
-    console = _console()
-    asked = vars(arguments)
-    with StudyFile(path) as file:
-        rows = file.results()
-        if asked.get("rule") or asked.get("how"):
-            vote = file.config["vote"]
-            try:
-                chosen = Vote(asked.get("rule") or vote["rule"], asked.get("how") or vote["aggregate"])
-            except ValueError as error:
-                raise RecipeError(str(error)) from None
-            rows = revoted(file, rows, chosen)
-        summaries = summarize(file, rows, asked.get("baseline"))
-        if arguments.json:
-            report = {"file": str(path), "config": file.config, "results": summaries}
-            print(json.dumps(report, indent=2, ensure_ascii=False))
-            return 0
-        console.print(study_view(file.config, summaries, unicode_of(console)))
-        if asked.get("votes"):
-            console.print(votes_view(vote_table(file), unicode_of(console)))
-    console.print(f"results in {path}", style="dim", soft_wrap=True)
-    return 0
+    show(path, ReportOptions(json=arguments.json), _console())
 
 
 def _evaluation(arguments: argparse.Namespace) -> Study:
