@@ -23,7 +23,7 @@ from agent.report import GROUP, marks_by_problem, revoted, summarize, uniform_an
 from agent.store import VOTES, StudyFile, scores_of
 from envs.core import Problem, State, Step, StepChecker
 from verifiers.metrics import auroc, ece
-from verifiers.voting import Vote, aggregate
+from verifiers.voting import aggregate
 
 INDEPENDENT = ("majority", "best-of-n")  # strategies whose candidates are independent samples of the policy
 _KEYS = [*GROUP, "seed"]
@@ -136,23 +136,35 @@ def _means(group: pd.DataFrame) -> dict[str, float]:
 def vote_sensitivity(file: StudyFile) -> pd.DataFrame:
     """Accuracy of every line with scores under every rule and aggregation, with intervals. Nothing is run again.
 
-    ``difference`` is the paired difference to the study's own vote, with its interval.
+    ``difference`` is the paired difference to what the searches chose by their own vote, with its interval.
     """
     rows, made = file.results(), []
-    own = revoted(file, rows, Vote(**file.config["vote"]))
-    means = {key: _means(group.assign(mark=group["correct"])) for key, group in _known(own).groupby(_LINE)}
+    chosen = {key: _problem_means(marks) for key, marks in _line_marks(rows).items()}
     for vote in VOTES:
-        others = _known(revoted(file, rows, vote))
-        for key, group in others[others["verifier"] != NO_VERIFIER].groupby(_LINE, sort=False):
-            accuracy, (low, high) = clustered(marks_by_problem(group.to_dict("records")))
-            change = paired_difference(means[key], _means(group.assign(mark=group["correct"])))
+        for key, marks in _line_marks(revoted(file, rows, vote)).items():
+            labels = dict(zip(GROUP, key, strict=True))
+            if not marks or labels["verifier"] == NO_VERIFIER:
+                continue
+            accuracy, (low, high) = clustered(marks)
+            change = paired_difference(chosen[key], _problem_means(marks))
             made.append(
-                dict(zip(_LINE, key, strict=True))
-                | {"rule": vote.rule, "aggregate": vote.aggregate}
-                | {"accuracy": accuracy, "low": low, "high": high}
+                labels
+                | {"rule": vote.rule, "aggregate": vote.aggregate, "accuracy": accuracy, "low": low, "high": high}
                 | dict(zip(("difference", "difference_low", "difference_high"), change, strict=True))
             )
     return pd.DataFrame(made)
+
+
+def _line_marks(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], dict[str, list[float]]]:
+    """By line, and in it by problem: whether each search was right."""
+    lines: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(tuple(row[axis] for axis in GROUP), []).append(row)
+    return {key: marks_by_problem(members) for key, members in lines.items()}
+
+
+def _problem_means(marks: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {problem: sum(each) / len(each) for problem, each in marks.items()}
 
 
 def _known(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -27,7 +27,6 @@ from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullForma
 from matplotlib.transforms import Bbox
 
 from agent import analysis
-from agent.display import quantity
 from agent.parts import NO_VERIFIER
 from agent.plans import EASY, HARD
 from agent.report import GROUP, short_labels, uniform_answers, uniform_votes
@@ -39,6 +38,7 @@ AXES: dict[str, str] = {
     "generated": "policy tokens generated per problem",
     "samples": "samples per problem",
 }
+_UNITS = {"flops": "FLOP", "generated": "tokens", "samples": "samples"}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe-Ito, less its yellow
 MARKERS = "os^DvPXp"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -125,7 +125,7 @@ def frontier(file: StudyFile) -> Figure:
         heading = "frontier" if len(environments) == 1 else f"frontier, {environment}"
         handles.append(Line2D([], [], color="black", lw=1, label=_text(heading)))
         for number, row in picked:
-            cost = quantity(getattr(row, x), {"flops": "FLOP", "generated": "tokens", "samples": "samples"}[x])
+            cost = EngFormatter(unit=_UNITS[x])(float(f"{getattr(row, x):.3g}"))
             told = f"{names.full(row)}: {row.accuracy:.0%} ({row.low:.0%} to {row.high:.0%}), {cost}"
             handles.append(Line2D([], [], ls="", marker=f"${number}$", ms=5, mew=0.2, color="black", label=_text(told)))
     _legend(figure, [*names.point_handles(table), *handles])
@@ -207,7 +207,7 @@ def votes_heat_map(file: StudyFile) -> Figure:
         for (i, how), (j, rule) in product(enumerate(ways), enumerate(rules)):
             row = values[how, rule]
             text = f"{row.accuracy:.1%}"
-            if (rule, how) != (own["rule"], own["aggregate"]):
+            if row.difference or (rule, how) != (own["rule"], own["aggregate"]):
                 span = (100 * each for each in (row.difference, row.difference_low, row.difference_high))
                 text += "\n{:+.1f}\n({:+.1f} to {:+.1f})".format(*span)
             shade = "white" if abs(grid[i][j]) > 70 * bound else "black"
@@ -396,7 +396,7 @@ def _small_print(figure: Figure, file: StudyFile, names: _Names, parts: Sequence
     """What the figure rests on, below it."""
     seeds = [_seeds(file)] if _seeds(file) not in parts else []
     text = "; ".join([parts[0], *seeds, *parts[1:], *(f"everywhere {note}" for note in names.notes)])
-    lines = textwrap.wrap(_text(text), round(figure.get_figwidth() * 72 / _NOTE * 1.9))
+    lines = textwrap.wrap(_text(text), int(figure.get_figwidth() * 72 / _NOTE * 1.7))
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=_NOTE, color="0.25")
 
 
@@ -487,7 +487,8 @@ def log_ticks(low: float, high: float, most: int = 5) -> list[float]:
         if len(found) < len(inside) <= most:
             found = inside
     if len(found) < 3:
-        linear = [float(tick) for tick in MaxNLocator(most - 1).tick_values(low, high) if low <= tick <= high]
+        even = MaxNLocator(most - 1, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        linear = [float(tick) for tick in even if low <= tick <= high]
         found = max(found, linear, key=len)
     return found
 

@@ -194,7 +194,27 @@ def uniform_votes(file: StudyFile) -> dict[str, str]:
     return all_alike | uniform_answers(file)
 
 
-# ------------------------------------------------------------------------------------------------------------ labels
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def p_text(p: float) -> str:
+    """A p-value in three digits."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
+def versus_text(compared: Sequence[Mapping[str, Any]]) -> str:
+    """What lines are compared with, and on how many problems."""
+    versus, counts = compared[0]["versus"], sorted({line["paired"] for line in compared})
+    budgets = {line["versus_budget"] for line in compared}
+    if all(line["versus_budget"] == line["budget"] for line in compared):
+        where = "at the same budget"
+    else:
+        where = f"at budget {budgets.pop()}" if len(budgets) == 1 else "at the same budget where it has several"
+    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return (
+        f"versus {versus}: difference in points to {versus} {where}, over the {span} problems of both, paired, with its"
+        f" 95 % interval"
+    )
 
 
 def short_labels(labels: Iterable[str], most: int = 40) -> tuple[dict[str, str], list[str]]:

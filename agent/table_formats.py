@@ -12,9 +12,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agent.interface.study_tables import p_text, printable, versus_text
 from agent.parts import NO_VERIFIER
-from agent.report import GROUP, level_order, short_labels
+from agent.report import GROUP, level_order, p_text, short_labels, versus_text
 
 Summaries = Sequence[Mapping[str, Any]]  # of `agent.report.summarize`
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -157,7 +156,8 @@ def _caption(config: Mapping[str, Any], same: Sequence[str], compared: Summaries
 
 
 def _line(text: str) -> str:
-    return " ".join(printable(text).split())
+    """A text on one line, without what no reader can see."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def _percent(share: float | None) -> str:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from agent.display import quantity
 from agent.parts import NO_VERIFIER
-from agent.report import level_order, short_labels
+from agent.report import level_order, p_text, short_labels, versus_text
 
 _GAP = 3  # columns between two cells: a space, the box's divider, a space
 _EDGES = 2
@@ -83,13 +83,15 @@ def tables(
 
 
 def _wrapped(labels: Sequence[Column], room: int) -> list[Column]:
-    """The labels with lines broken in the first, as far as they take more room than there is."""
+    """The labels with lines broken, as far as they take more room than there is: words of the first, then the rest."""
     first, *others = labels
+    if _LEAST + sum(_GAP + column.width for column in others) > room:
+        others = [Column(each.header, [cell.replace(",", ",\n") for cell in each.cells]) for each in others]
     room = max(_LEAST, room - sum(_GAP + column.width for column in others))
-    if first.width <= room:
-        return list(labels)
-    cells = ["\n".join(textwrap.wrap(cell, room, break_on_hyphens=False)) for cell in first.cells]
-    return [Column(first.header, cells, first.left), *others]
+    if first.width > room:
+        cells = ["\n".join(textwrap.wrap(cell, room, break_on_hyphens=False)) for cell in first.cells]
+        first = Column(first.header, cells, first.left)
+    return [first, *others]
 
 
 def table_width(columns: Sequence[Column]) -> int:
@@ -104,8 +106,8 @@ def _total(columns: Sequence[Column]) -> int:
 def _table(columns: Sequence[Column], unicode: bool) -> Table:
     table = Table(box=SIMPLE_HEAD if unicode else ASCII2, pad_edge=False)
     for column in columns:
-        justify = "left" if column.left else "right"
-        table.add_column(Text(column.header), justify=justify, no_wrap=True, min_width=column.width)  # type: ignore[arg-type]
+        header = Text(column.header)
+        table.add_column(header, justify="left" if column.left else "right", min_width=column.width, overflow="fold")
     for row in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*map(Text, row))
     return table
@@ -249,11 +251,6 @@ def _difference(line: Mapping[str, Any]) -> str:
     return "{:+.1f} ({:+.1f} to {:+.1f})".format(*_points(line["difference"]))
 
 
-def p_text(p: float) -> str:
-    """A p-value in three digits."""
-    return "<0.001" if p < 0.0005 else f"{p:.3f}"
-
-
 def _p_value(line: Mapping[str, Any]) -> str:
     return p_text(line["p_holm"]) if "p_holm" in line and line["paired"] else VOID
 
@@ -284,21 +281,6 @@ def _legend(summaries: Sequence[Mapping[str, Any]], unicode: bool, holm: bool) -
         notes.append(f"{'±' if unicode else '+-'} is half the width of the 95 % interval")
     notes.append("what a line cost is the mean per search; seconds are those of a search among others")
     return notes
-
-
-def versus_text(compared: Sequence[Mapping[str, Any]]) -> str:
-    """What lines are compared with, and on how many problems."""
-    versus, counts = compared[0]["versus"], sorted({line["paired"] for line in compared})
-    budgets = {line["versus_budget"] for line in compared}
-    if all(line["versus_budget"] == line["budget"] for line in compared):
-        where = "at the same budget"
-    else:
-        where = f"at budget {budgets.pop()}" if len(budgets) == 1 else "at the same budget where it has several"
-    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return (
-        f"versus {versus}: difference in points to {versus} {where}, over the {span} problems of both, paired, with its"
-        f" 95 % interval"
-    )
 
 
 def votes_view(

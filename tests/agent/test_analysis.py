@@ -19,7 +19,6 @@ import pandas as pd
 from agent import analysis
 from agent.cli import main
 from agent.export import preferences, right_solutions, stepwise
-from agent.plots import FIGURES
 from agent.recipe import Component, RecipeError
 from agent.store import COSTS, VOTES, Place, Result, StudyFile, vote_row
 from agent.study import Study, measure
@@ -211,22 +210,6 @@ def test_the_shape_of_the_searches_is_that_of_the_graphs(toy: Path) -> None:
     assert (rollouts["beam"] == 0).all()
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_has_its_panels(toy: Path, name: str) -> None:
-    with StudyFile(toy) as file:
-        figure = FIGURES[name](file)
-    axes = [each for each in figure.axes if each.get_visible()]
-    assert axes
-    assert all(each.get_title() for each in axes)
-    if name == "accuracy-vs-compute":
-        (panel,) = axes
-        labels = [text.get_text() for text in panel.get_legend().get_texts()]  # type: ignore[union-attr]
-        assert labels == ["majority", "best-of-n", "beam", "lookahead"]
-    if name == "votes":
-        assert len(axes) == 3  # majority has no scores
-        assert len(axes[0].texts) == 12
-
-
 def test_the_script_of_the_guide_draws_a_figure_in_twenty_lines(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,12 +219,6 @@ def test_the_script_of_the_guide_draws_a_figure_in_twenty_lines(
     space = runpy.run_path(str(script))
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert len(space["lines"]) == 8
-
-
-def test_report_draws_the_figures(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(toy), "--plots", str(tmp_path / "figures")]) == 0
-    assert {file.stem for file in (tmp_path / "figures").iterdir()} == set(FIGURES)
-    assert "frontier.png" in capsys.readouterr().out
 
 
 def test_a_graph_is_found_by_any_whole_numbers(toy: Path) -> None:
