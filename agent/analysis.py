@@ -470,8 +470,7 @@ def difficulty(file: StudyFile) -> pd.DataFrame:
     Raises:
         ValueError: when the study has no such line.
     """
-    rows = pd.DataFrame(file.results())
-    rows = rows[[str(label).split()[0] in INDEPENDENT for label in rows["strategy"]]]
+    rows = pd.DataFrame([row for row in file.results() if row["strategy"].split()[0] in INDEPENDENT])
     if rows.empty:
         raise ValueError(f"difficulty needs independent samples: a line of {' or '.join(INDEPENDENT)} in the study")
     best = rows.sort_values("drawn", kind="stable").drop_duplicates(
@@ -510,13 +509,17 @@ def by_difficulty(file: StudyFile, bins: Literal["absolute", "quantile"] = "abso
     known = binned(difficulty(file), bins)
     rows = pd.DataFrame(file.results()).merge(known, on=["environment", "policy", "id"])
 
-    def measure(group: pd.DataFrame) -> dict[str, Any]:
+    def measure(group: pd.DataFrame) -> dict[str, Any] | None:
         marks = marks_by_problem(group.to_dict("records"))
+        if not marks:
+            return None
         accuracy, (low, high) = clustered(marks)
         return {"problems": len(marks), "accuracy": accuracy, "low": low, "high": high}
 
     order = {"easy": 0, "medium": 1, "hard": 2}
     made = _by_line(rows, measure, [*GROUP, "bin"])
+    if made.empty:
+        raise ValueError("no search is over of which it is known whether it is right")
     places = [order.get(each, each) for each in made["bin"]]
     lines = made.groupby(_LINE, sort=False).ngroup()
     return made.assign(_line=lines, _bin=places).sort_values(["_line", "_bin"])[made.columns].reset_index(drop=True)

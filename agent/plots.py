@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,11 @@ from typing import Any, Literal
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from agent import analysis
@@ -42,26 +43,28 @@ _UNITS = {"flops": "FLOP", "generated": "tokens", "samples": "samples"}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe-Ito, less its yellow
 MARKERS = "os^DvPXp"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-_STYLE = {
-    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
+_TITLE = 8.0  # points
+_STYLE: dict[str, Any] = {
+    "font.size": 8, "axes.titlesize": _TITLE, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
     "ytick.labelsize": 7, "axes.spines.top": False, "axes.spines.right": False, "lines.markersize": 4,
     "lines.linewidth": 1.2, "legend.handlelength": 3.6,
     "pdf.fonttype": 42, "ps.fonttype": 42, "svg.hashsalt": "stepwell", "legend.frameon": False,
 }  # fmt: skip
+_DIVERGING = "PuOr"  # orange and purple, told apart by the colour-blind
 _PANEL = (3.1, 2.5)  # inches
 _ACROSS = 3  # panels beside each other at most
 _NOTE = 6.5  # points, of the small print
 _LEGEND = 48  # characters on a line of the legend
-_BAR = {"capsize": 2, "elinewidth": 0.7, "capthick": 0.7}
+_BAR: dict[str, Any] = {"capsize": 2, "elinewidth": 0.7, "capthick": 0.7}
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a strategy looks in all figures."""
+    """How a strategy looks in all figures: keywords of matplotlib's, by ``vars(style)``."""
 
-    colour: str
+    color: str
     marker: str
-    line: Any
+    ls: Any
 
     @classmethod
     def number(cls, at: int) -> Style:
@@ -75,20 +78,16 @@ def accuracy_vs_compute(file: StudyFile, x: Compute | None = None) -> Figure:
 
     Args:
         file: of the study.
-        x: what the cost is counted in; by default the first of `AXES` that is known of all lines (the FLOPs of a served
-            model may not be).
+        x: what the cost is counted in; by default the first of `AXES` that is known of most lines.
     """
-    table = _table(file)
-    x = x or _known_cost(table)
+    table, x = _costed(_table(file), x)
     names = _Names(file)
     figure, panels = _panels(table)
     for axes, lines in panels:
         for strategy, line in lines.groupby("strategy", sort=False):
-            style = names.style[strategy]
-            look = {"color": style.colour, "marker": style.marker, "ls": style.line}
-            _errors(axes, line.sort_values(x), x, "accuracy", **look)
+            _errors(axes, line.sort_values(x), x, "accuracy", **vars(names.style[strategy]))
         _percent(axes)
-        _logarithmic(axes, x)
+        logarithmic(axes, AXES[x])
     _legend(figure, names.handles(table["strategy"].unique()))
     _small_print(figure, file, names, [_sizes(table), "bars: 95 % intervals"])
     return figure
@@ -102,8 +101,7 @@ def frontier(file: StudyFile) -> Figure:
     told in the legend. They are picked on the very problems that they are shown on, which flatters them: the figure
     says so, and the band around the frontier is the interval of each picked line alone.
     """
-    table = _table(file)
-    x = _known_cost(table)
+    table, x = _costed(_table(file), None)
     names = _Names(file)
     environments = list(table["environment"].unique())
     figure, all_axes = _grid(len(environments), 1.3)
@@ -113,12 +111,12 @@ def frontier(file: StudyFile) -> Figure:
         points = table[table["environment"] == environment].sort_values([x, "accuracy"])
         for row in points.itertuples():
             style = names.of_point(row.policy, row.strategy)
-            _errors(axes, pd.DataFrame([row]), x, "accuracy", color=style.colour, marker=style.marker, alpha=0.8)
+            _errors(axes, pd.DataFrame([row]), x, "accuracy", color=style.color, marker=style.marker, alpha=0.8)
         best = points[points["accuracy"] > points["accuracy"].shift(fill_value=-1.0).cummax()]
         _staircase(axes, best, x, points[x].max())
         _percent(axes)
-        _logarithmic(axes, x)
-        axes.set_title(_title(axes, environment))
+        logarithmic(axes, AXES[x])
+        _title(axes, environment)
         picked = list(enumerate(best.itertuples(), 1))
         everything = list(points[[x, "accuracy"]].itertuples(index=False, name=None))
         labels.append((axes, everything, [(str(number), (getattr(row, x), row.accuracy)) for number, row in picked]))
@@ -162,7 +160,7 @@ def accuracy_by_difficulty(file: StudyFile, bins: Literal["absolute", "quantile"
         for at, ((strategy, _), line) in enumerate(groups):
             places = [order.index(name) + 0.8 * ((at + 0.5) / len(groups) - 0.5) for name in line["bin"]]
             style = names.style[strategy]
-            _errors(axes, line.assign(place=places), "place", "accuracy", color=style.colour, fmt=style.marker)
+            _errors(axes, line.assign(place=places), "place", "accuracy", color=style.color, fmt=style.marker)
         counts = lines.groupby("bin")["problems"].max()
         axes.set_xticks(range(len(order)), [f"{name}\nn = {counts[name]}" for name in order])
         for border in range(1, len(order)):
@@ -197,13 +195,12 @@ def votes_heat_map(file: StudyFile) -> Figure:
     figure, all_axes = _grid(len(lines), 1.0)
     bound = max(0.01, frame["difference"].abs().max())
     norm = CenteredNorm(0, 100 * bound)
-    image = None
     for axes, (labels, line) in zip(all_axes, lines, strict=True):
         where = dict(zip(GROUP, labels, strict=True))
         values = {(row.aggregate, row.rule): row for row in line.itertuples()}
         ways, rules = list(dict.fromkeys(line["aggregate"])), list(dict.fromkeys(line["rule"]))
         grid = [[100 * values[how, rule].difference for rule in rules] for how in ways]
-        image = axes.imshow(grid, cmap="PuOr", norm=norm, aspect="auto")
+        axes.imshow(grid, cmap=_DIVERGING, norm=norm, aspect="auto")
         for (i, how), (j, rule) in product(enumerate(ways), enumerate(rules)):
             row = values[how, rule]
             text = f"{row.accuracy:.1%}"
@@ -216,9 +213,9 @@ def votes_heat_map(file: StudyFile) -> Figure:
         axes.set_yticks(range(len(ways)), ways)
         axes.tick_params(length=0)
         title = f"{names.strategy[where['strategy']]} @ {where['budget']}, {where['policy']}, {where['verifier']}"
-        axes.set_title(_title(axes, title))
+        _title(axes, title)
     label = f"points more than with the study's vote\n({own['rule']} of {own['aggregate']})"
-    figure.colorbar(image, ax=all_axes, shrink=0.8, label=label)
+    figure.colorbar(ScalarMappable(norm, _DIVERGING), ax=all_axes, shrink=0.8, label=label)
     left = [f"{environment} left out, as {why}" for environment, why in silent.items()]
     _small_print(figure, file, names, [_sizes(_table(file)), "differences with paired 95 % intervals", *left])
     return figure
@@ -245,9 +242,9 @@ def reliability_diagram(file: StudyFile, how: str = "last", bins: int = 10) -> F
         groups = list(lines.groupby("strategy", sort=False))
         for at, (strategy, line) in enumerate(groups):  # a little apart, or bars lie on top of each other
             apart = 0.5 / bins * ((at + 0.5) / len(groups) - 0.5)
-            style = names.style[strategy]
-            look = {"color": style.colour, "marker": style.marker, "ls": style.line, "lw": 0.8}
-            _errors(axes, line.assign(place=line["score"] + apart), "place", "right", **look)
+            _errors(
+                axes, line.assign(place=line["score"] + apart), "place", "right", lw=0.8, **vars(names.style[strategy])
+            )
         _percent(axes, "candidates that are right")
         axes.set_xlabel(f"score ({how} of the steps)")
     _legend(figure, names.handles(frame["strategy"].unique(), frame))
@@ -292,10 +289,17 @@ def _table(file: StudyFile) -> pd.DataFrame:
     return table
 
 
-def _known_cost(table: pd.DataFrame) -> Compute:
-    """The first measure of cost that is above 0 in all lines."""
-    known: list[Compute] = ["flops", "generated", "samples"]
-    return next((name for name in known if (table[name] > 0).all()), "samples")
+def _costed(table: pd.DataFrame, x: Compute | None) -> tuple[pd.DataFrame, Compute]:
+    """The lines whose cost is above 0 (a log scale has no other), and the measure that is so for most of them.
+
+    The FLOPs of a served model may not be known; what failed at once cost nothing.
+    """
+    measures: list[Compute] = ["flops", "generated", "samples"] if x is None else [x]
+    known = max(measures, key=lambda name: (table[name] > 0).sum())  # the first of equals
+    costed = table[table[known] > 0]
+    if costed.empty:
+        raise ValueError(f"no cost of the searches is known ({', '.join(measures)})")
+    return costed, known
 
 
 def _largest_budgets(frame: pd.DataFrame) -> pd.DataFrame:
@@ -336,8 +340,7 @@ class _Names:
             if frame is not None:
                 budgets = dict.fromkeys(frame[frame["strategy"] == label]["budget"])
                 text += f" @ {', '.join(budgets)}"
-            look = {"color": style.colour, "marker": style.marker, "ls": style.line if lines else ""}
-            made.append(Line2D([], [], label=_text(text), **look))
+            made.append(Line2D([], [], label=_text(text), **vars(style if lines else replace(style, ls=""))))
         return made
 
     def of_point(self, policy: str, strategy: str) -> Style:
@@ -345,19 +348,19 @@ class _Names:
         style = self.style[strategy]
         if len(self.policies) == 1:
             return style
-        return Style(Style.number(self.policies.index(policy)).colour, style.marker, style.line)
+        return Style(Style.number(self.policies.index(policy)).color, style.marker, style.line)
 
     def point_handles(self, table: pd.DataFrame) -> list[Line2D]:
         """The legend of the points of the frontier."""
         strategies = table["strategy"].unique()
         if len(self.policies) == 1:
-            pairs = [(self.style[label].colour, self.style[label].marker, self.strategy[label]) for label in strategies]
+            pairs = [(self.style[label].color, self.style[label].marker, self.strategy[label]) for label in strategies]
         else:
             pairs = [("0.3", self.style[label].marker, self.strategy[label]) for label in strategies]
         made = [Line2D([], [], ls="", color=colour, marker=marker, label=_text(name)) for colour, marker, name in pairs]
         if len(self.policies) > 1:
             shown = [(at, name) for at, name in enumerate(self.policies) if name in set(table["policy"])]
-            made += [Line2D([], [], color=Style.number(at).colour, lw=4, label=_text(name)) for at, name in shown]
+            made += [Line2D([], [], color=Style.number(at).color, lw=4, label=_text(name)) for at, name in shown]
         return made
 
     def full(self, row: Any) -> str:
@@ -374,11 +377,13 @@ def _text(text: str) -> str:
     return f" {escaped}" if escaped.startswith("_") else escaped
 
 
-def _title(axes: Axes, text: str) -> str:
-    """A title on as many lines as the width of its axes asks for."""
-    width = axes.get_figure().get_figwidth() / axes.get_subplotspec().get_gridspec().ncols
-    letters = (width - 0.6) * 72 / (0.6 * _STYLE["axes.titlesize"])
-    return "\n".join(textwrap.wrap(_text(text), max(12, int(letters)), break_on_hyphens=False))
+def _title(axes: Axes, text: str) -> None:
+    """Write a title on as many lines as the width of the axes asks for."""
+    place = axes.get_subplotspec()
+    assert place is not None  # all of ours are cells of a grid
+    width = axes.figure.get_figwidth() / place.get_gridspec().ncols  # type: ignore[union-attr]
+    letters = int((width - 0.6) * 72 / (0.6 * _TITLE))
+    axes.set_title("\n".join(textwrap.wrap(_text(text), max(12, letters), break_on_hyphens=False)))
 
 
 def _sizes(table: pd.DataFrame) -> str:
@@ -432,7 +437,7 @@ def _panels(frame: pd.DataFrame, scale: float = 1.0) -> tuple[Figure, Iterator[t
             here = (frame["environment"] == environment) & (frame["policy"] == policy)
             lines = frame[here & frame["verifier"].isin([verifier, NO_VERIFIER])]
             title = f"{environment}: {policy}" + ("" if verifier == NO_VERIFIER else f", {verifier}")
-            axes.set_title(_title(axes, title))
+            _title(axes, title)
             yield axes, lines
 
     return figure, panels()
@@ -441,9 +446,9 @@ def _panels(frame: pd.DataFrame, scale: float = 1.0) -> tuple[Figure, Iterator[t
 def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     """One legend for all panels, beside them; the figure gets as much wider and higher as that takes."""
     for handle in handles:
-        handle.set_label("\n".join(textwrap.wrap(handle.get_label(), _LEGEND, break_on_hyphens=False)))
+        handle.set_label("\n".join(textwrap.wrap(str(handle.get_label()), _LEGEND, break_on_hyphens=False)))
     legend = figure.legend(handles=handles, loc="outside right upper")
-    box = legend.get_window_extent(figure._get_renderer())
+    box = legend.get_window_extent()
     width, height = (size / figure.dpi for size in (box.width, box.height))
     figure.set_size_inches(figure.get_figwidth() + width, max(figure.get_figheight(), height + 0.6))
 
@@ -461,15 +466,14 @@ def _staircase(axes: Axes, best: pd.DataFrame, x: str, end: float) -> None:
     axes.fill_between(places, low, high, step="post", color="0.5", alpha=0.15, lw=0, zorder=0)
 
 
-def _logarithmic(axes: Axes, x: str) -> None:
+def logarithmic(axes: Axes, label: str) -> None:
+    """Give axes on which everything is drawn a log scale of x with a few round ticks (`log_ticks`), and a label."""
     axes.set_xscale("log")
     axes.margins(x=0.08)
-    low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(FixedLocator(log_ticks(low, high)))
+    axes.xaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_xlim())))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(EngFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(AXES[x])
+    axes.set_xlabel(label)
 
 
 def log_ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -509,7 +513,6 @@ def _place(figure: Figure, axes: Axes, points: Sequence[Point], labels: Sequence
     """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    renderer = figure._get_renderer()
     scale = figure.dpi / 72
     places = [axes.transData.transform(point) for point in points]
     taken = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for x, y in places]
@@ -519,7 +522,7 @@ def _place(figure: Figure, axes: Axes, points: Sequence[Point], labels: Sequence
         for way in ways:
             label = axes.annotate(text, point, xytext=way, textcoords="offset points", ha="center", va="center",
                                   fontsize=7, fontweight="bold", zorder=5)  # fmt: skip
-            box = label.get_window_extent(renderer)
+            box = label.get_window_extent()
             inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
             if (inside and not any(box.overlaps(other) for other in taken)) or way == ways[-1]:
                 taken.append(box)

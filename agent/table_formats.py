@@ -33,10 +33,12 @@ def csv_table(config: Mapping[str, Any], summaries: Summaries, holm: bool = Fals
 def _flat(line: Mapping[str, Any], levels: Sequence[str]) -> dict[str, Any]:
     known, cost = line["n"] > 0, line["cost"]
     low, high = line["interval"] if known else (None, None)
-    row = {key: line[key] for key in (*GROUP, "n", "searches", "correct", "errors", "accuracy")}
+    row = {key: _label(line[key]) for key in GROUP}
+    row |= {key: line[key] for key in ("n", "searches", "correct", "errors", "accuracy")}
     row |= {"low": low, "high": high}
     difference = line.get("difference", (None, None, None)) if line.get("paired") else (None, None, None)
-    row |= {key: line.get(key) for key in ("versus", "versus_budget", "paired")}
+    row |= {key: _label(line[key]) if key in line else None for key in ("versus", "versus_budget")}
+    row |= {"paired": line.get("paired")}
     row |= dict(zip(("difference", "difference_low", "difference_high"), difference, strict=True))
     row |= {key: line.get(key) for key in ("p", "p_holm")}
     row |= cost | {"flops": cost["policy_flops"] + cost["verifier_flops"] if line["searches"] else None}
@@ -46,6 +48,12 @@ def _flat(line: Mapping[str, Any], levels: Sequence[str]) -> dict[str, Any]:
         values = (found["accuracy"], *found["interval"], found["n"]) if found else (None,) * 4
         row |= dict(zip(names, values, strict=True))
     return row
+
+
+def _label(text: str) -> str:
+    """A label on one line that no spreadsheet takes for a formula."""
+    line = _line(text)
+    return f"'{line}" if line[:1] in ("=", "+", "-", "@") else line
 
 
 def markdown_table(config: Mapping[str, Any], summaries: Summaries, holm: bool = False) -> str:

@@ -17,7 +17,6 @@ from agent.report import short_labels
 
 _ANSWER = (16, 40)  # columns of a terminal that answers get, at least and at most; longer ones take several lines
 _SHOWN = 120  # characters of an answer in the table; the path has all of it
-_AXES = ("policy", "verifier", "strategy")
 
 
 def problem_view(report: Mapping[str, Any], width: int, unicode: bool = True) -> Group:
@@ -36,7 +35,10 @@ def problem_view(report: Mapping[str, Any], width: int, unicode: bool = True) ->
     parts: list[RenderableType] = [facts]
     if searches:
         paths = _paths(searches)
-        parts += tables(*_columns(searches, paths, width), width, unicode)
+        numbers = {at: str(number) for number, members in enumerate(paths, 1) for at in members}
+        for title, members in _setups(searches).items():
+            parts += [Text(printable(title), style="dim")] if title else []
+            parts += tables(*_columns(searches, members, numbers, width), width, unicode)
         parts += [each for number, path in enumerate(paths, 1) for each in _path_view(number, path, searches, unicode)]
     if report["lacking"]:
         parts.append(Text(f"not searched yet: {_cells(report['lacking'])}", style="yellow"))
@@ -53,31 +55,35 @@ def _paths(searches: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     return list(groups.values())
 
 
+def _setups(searches: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """The searches, by their place in the list, of each policy and verifier, under a title; "" if there is but one."""
+    names = {axis: short_labels(dict.fromkeys(each[axis] for each in searches))[0] for axis in ("policy", "verifier")}
+    groups: dict[str, list[int]] = {}
+    for at, search in enumerate(searches):
+        title = ", ".join(f"{axis} {short[search[axis]]}" for axis, short in names.items())
+        groups.setdefault(title, []).append(at)
+    return groups if len(groups) > 1 else {"": list(range(len(searches)))}
+
+
 def _columns(
-    searches: Sequence[Mapping[str, Any]], paths: Sequence[Sequence[int]], width: int
+    everything: Sequence[Mapping[str, Any]], members: Sequence[int], numbers: Mapping[int, str], width: int
 ) -> tuple[list[Column], list[list[Column]]]:
-    """The labels of the searches, and what they found and cost."""
-    words: list[list[str]] = [[] for _ in searches]
-    for axis in _AXES:
-        short, _ = short_labels(dict.fromkeys(search[axis] for search in searches))
-        if len(short) > 1 or axis == "strategy":
-            for row, search in zip(words, searches, strict=True):
-                row.append(short[search[axis]])
-    labels = [Column("search", [printable(", ".join(row)) for row in words], left=True)]
+    """The labels of some searches, and what they found and cost."""
+    short, _ = short_labels(dict.fromkeys(search["strategy"] for search in everything))
+    searches = [everything[at] for at in members]
+    labels = [Column("strategy", [printable(short[search["strategy"]]) for search in searches], left=True)]
     labels.append(Column("cell", [str(search["cell"]) for search in searches]))
     labels.append(Column("budget", [printable(search["budget"]) for search in searches]))
-    if len({search["seed"] for search in searches}) > 1:
+    if len({search["seed"] for search in everything}) > 1:
         labels.append(Column("seed", [str(search["seed"]) for search in searches]))
-    numbers = {at: str(number) for number, members in enumerate(paths, 1) for at in members}
     verdicts = Column("verdict", [verdict(search) for search in searches], left=True)
-    path = Column("path", [numbers.get(at, VOID) for at in range(len(searches))])
+    path = Column("path", [numbers.get(at, VOID) for at in members])
     room = width - table_width([*labels, verdicts, path, Column("", [""])])
     found = [Column("answer", [_answer(search, room) for search in searches], left=True), verdicts, path]
     costs = [search["cost"] for search in searches]
     cost = [
         Column("samples", [f"{each['samples']:.2f}" for each in costs]),
-        Column("policy\ntokens", [quantity(each["policy_tokens"]) for each in costs]),
-        Column("verifier\ntokens", [quantity(each["verifier_tokens"]) for each in costs]),
+        Column("tokens", [quantity(each["policy_tokens"] + each["verifier_tokens"]) for each in costs]),
         Column("FLOP", [quantity(each["flops"]) for each in costs]),
         Column("seconds", [f"{each['seconds']:.2f}" for each in costs]),
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,7 +219,7 @@ def _measured(
 
 
 def _costs(lines: Sequence[Mapping[str, Any]]) -> list[Column]:
-    made = [
+    made: list[tuple[str, Callable[[Mapping[str, float]], str]]] = [
         ("samples", lambda cost: f"{cost['samples']:.2f}"),
         ("policy\ntokens", lambda cost: quantity(cost["generated"] + cost["prefilled"])),
         ("verifier\ntokens", lambda cost: quantity(cost["verifier_tokens"])),

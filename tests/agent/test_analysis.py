@@ -3,6 +3,8 @@
 import json
 import math
 import runpy
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -102,6 +104,14 @@ def test_votes_are_counted_from_what_is_stored(byhand: StudyFile) -> None:
     assert by["bad", "majority", "last"] == pytest.approx(1 / 3)
     assert by["bad", "max", "last"] == 0  # 0.4 beats 0.2 twice
     assert by["good", "max", "min"] == pytest.approx(2 / 3)
+
+
+def test_votes_are_compared_with_what_was_chosen(byhand: StudyFile) -> None:
+    frame = analysis.vote_sensitivity(byhand).set_index(["verifier", "rule", "aggregate"])
+    # the second chose rightly on one problem of three by a vote of last; by max of last on none
+    assert frame.loc[("bad", "vote", "last"), "difference"] == 0
+    assert frame.loc[("bad", "max", "last"), "difference"] == pytest.approx(-1 / 3)
+    assert (frame["difference_low"] < frame["difference"]).all()
 
 
 def test_calibration(byhand: StudyFile) -> None:
@@ -208,6 +218,29 @@ def test_the_shape_of_the_searches_is_that_of_the_graphs(toy: Path) -> None:
     rollouts = spent.set_index("strategy")["rollouts"]
     assert (rollouts["lookahead"] > 0).all()
     assert (rollouts["beam"] == 0).all()
+
+
+def test_there_is_no_regret_where_all_answers_are_right(toy: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(shutil.copy(toy, tmp_path / "study.sqlite")) as connection:
+        connection.execute("UPDATE candidates SET correct = 1")
+    connection.close()
+    with StudyFile(tmp_path / "study.sqlite") as file:
+        assert analysis.regret(file).empty
+    with StudyFile(toy) as file:
+        assert len(analysis.regret(file)) == 8
+
+
+def test_the_bins_of_a_line_are_in_order_whatever_the_seeds(tmp_path: Path) -> None:
+    study = Study(
+        (Component("toy"),), (Component("scripted"),), (Component("best-of-n"), Component("beam")), (2, 8),
+        (Component("table"),), n=9, seeds=(0, 1, 2),
+    )  # fmt: skip
+    measure(study, tmp_path / "study.sqlite")
+    with StudyFile(tmp_path / "study.sqlite") as file:
+        frame = analysis.reliability(file)
+    for _, line in frame.groupby(["strategy", "budget"]):
+        assert line["bin"].tolist() == sorted(set(line["bin"]))
+        assert line.index.tolist() == list(range(line.index[0], line.index[-1] + 1))
 
 
 def test_the_script_of_the_guide_draws_a_figure_in_twenty_lines(

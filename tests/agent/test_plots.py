@@ -1,5 +1,6 @@
 """Figures: they say what they rest on, nothing lies on anything else, and the files are the same each time."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -25,6 +26,7 @@ from agent.study import Study, measure
 from envs.core import Problem
 from envs.toy import Toy
 
+FAILED = f"UPDATE results SET correct = 0, error = 'x', {', '.join(f'{name} = 0' for name in COSTS)}"
 STRATEGIES = [
     "greedy",
     "majority",
@@ -102,7 +104,6 @@ def texts(figure: Figure) -> str:
 
 def boxes(figure: Figure) -> Iterator[tuple[str, Bbox]]:
     """Every text of a figure that can be seen, and where it is; a legend is one."""
-    renderer = figure._get_renderer()
     for number, axes in enumerate(figure.axes):
         labels = [*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label]
         for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
@@ -111,11 +112,11 @@ def boxes(figure: Figure) -> Iterator[tuple[str, Bbox]]:
                     labels.append(tick.label1)
         for label in labels:
             if label.get_text() and label.get_visible():
-                yield f"{number}: {label.get_text()}", label.get_window_extent(renderer)
+                yield f"{number}: {label.get_text()}", label.get_window_extent()
     for legend in figure.legends:
-        yield "legend", legend.get_window_extent(renderer)
+        yield "legend", legend.get_window_extent()
     for text in figure.texts:
-        yield text.get_text(), text.get_window_extent(renderer)
+        yield text.get_text(), text.get_window_extent()
 
 
 def assert_nothing_overlaps(figure: Figure) -> None:
@@ -156,7 +157,7 @@ def test_nothing_lies_on_anything_else_and_the_small_print_says_what_it_rests_on
 
 def test_every_strategy_looks_different(crowded: Path) -> None:
     looks = [Style.number(at) for at in range(56)]
-    assert len({(look.colour, look.marker) for look in looks}) == 56
+    assert len({(look.color, look.marker) for look in looks}) == 56
     assert len({look.marker for look in looks[:8]}) == 8
     assert set(COLOURS) <= {"#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
     with StudyFile(crowded) as file:
@@ -246,11 +247,57 @@ def test_report_draws_the_figures_that_say_something(
         assert f"{name}: not drawn, as in toy every answer that was found is right\n" in said.err
 
 
-def test_cost_that_is_not_known_is_not_drawn_at_zero(crowded: Path, tmp_path: Path) -> None:
-    path = Path(shutil.copy(crowded, tmp_path / "copy.sqlite"))
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE results SET policy_flops = 0, verifier_flops = 0, generated = 10 * (cell + 1)")
+def changed(path: Path, copy: Path, *statements: str) -> Path:
+    with sqlite3.connect(shutil.copy(path, copy)) as connection:
+        for statement in statements:
+            connection.execute(statement)
     connection.close()
+    return copy
+
+
+def test_cost_that_is_not_known_is_not_drawn_at_zero(crowded: Path, tmp_path: Path) -> None:
+    free = "policy_flops = 0, verifier_flops = 0"
+    path = changed(crowded, tmp_path / "a.sqlite", f"UPDATE results SET {free}, generated = 10 * (cell + 1)")
     with StudyFile(path) as file:
-        figure = accuracy_vs_compute(file)
-        assert drawn(figure)[0].get_xlabel() == "policy tokens generated per problem"
+        assert drawn(accuracy_vs_compute(file))[0].get_xlabel() == "policy tokens generated per problem"
+        with pytest.raises(ValueError, match=r"no cost of the searches is known \(flops\)"):
+            accuracy_vs_compute(file, "flops")
+    path = changed(
+        crowded, tmp_path / "b.sqlite", f"UPDATE results SET {free}, generated = 0, samples = 0 WHERE cell < 2"
+    )
+    with StudyFile(path) as file:  # one line failed at once
+        assert drawn(accuracy_vs_compute(file))[0].get_xlabel() == "FLOPs per problem, policy and verifier"
+
+
+@pytest.mark.parametrize(
+    ("statements", "drawn_anyway"),
+    [
+        (["DELETE FROM results", "DELETE FROM candidates", "DELETE FROM votes", "DELETE FROM graphs"], set()),
+        (["UPDATE results SET correct = NULL", "UPDATE candidates SET correct = NULL"], set()),
+        (
+            [FAILED, "DELETE FROM candidates", "UPDATE votes SET correct = 0"],
+            {"accuracy-by-difficulty"},
+        ),
+        (["DELETE FROM results WHERE problem > 1"], set(FIGURES)),
+    ],
+    ids=["nothing yet", "no gold answers", "all failed", "one problem"],
+)
+def test_studies_of_which_little_is_known(
+    toy: Path,
+    tmp_path: Path,
+    statements: list[str],
+    drawn_anyway: set[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = changed(toy, tmp_path / "study.sqlite", *statements)
+    made = set()
+    with StudyFile(path) as file:
+        for name, draw in FIGURES.items():
+            with contextlib.suppress(ValueError):
+                drawn(draw(file))
+                made.add(name)
+    assert made == drawn_anyway
+    assert main(["report", str(path), "--votes", "--holm"]) == 0
+    if not made:
+        assert main(["report", str(path), "--plots", str(tmp_path / "figures")]) == 0
+        assert capsys.readouterr().err.count(": not drawn, as ") == len(FIGURES)

@@ -262,7 +262,8 @@ def test_rows_that_differ_in_one_label_have_no_column_for_the_other(
 def test_labels_of_a_stranger_do_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "beam [red]x=\x1b[2J\x1b]0;title\x07\u202e"
     path = written(tmp_path / "a.sqlite", [labels(evil), labels("dvts")], right_below(1))
-    for words in ([], ["--votes"], ["--problem", "1"], ["--table", "markdown"], ["--table", "latex"]):
+    tables = [["--table", kind] for kind in ("csv", "markdown", "latex")]
+    for words in ([], ["--votes"], ["--problem", "1"], *tables):
         assert main(["report", str(path), *words]) == 0
         out = capsys.readouterr().out
         assert not {"\x1b", "\x07", "\u202e"} & set(out), words
@@ -288,6 +289,13 @@ def test_csv_holds_every_number(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert float(row["level 10"]) == line["levels"]["10"]["accuracy"]
         assert row["difference"] == ("" if "difference" not in line else str(line["difference"][0]))
         assert row["p_holm"] == ("" if "p_holm" not in line else str(line["p_holm"]))
+
+
+def test_no_label_is_a_formula_of_a_spreadsheet(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.sqlite", [labels("=1+1"), labels("@x\ny", policy="-p")], right_below(1))
+    with StudyFile(path) as file:
+        rows = read_csv(csv_table(file.config, summarize(file)))
+    assert [(row["strategy"], row["policy"]) for row in rows] == [("'=1+1", "p"), ("'@x y", "'-p")]
 
 
 def test_markdown_and_latex_are_well_formed_and_say_what_they_are_about(
