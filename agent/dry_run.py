@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.intervals import difference_seen, problems_needed
 from agent.recipe import parse_budget
+from agent.report import summarize
 from agent.store import StudyFile
 from agent.study import AXES, Problems, Study
 
@@ -21,7 +23,8 @@ def dry_run(study: Study, problems: Problems, path: Path, concurrency: int) -> d
     ``samples`` is the most that the searches may draw (None where a budget does not count them). ``seconds`` is an
     estimate of how long what is left takes, from searches of the same cells in the file (or of the same cells with
     another seed): open searches run `concurrency` at a time, so that the wall clock takes the sum of their times over
-    that. It is None while there are cells (``untimed`` of them) of which no search was timed.
+    that. It is None while there are cells (``untimed`` of them) of which no search was timed. ``shows`` is
+    `what_shows`, for the share of problems on which strategies of the file differ too (``measured``, their median).
 
     Args:
         study: what to measure.
@@ -31,52 +34,63 @@ def dry_run(study: Study, problems: Problems, path: Path, concurrency: int) -> d
     """
     cells = study.cells
     ids = {label: {problem.id for problem in drawn} for label, (_, drawn) in problems.items()}
-    timed, done = _timed(path)
-    left, seconds, untimed, samples = 0, 0.0, 0, 0
-    counted = True
-    for cell in cells:
-        labels = cell.labels()
-        key = tuple(str(labels[axis]) for axis in AXES)
-        wanted = ids[cell.environment.label]
-        lacking = len(wanted - done.get(key, set()))
-        left += lacking
-        most = parse_budget(cell.budget).samples
-        counted = counted and most is not None
-        samples += len(wanted) * int(most or 0)
-        times = timed.get(key) or timed.get(key[:-1])
-        if times:
-            seconds += lacking * sum(times) / len(times)
-        elif lacking:
-            untimed += 1
-    total = sum(len(ids[cell.environment.label]) for cell in cells)
+    wanted = [ids[cell.environment.label] for cell in cells]
+    keys = [tuple(str(label) for label in cell.labels().values()) for cell in cells]
+    known, measured = _by_cell(_known(path)), _measured(path)
+    lacking = [len(own - {row["id"] for row in known.get(key, [])}) for own, key in zip(wanted, keys, strict=True)]
+    left, total = sum(lacking), sum(map(len, wanted))
+    times = _seconds(known)
+    timed = [(times.get(key, times.get(key[:-1])), lack) for key, lack in zip(keys, lacking, strict=True) if lack]
+    untimed = sum(mean is None for mean, _ in timed)
+    drawn = [parse_budget(cell.budget).samples for cell in cells]
     return {
         "cells": len(cells),
-        "axes": {axis: list(dict.fromkeys(str(cell.labels()[axis]) for cell in cells)) for axis in AXES},
+        "axes": {axis: list(dict.fromkeys(labels)) for axis, labels in zip(AXES, zip(*keys, strict=True), strict=True)},
         "split": study.split,
-        "problems": {label: len(wanted) for label, wanted in ids.items()},
+        "problems": {label: len(each) for label, each in ids.items()},
         "searches": total,
         "done": total - left,
-        "samples": samples if counted else None,
+        "samples": None if None in drawn else sum(int(n or 0) * len(own) for n, own in zip(drawn, wanted, strict=True)),
         "concurrency": concurrency,
-        "seconds": None if untimed else seconds / max(1, min(concurrency, left)),
+        "seconds": None if untimed else sum((mean or 0.0) * n for mean, n in timed) / max(1, min(concurrency, left)),
         "untimed": untimed,
         "file": str(path),
-        "shows": what_shows(study.n),
+        "shows": what_shows(study.n, (*DIFFERING, *measured)),
+        "measured": measured,
     }
 
 
-def _timed(path: Path) -> tuple[dict[tuple[str, ...], list[float]], dict[tuple[str, ...], set[str]]]:
-    """Of a file's searches: their seconds by the labels of the cell, with and without the seed; their problems."""
-    timed: dict[tuple[str, ...], list[float]] = {}
-    done: dict[tuple[str, ...], set[str]] = {}
-    if path.is_file():
-        with StudyFile(path) as file:
-            for row in file.results():
-                key = tuple(str(row[axis]) for axis in AXES)
-                done.setdefault(key, set()).add(row["id"])
-                for each in (key, key[:-1]):
-                    timed.setdefault(each, []).append(row["seconds"])
-    return timed, done
+def _known(path: Path) -> list[dict[str, Any]]:
+    """The results of a file, if it is there."""
+    if not path.is_file():
+        return []
+    with StudyFile(path) as file:
+        return file.results()
+
+
+def _by_cell(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
+    cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault(tuple(str(row[axis]) for axis in AXES), []).append(row)
+    return cells
+
+
+def _seconds(cells: Mapping[tuple[str, ...], Sequence[Mapping[str, Any]]]) -> dict[tuple[str, ...], float]:
+    """The mean time of a search by the labels of its cell, with the seed and without."""
+    times: dict[tuple[str, ...], list[float]] = {}
+    for key, rows in cells.items():
+        for each in (key, key[:-1]):
+            times.setdefault(each, []).extend(row["seconds"] for row in rows)
+    return {key: sum(each) / len(each) for key, each in times.items()}
+
+
+def _measured(path: Path) -> list[float]:
+    """The median share of problems on which two compared lines of a file differ; nothing where that is not known."""
+    if not path.is_file():
+        return []
+    with StudyFile(path) as file:
+        shares = [line["differing"] for line in summarize(file) if line.get("differing")]
+    return [statistics.median(shares)] if shares else []
 
 
 def what_shows(n: int, differing: Sequence[float] = DIFFERING) -> list[dict[str, Any]]:

@@ -348,7 +348,7 @@ class _Names:
         style = self.style[strategy]
         if len(self.policies) == 1:
             return style
-        return Style(Style.number(self.policies.index(policy)).color, style.marker, style.line)
+        return Style(Style.number(self.policies.index(policy)).color, style.marker, style.ls)
 
     def point_handles(self, table: pd.DataFrame) -> list[Line2D]:
         """The legend of the points of the frontier."""

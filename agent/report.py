@@ -89,7 +89,8 @@ def summarize(
         other = _baseline(labels, axis, value, list(groups))
         if other is not None and other != key:
             summary |= _compared(means[other], means[key])
-            summary["versus"], summary["versus_budget"] = value, dict(zip(GROUP, other, strict=True))["budget"]
+            summary |= {"versus": value, "versus_axis": axis}
+            summary["versus_budget"] = dict(zip(GROUP, other, strict=True))["budget"]
         summaries.append(summary)
     compared = [summary for summary in summaries if "p" in summary]
     for summary, p in zip(compared, holm([summary["p"] for summary in compared]), strict=True):
@@ -98,10 +99,17 @@ def summarize(
 
 
 def _compared(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, Any]:
-    """The paired difference of two lines, and what goes with it."""
+    """The paired difference of two lines, and what goes with it.
+
+    ``differing`` is the share of the problems on which they differ (of several seeds, the mean squared difference,
+    which takes its place in the interval).
+    """
+    shared = first.keys() & second.keys()
+    squares = [(second[problem] - first[problem]) ** 2 for problem in sorted(shared)]
     return {
         "difference": paired_difference(first, second),
-        "paired": len(first.keys() & second.keys()),
+        "paired": len(shared),
+        "differing": sum(squares) / len(squares) if squares else None,
         "p": paired_p_value(first, second),
     }
 
@@ -202,17 +210,24 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
+def versus_name(line: Mapping[str, Any]) -> str:
+    """What a line is compared with, in words: a strategy, or ``policy arithmetic-s``, ``budget 4``."""
+    return str(line["versus"]) if line["versus_axis"] == "strategy" else f"{line['versus_axis']} {line['versus']}"
+
+
 def versus_text(compared: Sequence[Mapping[str, Any]]) -> str:
     """What lines are compared with, and on how many problems."""
-    versus, counts = compared[0]["versus"], sorted({line["paired"] for line in compared})
+    name, counts = versus_name(compared[0]), sorted({line["paired"] for line in compared})
     budgets = {line["versus_budget"] for line in compared}
-    if all(line["versus_budget"] == line["budget"] for line in compared):
-        where = "at the same budget"
+    if compared[0]["versus_axis"] == "budget":
+        where = ""
+    elif all(line["versus_budget"] == line["budget"] for line in compared):
+        where = " at the same budget"
     else:
-        where = f"at budget {budgets.pop()}" if len(budgets) == 1 else "at the same budget where it has several"
+        where = f" at budget {budgets.pop()}" if len(budgets) == 1 else " at the same budget where it has several"
     span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (
-        f"versus {versus}: difference in points to {versus} {where}, over the {span} problems of both, paired, with its"
+        f"versus {name}: difference in points to {name}{where}, over the {span} problems of both, paired, with its"
         f" 95 % interval"
     )
 

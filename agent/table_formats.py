@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.parts import NO_VERIFIER
-from agent.report import GROUP, level_order, p_text, short_labels, versus_text
+from agent.report import GROUP, level_order, p_text, short_labels, versus_name, versus_text
 
 Summaries = Sequence[Mapping[str, Any]]  # of `agent.report.summarize`
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -33,12 +33,12 @@ def csv_table(config: Mapping[str, Any], summaries: Summaries, holm: bool = Fals
 def _flat(line: Mapping[str, Any], levels: Sequence[str]) -> dict[str, Any]:
     known, cost = line["n"] > 0, line["cost"]
     low, high = line["interval"] if known else (None, None)
-    row = {key: _label(line[key]) for key in GROUP}
+    row: dict[str, Any] = {key: _label(line[key]) for key in GROUP}
     row |= {key: line[key] for key in ("n", "searches", "correct", "errors", "accuracy")}
     row |= {"low": low, "high": high}
     difference = line.get("difference", (None, None, None)) if line.get("paired") else (None, None, None)
     row |= {key: _label(line[key]) if key in line else None for key in ("versus", "versus_budget")}
-    row |= {"paired": line.get("paired")}
+    row |= {key: line.get(key) for key in ("paired", "differing")}
     row |= dict(zip(("difference", "difference_low", "difference_high"), difference, strict=True))
     row |= {key: line.get(key) for key in ("p", "p_holm")}
     row |= cost | {"flops": cost["policy_flops"] + cost["verifier_flops"] if line["searches"] else None}
@@ -135,7 +135,7 @@ def _readable(config: Mapping[str, Any], summaries: Summaries, holm: bool) -> tu
     ]
     compared = [line for line in summaries if line.get("paired")]
     if compared:
-        columns[f"versus {compared[0]['versus']}"] = [_difference(line) for line in summaries]
+        columns[f"versus {versus_name(compared[0])}"] = [_difference(line) for line in summaries]
         if holm:
             columns["p (Holm)"] = [p_text(line["p_holm"]) if line.get("paired") else "" for line in summaries]
     columns["samples"] = [_rounded(line["cost"]["samples"]) for line in summaries]

@@ -44,9 +44,7 @@ def dry_run_view(plan: Mapping[str, Any], width: int, unicode: bool = True) -> G
     for name, text in rows.items():
         facts.add_row(Text(name, style="dim"), Text(printable(text)))
     n = min(plan["problems"].values())
-    title = (
-        f"\nWhat {n:,} problems show of two strategies (paired, two-sided 5 %, power 80 %, one seed; more seeds help):"
-    )
+    title = f"\nWhat {n:,} problems show of two strategies (paired, two-sided 5 %, power 80 %, one seed):"
     shows = plan["shows"]
     labels = [Column("problems that only\none of them solves", [f"{each['differing']:.0%}" for each in shows])]
     columns = [Column("least\ndifference", [_points(each["least_difference"]) for each in shows])]
@@ -54,7 +52,10 @@ def dry_run_view(plan: Mapping[str, Any], width: int, unicode: bool = True) -> G
         needed = [each["problems_needed"].get(f"{difference:g}") for each in shows]
         cells = [VOID if each is None else f"{each:,}" for each in needed]
         columns.append(Column(f"problems for\n{100 * difference:g} points", cells))
-    return Group(facts, Text(title), *tables(labels, [columns], width, unicode))
+    parts = [facts, Text(title), *tables(labels, [columns], width, unicode)]
+    if plan["measured"]:
+        parts.append(Text(f"(the last row is the median of the comparisons in {plan['file']})", style="dim"))
+    return Group(*parts)
 
 
 def _points(share: float | None) -> str:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from agent.display import quantity
 from agent.parts import NO_VERIFIER
-from agent.report import level_order, p_text, short_labels, versus_text
+from agent.report import level_order, p_text, short_labels, versus_name, versus_text
 
 _GAP = 3  # columns between two cells: a space, the box's divider, a space
 _EDGES = 2
@@ -204,7 +204,7 @@ def _measured(
         Column("right", [_accuracy(line, config["n"]) for line in lines]),
         Column("95 %", [_interval(line) for line in lines]),
     ]
-    versus = next((line["versus"] for line in lines if "versus" in line), None)
+    versus = next((versus_name(line) for line in lines if "versus" in line), None)
     if versus is not None:
         header = "\n".join(textwrap.wrap(printable(f"versus {versus}"), 22))
         right.append(Column(header, [_difference(line) for line in lines]))

@@ -122,6 +122,17 @@ def test_what_has_one_budget_is_compared_with_at_that_one(tmp_path: Path) -> Non
     assert "greedy at budget 1, over" in versus_text([line for line in lines if "versus" in line])
 
 
+def test_another_axis_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "a.sqlite", [labels(budget=budget) for budget in ("4", "16")], right_below(1))
+    assert main(["report", str(path), "--baseline", "budget=4"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "versus budget 4" in out
+    assert "difference in points to budget 4, over the 4 problems of both" in out
+    with StudyFile(path) as file:
+        line = summarize(file, baseline="budget=4")[1]
+    assert line["difference"][0] == line["differing"] == 0.25
+
+
 def test_which_of_two_verifiers_is_not_guessed(tmp_path: Path) -> None:
     cells = [labels(verifier="good"), labels(verifier="bad"), labels("majority", verifier="none")]
     path = written(tmp_path / "a.sqlite", cells, right_below(1))
@@ -463,10 +474,26 @@ def test_time_is_estimated_from_the_searches_of_the_same_cells(tmp_path: Path) -
     plan = dry_run(large, study_problems(large), path, 4)
     assert (plan["searches"], plan["done"], plan["untimed"]) == (18, 3, 0)
     assert plan["seconds"] == pytest.approx(15 * 8 / 4)
+    assert plan["measured"] == []  # there is nothing to compare
     assert dry_run(small, study_problems(small), path, 4)["seconds"] == 0
     other = Study(*parts, (4, 8), (Component("table"),), n=3)
     assert dry_run(other, study_problems(other), path, 4)["seconds"] is None
     assert dry_run(other, study_problems(other), path, 4)["untimed"] == 1
+
+
+def test_how_often_strategies_differ_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "toy.sqlite"
+    assert main(["study", "toy", "--out", str(path), "--set", "n=12"]) == 0
+    with StudyFile(path) as file:
+        shares = sorted(line["differing"] for line in summarize(file)[1:])
+    assert 0 < shares[7] < 1
+    capsys.readouterr()
+    assert main(["study", "toy", "--out", str(path), "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["measured"] == [shares[7]]  # of fifteen comparisons with greedy decoding
+    assert plan["shows"][-1]["differing"] == shares[7]
+    assert main(["study", "toy", "--out", str(path), "--dry-run"]) == 0
+    assert "the last row is the median of the comparisons in" in capsys.readouterr().out
 
 
 def test_what_problems_show() -> None:
