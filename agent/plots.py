@@ -207,7 +207,7 @@ def votes_heat_map(file: StudyFile) -> Figure:
             if row.difference or (rule, how) != (own["rule"], own["aggregate"]):
                 span = (100 * each for each in (row.difference, row.difference_low, row.difference_high))
                 text += "\n{:+.1f}\n({:+.1f} to {:+.1f})".format(*span)
-            shade = "white" if abs(grid[i][j]) > 70 * bound else "black"
+            shade = "white" if abs(grid[i][j]) > 55 * bound else "black"
             axes.text(j, i, text, ha="center", va="center", color=shade, fontsize=5.5)
         axes.set_xticks(range(len(rules)), rules)
         axes.set_yticks(range(len(ways)), ways)
