@@ -1,1 +1,1 @@
-"""Doors for people: the command line, the session, and what they show."""
+"""The doors for people: what a terminal shows."""

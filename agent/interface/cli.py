@@ -79,6 +79,7 @@ def build_parser() -> CommandParser:
     study.add_argument("--workers", type=positive, metavar="N", help="of --ray (default: one per GPU, or per CPU)")
     study.add_argument("--retry-errors", action="store_true", help="run the searches that failed again")
     study.add_argument("--table", action="store_true", help="only show what the file has")
+    study.add_argument("--dry-run", action="store_true", help="only show what would be run, and what it can show")
     study.add_argument("--json", action="store_true", help="print the table as JSON")
 
     report = add("report", run_report, "show what a study or an evaluation found")
@@ -87,10 +88,15 @@ def build_parser() -> CommandParser:
         "--baseline", metavar="NAME", help="strategy that others are compared with (default: the first)"
     )
     report.add_argument("--vote", dest="rule", metavar="RULE", help="count other votes: majority, max or vote")
-    report.add_argument("--aggregate", dest="how", metavar="HOW", help="of scores: last, min, mean or product")
+    report.add_argument("--aggregate", metavar="HOW", help="of scores: last, min, mean or product")
+    report.add_argument("--holm", action="store_true", help="p-values too, corrected for many comparisons (Holm)")
     report.add_argument("--votes", action="store_true", help="accuracy under every vote too")
-    report.add_argument("--plots", type=Path, metavar="DIR", help="draw all figures into a folder, as PNG")
-    report.add_argument("--json", action="store_true", help="print the table as JSON")
+    report.add_argument("--problem", metavar="ID", help="show one problem instead: its searches, answers and paths")
+    report.add_argument("--plots", type=Path, metavar="DIR", help="draw all figures into a folder, as PNG, PDF and SVG")
+    machine = report.add_mutually_exclusive_group()
+    machine.add_argument("--table", metavar="FORMAT", help="print the table as csv, markdown or latex")
+    machine.add_argument("--json", action="store_true", help="print the table as JSON")
+    report.add_argument("--out", type=Path, metavar="FILE", help="of --table and --json: write it there")
 
     export = add("export", run_export, "write what a study found for other tools")
     export.add_argument("file", metavar="FILE", help="of the results, .sqlite")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,38 +35,26 @@ def run_study(arguments: argparse.Namespace) -> int:
     name = f"study-{Path(arguments.study).stem}-{fingerprint(study.to_config())}"
     out = Path(arguments.out or f"runs/{name}.sqlite")
     if arguments.table:
-        return _show(out, arguments)
+        _show(out, arguments)
+        return 0
+    if arguments.dry_run:
+        from agent.interface.dry_run_view import show_dry_run
+
+        show_dry_run(study, out, arguments.concurrency, arguments.json, make_console())
+        return 0
     return _conduct(study, out, arguments)
 
 
 def run_report(arguments: argparse.Namespace) -> int:
     """Show what a file of results says."""
+    from agent.interface.report_command import ReportOptions, draw, show
+
     quiet()
-    code = _show(Path(arguments.file), arguments)
+    path, asked = Path(arguments.file), vars(arguments)
+    show(path, ReportOptions(**{field.name: asked[field.name] for field in fields(ReportOptions)}), make_console())
     if arguments.plots:
-        _draw(Path(arguments.file), arguments.plots)
-    return code
-
-
-def _draw(path: Path, folder: Path) -> None:
-    """Draw what the study allows; a figure that cannot be drawn of it says why."""
-    from agent.study.results_db import StudyFile
-    from envs.messages import RecipeError, require
-
-    try:
-        require("study", "pandas", "matplotlib")
-    except ImportError as error:
-        raise RecipeError(str(error)) from None
-    from agent.study.plots import FIGURES
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with StudyFile(path) as file:
-        for name, draw in FIGURES.items():
-            try:
-                draw(file).savefig(folder / f"{name}.png", dpi=150)
-                print(folder / f"{name}.png")
-            except ValueError as error:
-                print(f"{name}: {error}", file=sys.stderr)
+        draw(path, arguments.plots)
+    return 0
 
 
 def run_export(arguments: argparse.Namespace) -> int:
@@ -162,38 +151,11 @@ def _ray_runner() -> Callable[..., None]:
     return run_on_ray
 
 
-def _show(path: Path, arguments: argparse.Namespace) -> int:
-    """The table of a file of results, and what else was asked for."""
-    import json
+def _show(path: Path, arguments: argparse.Namespace) -> None:
+    """The table of a file of results."""
+    from agent.interface.report_command import ReportOptions, show
 
-    from agent.interface.study_view import study_view, votes_view
-    from agent.interface.text import unicode_of
-    from agent.study.results_db import StudyFile
-    from agent.study.table import revoted, summarize, vote_table
-    from envs.messages import RecipeError
-    from verifiers.voting import Vote
-
-    console = make_console()
-    asked = vars(arguments)
-    with StudyFile(path) as file:
-        rows = file.results()
-        if asked.get("rule") or asked.get("how"):
-            vote = file.config["vote"]
-            try:
-                chosen = Vote(asked.get("rule") or vote["rule"], asked.get("how") or vote["aggregate"])
-            except ValueError as error:
-                raise RecipeError(str(error)) from None
-            rows = revoted(file, rows, chosen)
-        summaries = summarize(file, rows, asked.get("baseline"))
-        if arguments.json:
-            report = {"file": str(path), "config": file.config, "results": summaries}
-            print(json.dumps(report, indent=2, ensure_ascii=False))
-            return 0
-        console.print(study_view(file.config, summaries, unicode_of(console)))
-        if asked.get("votes"):
-            console.print(votes_view(vote_table(file), unicode_of(console)))
-    console.print(f"results in {path}", style="dim", soft_wrap=True)
-    return 0
+    show(path, ReportOptions(json=arguments.json), make_console())
 
 
 def _evaluation(arguments: argparse.Namespace) -> Study:

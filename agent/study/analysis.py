@@ -21,7 +21,7 @@ from agent.planning.plan_file import EASY, HARD
 from agent.study.results_db import StudyFile
 from agent.study.rows import VOTES, scores_of
 from agent.study.statistics import clustered, paired_difference, wilson
-from agent.study.table import GROUP, marks_by_problem, revoted, summarize
+from agent.study.table import GROUP, marks_by_problem, revoted, summarize, uniform_answers
 from envs.core import Problem, State, Step, StepChecker
 from verifiers.metrics import auroc, ece
 from verifiers.voting import aggregate
@@ -105,10 +105,12 @@ def regret(file: StudyFile) -> pd.DataFrame:
     """Selection regret, by line: how often a right candidate was there (``oracle``), and how often it was not chosen.
 
     ``regret`` is oracle less accuracy, with its paired interval: what a perfect choice among the same candidates would
-    add. What remains up to 1 is missing because no right candidate was found.
+    add. What remains up to 1 is missing because no right candidate was found. Lines of environments in which all
+    answers that were found are alike (`agent.study.table.uniform_answers`) are left out: there was nothing to choose.
     """
     found = {(row["cell"], row["problem"]) for row in file.candidates() if row["correct"]}
-    rows = pd.DataFrame(file.results())
+    rows = _known(file.results())
+    rows = rows[~rows["environment"].isin(list(uniform_answers(file)))]
     rows["oracle"] = [(row.cell, row.problem) in found for row in rows.itertuples()]
 
     def measure(group: pd.DataFrame) -> dict[str, Any]:
@@ -133,18 +135,42 @@ def _means(group: pd.DataFrame) -> dict[str, float]:
 
 
 def vote_sensitivity(file: StudyFile) -> pd.DataFrame:
-    """Accuracy of every line with scores under every rule and aggregation, with intervals. Nothing is run again."""
+    """Accuracy of every line with scores under every rule and aggregation, with intervals. Nothing is run again.
+
+    ``difference`` is the paired difference to what the searches chose by their own vote, with its interval.
+    """
     rows, made = file.results(), []
+    chosen = {key: _problem_means(marks) for key, marks in _line_marks(rows).items()}
     for vote in VOTES:
-        for line in summarize(file, revoted(file, rows, vote)):
-            if line["n"] and line["verifier"] != NO_VERIFIER:
-                low, high = line["interval"]
-                made.append(
-                    {key: line[key] for key in GROUP}
-                    | {"rule": vote.rule, "aggregate": vote.aggregate}
-                    | {"accuracy": line["accuracy"], "low": low, "high": high}
-                )
+        for key, marks in _line_marks(revoted(file, rows, vote)).items():
+            labels = dict(zip(GROUP, key, strict=True))
+            if not marks or labels["verifier"] == NO_VERIFIER:
+                continue
+            accuracy, (low, high) = clustered(marks)
+            change = paired_difference(chosen[key], _problem_means(marks))
+            made.append(
+                labels
+                | {"rule": vote.rule, "aggregate": vote.aggregate, "accuracy": accuracy, "low": low, "high": high}
+                | dict(zip(("difference", "difference_low", "difference_high"), change, strict=True))
+            )
     return pd.DataFrame(made)
+
+
+def _line_marks(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], dict[str, list[float]]]:
+    """By line, and in it by problem: whether each search was right."""
+    lines: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(tuple(row[axis] for axis in GROUP), []).append(row)
+    return {key: marks_by_problem(members) for key, members in lines.items()}
+
+
+def _problem_means(marks: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {problem: sum(each) / len(each) for problem, each in marks.items()}
+
+
+def _known(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The results of which it is known whether they are right."""
+    return pd.DataFrame([row for row in rows if row["correct"] is not None], columns=list(rows[0]) if rows else _LINE)
 
 
 # ----------------------------------------------------------------------------------------------- the searches' shape
@@ -333,9 +359,8 @@ def reliability(file: StudyFile, how: str = "last", bins: int = 10) -> pd.DataFr
         score = (group[how] * group["count"]).sum() / drawn
         return {"candidates": drawn, "score": score, "right": right, "low": low, "high": high}
 
-    return _by_line(
-        frame.sort_values("bin", kind="stable").sort_values("cell", kind="stable"), measure, [*GROUP, "bin"]
-    )
+    lines = frame.groupby(_LINE, sort=False).ngroup()  # seeds are several cells of one line
+    return _by_line(frame.assign(_line=lines).sort_values(["_line", "bin"], kind="stable"), measure, [*GROUP, "bin"])
 
 
 def agreement(file: StudyFile, how: str = "last") -> pd.DataFrame:
@@ -446,8 +471,7 @@ def difficulty(file: StudyFile) -> pd.DataFrame:
     Raises:
         ValueError: when the study has no such line.
     """
-    rows = pd.DataFrame(file.results())
-    rows = rows[[str(label).split()[0] in INDEPENDENT for label in rows["strategy"]]]
+    rows = pd.DataFrame([row for row in file.results() if row["strategy"].split()[0] in INDEPENDENT])
     if rows.empty:
         raise ValueError(f"difficulty needs independent samples: a line of {' or '.join(INDEPENDENT)} in the study")
     best = rows.sort_values("drawn", kind="stable").drop_duplicates(
@@ -486,13 +510,17 @@ def by_difficulty(file: StudyFile, bins: Literal["absolute", "quantile"] = "abso
     known = binned(difficulty(file), bins)
     rows = pd.DataFrame(file.results()).merge(known, on=["environment", "policy", "id"])
 
-    def measure(group: pd.DataFrame) -> dict[str, Any]:
+    def measure(group: pd.DataFrame) -> dict[str, Any] | None:
         marks = marks_by_problem(group.to_dict("records"))
+        if not marks:
+            return None
         accuracy, (low, high) = clustered(marks)
         return {"problems": len(marks), "accuracy": accuracy, "low": low, "high": high}
 
     order = {"easy": 0, "medium": 1, "hard": 2}
     made = _by_line(rows, measure, [*GROUP, "bin"])
+    if made.empty:
+        raise ValueError("no search is over of which it is known whether it is right")
     places = [order.get(each, each) for each in made["bin"]]
     lines = made.groupby(_LINE, sort=False).ngroup()
     return made.assign(_line=lines, _bin=places).sort_values(["_line", "_bin"])[made.columns].reset_index(drop=True)

@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from agent.recipes.recipe import parse_budget
 from agent.study.statistics import paired_difference
 
 Line = tuple[str, str]  # strategy, budget
@@ -38,12 +39,16 @@ class Curves:
         return cls(grid["right"], grid["flops"])
 
     def lines(self, strategies: Iterable[str], samples: float = np.inf, flops: float = np.inf) -> list[Line]:
-        """Lines of some strategies with a budget of so many samples at most, and so many FLOPs on the mean."""
+        """Lines of some strategies with a budget of so many samples at most, and so many FLOPs on the mean.
+
+        A budget that does not count samples allows any number of them.
+        """
         wanted, costs = set(strategies), self.flops.mean()
+        drawn = {budget: parse_budget(budget).samples or np.inf for _, budget in self.right.columns}
         return [
             (strategy, budget)
             for strategy, budget in self.right.columns
-            if strategy in wanted and float(budget) <= samples and costs[strategy, budget] <= flops
+            if strategy in wanted and drawn[budget] <= samples and costs[strategy, budget] <= flops
         ]
 
     def best(self, lines: Sequence[Line]) -> Line:

@@ -26,6 +26,7 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
+import operator
 import os
 import platform
 import sqlite3
@@ -34,7 +35,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
@@ -412,15 +413,20 @@ class StudyFile:
                 return self._environments[label]
         raise ValueError(f"no environment {label!r}; allowed: {', '.join(names)}")
 
-    def graph(self, place: Place) -> SearchGraph:
+    def graph(self, place: tuple[SupportsIndex, SupportsIndex]) -> SearchGraph:
         """One search as a graph.
+
+        Args:
+            place: the numbers of its cell and its problem, e.g. a `Place`; of any type of whole numbers, numpy's too.
 
         Raises:
             KeyError: when there is none at that place.
         """
+        cell, problem = map(operator.index, place)  # SQLite finds nothing by the integers of numpy
         query = """SELECT environment, graph FROM graphs JOIN cells USING (cell) WHERE cell = ? AND problem = ?"""
-        found = self.rows(query, place)
+        known = all(abs(number) < 2**63 for number in (cell, problem))  # SQLite holds no others
+        found = self.rows(query, (cell, problem)) if known else []
         if not found:
-            raise KeyError(f"no graph of cell {place.cell} and problem {place.problem}")
+            raise KeyError(f"no graph of cell {cell} and problem {problem}")
         environment = self.environment(found[0]["environment"])
         return SearchGraph.from_json(json.loads(zlib.decompress(found[0]["graph"])), environment)

@@ -3,6 +3,8 @@
 import json
 import math
 import runpy
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +22,6 @@ from agent.interface.cli import main
 from agent.recipes.recipe import Component
 from agent.study import analysis
 from agent.study.export import preferences, right_solutions, stepwise
-from agent.study.plots import FIGURES
 from agent.study.results_db import StudyFile
 from agent.study.rows import COSTS, VOTES, Place, Result, vote_row
 from agent.study.run import measure
@@ -106,6 +107,14 @@ def test_votes_are_counted_from_what_is_stored(byhand: StudyFile) -> None:
     assert by["bad", "majority", "last"] == pytest.approx(1 / 3)
     assert by["bad", "max", "last"] == 0  # 0.4 beats 0.2 twice
     assert by["good", "max", "min"] == pytest.approx(2 / 3)
+
+
+def test_votes_are_compared_with_what_was_chosen(byhand: StudyFile) -> None:
+    frame = analysis.vote_sensitivity(byhand).set_index(["verifier", "rule", "aggregate"])
+    # the second chose rightly on one problem of three by a vote of last; by max of last on none
+    assert frame.loc[("bad", "vote", "last"), "difference"] == 0
+    assert frame.loc[("bad", "max", "last"), "difference"] == pytest.approx(-1 / 3)
+    assert (frame["difference_low"] < frame["difference"]).all()
 
 
 def test_calibration(byhand: StudyFile) -> None:
@@ -214,20 +223,27 @@ def test_the_shape_of_the_searches_is_that_of_the_graphs(toy: Path) -> None:
     assert (rollouts["beam"] == 0).all()
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_has_its_panels(toy: Path, name: str) -> None:
+def test_there_is_no_regret_where_all_answers_are_right(toy: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(shutil.copy(toy, tmp_path / "study.sqlite")) as connection:
+        connection.execute("UPDATE candidates SET correct = 1")
+    connection.close()
+    with StudyFile(tmp_path / "study.sqlite") as file:
+        assert analysis.regret(file).empty
     with StudyFile(toy) as file:
-        figure = FIGURES[name](file)
-    axes = [each for each in figure.axes if each.get_visible()]
-    assert axes
-    assert all(each.get_title() for each in axes)
-    if name == "accuracy-vs-compute":
-        (panel,) = axes
-        labels = [text.get_text() for text in panel.get_legend().get_texts()]  # type: ignore[union-attr]
-        assert labels == ["majority", "best-of-n", "beam", "lookahead"]
-    if name == "votes":
-        assert len(axes) == 3  # majority has no scores
-        assert len(axes[0].texts) == 12
+        assert len(analysis.regret(file)) == 8
+
+
+def test_the_bins_of_a_line_are_in_order_whatever_the_seeds(tmp_path: Path) -> None:
+    study = Study(
+        (Component("toy"),), (Component("scripted"),), (Component("best-of-n"), Component("beam")), (2, 8),
+        (Component("table"),), n=9, seeds=(0, 1, 2),
+    )  # fmt: skip
+    measure(study, tmp_path / "study.sqlite")
+    with StudyFile(tmp_path / "study.sqlite") as file:
+        frame = analysis.reliability(file)
+    for _, line in frame.groupby(["strategy", "budget"]):
+        assert line["bin"].tolist() == sorted(set(line["bin"]))
+        assert line.index.tolist() == list(range(line.index[0], line.index[-1] + 1))
 
 
 def test_the_script_of_the_guide_draws_a_figure_in_twenty_lines(
@@ -241,10 +257,16 @@ def test_the_script_of_the_guide_draws_a_figure_in_twenty_lines(
     assert len(space["lines"]) == 8
 
 
-def test_report_draws_the_figures(toy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(toy), "--plots", str(tmp_path / "figures")]) == 0
-    assert {file.stem for file in (tmp_path / "figures").iterdir()} == set(FIGURES)
-    assert "frontier.png" in capsys.readouterr().out
+def test_a_graph_is_found_by_any_whole_numbers(toy: Path) -> None:
+    with StudyFile(toy) as file:
+        row = analysis.results(file).iloc[-1]
+        for place in ((row.cell, row.problem), (int(row.cell), int(row.problem)), Place(row.cell, row.problem)):
+            assert file.graph(place).problem.id == row.id
+        for missing in ((99, 1), (row.cell, 10**30), (-1, row.problem)):
+            with pytest.raises(KeyError, match="no graph of cell"):
+                file.graph(missing)
+        with pytest.raises(TypeError):
+            file.graph((1.5, 1))  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------------------------------------------- exports

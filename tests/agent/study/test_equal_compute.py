@@ -42,6 +42,15 @@ def test_lines_within_what_may_be_spent() -> None:
     assert curves.best(curves.lines("ab")) == ("a", "4")  # as good, and cheaper
 
 
+def test_budgets_that_count_no_samples_allow_any_number() -> None:
+    curves = Curves.of(rows().assign(budget="flops=1e9"))
+    assert curves.lines("a") == [("a", "flops=1e9")]
+    assert curves.lines("a", samples=1000) == []
+    assert Curves.of(rows().assign(budget="samples=4,flops=1e9")).lines("a", samples=4) == [
+        ("a", "samples=4,flops=1e9")
+    ]
+
+
 def test_the_envelope_knows_the_difficulty_and_is_judged_on_the_other_half() -> None:
     curves = Curves.of(rows())
     bins = pd.Series(EASY)

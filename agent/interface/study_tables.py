@@ -1,0 +1,308 @@
+"""The tables of a study in a terminal of any width.
+
+Nothing that tells rows apart is ever cut: columns that do not fit go into a table of their own below, with the same row
+labels; only the labels of rows may take several lines. What is the same in all rows stands in the title.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import ASCII2, SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from agent.build import NO_VERIFIER
+from agent.interface.text import quantity
+from agent.study.table import level_order, p_text, short_labels, versus_name, versus_text
+
+_GAP = 3  # columns between two cells: a space, the box's divider, a space
+_EDGES = 2
+_LEAST = 12  # columns that the labels of rows get at least
+VOID = "-"
+
+
+def printable(text: str) -> str:
+    """A text that does nothing to a terminal: what is no character to be seen becomes its escape; lines stay lines."""
+    made = []
+    for character in text:
+        if character.isprintable() or character == "\n":
+            made.append(character)
+        elif character == "\t" or unicodedata.category(character) == "Zs":
+            made.append(" ")
+        else:
+            made.append(character.encode("unicode_escape").decode())
+    return "".join(made)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: a header, which may have several lines, and a cell for each row."""
+
+    header: str
+    cells: Sequence[str]
+    left: bool = False
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal that it takes."""
+        return max(cell_len(line) for text in (self.header, *self.cells) for line in text.split("\n"))
+
+
+def tables(
+    labels: Sequence[Column], groups: Sequence[Sequence[Column]], width: int, unicode: bool = True
+) -> list[RenderableType]:
+    """Columns as tables that are `width` wide at most, each with the labels of the rows.
+
+    Args:
+        labels: what tells rows apart; the first is wrapped where it must be.
+        groups: columns that belong together; a group that does not fit beside the one before begins a table.
+        width: of the terminal. A single column that is wider is shown all the same.
+        unicode: draw with box characters; with ASCII otherwise.
+    """
+    widest = max((column.width for group in groups for column in group), default=0)
+    labels = _wrapped(labels, width - _EDGES - _GAP - widest)
+    fixed = _total(labels)
+    made: list[list[Column]] = []
+    for group in groups:
+        if made and fixed + _GAP + _total([*made[-1], *group]) <= width - _EDGES:
+            made[-1] += group
+            continue
+        made.append([])
+        for column in group:
+            if made[-1] and fixed + _GAP + _total([*made[-1], column]) > width - _EDGES:
+                made.append([])
+            made[-1].append(column)
+    return [_table([*labels, *columns], unicode) for columns in made if columns]
+
+
+def _wrapped(labels: Sequence[Column], room: int) -> list[Column]:
+    """The labels with lines broken, as far as they take more room than there is: words of the first, then the rest."""
+    first, *others = labels
+    if _LEAST + sum(_GAP + column.width for column in others) > room:
+        others = [Column(each.header, [cell.replace(",", ",\n") for cell in each.cells]) for each in others]
+    room = max(_LEAST, room - sum(_GAP + column.width for column in others))
+    if first.width > room:
+        cells = ["\n".join(textwrap.wrap(cell, room, break_on_hyphens=False)) for cell in first.cells]
+        first = Column(first.header, cells, first.left)
+    return [first, *others]
+
+
+def table_width(columns: Sequence[Column]) -> int:
+    """Columns of the terminal that a table takes."""
+    return _EDGES + _total(columns)
+
+
+def _total(columns: Sequence[Column]) -> int:
+    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
+
+
+def _table(columns: Sequence[Column], unicode: bool) -> Table:
+    table = Table(box=SIMPLE_HEAD if unicode else ASCII2, pad_edge=False)
+    for column in columns:
+        header = Text(column.header)
+        table.add_column(header, justify="left" if column.left else "right", min_width=column.width, overflow="fold")
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(Text, row))
+    return table
+
+
+# ------------------------------------------------------------------------------------------------------- the results
+
+
+def study_view(
+    config: Mapping[str, Any],
+    summaries: Sequence[Mapping[str, Any]],
+    width: int,
+    unicode: bool = True,
+    holm: bool = False,
+) -> Group:
+    """The results of a study: for each environment, policy and verifier, accuracy (by level too) and cost of each line.
+
+    Lines without a verifier have tables of their own only if there are several verifiers.
+
+    Args:
+        config: of the study.
+        summaries: of `agent.study.table.summarize`.
+        width: of the terminal.
+        unicode: whether it shows more than ASCII.
+        holm: add the p-values after Holm's correction.
+    """
+    names = _Names.of(summaries)
+    parts: list[RenderableType] = []
+    for environment, policy in dict.fromkeys((each["environment"], each["policy"]) for each in summaries):
+        lines = [each for each in summaries if (each["environment"], each["policy"]) == (environment, policy)]
+        verifiers = list(dict.fromkeys(line["verifier"] for line in lines))
+        blocks = [lines]
+        if sum(name != NO_VERIFIER for name in verifiers) > 1:
+            blocks = [[line for line in lines if line["verifier"] == name] for name in verifiers]
+        for block in blocks:
+            verifier = next((line["verifier"] for line in block if line["verifier"] != NO_VERIFIER), NO_VERIFIER)
+            setup = f"{names.environment[environment]} {config['split']}; policy {names.policy[policy]},"
+            labels, same = _row_labels(block, names)
+            title = f"{setup} verifier {names.verifier[verifier]}{same}, {_setting(config)}"
+            parts.append(Text(printable(title), style="dim"))
+            parts += tables(labels, _measured(config, block, unicode, holm), width, unicode)
+    parts += [Text(printable(note), style="dim") for note in (*names.notes, *_legend(summaries, unicode, holm))]
+    failed = sum(summary["errors"] for summary in summaries)
+    if failed:
+        parts.append(Text(f"{failed} searches failed and count as wrong; the file has their errors", style="yellow"))
+    return Group(*parts)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What labels are called in the tables, by label, and what they have in common."""
+
+    environment: Mapping[str, str]
+    policy: Mapping[str, str]
+    verifier: Mapping[str, str]
+    strategy: Mapping[str, str]
+    notes: Sequence[str]
+
+    @classmethod
+    def of(cls, summaries: Sequence[Mapping[str, Any]]) -> _Names:
+        found, notes = {}, []
+        for axis in ("environment", "policy", "verifier", "strategy"):
+            found[axis], told = short_labels(dict.fromkeys(each[axis] for each in summaries))
+            notes += [f"everywhere {note}" for note in told]
+        return cls(**found, notes=notes)
+
+
+def _setting(config: Mapping[str, Any]) -> str:
+    """What all cells share."""
+    seeds = config["seeds"]
+    return (
+        f"vote {config['vote']['rule']} of {config['vote']['aggregate']}, temperature {config['temperature']:g},"
+        f" {config['n']} problems, {'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
+    )
+
+
+def _row_labels(lines: Sequence[Mapping[str, Any]], names: _Names) -> tuple[list[Column], str]:
+    """Strategy and budget as columns, and what is the same in all rows as words for the title."""
+    strategies = Column("strategy", [printable(names.strategy[line["strategy"]]) for line in lines], left=True)
+    budgets = Column("budget", [printable(line["budget"]) for line in lines])
+    if len(set(strategies.cells)) == 1 < len(set(budgets.cells)):
+        return [budgets], f", strategy {strategies.cells[0]}"
+    if len(set(budgets.cells)) == 1 < len(set(strategies.cells)):
+        return [strategies], f", budget {budgets.cells[0]}"
+    return [strategies, budgets], ""
+
+
+def _measured(
+    config: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], unicode: bool, holm: bool
+) -> list[list[Column]]:
+    """Accuracy with its difference, accuracy by level, and cost, less the columns in which nothing stands."""
+    mark = "±" if unicode else "+-"
+    right = [
+        Column("right", [_accuracy(line, config["n"]) for line in lines]),
+        Column("95 %", [_interval(line) for line in lines]),
+    ]
+    versus = next((versus_name(line) for line in lines if "versus" in line), None)
+    if versus is not None:
+        header = "\n".join(textwrap.wrap(printable(f"versus {versus}"), 22))
+        right.append(Column(header, [_difference(line) for line in lines]))
+        if holm:
+            right.append(Column("p\nHolm", [_p_value(line) for line in lines]))
+    found = dict.fromkeys(level for line in lines for level in line["levels"])
+    levels = [
+        Column(_level_name(level, lines), [_level(line["levels"].get(level), mark) for line in lines])
+        for level in sorted(found, key=level_order)
+    ]
+    return [right, levels, [column for column in _costs(lines) if set(column.cells) - {"0", "0.00", VOID}]]
+
+
+def _costs(lines: Sequence[Mapping[str, Any]]) -> list[Column]:
+    made: list[tuple[str, Callable[[Mapping[str, float]], str]]] = [
+        ("samples", lambda cost: f"{cost['samples']:.2f}"),
+        ("policy\ntokens", lambda cost: quantity(cost["generated"] + cost["prefilled"])),
+        ("verifier\ntokens", lambda cost: quantity(cost["verifier_tokens"])),
+        ("FLOP", lambda cost: quantity(cost["policy_flops"] + cost["verifier_flops"])),
+        ("seconds", lambda cost: f"{cost['seconds']:.2f}"),
+    ]
+    return [
+        Column(header, [text(line["cost"]) if line["searches"] else VOID for line in lines]) for header, text in made
+    ]
+
+
+def _points(shares: Sequence[float]) -> list[float]:
+    return [100 * share for share in shares]
+
+
+def _accuracy(line: Mapping[str, Any], n: int) -> str:
+    if not line["n"]:
+        return VOID
+    return f"{line['accuracy']:.1%}" + (f" of {line['n']}" if line["n"] < n else "")
+
+
+def _interval(line: Mapping[str, Any]) -> str:
+    return "{:.1f} to {:.1f}".format(*_points(line["interval"])) if line["n"] else VOID
+
+
+def _difference(line: Mapping[str, Any]) -> str:
+    if "difference" not in line or not line["paired"]:
+        return VOID
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*_points(line["difference"]))
+
+
+def _p_value(line: Mapping[str, Any]) -> str:
+    return p_text(line["p_holm"]) if "p_holm" in line and line["paired"] else VOID
+
+
+def _level_name(level: str, lines: Sequence[Mapping[str, Any]]) -> str:
+    """A level, and how many problems it has if that is the same in all lines."""
+    counts = {line["levels"][level]["n"] for line in lines if level in line["levels"]}
+    name = printable(f"level {level}" if level_order(level)[0] is False else level)
+    return f"{name}\nn = {counts.pop()}" if len(counts) == 1 else name
+
+
+def _level(level: Mapping[str, Any] | None, mark: str) -> str:
+    if level is None:
+        return VOID
+    low, high = level["interval"]
+    return f"{level['accuracy']:.0%} {mark}{(high - low) * 50:.0f}"
+
+
+def _legend(summaries: Sequence[Mapping[str, Any]], unicode: bool, holm: bool) -> list[str]:
+    """What the columns mean."""
+    notes = []
+    compared = [line for line in summaries if "versus" in line and line["paired"]]
+    if compared:
+        notes.append(versus_text(compared))
+        if holm:
+            notes.append(f"p Holm: two-sided, corrected for the {len(compared)} comparisons of this report")
+    if any(line["levels"] for line in summaries):
+        notes.append(f"{'±' if unicode else '+-'} is half the width of the 95 % interval")
+    notes.append("what a line cost is the mean per search; seconds are those of a search among others")
+    return notes
+
+
+def votes_view(
+    found: Sequence[tuple[str, Mapping[tuple[str, str], float]]],
+    silent: Mapping[str, str],
+    width: int,
+    unicode: bool = True,
+) -> Group:
+    """Accuracy under every vote.
+
+    Args:
+        found: of `agent.study.table.vote_table`: a title and the accuracy by (rule, aggregate), by line of the study.
+        silent: of `agent.study.table.uniform_votes`: the environments that are left out, each with why.
+        width: of the terminal.
+        unicode: whether it shows more than ASCII.
+    """
+    parts: list[RenderableType] = []
+    for title, accuracies in found:
+        rules, ways = (list(dict.fromkeys(key[at] for key in accuracies)) for at in (0, 1))
+        columns = [Column(rule, [f"{accuracies[rule, how]:.1%}" for how in ways]) for rule in rules]
+        parts.append(Text(printable(title), style="dim"))
+        parts += tables([Column("scores", ways, left=True)], [columns], width, unicode)
+    for environment, why in silent.items():
+        parts.append(Text(printable(f"no votes of {environment} to compare: {why}"), style="dim"))
+    return Group(*parts)
