@@ -328,8 +328,13 @@ def _quiet(level: str = "ERROR") -> None:
     from loguru import logger
 
     logger.remove()
-    # what confines the code that a model wrote, and what a server does not count, is always said
-    said: dict[str | None, str | int | bool] = {"": level, "envs.sandbox": "INFO", "policies.served": "WARNING"}
+    # what confines the code that a model wrote, what a server does not count, and waiting for it, is always said
+    said: dict[str | None, str | int | bool] = {
+        "": level,
+        "envs.sandbox": "INFO",
+        "envs.remote": "WARNING",
+        "policies.served": "WARNING",
+    }
     logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")
 
 

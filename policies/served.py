@@ -12,12 +12,14 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from loguru import logger
 
 from envs.core import Environment, Finish, State, Step, opening
+from envs.refusals import printable, says_no_room
 from envs.remote import Client, Limits, ServerRefused
-from envs.servers import Prompt, Sampling, Written, find_model, request_of
+from envs.servers import Prompt, Sampling, Written, find_model, longest, request_of
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue, messages, own_text
 from policies.jobs import Job
@@ -26,6 +28,9 @@ from policies.steps import THINK, THOUGHT, Cut, cut, is_thinking
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
 _MOST_BLANK = 3  # requests in a row that bring nothing but blanks
+_MOST_ALIKE = 3  # first replies in a row that are the same, where prompts are not counted
+_CLOSES = 2  # tokens that a prompt may grow by besides what was written; ending a message and beginning one takes more
+_MARGIN = 256  # tokens that a chat template adds at most, where that matters little
 
 
 @dataclass
@@ -42,7 +47,11 @@ class _Sample:
         logprobs: of each token.
         asked: requests answered in all, and `blank` of them since the last that brought more than blanks.
         prompt: tokens of the last one's prompt, if known.
-        most: tokens that the next request asks for at most, once the context has proved too small; 0 before.
+        most: tokens that the last request asked for, and the next at most, once the context has proved too small.
+        refused: requests since the last reply for which there was no room.
+        trying: whether the one under way only asks how long the prompt is.
+        hidden: tokens that were generated and are in no text; the next step pays for them.
+        last: what the last reply brought and took, and `alike` counts those before it that brought the same.
     """
 
     job: Job
@@ -57,6 +66,11 @@ class _Sample:
     blank: int = 0
     prompt: int | None = None
     most: int = 0
+    refused: int = 0
+    trying: bool = False
+    hidden: int = 0
+    last: tuple[str, int | None, int] = ("", None, 0)
+    alike: int = 0
 
 
 class ServedPolicy:
@@ -116,13 +130,13 @@ class ServedPolicy:
         except BaseException:
             self._client.close()
             raise
-        self.name = name or self.model.name.rstrip("/").rpartition("/")[2]
+        self.name = name or printable(self.model.name.rstrip("/").rpartition("/")[2])
         self.parameters = parameters or self.model.parameters
         self._keys = itertools.count()
         self._jobs: dict[int, Job] = {}
         self._flying: dict[int, _Sample] = {}  # by key of the client
         self._done: list[tuple[Job, Proposed | Exception]] = []
-        self._warned = False
+        self._warned: set[str] = set()
 
     def _check(self) -> None:
         """Refuse what this kind of server cannot do."""
@@ -153,7 +167,8 @@ class ServedPolicy:
             self._complete(job)
         for i, state in enumerate(request.states):
             for j, seed in enumerate(request.seeds[i]):
-                self._ask(_Sample(job, (i, j), seed, state))
+                if ticket in self._jobs:  # it may have failed already
+                    self._ask(_Sample(job, (i, j), seed, state))
 
     def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
         """Take the replies that have come, or wait for one a moment; return what is complete."""
@@ -203,7 +218,8 @@ class ServedPolicy:
     def _ask(self, sample: _Sample) -> None:
         """Ask for what comes next: the end of the thinking, of the step, or of the solution."""
         options, delimiter = self.options, self.environment.delimiter
-        left = options.solution_tokens - sum(step.tokens for step in sample.state.steps) - len(sample.ends)
+        spent = sum(step.tokens for step in sample.state.steps) + len(sample.ends) + sample.hidden
+        left = options.solution_tokens - spent
         if is_thinking(sample.text, self._opened(sample.state)):
             stop: tuple[str, ...] = (THOUGHT,)
         elif sample.job.request.max_steps is None:
@@ -211,15 +227,15 @@ class ServedPolicy:
         else:
             stop, left = (delimiter, *options.stop), min(left, options.step_tokens - self._spoken(sample))
         prompt = self._prompt(sample.state, sample.text)
-        if self.model.context is not None:  # how long a prompt is that the server renders, it alone knows
-            left = min(left, self.model.context - (1 if self._dialogue is None else len(prompt)))
+        if self.model.context is not None:
+            left = min(left, self._room(self.model.context, prompt))
         if left < 1:
-            self._cut(sample, "length")
+            self._full(sample, f"the prompt of {sample.state.problem.id} has no room in the context of {self.name!r}")
             return
         seed = sample.seed if not sample.asked else _later_seed(sample.seed, sample.asked)
         sample.most = min(left, sample.most or left)
         sampling = Sampling(
-            tokens=sample.most,
+            tokens=1 if sample.trying else sample.most,
             temperature=sample.job.request.temperature,
             seed=seed,
             stop=stop,
@@ -227,14 +243,29 @@ class ServedPolicy:
             top_k=options.top_k,
             logprobs=self._logprobs,
         )
-        path, body, read = request_of(self.model, prompt, sampling)
+        extra: dict[str, Any] = {}
         if self._dialogue is not None and self.model.kind.stop_ids:
-            body["stop_token_ids"] = sorted(self._dialogue.ends)
-        if "messages" in body and options.thinking is not None and self.model.kind.template_options:
-            body["chat_template_kwargs"] = {"enable_thinking": options.thinking, "thinking": options.thinking}
+            extra["stop_token_ids"] = sorted(self._dialogue.ends)
+        if self._chats and options.thinking is not None and self.model.kind.template_options:
+            extra["chat_template_kwargs"] = {"enable_thinking": options.thinking, "thinking": options.thinking}
         key = next(self._keys)
         self._flying[key] = sample
-        self._client.submit(key, path, body, read)
+        self._client.submit(key, *request_of(self.model, prompt, sampling, extra))
+
+    @property
+    def _chats(self) -> bool:
+        """Whether the server renders the prompts."""
+        return self._dialogue is None and self.options.chat is not False
+
+    def _room(self, context: int, prompt: Prompt) -> int:
+        """Tokens that the context has room for beside a prompt, whose length is known only if it is of token ids.
+
+        Where the most that it can take matters little, that much is left for it; else the server finds out.
+        """
+        if self._dialogue is not None:
+            return context - len(prompt)
+        most = longest(prompt) + _MARGIN
+        return context - (most if most <= context // 4 else 1)
 
     def _prompt(self, state: State, text: str) -> Prompt:
         """A state and what was written since, in the form that the server is to go on from."""
@@ -268,28 +299,91 @@ class ServedPolicy:
 
     def _arrived(self, sample: _Sample, outcome: Written | Exception) -> None:
         """Go on from what a request led to."""
-        if isinstance(outcome, ServerRefused) and _says_full(outcome):
-            if sample.most > 1:
-                sample.most = sample.most * 3 // 4  # the context has not that much room
-                self._ask(sample)
-            else:
-                self._cut(sample, "length")
+        if isinstance(outcome, ServerRefused) and says_no_room(outcome.words):
+            self._refused(sample, outcome)
             return
         if isinstance(outcome, Exception):
             raise outcome
-        sample.asked, sample.most = sample.asked + 1, 0
-        if outcome.prompt is not None:
-            sample.job.prefilled += max(0, outcome.prompt - outcome.cached)
-        if outcome.generated is None or outcome.prompt is None:
-            self._warn()
+        self._count(sample, outcome)
+        if sample.trying:
+            self._tried(sample, outcome)
+            return
+        sample.asked, sample.most, sample.refused = sample.asked + 1, 0, 0
         over = self._add(sample, outcome)
         if sample.blank > 1 and outcome.prompt is not None and outcome.prompt == sample.prompt:
             raise ValueError(
                 f"the chat template of {self.model.name} drops space at the end of the assistant's message, so its"
                 " server cannot go on from there; give the model's tokenizer"
             )
+        self._follow(sample, outcome)
         sample.prompt = outcome.prompt
         self._cut(sample, "length" if over is None and sample.blank > _MOST_BLANK else over)
+
+    def _refused(self, sample: _Sample, refusal: ServerRefused) -> None:
+        """There is no room for what was asked: ask for one token, which tells how much there is, or whether any."""
+        sample.refused += 1
+        if sample.trying or sample.most == 1:
+            self._full(sample, refusal)
+        elif sample.refused == 1:
+            sample.trying = True
+            self._ask(sample)
+        else:
+            sample.most = max(1, sample.most * 3 // 4)
+            self._ask(sample)
+
+    def _tried(self, sample: _Sample, outcome: Written) -> None:
+        """There is room for one token: ask for as many as fit, if that is known now, or else for some fewer."""
+        sample.trying = False
+        sample.hidden += outcome.generated or 1
+        fewer = max(1, sample.most * 3 // 4)
+        if self.model.context is not None and outcome.prompt is not None:
+            room = self.model.context - outcome.prompt
+            fewer = room if 0 < room < sample.most else fewer
+        sample.most = fewer
+        self._ask(sample)
+
+    def _full(self, sample: _Sample, why: ServerRefused | str) -> None:
+        """The context has no room for another token: the end of a solution, but a problem must fit."""
+        if sample.state.steps or sample.text:
+            self._cut(sample, "length")
+        else:
+            self._fail(sample.job, why if isinstance(why, Exception) else ValueError(why))
+
+    def _count(self, sample: _Sample, outcome: Written) -> None:
+        """Charge a prompt, and say what is odd about a reply."""
+        if outcome.prompt is not None:
+            sample.job.prefilled += max(0, outcome.prompt - outcome.cached)
+        if outcome.generated is None or outcome.prompt is None:
+            self._warn(
+                "{} leaves counts of tokens out of its replies: prompts then cost nothing, and what was generated is"
+                " counted by its log-probabilities, or as one token where there are none"
+            )
+        if not outcome.believed:
+            self._warn("{} counts more tokens than there can be; the most that there can be are charged instead")
+        if outcome.reason:
+            self._warn("{} ended a reply for the reason {!r}: such a sample counts as cut", outcome.reason)
+
+    def _follow(self, sample: _Sample, outcome: Written) -> None:
+        """Refuse a server that begins anew each time, whatever the assistant's message says.
+
+        A model may well repeat itself, but its prompt is then longer by what it wrote before: by less if the message
+        was dropped, by more if it was closed and another begun.
+        """
+        before, prompt, generated = sample.last
+        sample.last = (outcome.text, outcome.prompt, outcome.generated or 0)
+        if not self._chats or not outcome.text.strip() or outcome.text != before:
+            sample.alike = 0
+            return
+        sample.alike += 1
+        counted = None not in (prompt, outcome.prompt) and generated
+        if counted and abs((outcome.prompt or 0) - (prompt or 0) - generated) <= _CLOSES:
+            return
+        if counted or (sample.alike == sample.asked - 1 and sample.asked >= _MOST_ALIKE):
+            raise ValueError(
+                f"{self._client.base_url} does not go on with the assistant's message, but begins anew each time"
+                f" ({printable(outcome.text, 80)!r} again): the chat template of {self.model.name} must leave the last"
+                " message open; take strategies of whole solutions, or a server that takes the model's tokenizer"
+            )
 
     def _add(self, sample: _Sample, written: Written) -> Finish | None:
         """Add to a sample what was written, and tell how it ended: None for a stop string, which may not be the end."""
@@ -303,8 +397,11 @@ class ServedPolicy:
                 text, over = text + THOUGHT, None
             elif not self._answers(sample, text):
                 text, over = text + self.environment.delimiter, None
-        count = written.generated or 1
         start = len(sample.text)
+        count = written.generated or 1
+        if len(written.pieces) != count:  # without them no more than one for a byte is laid out
+            shown = min(count, len(text.encode("utf-8", "replace")) + 1)
+            sample.hidden, count = sample.hidden + count - shown, shown
         sample.blank = 0 if text.strip() else sample.blank + 1
         sample.text += text
         sample.ends += [start + end for end in _ends(text, written.pieces, count)]
@@ -322,7 +419,8 @@ class ServedPolicy:
         """Cut the steps that are complete from what was written, follow them, and finish the sample or ask for more."""
         while (first := self._first(sample, over)) is not None:
             found, count = first
-            step = Step(found.text, max(count, 1), sum(sample.logprobs[:count]), found.finish, thinking=found.thinking)
+            paid, sample.hidden = max(count + sample.hidden, 1), 0
+            step = Step(found.text, paid, sum(sample.logprobs[:count]), found.finish, thinking=found.thinking)
             unread = len(sample.ends) - count
             sample.made += 1
             if sample.made == sample.job.request.max_steps:  # where the last step leads is not asked here
@@ -337,6 +435,7 @@ class ServedPolicy:
                 step = replace(after.state.steps[-1], tokens=step.tokens + unread)
                 sample.state = sample.state.then(step)
                 sample.text, sample.ends, sample.logprobs, over = "", [], [], None
+                sample.last = ("", None, 0)  # the prompt grows by more than that
             else:
                 sample.state, sample.text = after.state, sample.text[found.end :]
                 sample.ends = [max(end - found.end, 0) for end in sample.ends[count:]]
@@ -372,19 +471,11 @@ class ServedPolicy:
         if sample.job.finish(sample.place, steps, sum(each.tokens for each in steps)):
             self._complete(sample.job)
 
-    def _warn(self) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "{} leaves counts of tokens out of its replies: prompts then cost nothing, and what was generated is"
-                " counted by its log-probabilities, or as one token where there are none",
-                self._client.base_url,
-            )
-
-
-def _says_full(refusal: ServerRefused) -> bool:
-    """Whether a request was refused because prompt and answer together would not fit the context."""
-    return refusal.status in (400, 413, 422) and "context" in str(refusal).lower()
+    def _warn(self, message: str, *values: str) -> None:
+        """Say something of the server, once."""
+        if message not in self._warned:
+            self._warned.add(message)
+            logger.warning(message, self._client.base_url, *values)
 
 
 def _later_seed(seed: int, index: int) -> int:

@@ -17,7 +17,7 @@ from envs.core import Environment, State
 from envs.llama import UnsupportedModel
 from envs.prefixes import Ids
 from envs.registry import nearest
-from envs.remote import Client, Limits, Reader, Unreadable
+from envs.remote import LARGEST, Call, Client, Limits, Unreadable
 from envs.servers import Model, Sampling, Written, find_model, request_of
 from verifiers.core import Score, Scored
 from verifiers.families import FAMILIES
@@ -29,6 +29,7 @@ from verifiers.texts import Texts
 _WAIT = 0.02  # seconds that a poll may wait for replies
 _TOP = 20  # alternatives that a judge is asked for: the most that servers give
 _PROBE = "1 + 1 = 2"
+_FRAME, _ROW = 64 << 10, 4 << 10  # bytes of a reply, and those of it for the outputs at a token
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,12 @@ class Query:
 
     Args:
         keys: of the texts.
-        path, body, read: as `Client.submit` takes them.
+        call: as `Client.submit` takes it.
         scores: of what was read, one score per key, and the tokens that were run.
     """
 
     keys: tuple[Hashable, ...]
-    path: str
-    body: Mapping[str, Any]
-    read: Reader
+    call: Call
     scores: Callable[[Any], tuple[Sequence[float], int]]
 
 
@@ -105,7 +104,7 @@ class ServedVerifier:
                 self._calls += 1
                 self._flying[self._calls] = (request.scope, ticket, query)
                 there.asked |= dict.fromkeys((key for key in query.keys if key not in there.known), self._calls)
-                self._client.submit(self._calls, query.path, query.body, query.read)
+                self._client.submit(self._calls, *query.call)
         self._settle(request.scope)
 
     def poll(self) -> Sequence[tuple[int, Scored | Exception]]:
@@ -204,7 +203,7 @@ class Pooling:
         return keys, [self._query(each) for each in asked if each]
 
     def _query(self, marks: tuple[Ids, ...]) -> Query:
-        return Query(marks, *_pooled(self.model, marks[-1]), lambda rows: self._scores(marks, rows))
+        return Query(marks, _pooled(self.model, marks[-1]), lambda rows: self._scores(marks, rows))
 
     def _scores(self, marks: Sequence[Ids], rows: Sequence[Sequence[float]]) -> tuple[list[float], int]:
         """The scores at the ends of marks; vLLM gives no rows for tokens that it kept from before."""
@@ -225,10 +224,10 @@ class Pooling:
         return [round(self.family.reading.probability(outputs), ROUNDED) for outputs in read], length - kept
 
 
-def _pooled(model: Model, ids: Ids) -> tuple[str, dict[str, Any], Reader]:
-    """The path, the body and the reader of a call for the outputs of a head, a row per token."""
+def _pooled(model: Model, ids: Ids) -> Call:
+    """A call for the outputs of a head, a row per token."""
     body = {"model": model.name, "input": list(ids), "task": "token_classify", "use_activation": False}
-    return "/pooling", body, _rows
+    return Call("/pooling", body, _rows, min(_FRAME + _ROW * len(ids), LARGEST))
 
 
 def _rows(reply: Any) -> list[list[float]]:
@@ -327,7 +326,7 @@ class Judging:
     def _query(self, question: str, steps: tuple[str, ...]) -> Query:
         messages = [{"role": "user", "content": question_of(question, steps)}]
         return Query(
-            ((question, *steps),), *request_of(self.model, messages, Sampling(1, alternatives=_TOP)), self._scores
+            ((question, *steps),), request_of(self.model, messages, Sampling(1, alternatives=_TOP)), self._scores
         )
 
     def _scores(self, written: Written) -> tuple[list[float], int]:
