@@ -154,7 +154,8 @@ def test_who_waits_for_a_server_is_told(monkeypatch: pytest.MonkeyPatch, capsys:
         options = [f"policy.base_url={server.url}", "policy.patience=0.5", "policy.pause=0.02"]
         sets = [word for option in options for word in ("--set", option)]
         question = TOY.problems("test", 1)[0].question
-        main(["solve", "--env", "toy", "--policy", "openai:", *sets, "--strategy", "majority", "--budget", "2", question])
+        words = ["solve", "--env", "toy", "--policy", "openai:", *sets, "--strategy", "majority", "--budget", "2"]
+        main([*words, question])
     assert f"WARNING {server.url}: no usable reply for" in capsys.readouterr().err
 
 
