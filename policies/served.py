@@ -16,7 +16,7 @@ from typing import Any
 
 from loguru import logger
 
-from envs.core import Environment, Finish, State, Step, opening
+from envs.core import Environment, Finish, State, Step, Transition, opening, termination, transition
 from envs.refusals import printable, says_no_room
 from envs.remote import Client, Limits, ServerRefused
 from envs.servers import Prompt, Sampling, Written, find_model, longest, request_of
@@ -74,7 +74,7 @@ class _Sample:
 
 
 class ServedPolicy:
-    """A model behind a server as a `Policy`.
+    """A model behind a server as a `Policy`, which can go on in an open loop: a solution is then one request.
 
     Args:
         model: as the server calls it; may be left empty where the server has but one.
@@ -222,7 +222,7 @@ class ServedPolicy:
         left = options.solution_tokens - spent
         if is_thinking(sample.text, self._opened(sample.state)):
             stop: tuple[str, ...] = (THOUGHT,)
-        elif sample.job.request.max_steps is None:
+        elif sample.job.request.max_steps is None or sample.job.request.open_loop:
             stop = tuple(options.stop)
         else:
             stop, left = (delimiter, *options.stop), min(left, options.step_tokens - self._spoken(sample))
@@ -251,6 +251,11 @@ class ServedPolicy:
         key = next(self._keys)
         self._flying[key] = sample
         self._client.submit(key, *request_of(self.model, prompt, sampling, extra))
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether the model ends its solutions itself; one that only continues a text needs the environment for it."""
+        return self.options.chat is not False
 
     @property
     def _chats(self) -> bool:
@@ -426,7 +431,7 @@ class ServedPolicy:
             if sample.made == sample.job.request.max_steps:  # where the last step leads is not asked here
                 self._finish(sample, step, unread)
                 return
-            after = self.environment.step(sample.state, step)
+            after = self._after(sample, step)
             if after.status != "running":
                 self._finish(sample, after.state.steps[-1], unread)
                 return
@@ -444,6 +449,13 @@ class ServedPolicy:
             if not sample.text and over is None:
                 break
         self._ask(sample)
+
+    def _after(self, sample: _Sample, step: Step) -> Transition:
+        """Where a step leads; in an open loop, by what the model did."""
+        if not sample.job.request.open_loop:
+            return self.environment.step(sample.state, step)
+        after = sample.state.then(step)
+        return transition(after) if step.finish == "step" else termination(after)
 
     def _first(self, sample: _Sample, over: Finish | None) -> tuple[Cut, int] | None:
         """The first step of what was written and how many of the tokens are its; None while it may go on."""
