@@ -14,11 +14,13 @@ import json
 import os
 import queue
 import random
+import ssl
 import threading
 import time
 import weakref
 import zlib
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -135,7 +137,9 @@ class Client:
         self._ready: queue.SimpleQueue[tuple[Hashable, Any]] = queue.SimpleQueue()
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}  # of the loop's thread, as are the next three
         self._places: asyncio.Semaphore
-        self._session: httpx2.AsyncClient
+        self._certificates: ssl.SSLContext
+        self._sessions: list[httpx2.AsyncClient] = []  # each has one connection; those in `_idle` serve no call
+        self._idle: list[httpx2.AsyncClient] = []
         self._failing_since: float | None = None  # when the first failure came after the last success
         self._waiting = 0  # calls under way
         self._quiet_since = 0.0  # the last success, or the first call since there were none
@@ -218,7 +222,7 @@ class Client:
             self._thread = threading.Thread(target=self._loop.run_forever, name="stepwell-client", daemon=True)
             self._thread.start()
             self._wait(self._open())
-            self._finalizer = weakref.finalize(self, _end, self._loop, self._thread, self._session)
+            self._finalizer = weakref.finalize(self, _end, self._loop, self._thread, self._sessions)
         return self._loop
 
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -227,16 +231,34 @@ class Client:
     # -------------------------------------------------------------------------------------------- the loop's thread
 
     async def _open(self) -> None:
-        key = os.environ.get(self.key_variable, "")
-        count = self.limits.connections
-        self._places = asyncio.Semaphore(count)
+        self._places = asyncio.Semaphore(self.limits.connections)
         self._failing_since, self._waiting = None, 0
-        self._session = httpx2.AsyncClient(
+        self._sessions, self._idle = [], []
+        self._certificates = httpx2.create_ssl_context()
+
+    @contextmanager
+    def _connection(self) -> Iterator[httpx2.AsyncClient]:
+        """A connection that is used for nothing else meanwhile: the one that was used last, or a new one.
+
+        A pool of many looks at each of them whenever a call begins or ends, which costs more than the call.
+        """
+        session = self._idle.pop() if self._idle else self._connect()
+        try:
+            yield session
+        finally:
+            self._idle.append(session)
+
+    def _connect(self) -> httpx2.AsyncClient:
+        key = os.environ.get(self.key_variable, "")
+        session = httpx2.AsyncClient(
             headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {}),
-            limits=httpx2.Limits(max_connections=count + 1, max_keepalive_connections=count),
+            limits=httpx2.Limits(max_connections=1, max_keepalive_connections=1),
             timeout=None,  # `_attempt` has one clock for all of it
             trust_env=not self._local,  # a proxy cannot reach what listens on this machine only
+            verify=self._certificates,
         )
+        self._sessions.append(session)
+        return session
 
     def _begin(self, key: Hashable, path: str, content: bytes, read: Reader, largest: int) -> None:
         task = asyncio.get_running_loop().create_task(self._call(key, path, content, read, largest))
@@ -331,8 +353,9 @@ class Client:
         """One request and what its reply holds; raises `_Passing` and `ServerRefused`."""
         headers = {"Content-Type": "application/json"} if content is not None else {}
         try:
-            async with self._session.stream(method, url, content=content, headers=headers) as reply:
-                received = await _received(reply, largest)
+            with self._connection() as session:
+                async with session.stream(method, url, content=content, headers=headers) as reply:
+                    received = await _received(reply, largest)
         except httpx2.TransportError as error:
             raise _Passing(printable(str(error)) or type(error).__name__) from None
         if reply.status_code != 200:
@@ -375,7 +398,7 @@ class Client:
         return printable(message.replace(key, "***") if key else message)
 
 
-def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, session: httpx2.AsyncClient) -> None:
+def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, sessions: Sequence[httpx2.AsyncClient]) -> None:
     """End a client's calls, connections and thread."""
 
     async def end() -> None:
@@ -383,7 +406,8 @@ def _end(loop: asyncio.AbstractEventLoop, thread: threading.Thread, session: htt
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await session.aclose()
+        for session in sessions:
+            await session.aclose()
         loop.stop()
 
     asyncio.run_coroutine_threadsafe(end(), loop)

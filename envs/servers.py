@@ -351,8 +351,8 @@ def _logprobs(told: Any, count: int) -> tuple[tuple[str, ...], tuple[float, ...]
     tops: Sequence[Any] = ()
     if told.get("content") is not None:
         entries = told["content"]
-        pieces = tuple(entry["token"] for entry in entries)
-        values = tuple(entry.get("logprob") for entry in entries)
+        pieces = tuple([entry["token"] for entry in entries])
+        values = tuple([entry.get("logprob") for entry in entries])
         if count:
             tops = [{top["token"]: top["logprob"] for top in entry.get("top_logprobs") or ()} for entry in entries]
     elif told.get("tokens") is not None:
@@ -363,10 +363,9 @@ def _logprobs(told: Any, count: int) -> tuple[tuple[str, ...], tuple[float, ...]
         return (), (), ()
     if len(pieces) != len(values):
         raise Unreadable(f"{len(values)} log-probabilities of {len(pieces)} tokens")
-    if not all(isinstance(piece, str) for piece in pieces):
-        raise Unreadable("a token is no text")
+    "".join(pieces)  # raises where one is no text
     likely = tuple({str(token): _logprob(value) for token, value in top.items()} for top in tops)
-    return pieces, tuple(map(_logprob, values)), likely
+    return pieces, tuple([value if value and -9999 < value < 0 else _logprob(value) for value in values]), likely
 
 
 def _logprob(value: float | None) -> float:

@@ -333,7 +333,7 @@ def test_a_log_probability_that_is_not_told_counts_as_0(serve: Make) -> None:
         (changed(error={"message": "the model is broken"}), "the model is broken", 4),
         (changed(message={"content": 5}), "its text is a int", 4),
         (changed(message={"content": [5]}), "AttributeError", 4),
-        (changed(logprobs={"tokens": [5], "token_logprobs": [0.0]}), "a token is no text", 4),
+        (changed(logprobs={"tokens": [5], "token_logprobs": [0.0]}), "expected str instance, int found", 4),
         (lambda reply: {"choices": []}, "no choices", 4),
         (lambda reply: {"message": "model not loaded"}, "model not loaded", 4),
         (lambda reply: {}, "no list of choices", 4),
