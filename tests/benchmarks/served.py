@@ -129,7 +129,7 @@ class Recording(ServedPolicy):
             bodies.append(dict(body))
             submit(key, path, body, *rest)
 
-        self._client.submit = keep  # type: ignore[method-assign]
+        self._client.submit = keep  # type: ignore[method-assign, assignment]
         return bodies
 
 
