@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from envs.core import Environment, State
 from envs.llama import UnsupportedModel
 from envs.prefixes import Ids
+from envs.refusals import says_no_room
 from envs.registry import nearest
-from envs.remote import LARGEST, Call, Client, Limits, Unreadable
+from envs.remote import LARGEST, Call, Client, Limits, ServerRefused, Unreadable
 from envs.servers import Model, Sampling, Written, find_model, request_of
 from verifiers.core import Score, Scored
 from verifiers.families import FAMILIES
@@ -132,9 +133,12 @@ class ServedVerifier:
         scope, ticket, query = self._flying.pop(call)
         there = self._scopes[scope]
         try:
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, ServerRefused) and says_no_room(outcome.words) and len(query.keys) == 1:
+                scores, tokens = [math.nan], 0  # as for a step that is known to end beyond the context
+            elif isinstance(outcome, Exception):
                 raise outcome
-            scores, tokens = query.scores(outcome)
+            else:
+                scores, tokens = query.scores(outcome)
         except Exception as error:  # its search fails, and no other
             self._done += [(scope, each, error) for each in self._drop(scope)]
             return
@@ -331,6 +335,8 @@ class Judging:
 
     def _scores(self, written: Written) -> tuple[list[float], int]:
         """The probability of "Yes" beside that of "No"; NaN where neither is among the likeliest tokens."""
+        if written.reason:  # it was filtered, or broken off
+            return [math.nan], max(0, (written.prompt or 0) - written.cached)
         if not written.alternatives or not written.alternatives[0]:
             raise ValueError(f"the server of {self.model.name} gives no likeliest tokens, which a judge is read from")
         chances = {
