@@ -422,11 +422,14 @@ class ServedPolicy:
 
     def _cut(self, sample: _Sample, over: Finish | None) -> None:
         """Cut the steps that are complete from what was written, follow them, and finish the sample or ask for more."""
-        while (first := self._first(sample, over)) is not None:
+        begin = taken = 0  # characters and tokens of the steps that are cut
+        while (first := self._first(sample, over, begin, taken)) is not None:
             found, count = first
             paid, sample.hidden = max(count + sample.hidden, 1), 0
-            step = Step(found.text, paid, sum(sample.logprobs[:count]), found.finish, thinking=found.thinking)
-            unread = len(sample.ends) - count
+            logprob = sum(sample.logprobs[taken : taken + count])
+            step = Step(found.text, paid, logprob, found.finish, thinking=found.thinking)
+            taken += count
+            unread = len(sample.ends) - taken
             sample.made += 1
             if sample.made == sample.job.request.max_steps:  # where the last step leads is not asked here
                 self._finish(sample, step, unread)
@@ -439,15 +442,15 @@ class ServedPolicy:
             if found.end is None or seen:  # what was written after an observation was written without it
                 step = replace(after.state.steps[-1], tokens=step.tokens + unread)
                 sample.state = sample.state.then(step)
-                sample.text, sample.ends, sample.logprobs, over = "", [], [], None
                 sample.last = ("", None, 0)  # the prompt grows by more than that
+                begin, taken, over = len(sample.text), len(sample.ends), None
             else:
-                sample.state, sample.text = after.state, sample.text[found.end :]
-                sample.ends = [max(end - found.end, 0) for end in sample.ends[count:]]
-                sample.logprobs = sample.logprobs[count:]
+                sample.state, begin = after.state, begin + found.end
             sample.blank = 0
-            if not sample.text and over is None:
+            if begin == len(sample.text) and over is None:
                 break
+        sample.text, sample.logprobs = sample.text[begin:], sample.logprobs[taken:]
+        sample.ends = [max(end - begin, 0) for end in sample.ends[taken:]]
         self._ask(sample)
 
     def _after(self, sample: _Sample, step: Step) -> Transition:
@@ -457,25 +460,25 @@ class ServedPolicy:
         after = sample.state.then(step)
         return transition(after) if step.finish == "step" else termination(after)
 
-    def _first(self, sample: _Sample, over: Finish | None) -> tuple[Cut, int] | None:
-        """The first step of what was written and how many of the tokens are its; None while it may go on."""
+    def _first(self, sample: _Sample, over: Finish | None, begin: int, taken: int) -> tuple[Cut, int] | None:
+        """The first step after so many characters and tokens, and the tokens that are its; None while it may go on."""
         delimiter, stop, opened = self.environment.delimiter, self.options.stop, self._opened(sample.state)
-        found = cut(sample.text, delimiter, stop, opened=opened, over=over)
+        found = cut(sample.text[begin:], delimiter, stop, opened=opened, over=over)
         if found is None:
             return None
-        count = len(sample.ends)
+        count = len(sample.ends) - taken
         if found.end is not None:
-            count = min(bisect_left(sample.ends, found.end) + 1, count)
-        most = self._thought(sample, found) + self.options.step_tokens
+            count = min(bisect_left(sample.ends, begin + found.end, taken) + 1 - taken, count)
+        most = self._thought(sample, found, begin, taken) + self.options.step_tokens
         if count <= most:
             return found, count
-        shorter = cut(sample.text[: sample.ends[most - 1]], delimiter, stop, opened=opened, over="length")
+        shorter = cut(sample.text[begin : sample.ends[taken + most - 1]], delimiter, stop, opened=opened, over="length")
         assert shorter is not None
         return shorter, most
 
-    def _thought(self, sample: _Sample, found: Cut) -> int:
+    def _thought(self, sample: _Sample, found: Cut, begin: int = 0, taken: int = 0) -> int:
         """Tokens of the thinking before a step."""
-        return bisect_left(sample.ends, len(found.thinking)) + 1 if found.thinking else 0
+        return bisect_left(sample.ends, begin + len(found.thinking), taken) + 1 - taken if found.thinking else 0
 
     def _finish(self, sample: _Sample, step: Step, unread: int) -> None:
         """The sample is complete; tokens that were generated after its last step are charged to that."""
@@ -497,8 +500,9 @@ def _later_seed(seed: int, index: int) -> int:
 
 def _ends(text: str, pieces: Sequence[str], count: int) -> list[int]:
     """Where in a text each of its tokens ends: by their own lengths, or evenly where those do not add up to it."""
-    if len(pieces) == count and "".join(pieces).startswith(text):
-        return [min(end, len(text)) for end in itertools.accumulate(map(len, pieces))]
+    if len(pieces) == count and (joined := "".join(pieces)).startswith(text):
+        ends = list(itertools.accumulate(map(len, pieces)))
+        return ends if len(joined) == len(text) else [min(end, len(text)) for end in ends]
     return [len(text) * (index + 1) // count for index in range(count)]
 
 
