@@ -493,7 +493,7 @@ def test_an_environment_that_answers_is_asked_after_each_step(said: bool | None)
     assert [(request.max_steps, request.open_loop) for request in policy.asked] == [(1, False)] * 3
 
 
-def test_a_search_over_a_server_asks_once_for_each_solution_and_finds_the_same(tmp_path: Path) -> None:
+def test_a_search_over_a_server_asks_once_for_each_solution_and_finds_the_same() -> None:
     found = []
     for environment in (TOY, Silent()):
         with Server(openai_routes(Script(TOY, PROBLEMS), context=16384)) as server:
@@ -505,6 +505,15 @@ def test_a_search_over_a_server_asks_once_for_each_solution_and_finds_the_same(t
             policy.close()
             assert server.asked["/v1/chat/completions"] == 8 * 8
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("environment", [Silent(), Plugin()], ids=["silent", "undeclared"])
+def test_open_loops_keep_the_contract_of_policies(environment: Plugin) -> None:
+    guarded = Guarded(environment)
+    with Server(openai_routes(Script(TOY, PROBLEMS), context=16384)) as server:
+        policy = ServedPolicy("scripted", environment, base_url=server.url)
+        check_policy(Stepwise(policy, guarded), guarded, PROBLEMS[:3])
+        policy.close()
 
 
 def test_a_fault_of_the_environment_inside_an_open_loop_spoils_its_own_problem() -> None:
