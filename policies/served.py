@@ -28,8 +28,7 @@ from policies.steps import THINK, THOUGHT, Cut, cut, is_thinking
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
 _MOST_BLANK = 3  # requests in a row that bring nothing but blanks
-_MOST_ALIKE = 3  # first replies in a row that are the same, where prompts are not counted
-_CLOSES = 2  # tokens that a prompt may grow by besides what was written; ending a message and beginning one takes more
+_TOLD = 8  # characters that tell the second half of a text from its first
 _MARGIN = 256  # tokens that a chat template adds at most, where that matters little
 
 
@@ -51,7 +50,8 @@ class _Sample:
         refused: requests since the last reply for which there was no room.
         trying: whether the one under way only asks how long the prompt is.
         hidden: tokens that were generated and are in no text; the next step pays for them.
-        last: what the last reply brought and took, and `alike` counts those before it that brought the same.
+        last: what the last reply brought.
+        doubt: while the server is asked whether it goes on at all: how what was written ended.
     """
 
     job: Job
@@ -69,8 +69,8 @@ class _Sample:
     refused: int = 0
     trying: bool = False
     hidden: int = 0
-    last: tuple[str, int | None, int] = ("", None, 0)
-    alike: int = 0
+    last: str = ""
+    doubt: tuple[Finish | None] | None = None
 
 
 class ServedPolicy:
@@ -137,6 +137,7 @@ class ServedPolicy:
         self._flying: dict[int, _Sample] = {}  # by key of the client
         self._done: list[tuple[Job, Proposed | Exception]] = []
         self._warned: set[str] = set()
+        self._proven = self._dialogue is not None or self.options.chat is False  # that the server goes on with a text
 
     def _check(self) -> None:
         """Refuse what this kind of server cannot do."""
@@ -243,7 +244,10 @@ class ServedPolicy:
             top_k=options.top_k,
             logprobs=self._logprobs,
         )
-        extra: dict[str, Any] = {}
+        self._send(sample, prompt, sampling)
+
+    def _send(self, sample: _Sample, prompt: Prompt, sampling: Sampling) -> None:
+        options, extra = self.options, dict[str, Any]()
         if self._dialogue is not None and self.model.kind.stop_ids:
             extra["stop_token_ids"] = sorted(self._dialogue.ends)
         if self._chats and options.thinking is not None and self.model.kind.template_options:
@@ -304,6 +308,9 @@ class ServedPolicy:
 
     def _arrived(self, sample: _Sample, outcome: Written | Exception) -> None:
         """Go on from what a request led to."""
+        if sample.doubt is not None:
+            self._settle(sample, outcome, *sample.doubt)
+            return
         if isinstance(outcome, ServerRefused) and says_no_room(outcome.words):
             self._refused(sample, outcome)
             return
@@ -314,15 +321,18 @@ class ServedPolicy:
             self._tried(sample, outcome)
             return
         sample.asked, sample.most, sample.refused = sample.asked + 1, 0, 0
+        again = not self._proven and self._is_again(sample, outcome.text)
         over = self._add(sample, outcome)
         if sample.blank > 1 and outcome.prompt is not None and outcome.prompt == sample.prompt:
             raise ValueError(
                 f"the chat template of {self.model.name} drops space at the end of the assistant's message, so its"
                 " server cannot go on from there; give the model's tokenizer"
             )
-        self._follow(sample, outcome)
-        sample.prompt = outcome.prompt
-        self._cut(sample, "length" if over is None and sample.blank > _MOST_BLANK else over)
+        sample.prompt, sample.last = outcome.prompt, outcome.text
+        if again:
+            self._doubt(sample, over)
+        else:
+            self._cut(sample, "length" if over is None and sample.blank > _MOST_BLANK else over)
 
     def _refused(self, sample: _Sample, refusal: ServerRefused) -> None:
         """There is no room for what was asked: ask for one token, which tells how much there is, or whether any."""
@@ -368,27 +378,38 @@ class ServedPolicy:
         if outcome.reason:
             self._warn("{} ended a reply for the reason {!r}: such a sample counts as cut", outcome.reason)
 
-    def _follow(self, sample: _Sample, outcome: Written) -> None:
-        """Refuse a server that begins anew each time, whatever the assistant's message says.
+    def _is_again(self, sample: _Sample, text: str) -> bool:
+        """Whether a reply is what came before it: the model repeats itself, or its server begins anew each time."""
+        before = sample.last or (sample.state.steps[-1].text if sample.state.steps else "")
+        return not sample.text.strip() and text.strip() == before.strip() and len(text.strip()) >= 2 * _TOLD
 
-        A model may well repeat itself, but its prompt is then longer by what it wrote before: by less if the message
-        was dropped, by more if it was closed and another begun.
-        """
-        before, prompt, generated = sample.last
-        sample.last = (outcome.text, outcome.prompt, outcome.generated or 0)
-        if not self._chats or not outcome.text.strip() or outcome.text != before:
-            sample.alike = 0
-            return
-        sample.alike += 1
-        counted = None not in (prompt, outcome.prompt) and generated
-        if counted and abs((outcome.prompt or 0) - (prompt or 0) - generated) <= _CLOSES:
-            return
-        if counted or (sample.alike == sample.asked - 1 and sample.asked >= _MOST_ALIKE):
-            raise ValueError(
-                f"{self._client.base_url} does not go on with the assistant's message, but begins anew each time"
-                f" ({printable(outcome.text, 80)!r} again): the chat template of {self.model.name} must leave the last"
-                " message open; take strategies of whole solutions, or a server that takes the model's tokenizer"
+    def _doubt(self, sample: _Sample, over: Finish | None) -> None:
+        """Ask what follows the first half of the last reply: the second half, if the server goes on with a message."""
+        sample.doubt = (over,)
+        half = sample.last[: len(sample.last) // 2].rstrip()
+        prompt = self._prompt(sample.job.request.states[sample.place[0]], half)
+        self._send(sample, prompt, Sampling(2 * _TOLD, seed=sample.seed, logprobs=self._logprobs))
+
+    def _settle(self, sample: _Sample, outcome: Written | Exception, over: Finish | None) -> None:
+        """Refuse a server that begins anew, whatever the assistant's message says; else go on where it was doubted."""
+        sample.doubt = None
+        if isinstance(outcome, Written):
+            self._count(sample, outcome)
+            sample.hidden += outcome.generated or 1
+            half = len(sample.last[: len(sample.last) // 2].rstrip())
+            first, second, came = (
+                text.strip()[:_TOLD] for text in (sample.last, sample.last[half:], outcome.thought + outcome.text)
             )
+            self._proven = came == second
+            if came == first != second:
+                raise ValueError(
+                    f"{self._client.base_url} does not go on with the assistant's message, but begins anew each time"
+                    f" ({printable(sample.last, 80)!r} again): the chat template of {self.model.name} must leave the"
+                    " last message open; correct it, or take a server that takes the model's tokenizer"
+                )
+        elif not (isinstance(outcome, ServerRefused) and says_no_room(outcome.words)):
+            raise outcome
+        self._cut(sample, over)
 
     def _add(self, sample: _Sample, written: Written) -> Finish | None:
         """Add to a sample what was written, and tell how it ended: None for a stop string, which may not be the end."""
@@ -442,7 +463,6 @@ class ServedPolicy:
             if found.end is None or seen:  # what was written after an observation was written without it
                 step = replace(after.state.steps[-1], tokens=step.tokens + unread)
                 sample.state = sample.state.then(step)
-                sample.last = ("", None, 0)  # the prompt grows by more than that
                 begin, taken, over = len(sample.text), len(sample.ends), None
             else:
                 sample.state, begin = after.state, begin + found.end

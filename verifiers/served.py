@@ -132,6 +132,7 @@ class ServedVerifier:
     def _arrived(self, call: int, outcome: Any) -> None:
         scope, ticket, query = self._flying.pop(call)
         there = self._scopes[scope]
+        scores: Sequence[float]
         try:
             if isinstance(outcome, ServerRefused) and says_no_room(outcome.words) and len(query.keys) == 1:
                 scores, tokens = [math.nan], 0  # as for a step that is known to end beyond the context

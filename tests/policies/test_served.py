@@ -474,20 +474,30 @@ def test_ollama_is_known_whoever_made_the_model(serve: Make, name: str, owner: s
         serve(Recital(SOLUTION), "ollama", environment=MATH, name=name, owner=owner, options=PLAIN)
 
 
-def test_a_server_that_begins_anew_is_found_out_at_the_second_reply(serve: Make) -> None:
-    policy = serve(Recital(SOLUTION), "ollama", environment=MATH, anew=True)
-    with pytest.raises(ValueError, match="begins anew each time"):
-        whole(policy, 64)
-    assert asked_in_chats(policy) == 2
-    policy = serve(Recital(SOLUTION), "ollama", environment=MATH, anew=True, usage=False, logprobs=False)
+@pytest.mark.parametrize("ways", [{}, {"usage": False, "logprobs": False}])
+@pytest.mark.parametrize("text", ["First add the numbers.\n\n2 + 3 = 5", "Let us first add both numbers up\n"])
+def test_a_server_that_begins_anew_is_found_out_by_the_second_reply(serve: Make, text: str, ways: Any) -> None:
+    policy = serve(Recital(text), "ollama", environment=MATH, anew=True, **ways)
     with pytest.raises(ValueError, match="begins anew each time"):
         whole(policy, 64)
     assert asked_in_chats(policy) == 3
 
 
-def test_a_model_that_repeats_itself_is_none_that_begins_anew(serve: Make) -> None:
-    policy = serve(Recital("Go on.\n\n" * 9 + LAST), "ollama", environment=MATH)
-    assert len(whole(policy, 12).samples[0][0]) == 10
+def test_a_server_that_begins_anew_is_found_out_step_by_step_too(serve: Make) -> None:
+    policy = serve(Recital("First add the numbers.\n\n2 + 3 = 5"), "ollama", environment=MATH, anew=True)
+    first = whole(policy, 1).samples[0][0][0]
+    with pytest.raises(ValueError, match="begins anew each time"):
+        whole(policy, 1, MATH.initial(QUESTION).then(first))
+
+
+@pytest.mark.parametrize("step", ["Go on.", "Now let us go on with the next of them.", "ab ab ab ab ab ab ab ab ab ab"])
+def test_a_model_that_repeats_itself_is_none_that_begins_anew(serve: Make, step: str) -> None:
+    policy = serve(Recital(f"{step}\n\n" * 9 + LAST), "ollama", environment=MATH)
+    reply = whole(policy, 12)
+    assert [each.text for each in reply.samples[0][0]] == [step] * 9 + [LAST]
+    assert reply.usage.generated == sum(each.tokens for each in reply.samples[0][0])
+    doubted = asked_in_chats(policy) - 10
+    assert doubted == {"G": 0, "N": 1, "a": 1}[step[0]]
 
 
 # ------------------------------------------------------------------------------------------------------------ errors
