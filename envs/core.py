@@ -128,7 +128,8 @@ class Environment(Protocol):
 
     One whose steps are slow (they run code, or wait for something) may also say `step_timeout`, the seconds that a call
     may take: its transitions then run in parallel, as do those of every environment that does not ship (see
-    `envs.guarded`).
+    `envs.guarded`). For those, `observes` may say whether steps are answered by observations (see
+    `agent.search.step_by_step`).
     """
 
     @property

@@ -42,6 +42,8 @@ class Propose:
         distinct: draw without replacement: no tokens that the scope got in this way before, of the same state,
             `temperature` and `max_steps`, as long as more than a millionth of the probability is left. Such a sample
             depends on those before it, too, in the order of requests and seeds. Only for a policy that says `distinct`.
+        open_loop: go on to the end of the solution (or for `max_steps`) without asking the environment where a step
+            leads; whoever asks does that. Only for a policy that says `open_loop`.
     """
 
     states: tuple[State, ...]
@@ -50,6 +52,7 @@ class Propose:
     max_steps: int | None = 1
     scope: str = ""
     distinct: bool = False
+    open_loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Policy(Protocol):
 
     One whose model thinks at length before it answers may also say so, with an attribute `thinks`: the planner then
     spends on whole solutions, unless it was fitted for the policy. One that can draw without replacement says so with
-    an attribute `distinct`.
+    an attribute `distinct`, and one that can go on without the environment with an attribute `open_loop`.
 
     Attributes:
         name: identifies the policy in records; plans belong to a (policy, verifier) pair by name.
