@@ -127,7 +127,8 @@ class Environment(Protocol):
         delimiter: text that ends a step; a step never contains it.
         max_steps: depth at which `step` truncates.
 
-    What else one may offer is declared by `Demonstrator`, `StepChecker`, `StepLister`, `SlowStepper` and `Reviser`.
+    What else one may offer is declared by `Demonstrator`, `StepChecker`, `StepLister`, `SlowStepper`, `Observer`
+    and `Reviser`.
     """
 
     @property
@@ -211,6 +212,18 @@ class SlowStepper(Protocol):
 
     @property
     def step_timeout(self) -> float: ...
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """An environment that says beforehand whether it answers steps by observations (`agent.search.step_by_step`).
+
+    Attributes:
+        observes: whether any step may get an observation.
+    """
+
+    @property
+    def observes(self) -> bool: ...
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from pathlib import Path
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from policies.conformance import check_policy
-from policies.core import DistinctSampler, Policy, Propose, Proposed, Thinker, Usage
+from policies.core import DistinctSampler, OpenLoopSampler, Policy, Propose, Proposed, Thinker, Usage
 from policies.registry import load_policy, policy_names
 from policies.scripted import ScriptedPolicy
 from policies.service import Identified, QueuedService, Service
@@ -15,6 +15,7 @@ from policies.service import Identified, QueuedService, Service
 __all__ = [
     "DistinctSampler",
     "Identified",
+    "OpenLoopSampler",
     "Policy",
     "Propose",
     "Proposed",

@@ -42,6 +42,8 @@ class Propose:
         distinct: draw without replacement: no tokens that the scope got in this way before, of the same state,
             `temperature` and `max_steps`, as long as more than a millionth of the probability is left. Such a sample
             depends on those before it, too, in the order of requests and seeds. Only for a policy that says `distinct`.
+        open_loop: go on to the end of the solution (or for `max_steps`) without asking the environment where a step
+            leads; whoever asks does that. Only for a policy that says `open_loop`.
     """
 
     states: tuple[State, ...]
@@ -50,6 +52,7 @@ class Propose:
     max_steps: int | None = 1
     scope: str = ""
     distinct: bool = False
+    open_loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,15 @@ class DistinctSampler(Protocol):
 
     @property
     def distinct(self) -> bool: ...
+
+
+@runtime_checkable
+class OpenLoopSampler(Protocol):
+    """A policy that may be able to draw steps without asking the environment where each one leads.
+
+    Attributes:
+        open_loop: whether it can (`Propose.open_loop`).
+    """
+
+    @property
+    def open_loop(self) -> bool: ...

@@ -330,6 +330,9 @@ def openai_routes(
     usage: bool = True,
     trims: bool = False,
     decode: Callable[[list[int]], str] = str,
+    quirk: Callable[[dict[str, Any]], Reply | dict[str, Any]] = dict,
+    owner: str = "",
+    anew: bool = False,
 ) -> dict[str, Route]:
     """The routes of a server with one model.
 
@@ -342,10 +345,13 @@ def openai_routes(
         usage: whether it counts tokens.
         trims: whether its template drops space around the assistant's message.
         decode: for prompts that are token ids.
+        quirk: what becomes of each reply.
+        owner: of the model, if it is not what the dialect says.
+        anew: whether the assistant's message is closed and another begun.
     """
 
     def models(body: dict[str, Any]) -> Reply:
-        return 200, {"data": [{"id": name, "owned_by": OWNERS[dialect], "max_model_len": context}]}
+        return 200, {"data": [{"id": name, "owned_by": owner or OWNERS[dialect], "max_model_len": context}]}
 
     def answer(body: dict[str, Any], asked: str, written: str | None, chat: bool) -> Reply:
         if body["model"] != name:
@@ -353,10 +359,10 @@ def openai_routes(
         if dialect == "ollama":
             assert not {"include_stop_str_in_output", "no_stop_trim"} & set(body)
         assert 0 <= body["seed"] < 2**31
-        prompt = len(re.findall(r"\n|[^\S\n]*\S+", asked + (written or "")))
+        prompt = len(re.findall(r"\n|[^\S\n]*\S+", asked + (written or ""))) + 5 * (anew and bool(written))
         if prompt + body["max_tokens"] > context:
             return 400, {"error": {"message": f"This model's maximum context length is {context} tokens."}}
-        tokens = model.go_on(asked, written, body["seed"], body["temperature"])
+        tokens = model.go_on(asked, "" if anew else written, body["seed"], body["temperature"])
         made = generate(tokens, body.get("stop") or [], body["max_tokens"])
         keep = body.get("include_stop_str_in_output" if dialect == "vllm" else "no_stop_trim", False)
         text = made.text if keep or made.matched is None else made.text[: made.text.index(made.matched)]
@@ -375,7 +381,8 @@ def openai_routes(
         counts: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": len(made.pieces)}
         if dialect == "vllm":
             counts["prompt_tokens_details"] = {"cached_tokens": prompt - 1}
-        return 200, {"model": name, "choices": [choice]} | ({"usage": counts} if usage else {})
+        made_of = quirk({"model": name, "choices": [choice]} | ({"usage": counts} if usage else {}))
+        return made_of if isinstance(made_of, tuple) else (200, made_of)
 
     def completions(body: dict[str, Any]) -> Reply:
         prompt = body["prompt"]
@@ -393,7 +400,11 @@ def openai_routes(
             asked.append(last)
         return answer(body, "\n".join(message["content"] for message in asked), written, chat=True)
 
-    return {"/v1/models": models, "/v1/completions": completions, "/v1/chat/completions": chat}
+    routes: dict[str, Route] = {"/v1/models": models, "/v1/completions": completions, "/v1/chat/completions": chat}
+    if dialect == "ollama":
+        routes["/api/version"] = lambda body: (200, {"version": "0.12.3"})
+        routes["/api/tags"] = lambda body: (200, {"models": [{"name": name, "model": name}]})
+    return routes
 
 
 # ---------------------------------------------------------------------------------------------------------- verifiers

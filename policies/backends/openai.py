@@ -13,20 +13,24 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from loguru import logger
 
-from envs.core import Environment, Finish, State, Step, opening
+from envs.core import Environment, Finish, State, Step, Transition, opening, termination, transition
 from policies.core import Propose, Proposed
 from policies.generation.chat import Dialogue, messages, own_text
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_splitter import THINK, THOUGHT, Cut, cut, is_thinking
 from policies.models.http_client import Client, Limits, ServerRefused
-from policies.models.openai_protocol import Prompt, Sampling, Written, find_model, request_of
+from policies.models.openai_protocol import Prompt, Sampling, Written, find_model, longest, request_of
+from policies.models.refusals import printable, says_no_room
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
 _MOST_BLANK = 3  # requests in a row that bring nothing but blanks
+_TOLD = 8  # characters that tell the second half of a text from its first
+_MARGIN = 256  # tokens that a chat template adds at most, where that matters little
 
 
 @dataclass
@@ -43,7 +47,12 @@ class _Sample:
         logprobs: of each token.
         asked: requests answered in all, and `blank` of them since the last that brought more than blanks.
         prompt: tokens of the last one's prompt, if known.
-        most: tokens that the next request asks for at most, once the context has proved too small; 0 before.
+        most: tokens that the last request asked for, and the next at most, once the context has proved too small.
+        refused: requests since the last reply for which there was no room.
+        trying: whether the one under way only asks how long the prompt is.
+        hidden: tokens that were generated and are in no text; the next step pays for them.
+        last: what the last reply brought.
+        doubt: while the server is asked whether it goes on at all: how what was written ended.
     """
 
     job: Job
@@ -58,10 +67,15 @@ class _Sample:
     blank: int = 0
     prompt: int | None = None
     most: int = 0
+    refused: int = 0
+    trying: bool = False
+    hidden: int = 0
+    last: str = ""
+    doubt: tuple[Finish | None] | None = None
 
 
 class ServedPolicy:
-    """A model behind a server as a `Policy`.
+    """A model behind a server as a `Policy`, which can go on in an open loop: a solution is then one request.
 
     Args:
         model: as the server calls it; may be left empty where the server has but one.
@@ -117,13 +131,14 @@ class ServedPolicy:
         except BaseException:
             self._client.close()
             raise
-        self.name = name or self.model.name.rstrip("/").rpartition("/")[2]
+        self.name = name or printable(self.model.name.rstrip("/").rpartition("/")[2])
         self.parameters = parameters or self.model.parameters
         self._keys = itertools.count()
         self._jobs: dict[int, Job] = {}
         self._flying: dict[int, _Sample] = {}  # by key of the client
         self._done: list[tuple[Job, Proposed | Exception]] = []
-        self._warned = False
+        self._warned: set[str] = set()
+        self._proven = self._dialogue is not None or self.options.chat is False  # that the server goes on with a text
 
     def _check(self) -> None:
         """Refuse what this kind of server cannot do."""
@@ -158,7 +173,8 @@ class ServedPolicy:
             self._complete(job)
         for i, state in enumerate(request.states):
             for j, seed in enumerate(request.seeds[i]):
-                self._ask(_Sample(job, (i, j), seed, state))
+                if ticket in self._jobs:  # it may have failed already
+                    self._ask(_Sample(job, (i, j), seed, state))
 
     def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
         """Take the replies that have come, or wait for one a moment; return what is complete."""
@@ -208,23 +224,24 @@ class ServedPolicy:
     def _ask(self, sample: _Sample) -> None:
         """Ask for what comes next: the end of the thinking, of the step, or of the solution."""
         options, delimiter = self.options, self.environment.delimiter
-        left = options.solution_tokens - sum(step.tokens for step in sample.state.steps) - len(sample.ends)
+        spent = sum(step.tokens for step in sample.state.steps) + len(sample.ends) + sample.hidden
+        left = options.solution_tokens - spent
         if is_thinking(sample.text, self._opened(sample.state)):
             stop: tuple[str, ...] = (THOUGHT,)
-        elif sample.job.request.max_steps is None:
+        elif sample.job.request.max_steps is None or sample.job.request.open_loop:
             stop = tuple(options.stop)
         else:
             stop, left = (delimiter, *options.stop), min(left, options.step_tokens - self._spoken(sample))
         prompt = self._prompt(sample.state, sample.text)
-        if self.model.context is not None:  # how long a prompt is that the server renders, it alone knows
-            left = min(left, self.model.context - (1 if self._dialogue is None else len(prompt)))
+        if self.model.context is not None:
+            left = min(left, self._room(self.model.context, prompt))
         if left < 1:
-            self._cut(sample, "length")
+            self._full(sample, f"the prompt of {sample.state.problem.id} has no room in the context of {self.name!r}")
             return
         seed = sample.seed if not sample.asked else _later_seed(sample.seed, sample.asked)
         sample.most = min(left, sample.most or left)
         sampling = Sampling(
-            tokens=sample.most,
+            tokens=1 if sample.trying else sample.most,
             temperature=sample.job.request.temperature,
             seed=seed,
             stop=stop,
@@ -232,14 +249,37 @@ class ServedPolicy:
             top_k=options.top_k,
             logprobs=self._logprobs,
         )
-        path, body, read = request_of(self.model, prompt, sampling)
+        self._send(sample, prompt, sampling)
+
+    def _send(self, sample: _Sample, prompt: Prompt, sampling: Sampling) -> None:
+        options, extra = self.options, dict[str, Any]()
         if self._dialogue is not None and self.model.kind.stop_ids:
-            body["stop_token_ids"] = sorted(self._dialogue.ends)
-        if "messages" in body and options.thinking is not None and self.model.kind.template_options:
-            body["chat_template_kwargs"] = {"enable_thinking": options.thinking, "thinking": options.thinking}
+            extra["stop_token_ids"] = sorted(self._dialogue.ends)
+        if self._chats and options.thinking is not None and self.model.kind.template_options:
+            extra["chat_template_kwargs"] = {"enable_thinking": options.thinking, "thinking": options.thinking}
         key = next(self._keys)
         self._flying[key] = sample
-        self._client.submit(key, path, body, read)
+        self._client.submit(key, *request_of(self.model, prompt, sampling, extra))
+
+    @property
+    def open_loop(self) -> bool:
+        """Whether the model ends its solutions itself; one that only continues a text needs the environment for it."""
+        return self.options.chat is not False
+
+    @property
+    def _chats(self) -> bool:
+        """Whether the server renders the prompts."""
+        return self._dialogue is None and self.options.chat is not False
+
+    def _room(self, context: int, prompt: Prompt) -> int:
+        """Tokens that the context has room for beside a prompt, whose length is known only if it is of token ids.
+
+        Where the most that it can take matters little, that much is left for it; else the server finds out.
+        """
+        if self._dialogue is not None:
+            return context - len(prompt)
+        most = longest(prompt) + _MARGIN
+        return context - (most if most <= context // 4 else 1)
 
     def _prompt(self, state: State, text: str) -> Prompt:
         """A state and what was written since, in the form that the server is to go on from."""
@@ -273,28 +313,108 @@ class ServedPolicy:
 
     def _arrived(self, sample: _Sample, outcome: Written | Exception) -> None:
         """Go on from what a request led to."""
-        if isinstance(outcome, ServerRefused) and _says_full(outcome):
-            if sample.most > 1:
-                sample.most = sample.most * 3 // 4  # the context has not that much room
-                self._ask(sample)
-            else:
-                self._cut(sample, "length")
+        if sample.doubt is not None:
+            self._settle(sample, outcome, *sample.doubt)
+            return
+        if isinstance(outcome, ServerRefused) and says_no_room(outcome.words):
+            self._refused(sample, outcome)
             return
         if isinstance(outcome, Exception):
             raise outcome
-        sample.asked, sample.most = sample.asked + 1, 0
-        if outcome.prompt is not None:
-            sample.job.prefilled += max(0, outcome.prompt - outcome.cached)
-        if outcome.generated is None or outcome.prompt is None:
-            self._warn()
+        self._count(sample, outcome)
+        if sample.trying:
+            self._tried(sample, outcome)
+            return
+        sample.asked, sample.most, sample.refused = sample.asked + 1, 0, 0
+        again = not self._proven and self._is_again(sample, outcome.text)
         over = self._add(sample, outcome)
         if sample.blank > 1 and outcome.prompt is not None and outcome.prompt == sample.prompt:
             raise ValueError(
                 f"the chat template of {self.model.name} drops space at the end of the assistant's message, so its"
                 " server cannot go on from there; give the model's tokenizer"
             )
-        sample.prompt = outcome.prompt
-        self._cut(sample, "length" if over is None and sample.blank > _MOST_BLANK else over)
+        sample.prompt, sample.last = outcome.prompt, outcome.text
+        if again:
+            self._doubt(sample, over)
+        else:
+            self._cut(sample, "length" if over is None and sample.blank > _MOST_BLANK else over)
+
+    def _refused(self, sample: _Sample, refusal: ServerRefused) -> None:
+        """There is no room for what was asked: ask for one token, which tells how much there is, or whether any."""
+        sample.refused += 1
+        if sample.trying or sample.most == 1:
+            self._full(sample, refusal)
+        elif sample.refused == 1:
+            sample.trying = True
+            self._ask(sample)
+        else:
+            sample.most = max(1, sample.most * 3 // 4)
+            self._ask(sample)
+
+    def _tried(self, sample: _Sample, outcome: Written) -> None:
+        """There is room for one token: ask for as many as fit, if that is known now, or else for some fewer."""
+        sample.trying = False
+        sample.hidden += outcome.generated or 1
+        fewer = max(1, sample.most * 3 // 4)
+        if self.model.context is not None and outcome.prompt is not None:
+            room = self.model.context - outcome.prompt
+            fewer = room if 0 < room < sample.most else fewer
+        sample.most = fewer
+        self._ask(sample)
+
+    def _full(self, sample: _Sample, why: ServerRefused | str) -> None:
+        """The context has no room for another token: the end of a solution, but a problem must fit."""
+        if sample.state.steps or sample.text:
+            self._cut(sample, "length")
+        else:
+            self._fail(sample.job, why if isinstance(why, Exception) else ValueError(why))
+
+    def _count(self, sample: _Sample, outcome: Written) -> None:
+        """Charge a prompt, and say what is odd about a reply."""
+        if outcome.prompt is not None:
+            sample.job.prefilled += max(0, outcome.prompt - outcome.cached)
+        if outcome.generated is None or outcome.prompt is None:
+            self._warn(
+                "{} leaves counts of tokens out of its replies: prompts then cost nothing, and what was generated is"
+                " counted by its log-probabilities, or as one token where there are none"
+            )
+        if not outcome.believed:
+            self._warn("{} counts more tokens than there can be; the most that there can be are charged instead")
+        if outcome.reason:
+            self._warn("{} ended a reply for the reason {!r}: such a sample counts as cut", outcome.reason)
+
+    def _is_again(self, sample: _Sample, text: str) -> bool:
+        """Whether a reply is what came before it: the model repeats itself, or its server begins anew each time."""
+        before = sample.last or (sample.state.steps[-1].text if sample.state.steps else "")
+        return not sample.text.strip() and text.strip() == before.strip() and len(text.strip()) >= 2 * _TOLD
+
+    def _doubt(self, sample: _Sample, over: Finish | None) -> None:
+        """Ask what follows the first half of the last reply: the second half, if the server goes on with a message."""
+        sample.doubt = (over,)
+        half = sample.last[: len(sample.last) // 2].rstrip()
+        prompt = self._prompt(sample.job.request.states[sample.place[0]], half)
+        self._send(sample, prompt, Sampling(2 * _TOLD, seed=sample.seed, logprobs=self._logprobs))
+
+    def _settle(self, sample: _Sample, outcome: Written | Exception, over: Finish | None) -> None:
+        """Refuse a server that begins anew, whatever the assistant's message says; else go on where it was doubted."""
+        sample.doubt = None
+        if isinstance(outcome, Written):
+            self._count(sample, outcome)
+            sample.hidden += outcome.generated or 1
+            half = len(sample.last[: len(sample.last) // 2].rstrip())
+            first, second, came = (
+                text.strip()[:_TOLD] for text in (sample.last, sample.last[half:], outcome.thought + outcome.text)
+            )
+            self._proven = came == second
+            if came == first != second:
+                raise ValueError(
+                    f"{self._client.base_url} does not go on with the assistant's message, but begins anew each time"
+                    f" ({printable(sample.last, 80)!r} again): the chat template of {self.model.name} must leave the"
+                    " last message open; correct it, or take a server that takes the model's tokenizer"
+                )
+        elif not (isinstance(outcome, ServerRefused) and says_no_room(outcome.words)):
+            raise outcome
+        self._cut(sample, over)
 
     def _add(self, sample: _Sample, written: Written) -> Finish | None:
         """Add to a sample what was written, and tell how it ended: None for a stop string, which may not be the end."""
@@ -308,8 +428,11 @@ class ServedPolicy:
                 text, over = text + THOUGHT, None
             elif not self._answers(sample, text):
                 text, over = text + self.environment.delimiter, None
-        count = written.generated or 1
         start = len(sample.text)
+        count = written.generated or 1
+        if len(written.pieces) != count:  # without them no more than one for a byte is laid out
+            shown = min(count, len(text.encode("utf-8", "replace")) + 1)
+            sample.hidden, count = sample.hidden + count - shown, shown
         sample.blank = 0 if text.strip() else sample.blank + 1
         sample.text += text
         sample.ends += [start + end for end in _ends(text, written.pieces, count)]
@@ -325,15 +448,19 @@ class ServedPolicy:
 
     def _cut(self, sample: _Sample, over: Finish | None) -> None:
         """Cut the steps that are complete from what was written, follow them, and finish the sample or ask for more."""
-        while (first := self._first(sample, over)) is not None:
+        begin = taken = 0  # characters and tokens of the steps that are cut
+        while (first := self._first(sample, over, begin, taken)) is not None:
             found, count = first
-            step = Step(found.text, max(count, 1), sum(sample.logprobs[:count]), found.finish, thinking=found.thinking)
-            unread = len(sample.ends) - count
+            paid, sample.hidden = max(count + sample.hidden, 1), 0
+            logprob = sum(sample.logprobs[taken : taken + count])
+            step = Step(found.text, paid, logprob, found.finish, thinking=found.thinking)
+            taken += count
+            unread = len(sample.ends) - taken
             sample.made += 1
             if sample.made == sample.job.request.max_steps:  # where the last step leads is not asked here
                 self._finish(sample, step, unread)
                 return
-            after = self.environment.step(sample.state, step)
+            after = self._after(sample, step)
             if after.status != "running":
                 self._finish(sample, after.state.steps[-1], unread)
                 return
@@ -341,35 +468,42 @@ class ServedPolicy:
             if found.end is None or seen:  # what was written after an observation was written without it
                 step = replace(after.state.steps[-1], tokens=step.tokens + unread)
                 sample.state = sample.state.then(step)
-                sample.text, sample.ends, sample.logprobs, over = "", [], [], None
+                begin, taken, over = len(sample.text), len(sample.ends), None
             else:
-                sample.state, sample.text = after.state, sample.text[found.end :]
-                sample.ends = [max(end - found.end, 0) for end in sample.ends[count:]]
-                sample.logprobs = sample.logprobs[count:]
+                sample.state, begin = after.state, begin + found.end
             sample.blank = 0
-            if not sample.text and over is None:
+            if begin == len(sample.text) and over is None:
                 break
+        sample.text, sample.logprobs = sample.text[begin:], sample.logprobs[taken:]
+        sample.ends = [max(end - begin, 0) for end in sample.ends[taken:]]
         self._ask(sample)
 
-    def _first(self, sample: _Sample, over: Finish | None) -> tuple[Cut, int] | None:
-        """The first step of what was written and how many of the tokens are its; None while it may go on."""
+    def _after(self, sample: _Sample, step: Step) -> Transition:
+        """Where a step leads; in an open loop, by what the model did."""
+        if not sample.job.request.open_loop:
+            return self.environment.step(sample.state, step)
+        after = sample.state.then(step)
+        return transition(after) if step.finish == "step" else termination(after)
+
+    def _first(self, sample: _Sample, over: Finish | None, begin: int, taken: int) -> tuple[Cut, int] | None:
+        """The first step after so many characters and tokens, and the tokens that are its; None while it may go on."""
         delimiter, stop, opened = self.environment.delimiter, self.options.stop, self._opened(sample.state)
-        found = cut(sample.text, delimiter, stop, opened=opened, over=over)
+        found = cut(sample.text[begin:], delimiter, stop, opened=opened, over=over)
         if found is None:
             return None
-        count = len(sample.ends)
+        count = len(sample.ends) - taken
         if found.end is not None:
-            count = min(bisect_left(sample.ends, found.end) + 1, count)
-        most = self._thought(sample, found) + self.options.step_tokens
+            count = min(bisect_left(sample.ends, begin + found.end, taken) + 1 - taken, count)
+        most = self._thought(sample, found, begin, taken) + self.options.step_tokens
         if count <= most:
             return found, count
-        shorter = cut(sample.text[: sample.ends[most - 1]], delimiter, stop, opened=opened, over="length")
+        shorter = cut(sample.text[begin : sample.ends[taken + most - 1]], delimiter, stop, opened=opened, over="length")
         assert shorter is not None
         return shorter, most
 
-    def _thought(self, sample: _Sample, found: Cut) -> int:
+    def _thought(self, sample: _Sample, found: Cut, begin: int = 0, taken: int = 0) -> int:
         """Tokens of the thinking before a step."""
-        return bisect_left(sample.ends, len(found.thinking)) + 1 if found.thinking else 0
+        return bisect_left(sample.ends, begin + len(found.thinking), taken) + 1 - taken if found.thinking else 0
 
     def _finish(self, sample: _Sample, step: Step, unread: int) -> None:
         """The sample is complete; tokens that were generated after its last step are charged to that."""
@@ -377,19 +511,11 @@ class ServedPolicy:
         if sample.job.finish(sample.place, steps, sum(each.tokens for each in steps)):
             self._complete(sample.job)
 
-    def _warn(self) -> None:
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "{} leaves counts of tokens out of its replies: prompts then cost nothing, and what was generated is"
-                " counted by its log-probabilities, or as one token where there are none",
-                self._client.base_url,
-            )
-
-
-def _says_full(refusal: ServerRefused) -> bool:
-    """Whether a request was refused because prompt and answer together would not fit the context."""
-    return refusal.status in (400, 413, 422) and "context" in str(refusal).lower()
+    def _warn(self, message: str, *values: str) -> None:
+        """Say something of the server, once."""
+        if message not in self._warned:
+            self._warned.add(message)
+            logger.warning(message, self._client.base_url, *values)
 
 
 def _later_seed(seed: int, index: int) -> int:
@@ -399,8 +525,9 @@ def _later_seed(seed: int, index: int) -> int:
 
 def _ends(text: str, pieces: Sequence[str], count: int) -> list[int]:
     """Where in a text each of its tokens ends: by their own lengths, or evenly where those do not add up to it."""
-    if len(pieces) == count and "".join(pieces).startswith(text):
-        return [min(end, len(text)) for end in itertools.accumulate(map(len, pieces))]
+    if len(pieces) == count and (joined := "".join(pieces)).startswith(text):
+        ends = list(itertools.accumulate(map(len, pieces)))
+        return ends if len(joined) == len(text) else [min(end, len(text)) for end in ends]
     return [len(text) * (index + 1) // count for index in range(count)]
 
 

@@ -44,11 +44,13 @@ class Judging:
     def _query(self, question: str, steps: tuple[str, ...]) -> Query:
         messages = [{"role": "user", "content": question_of(question, steps)}]
         return Query(
-            ((question, *steps),), *request_of(self.model, messages, Sampling(1, alternatives=_TOP)), self._scores
+            ((question, *steps),), request_of(self.model, messages, Sampling(1, alternatives=_TOP)), self._scores
         )
 
     def _scores(self, written: Written) -> tuple[list[float], int]:
         """The probability of "Yes" beside that of "No"; NaN where neither is among the likeliest tokens."""
+        if written.reason:  # it was filtered, or broken off
+            return [math.nan], max(0, (written.prompt or 0) - written.cached)
         if not written.alternatives or not written.alternatives[0]:
             raise ValueError(f"the server of {self.model.name} gives no likeliest tokens, which a judge is read from")
         chances = {

@@ -10,10 +10,10 @@ from typing import Any
 
 from envs.core import Environment, State
 from policies.models.errors import UnsupportedModel
-from policies.models.http_client import Client, Limits, Reader, Unreadable
+from policies.models.http_client import LARGEST, Call, Client, Limits, Unreadable
 from policies.models.openai_protocol import Model, find_model
 from policies.models.prefix_tree import Ids
-from verifiers.backends.server import Query, ServedVerifier, check_limits
+from verifiers.backends.server import _FRAME, _ROW, Query, ServedVerifier, check_limits
 from verifiers.families import FAMILIES
 from verifiers.scoring.cached_scorer import ROUNDED
 from verifiers.scoring.score_layout import PRIOR, Family, lay_out
@@ -56,7 +56,7 @@ class Pooling:
         return keys, [self._query(each) for each in asked if each]
 
     def _query(self, marks: tuple[Ids, ...]) -> Query:
-        return Query(marks, *_pooled(self.model, marks[-1]), lambda rows: self._scores(marks, rows))
+        return Query(marks, _pooled(self.model, marks[-1]), lambda rows: self._scores(marks, rows))
 
     def _scores(self, marks: Sequence[Ids], rows: Sequence[Sequence[float]]) -> tuple[list[float], int]:
         """The scores at the ends of marks; vLLM gives no rows for tokens that it kept from before."""
@@ -77,10 +77,10 @@ class Pooling:
         return [round(self.family.reading.probability(outputs), ROUNDED) for outputs in read], length - kept
 
 
-def _pooled(model: Model, ids: Ids) -> tuple[str, dict[str, Any], Reader]:
-    """The path, the body and the reader of a call for the outputs of a head, a row per token."""
+def _pooled(model: Model, ids: Ids) -> Call:
+    """A call for the outputs of a head, a row per token."""
     body = {"model": model.name, "input": list(ids), "task": "token_classify", "use_activation": False}
-    return "/pooling", body, _rows
+    return Call("/pooling", body, _rows, min(_FRAME + _ROW * len(ids), LARGEST))
 
 
 def _rows(reply: Any) -> list[list[float]]:

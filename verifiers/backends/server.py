@@ -7,16 +7,19 @@ here it is only sent. Each text is asked about once per search; many are in flig
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 from envs.core import State
 from envs.messages import nearest
-from policies.models.http_client import Client, Limits, Reader
+from policies.models.http_client import Call, Client, Limits, ServerRefused
+from policies.models.refusals import says_no_room
 from verifiers.core import Score, Scored
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
+_FRAME, _ROW = 64 << 10, 4 << 10  # bytes of a reply, and those of it for the outputs at a token
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,12 @@ class Query:
 
     Args:
         keys: of the texts.
-        path, body, read: as `Client.submit` takes them.
+        call: as `Client.submit` takes it.
         scores: of what was read, one score per key, and the tokens that were run.
     """
 
     keys: tuple[Hashable, ...]
-    path: str
-    body: Mapping[str, Any]
-    read: Reader
+    call: Call
     scores: Callable[[Any], tuple[Sequence[float], int]]
 
 
@@ -93,7 +94,7 @@ class ServedVerifier:
                 self._calls += 1
                 self._flying[self._calls] = (request.scope, ticket, query)
                 there.asked |= dict.fromkeys((key for key in query.keys if key not in there.known), self._calls)
-                self._client.submit(self._calls, query.path, query.body, query.read)
+                self._client.submit(self._calls, *query.call)
         self._settle(request.scope)
 
     def poll(self) -> Sequence[tuple[int, Scored | Exception]]:
@@ -120,10 +121,14 @@ class ServedVerifier:
     def _arrived(self, call: int, outcome: Any) -> None:
         scope, ticket, query = self._flying.pop(call)
         there = self._scopes[scope]
+        scores: Sequence[float]
         try:
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, ServerRefused) and says_no_room(outcome.words) and len(query.keys) == 1:
+                scores, tokens = [math.nan], 0  # as for a step that is known to end beyond the context
+            elif isinstance(outcome, Exception):
                 raise outcome
-            scores, tokens = query.scores(outcome)
+            else:
+                scores, tokens = query.scores(outcome)
         except Exception as error:  # its search fails, and no other
             self._done += [(scope, each, error) for each in self._drop(scope)]
             return

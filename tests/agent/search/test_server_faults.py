@@ -15,6 +15,7 @@ from agent.study.results_db import StudyFile
 from agent.study.run import open_study, run_study, study_problems
 from agent.study.study import Study
 from envs.toy import Toy
+from policies.models import http_client as remote
 from tests.servers import Faults, Script, Server, openai_routes
 
 TOY = Toy()
@@ -145,3 +146,37 @@ def test_the_command_says_what_could_not_be_reached_and_tries_it_again(
         assert main(words) == 0  # there is nothing left to ask
         assert main(["solve", "--env", "toy", "--policy", "openai:scripted", "12 with 1 6 10", words[-3]]) == 2
         assert "is the server running there?" in capsys.readouterr().err
+
+
+def test_who_waits_for_a_server_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(remote, "_TROUBLED", 0.05)
+    monkeypatch.setattr(remote, "_QUIET", 0.1)
+    with server_of(1, Faults(1.0, kinds=["503"])) as server:
+        options = [f"policy.base_url={server.url}", "policy.patience=0.5", "policy.pause=0.02"]
+        sets = [word for option in options for word in ("--set", option)]
+        question = TOY.problems("test", 1)[0].question
+        words = ["solve", "--env", "toy", "--policy", "openai:", *sets, "--strategy", "majority", "--budget", "2"]
+        main([*words, question])
+    assert f"WARNING {server.url}: no usable reply for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("strategy", ["majority", "beam"])
+def test_a_reply_that_is_filtered_ends_the_search_with_few_calls(tmp_path: Path, strategy: str) -> None:
+    def quirk(reply: dict[str, Any]) -> dict[str, Any]:
+        reply["choices"][0]["finish_reason"] = "content_filter"
+        return reply
+
+    with Server(openai_routes(Script(TOY, TOY.problems("test", 4)), context=16384, quirk=quirk)) as server:
+        rows = run(server, tmp_path / "study.sqlite", 4, (Component(strategy),))
+        assert [(row["stopped"], row["error"]) for row in rows.values()] == [("finished", None)] * 4
+        assert server.asked["/v1/chat/completions"] <= 4 * 2 * 4
+
+
+def test_a_server_that_will_not_answer_fails_its_problems_for_good(tmp_path: Path) -> None:
+    routes = openai_routes(
+        Script(TOY, TOY.problems("test", 4)), quirk=lambda reply: {"error": {"message": "no, never"}}
+    )
+    with Server(routes) as server:
+        rows = run(server, tmp_path / "study.sqlite", 4)
+        assert {row["stopped"] for row in rows.values()} == {"error"}
+        assert all("no, never" in row["error"] for row in rows.values())

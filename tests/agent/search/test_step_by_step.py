@@ -38,9 +38,11 @@ from envs import (
     transition,
     truncation,
 )
+from policies.backends.openai import ServedPolicy
 from policies.conformance import ask, check_policy
-from policies.core import Propose, Proposed
+from policies.core import Propose, Proposed, Usage
 from policies.scripted import ScriptedPolicy
+from tests.servers import Script, Server, openai_routes
 from verifiers.core import Score
 from verifiers.table import TableVerifier
 
@@ -386,6 +388,140 @@ def test_models_read_the_observation_in_the_next_prompt(checkpoint: Callable[...
     for state, text in read:
         assert text == render(environment, state)
     assert all("b2 c3" in text for _, text in deeper)
+
+
+# ------------------------------------------------------------------------------------------- solutions in an open loop
+
+
+class Writing:
+    """Writes one text whatever happens: all of it where it is asked in an open loop, else a step of it."""
+
+    name, parameters, open_loop = "writing", 0, True
+
+    def __init__(self, *texts: str) -> None:
+        self.steps = tuple(Step(text, tokens=len(text)) for text in texts[:-1])
+        self.steps += (Step(texts[-1], tokens=len(texts[-1]), finish="answer"),)
+        self.asked: list[Propose] = []
+        self.queue: dict[int, Propose] = {}
+
+    def submit(self, ticket: int, request: Propose) -> None:
+        self.queue[ticket] = request
+        self.asked.append(request)
+
+    def poll(self) -> list[tuple[int, Proposed]]:
+        replies = []
+        for ticket, request in self.queue.items():
+            samples = tuple(
+                tuple(self.steps[len(state.steps) :][: request.max_steps] for _ in seeds)
+                for state, seeds in zip(request.states, request.seeds, strict=True)
+            )
+            generated = sum(step.tokens for each in samples for steps in each for step in steps)
+            replies.append((ticket, Proposed(samples, Usage(0, generated))))
+        self.queue.clear()
+        return replies
+
+    def cancel(self, scope: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def draw(environment: Environment, policy: Any, question: str, samples: int = 1) -> Proposed:
+    guarded = Guarded(environment)
+    request = Propose((guarded.initial(guarded.read(question)),), (tuple(range(samples)),), max_steps=None, scope="a")
+    (reply,) = ask(Stepwise(policy, guarded), [request])
+    return reply
+
+
+class Silent(Plugin):
+    observes = False
+
+
+PENNIES = "3 with 1 4"  # three steps
+
+
+@pytest.mark.parametrize(("environment", "calls"), [(Silent(), 1), (Plugin(), 1 + 4)])
+def test_where_the_environment_answers_no_steps_the_rest_is_one_request(environment: Any, calls: int) -> None:
+    texts = ["1"] * 3
+    policy = Writing(*texts)
+    reply = draw(environment, policy, PENNIES, 4)
+    assert [[step.text for step in steps] for steps in reply.samples[0]] == [texts] * 4
+    assert len(policy.asked) == calls
+    assert policy.asked[-1].open_loop
+    assert len({seed for request in policy.asked for each in request.seeds for seed in each}) == 4 * min(calls, 2)
+    assert reply.usage.generated == sum(step.tokens for steps in reply.samples[0] for step in steps) == 4 * 3
+
+
+def test_what_was_written_after_the_end_is_dropped_and_paid_for() -> None:
+    policy = Writing(*["1"] * 6)
+    reply = draw(Silent(), policy, PENNIES)
+    assert [(step.text, step.tokens) for step in reply.samples[0][0]] == [("1", 1), ("1", 1), ("1", 4)]
+    assert reply.usage.generated == 6
+
+
+def test_what_was_written_without_an_observation_is_dropped_and_each_step_asked_for_then() -> None:
+    class Late(Boxes):
+        """Answers, though it says that it does not."""
+
+        observes = False
+
+    total = sum(map(Boxes.content, "ab"))
+    texts = ["open a", "open b", f"= {total}"]
+    policy = Writing(*texts)
+    reply = draw(Late(), policy, "a b")
+    assert [(step.text, step.observation) for step in reply.samples[0][0]] == [(text, "") for text in texts]
+    assert [(request.max_steps, request.open_loop) for request in policy.asked] == [(8, True), (1, False), (1, False)]
+    assert reply.usage.generated == sum(step.tokens for step in reply.samples[0][0])
+    assert reply.samples[0][0][0].tokens == sum(map(len, texts))
+
+
+@pytest.mark.parametrize("said", [None, True])
+def test_an_environment_that_answers_is_asked_after_each_step(said: bool | None) -> None:
+    environment: Any = Boxes()
+    if said:
+        environment.observes = True
+    texts = ["open a", "open b", f"= {sum(map(Boxes.content, 'ab'))}"]
+    policy = Writing(*texts)
+    reply = draw(environment, policy, "a b")
+    assert [step.text for step in reply.samples[0][0]] == texts
+    assert [(request.max_steps, request.open_loop) for request in policy.asked] == [(1, False)] * 3
+
+
+def test_a_search_over_a_server_asks_once_for_each_solution_and_finds_the_same() -> None:
+    found = []
+    for environment in (TOY, Silent()):
+        with Server(openai_routes(Script(TOY, PROBLEMS), context=16384)) as server:
+            policy = ServedPolicy("scripted", environment, base_url=server.url)
+            engine = Engine(environment, policy, TableVerifier(environment))
+            graphs = list(engine.run([Task(each, BestOfN(8).search) for each in PROBLEMS]))
+            assert [graph.info.get("error") for graph in graphs] == [None] * 8
+            found.append({graph.problem.id: nodes(graph) for graph in graphs})
+            policy.close()
+            assert server.asked["/v1/chat/completions"] == 8 * 8
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("environment", [Silent(), Plugin()], ids=["silent", "undeclared"])
+def test_open_loops_keep_the_contract_of_policies(environment: Plugin) -> None:
+    guarded = Guarded(environment)
+    with Server(openai_routes(Script(TOY, PROBLEMS), context=16384)) as server:
+        policy = ServedPolicy("scripted", environment, base_url=server.url)
+        check_policy(Stepwise(policy, guarded), guarded, PROBLEMS[:3])
+        policy.close()
+
+
+def test_a_fault_of_the_environment_inside_an_open_loop_spoils_its_own_problem() -> None:
+    class Broken(Sick):
+        observes = False
+
+    with Server(openai_routes(Script(TOY, PROBLEMS), context=16384)) as server:
+        environment = Broken("step", _raise)
+        policy = ServedPolicy("scripted", environment, base_url=server.url)
+        engine = Engine(environment, policy, TableVerifier(environment))
+        graphs = list(engine.run([Task(each, BestOfN(4).search) for each in PROBLEMS]))
+        policy.close()
+    assert [graph.problem for graph in graphs if "error" in graph.info] == [BAD]
 
 
 # ------------------------------------------------------------------------------------------------------- the contract

@@ -1,13 +1,19 @@
 """The HTTP client: it gets through faults, gives up with a clear error, and never tells the key."""
 
+import gzip
 import socket
+import threading
 import time
-from collections.abc import Hashable, Iterator
+import tracemalloc
+import zlib
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from policies.models import http_client as remote
 from policies.models.http_client import Client, Limits, ServerRefused, ServerUnavailable, Unreadable
@@ -186,12 +192,154 @@ def test_how_long_a_server_asks_to_wait_is_read_from_numbers_and_dates(clients: 
         assert "it asks to wait 0.01 s" in str(gather(client, 1)["a"])
 
 
-def test_a_reply_that_does_not_end_is_cut(clients: list[Client], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_LARGEST", 1000)
+def test_a_reply_that_is_longer_than_it_can_need_to_be_is_not_read_and_fails_soon(clients: list[Client]) -> None:
     with Server({"/v1/echo": echo}) as server:
-        clients.append(client := Client(server.url, Limits(patience=0, pause=0.01)))
-        client.submit("a", "/echo", {"say": "x" * 2000}, one)
-        assert isinstance(gather(client, 1)["a"], ServerUnavailable)
+        clients.append(client := Client(server.url, QUICK))
+        client.submit("a", "/echo", {"say": "x" * 3000}, one, 2048)
+        found = gather(client, 1)["a"]
+        assert isinstance(found, ServerRefused)
+        assert "a reply of more than 2 KiB" in str(found)
+        assert server.asked["/v1/echo"] == 4
+
+
+def serve_raw(answer: Callable[[socket.socket], None]) -> str:
+    """Serve whatever is written to the connections, in threads that end with the test's process; the URL."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def one_by_one() -> None:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=safely, args=(connection,), daemon=True).start()
+
+    def safely(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            answer(connection)
+
+    threading.Thread(target=one_by_one, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+
+
+def endless(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        connection.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+
+
+def packed(coding: str, content: bytes) -> Callable[[socket.socket], None]:
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(content)}\r\n\r\n".encode()
+    return lambda connection: connection.sendall(head + content)
+
+
+BOMB = gzip.compress(b"[" + b" " * (256 << 20) + b"]", 9)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (endless, "a reply of more than 256 KiB"),
+        (packed("gzip", BOMB), "a reply of more than 256 KiB"),
+        (packed("gzip, gzip", gzip.compress(BOMB)), "in the coding 'gzip, gzip'"),
+        (packed("br", b"x" * 100), "in the coding 'br'"),
+    ],
+)
+def test_64_replies_that_are_far_too_large_take_little_memory_and_time(
+    clients: list[Client], answer: Callable[[socket.socket], None], words: str
+) -> None:
+    clients.append(client := Client(serve_raw(answer), QUICK))
+    tracemalloc.start()
+    started = time.monotonic()
+    for i in range(64):
+        client.submit(i, "/echo", {}, one, 256 << 10)
+    found = gather(client, 64)
+    seconds = time.monotonic() - started
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert all(isinstance(each, ServerRefused) and words in str(each) for each in found.values())
+    assert peak < 100 << 20
+    assert seconds < 30
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("x-gzip", gzip.compress), ("", bytes)]
+)
+def test_a_reply_that_is_packed_though_it_was_not_asked_for_is_read(
+    clients: list[Client], coding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    clients.append(client := Client(serve_raw(packed(coding, pack(b'{"choices": [7]}'))), QUICK))
+    assert client.ask("/echo", {}, one) == 7
+
+
+def test_a_packed_reply_that_is_damaged_is_asked_for_again(clients: list[Client]) -> None:
+    answers = [packed("gzip", b"no gzip"), packed("gzip", gzip.compress(b'{"choices": [7]}')[:20])]
+    right = packed("gzip", gzip.compress(b'{"choices": [7]}'))
+    url = serve_raw(lambda connection: (answers.pop() if answers else right)(connection))
+    clients.append(client := Client(url, QUICK))
+    assert client.ask("/echo", {}, one) == 7
+
+
+def test_what_a_server_says_reaches_no_terminal_as_it_is(clients: list[Client]) -> None:
+    said = "\x1b]0;owned\x07\x9b31m\u202ewrong " + "x" * 10_000
+    with Server({"/v1/echo": lambda body: (400, {"error": {"message": said}})}) as server:
+        clients.append(client := Client(server.url, QUICK))
+        with pytest.raises(ServerRefused, match=r"owned.*wrong x") as caught:
+            client.ask("/echo", {}, one)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 700
+
+
+def test_a_key_is_not_told_in_part_where_words_are_cut(clients: list[Client], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "s3cret" * 5)
+    said = "y" * 485 + "s3cret" * 5
+    with Server({"/v1/echo": lambda body: (400, {"error": {"message": said}})}) as server:
+        clients.append(client := Client(server.url, QUICK, key_variable="MY_KEY"))
+        with pytest.raises(ServerRefused, match="yyy") as caught:
+            client.ask("/echo", {}, one)
+    assert "s3c" not in str(caught.value)
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    said: list[str] = []
+    sink = logger.add(said.append, format="{message}")
+    yield said
+    logger.remove(sink)
+
+
+def test_waiting_for_a_server_that_fails_is_said_and_its_end_too(
+    clients: list[Client], log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_TROUBLED", 0.1)
+    state = {"status": 503}
+    routes = {"/v1/echo": lambda body: (state["status"], {"choices": [1], "message": "busy {x}"})}
+    with Server(routes, Faults(0.0)) as server:
+        clients.append(client := Client(server.url, QUICK))
+        for i in range(3):
+            client.submit(i, "/echo", {}, one)
+        _until(lambda: len(log) >= 2)
+        assert f"{server.url}: no usable reply for" in log[0]
+        assert "3 call(s) wait; the last failure: 503 busy {x}; patience is 300 s" in log[0]
+        state["status"] = 200
+        assert gather(client, 3) == {0: 1, 1: 1, 2: 1}
+        count = len(log)
+        client.ask("/echo", {}, one)
+        time.sleep(0.3)
+        assert len(log) == count
+    assert count < 10  # twice as long each time
+
+
+def test_waiting_for_a_server_that_says_nothing_is_said(
+    clients: list[Client], log: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_TROUBLED", 0.1)
+    monkeypatch.setattr(remote, "_QUIET", 0.2)
+    with Server({"/v1/echo": echo}, Faults(rate=1.0, kinds=["hang"])) as server:
+        clients.append(client := Client(server.url, QUICK))
+        client.submit("a", "/echo", {}, one)
+        _until(lambda: bool(log))
+        assert "1 call(s) wait; none has failed" in log[0]
+        client.cancel(["a"])
+        _until(lambda: server.open == 0)
 
 
 def test_a_proxy_is_not_asked_for_what_is_on_this_machine(

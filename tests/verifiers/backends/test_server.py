@@ -12,7 +12,7 @@ import transformers as hf
 from envs.core import State, Step
 from envs.math.environment import Math
 from policies.conformance import ask
-from policies.models.http_client import ServerUnavailable
+from policies.models.http_client import ServerRefused, ServerUnavailable
 from tests.servers import Fault, Faults, Reply, Route, Server, pooling_routes
 from verifiers.conformance import check_verifier
 from verifiers.core import Score
@@ -212,6 +212,45 @@ def test_a_judge_is_read_at_yes_and_no(serve: Serve, solutions: list[State]) -> 
     assert all(math.isnan(score) for score in scores(silent, [state])[0])
     with pytest.raises(ValueError, match="gives no likeliest tokens"):
         scores(serve(judge_routes(lambda text: {}), "openai:"), [state])
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "nan"),
+    [
+        (400, "This model's maximum context length is 40 tokens. However, you requested 50 tokens.", True),
+        (500, "Context size has been exceeded.", True),
+        (200, "", True),
+        (400, "jinja: 'x' is undefined in this context", False),
+    ],
+)
+def test_a_text_that_a_judge_cannot_take_has_no_score_and_other_refusals_are_errors(
+    serve: Serve, solutions: list[State], status: int, words: str, nan: bool
+) -> None:
+    served = serve(judge_routes(by_length), "openai:")
+    filtered = {"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}], "usage": {}}
+    served.server.routes["/v1/chat/completions"] = lambda body: (
+        status,
+        {"error": {"message": words}} if words else filtered,
+    )
+    if nan:
+        assert all(math.isnan(score) for score in scores(served, solutions[:1])[0])
+    else:
+        with pytest.raises(ServerRefused, match="jinja"):
+            scores(served, solutions[:1])
+    steps = len(solutions[0].steps)
+    assert served.server.asked["/v1/chat/completions"] <= steps
+
+
+@pytest.mark.parametrize(
+    "entry", [{"data": "x"}, {"data": [["y"]]}, {"data": [[]]}, {"data": [[10**400]]}, {"data": 5}, {}, 5, None]
+)
+def test_outputs_that_are_none_fail_soon(serve: Serve, tiny: Tiny, solutions: list[State], entry: Any) -> None:
+    served = serve(pooling_routes(by_prefix), f"pooling:{tiny('token-classification')}")
+    before = served.server.asked["/pooling"]
+    served.server.routes["/pooling"] = lambda body: (200, {"data": [entry]})
+    with pytest.raises(ServerRefused, match="not what was asked for"):
+        scores(served, solutions[:1])
+    assert served.server.asked["/pooling"] == before + 4
 
 
 def test_a_server_that_stays_down_fails_the_search_alone(serve: Serve, solutions: list[State]) -> None:
