@@ -36,7 +36,9 @@ _MEMORY = 256 << 20
 
 @dataclass(frozen=True)
 class ProbeRecipe:
-    """What ``probe`` in ``configs/training/train-prm-*.yaml`` may say. Each of the lists is what cross-validation chooses from.
+    """What ``probe`` in ``configs/training/train-prm-*.yaml`` may say.
+
+    Each of the lists is what cross-validation chooses from.
 
     Args:
         layers: how many layers of the backbone are run.
