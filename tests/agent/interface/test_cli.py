@@ -239,7 +239,7 @@ def test_solving_never_imports_transformers() -> None:
         "import sys\n"
         "from agent.interface.cli import main\n"
         f"assert main(['solve', {QUESTION!r}, '--env', 'toy']) == 0\n"
-        "import policies.backends.lab, verifiers.lab\n"
+        "import policies.backends.lab, verifiers.backends.lab\n"
         "sys.exit('imported transformers' if 'transformers' in sys.modules else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
