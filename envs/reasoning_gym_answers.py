@@ -395,6 +395,11 @@ def _is_true_interval(gold: str, entry: Mapping[str, Any]) -> bool:
         return False
     between = datetime.fromisoformat(facts["end_time"]) - datetime.fromisoformat(facts["start_time"])
     seconds = Decimal(between.days * 86400 + between.seconds) + Decimal(between.microseconds) / 1_000_000
-    unit = {"D days": 86400, "HH:MM": 60, "D days, HH:MM": 60, "HH:MM:SS.mmm": Decimal("0.001")}
+    unit: dict[str, int | Decimal] = {
+        "D days": 86400,
+        "HH:MM": 60,
+        "D days, HH:MM": 60,
+        "HH:MM:SS.mmm": Decimal("0.001"),
+    }
     step = Decimal(unit.get(facts["expected_format"], 1))  # that the answer is rounded down to
     return seconds >= 0 and _interval(gold)[1] == seconds // step * step
