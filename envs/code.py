@@ -265,7 +265,7 @@ class Code:
                         inherit=[calls_in],
                     )
                 )
-            wait(tester, self._limits.seconds)
+            wait(tester, self._limits)
             verdicts.seek(0)
             lines = verdicts.read(self._limits.output).splitlines()
         return _verdict_of(lines, tests)
