@@ -384,7 +384,7 @@ class Sandbox:
             files: of the program, by name; ``main.py`` is run.
             arguments: what it finds in ``sys.argv[1:]``.
             limits: what it may use; the caller sees to the wall-clock time and the number of files (`wait`).
-            stdin: a descriptor; so are the next two. By default an empty file that nobody else has.
+            stdin: a descriptor; so are the next two. By default a pipe that nobody has the other end of.
             stdout: as `stdin`.
             stderr: as `stdin`.
             inherit: more descriptors that stay open in it, under the same numbers.
@@ -400,10 +400,9 @@ class Sandbox:
             rules = stack.enter_context(tempfile.TemporaryFile())
             rules.write(self.isolation.filter())
             rules.seek(0)
-            # Not the machine's /dev/null, whose mode and times its owner could change through any descriptor.
             given, out, err = (
-                stack.enter_context(tempfile.TemporaryFile()).fileno() if stream is None else stream
-                for stream in (stdin, stdout, stderr)
+                stack.enter_context(_loose_end(end)) if stream is None else stream
+                for end, stream in enumerate((stdin, stdout, stderr))
             )
             process = subprocess.Popen(
                 [
@@ -457,6 +456,21 @@ def _files(monitor: int) -> int:
             room = os.statvfs(f"/proc/{child}/root/scratch")
             return room.f_files - room.f_ffree
     return 0
+
+
+@contextlib.contextmanager
+def _loose_end(end: int) -> Iterator[int]:
+    """An end of a pipe whose other end is closed: the one to read from (0) or to write to.
+
+    Not the machine's /dev/null, whose mode and times its owner can change through any descriptor.
+    """
+    ends = os.pipe()
+    end = min(end, 1)
+    os.close(ends[1 - end])
+    try:
+        yield ends[end]
+    finally:
+        os.close(ends[end])
 
 
 @contextlib.contextmanager
