@@ -44,6 +44,7 @@ from envs.reactions import ACIDS, family
 from envs.substances import (
     AMOUNT,
     CONCENTRATION,
+    ELECTRON,
     MASS,
     MOLAR_MASS,
     NUMBER,
@@ -53,9 +54,11 @@ from envs.substances import (
     Equation,
     Quantity,
     balance,
+    plain,
     read_equation,
     read_quantity,
     species,
+    with_symbols,
     work_out,
     write_number,
     write_quantity,
@@ -82,11 +85,15 @@ _SUBSTANCE = rf"(?:({_VALUE})\s*mol/L\s+)?(\S+)"
 _TARGET = re.compile(rf"({_UNIT})\s+of\s+{_SUBSTANCE}")
 _GIVEN = re.compile(rf"({_VALUE})\s*({_UNIT})\s+of\s+{_SUBSTANCE}")
 _BALANCE = re.compile(
-    r"(?:please\s+)?balance(?:\s+the)?(?:\s+following)?(?:\s+(?:equation|reaction))?\s*:?\s+(.+)", re.I
+    r"(?:please\s+)?balance(?:\s+(?:the|this|following|chemical|redox|ionic|net|unbalanced|half))*"
+    r"(?:[\s-]+(?:equation|reaction))?\s*:?\s+(.+)",
+    re.I,
 )
 _MASS_OF = re.compile(r"(?i:(?:(?:what\s+is|what's|find|calculate)\s+)?(?:the\s+)?molar\s+mass\s+of)\s+(\S+)")
 _CONVERT = re.compile(rf"(?i:how\s+many)\s+({_UNIT})\s+(?i:are\s+(?:there\s+)?in)\s+(.+)")
-_AMOUNT = re.compile(r"(?i:how\s+many)\s+(.+?)\s+(?i:forms?\s+from|reacts?\s+with|(?:is|are)\s+needed\s+for)\s+(.+)")
+_AMOUNT = re.compile(
+    r"(?i:how\s+many)\s+(.+?)\s+(?i:forms?\s+from|(?:is|are|can\s+be)\s+(?:formed|produced|made|obtained)\s+from|reacts?\s+with|(?:is|are)\s+needed\s+for)\s+(.+)"
+)
 _LIMITING = re.compile(r"(?i:which\s+(?:reactant|reagent)\s+is\s+limiting\s+(?:for|in|with))\s+(.+)")
 _LEFT = re.compile(r"(?i:how\s+many)\s+(.+?)\s+(?i:(?:is|are)\s+left\s+(?:from|of))\s+(.+)")
 _YIELD = re.compile(r"(?i:what\s+is\s+the\s+(?:percent\s+)?yield(?:\s+in\s+%)?\s+if)\s+(.+?)\s+(?i:gives?)\s+(.+)")
@@ -157,6 +164,8 @@ class Amount:
         """What one mole comes to, in the dimension of the unit."""
         dimension = UNITS[self.unit][1]
         if dimension == MASS:
+            if self.substance == ELECTRON:
+                raise ValueError("electrons are counted in mol, not weighed")
             return Quantity(species(self.substance).molar_mass, MASS)
         if dimension == AMOUNT:
             return Quantity(Fraction(1), AMOUNT)
@@ -230,6 +239,16 @@ class Task:
 @lru_cache(maxsize=1 << 12)
 def read_task(question: str) -> Task:
     """Understand a question; raises ValueError with what is wrong."""
+    try:
+        return _read_task(question)
+    except ValueError:
+        simply = with_symbols(plain(question)) if len(question) <= MAX_QUESTION else question
+        if simply == question:
+            raise
+        return _read_task(simply)
+
+
+def _read_task(question: str) -> Task:
     text = question.strip().rstrip("?!. ")
     if match := _BALANCE.fullmatch(text):
         return Task("balance", read_equation(match[1])[0])
@@ -529,15 +548,31 @@ def _minus(a: Form, b: Form) -> Form:
 
 # ------------------------------------------------------------------------------------------------------------- answers
 
-Reading = Quantity | frozenset[tuple[str, str, int]] | str
+
+@dataclass(frozen=True)
+class Stated:
+    """A quantity that is said to be of a substance: ``24.76 g of CO2``, ``m(CO2) = 24.76 g``."""
+
+    quantity: Quantity
+    substance: str
 
 
+Reading = Quantity | Stated | frozenset[tuple[str, str, int]] | str
+
+_STATED = re.compile(r"(?:[MnmVc]\s*\((?:left\s+|obtained\s+)?(\S+?)\)|(?:the\s+)?yield)\s*=\s*([^=]+)", re.ASCII)
+_QUANTITY_OF = re.compile(r"(-?[\d.]+\s*(?:[a-zA-Z]+/)?[a-zA-Z%]+)\s+(?:of\s+)?([A-Z(\[]\S*)", re.ASCII)
+
+
+@lru_cache(maxsize=1 << 12)
 def read_answer(text: str) -> Reading | None:
     """A quantity with its unit, a balanced equation (its sides may be in any order), or a formula; else None."""
     if len(text) > MAX_LINE:
         return None
     if (quantity := read_quantity(text)) is not None:
         return quantity
+    if (stated := _read_stated(with_symbols(plain(with_symbols(text))).rstrip(". "))) is not None:
+        return stated
+    text = re.sub(r"^limiting\s*:\s*", "", text.strip().removesuffix("."))
     try:
         equation, coefficients = read_equation(text)
         if not all(c == "" or c.isdigit() for c in coefficients):
@@ -551,6 +586,28 @@ def read_answer(text: str) -> Reading | None:
         return species(text).text
     except ValueError:
         return None
+
+
+def _read_stated(text: str) -> Quantity | Stated | None:
+    """A quantity, perhaps of a substance that is named before or after it."""
+    named = _STATED.fullmatch(text)
+    after = _QUANTITY_OF.fullmatch(named[2] if named else text)
+    quantity = read_quantity(after[1] if after else named[2] if named else text)
+    try:
+        names = {species(match).text for match in (named and named[1], after and after[2]) if match}
+    except ValueError:
+        return None
+    if quantity is None or len(names) > 1:
+        return None
+    return Stated(quantity, *names) if names else quantity
+
+
+def _is_of(task: Task, answer: str) -> bool:
+    """Whether the substance that an answer names, if it does, is the one that is asked about."""
+    reading = read_answer(answer)
+    if not isinstance(reading, Stated):
+        return True
+    return reading.substance == (task.given[-1] if task.kind == "yield" else task.wanted).substance
 
 
 def _bucket(question: str) -> Split:
@@ -619,11 +676,16 @@ class Chemistry:
 
     def check(self, problem: Problem, answer: str) -> bool:
         """Whether the answer is the gold answer: to the tolerance, with its unit; coefficients exactly."""
-        return problem.answer is not None and read_answer(answer) is not None and self.same(problem.answer, answer)
+        if problem.answer is None or read_answer(answer) is None or not self.same(problem.answer, answer):
+            return False
+        return _is_of(read_task(problem.question), answer)
 
     def same(self, a: str, b: str) -> bool:
         """Quantities within the tolerance (0.5 mol is 500 mmol), equations and formulas by what they say."""
         first, second = read_answer(a), read_answer(b)
+        if isinstance(first, Stated) and isinstance(second, Stated) and first.substance != second.substance:
+            return False
+        first, second = (each.quantity if isinstance(each, Stated) else each for each in (first, second))
         if isinstance(first, Quantity) and isinstance(second, Quantity):
             return first.near(second, TOLERANCE)
         return a.strip() == b.strip() if first is None or second is None else first == second
@@ -636,7 +698,8 @@ class Chemistry:
         for index, step in enumerate(state.steps):
             text = step.text.strip()
             if text.startswith(ANSWER_MARK.strip()):
-                right = self.same(truth.answer, text.removeprefix(ANSWER_MARK.strip()))
+                said = text.removeprefix(ANSWER_MARK.strip()).strip()
+                right = self.same(truth.answer, said) and _is_of(task, said)
             else:
                 line = read_line(text)
                 if isinstance(line, Demand):

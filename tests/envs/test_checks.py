@@ -605,7 +605,7 @@ def _with_plan(self: Blocks, question: str) -> Problem:
     return dataclasses.replace(problem, answer=", ".join(self.demonstrate(problem, random.Random(0))))
 
 
-def _endless(self: Blocks, state: State, step: Step) -> Transition:
+def _without_end(self: Blocks, state: State, step: Step) -> Transition:
     result = Blocks.step(self, state, step)
     legal = (
         self.word(result.state) is not None and step.finish == "step" and len(result.state.texts) <= 3 * self.max_steps
@@ -641,12 +641,12 @@ MISSED: dict[str, tuple[str, Any]] = {
     ),
     "legal moves without end": (
         r"A trajectory ends within max_steps: step\(.*\) is running after 8 steps",
-        swap(step=_endless),
+        swap(step=_without_end),
     ),
     "legal moves without end, told by options alone": (
         r"A trajectory ends within max_steps",
         swap(
-            step=_endless,
+            step=_without_end,
             demonstrate=None,
             options=lambda self, state: {f"swap {a}{b}": 1.0 for a, b in itertools.pairwise(self.word(state) or "")},
         ),
