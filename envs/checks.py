@@ -80,7 +80,6 @@ SLOW = 0.05  # seconds a call takes on average: a thousand steps of a search the
 _AGAIN = 8  # calls of each method that are made once more at the end
 _RUN = 40  # times that a character is repeated in a text that is to make a regular expression backtrack
 _STRETCHED = 24  # such texts
-_WALKS = 2  # per problem, of legal steps without end
 _TRIES = 60  # steps tried for one that goes on
 _SEEDS = 4  # of the problems drawn to see that splits are disjoint
 _ENDED: tuple[Finish, ...] = ("answer", "length")
@@ -672,17 +671,16 @@ class _Checks:
         """
         texts = tuple(dict.fromkeys([*texts, *itertools.chain.from_iterable(map(_exchanged, texts))]))
         options = getattr(self.environment, "options", None)
-        for seed in range(_WALKS):
-            rng = random.Random(f"{self.seed}/{problem.id}/{seed}")
-            state, depth, running = self.call("initial", self.environment.initial, problem), 0, True
-            while running and depth < self.environment.max_steps:
-                known: list[str] = []
-                with contextlib.suppress(Exception, SystemExit, _TooLong), _limit(self.patience):
-                    known = [text for text in options(state) if isinstance(text, str)] if options else []
-                tries = [*rng.sample(known, len(known)), *rng.sample(list(texts), len(texts))][:_TRIES]
-                going_on = (self.goes_on(state, text) for text in tries)
-                state, running = next(((after, True) for after in going_on if after is not None), (state, False))
-                depth += running
+        rng = random.Random(f"{self.seed}/{problem.id}")
+        state, depth, running = self.call("initial", self.environment.initial, problem), 0, True
+        while running and depth < self.environment.max_steps:
+            known: list[str] = []
+            with contextlib.suppress(Exception, SystemExit, _TooLong), _limit(self.patience):
+                known = [text for text in options(state) if isinstance(text, str)] if options else []
+            tries = [*rng.sample(known, len(known)), *rng.sample(texts, len(texts))][:_TRIES]
+            going_on = (self.goes_on(state, text) for text in tries)
+            state, running = next(((after, True) for after in going_on if after is not None), (state, False))
+            depth += running
 
     def goes_on(self, state: State, text: str) -> State | None:
         """The state after a step that is not the last, tried once; at the depth where all must end, with every rule."""
