@@ -81,6 +81,7 @@ _AGAIN = 8  # calls of each method that are made once more at the end
 _RUN = 40  # times that a character is repeated in a text that is to make a regular expression backtrack
 _STRETCHED = 24  # such texts
 _TRIES = 60  # steps tried for one that goes on
+_LONG = 4.0  # seconds after which a walk, or a look at `options` and `worth`, is broken off: steps may be slow
 _SEEDS = 4  # of the problems drawn to see that splits are disjoint
 _ENDED: tuple[Finish, ...] = ("answer", "length")
 _BLIND = "Status and reward do not depend on the gold answer"
@@ -643,9 +644,12 @@ class _Checks:
         """What `options` and `worth` give, where there are such methods: steps with weights, and a score."""
         environment = self.environment
         options, worth = getattr(environment, "options", None), getattr(environment, "worth", None)
+        end = time.monotonic() + _LONG
         for state in [self.call("initial", environment.initial, problem)] + [
             result.state for result in self.along(problem, self.texts(problem))
         ]:
+            if time.monotonic() > end:
+                return
             if options is not None:
                 self.weights(state, self.call("options", options, state))
             if worth is not None:
@@ -673,7 +677,8 @@ class _Checks:
         options = getattr(self.environment, "options", None)
         rng = random.Random(f"{self.seed}/{problem.id}")
         state, depth, running = self.call("initial", self.environment.initial, problem), 0, True
-        while running and depth < self.environment.max_steps:
+        end = time.monotonic() + _LONG
+        while running and depth < self.environment.max_steps and time.monotonic() < end:
             known: list[str] = []
             with contextlib.suppress(Exception, SystemExit, _TooLong), _limit(self.patience):
                 known = [text for text in options(state) if isinstance(text, str)] if options else []
