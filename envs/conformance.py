@@ -1,19 +1,22 @@
 """The conformance kit of environments: `check_environment` tries every rule that search relies on.
 
-An author of a plug-in calls it in one test; it needs no model and takes a second or so. It raises one error that
-lists every rule that was broken, with the input that broke it and what came back.
+An author of a plug-in calls it in one test; it needs no model and takes some seconds. It raises one error that lists
+every rule that was broken, with the input that broke it and what came back; if none was, it says how long calls took.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import random
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -23,12 +26,15 @@ from envs.core import (
     Environment,
     Finish,
     Problem,
+    SelfProving,
     SlowStepper,
     State,
     Step,
     StepChecker,
+    StepLister,
     Transition,
     UnreadableQuestion,
+    is_text,
     render,
 )
 from envs.messages import short
@@ -67,19 +73,52 @@ HOSTILE: tuple[str, ...] = (
 HUGE = "9" * 1_000_000
 """An action that no context holds: it ends the trajectory."""
 
+MAX_OBSERVATION = 100_000
+"""Characters that an environment may answer to a step: all that follows has to fit beside it in a context."""
+
 NO_TEXT: tuple[str, ...] = ("\ud800", "1\udcff", "\udfff\ud800")
 """Actions with half a surrogate pair, which no encoding can write: they end the trajectory."""
 
+SLOW = 0.05  # seconds a call takes on average: a thousand steps of a search then take a minute
+_AGAIN = 8  # calls of each method that are made once more at the end
+_RUN = 40  # times that a character is repeated in a text that is to make a regular expression backtrack
+_STRETCHED = 24  # such texts
+_TRIES = 60  # steps tried for one that goes on
+_LONG = 4.0  # seconds after which a walk, or a look at `options`, is broken off: steps may be slow
 _SEEDS = 4  # of the problems drawn to see that splits are disjoint
 _ENDED: tuple[Finish, ...] = ("answer", "length")
+_BLIND = "Status and reward do not depend on the gold answer"
 _UNCHANGED = "Nothing is ever mutated"
 
 
-class NonConforming(AssertionError):
-    """An environment broke rules; `broken` has one sentence for each."""
+@dataclass(frozen=True)
+class Timing:
+    """How long the calls of a method took.
 
-    def __init__(self, name: str, broken: Sequence[str]) -> None:
-        self.broken = tuple(broken)
+    Args:
+        method: its name.
+        calls: how many were made.
+        mean: seconds, on average.
+        longest: seconds.
+        slowest: the call that took longest, in words.
+    """
+
+    method: str
+    calls: int
+    mean: float
+    longest: float
+    slowest: str
+
+    def __str__(self) -> str:
+        took = f"{self.mean:.2g} s on average, {self.longest:.2g} s at most"
+        return f"`{self.method}` took {took} ({self.calls} calls; the longest: {self.slowest})"
+
+
+class NonConforming(AssertionError):
+    """An environment broke rules; `broken` has one sentence for each, `timings` how long calls took."""
+
+    def __init__(self, name: str, broken: Sequence[str], timings: Sequence[Timing] = ()) -> None:
+        self.broken, self.timings = tuple(broken), tuple(timings)
         super().__init__(f"{name} breaks {len(broken)} rule(s):\n" + "\n".join(f"- {line}" for line in broken))
 
 
@@ -89,8 +128,13 @@ def check_environment(
     seed: int = 0,
     n: int = 12,
     patience: float | None = None,
-) -> None:
+) -> tuple[Timing, ...]:
     """Try every rule of the `Environment` protocol, and of `Demonstrator` and `StepChecker` where they apply.
+
+    An environment whose answers prove themselves (a plan that reaches a goal, say, of which there are many) says so by
+    an attribute, ``self_proving = True``. Its `check` needs no gold answer: that of a problem may be any text that says
+    what is wanted, and need not pass. What must pass then is the answer of a demonstration (or of the likeliest
+    `options`), with any gold answer and with none.
 
     Args:
         environment: what to check.
@@ -99,14 +143,20 @@ def check_environment(
         n: problems drawn from each split.
         patience: seconds that any one call may take; if not given, the environment's `step_timeout`, or else 5.
 
+    Returns:
+        How long the calls of each method took, the slowest on average first.
+
     Raises:
         NonConforming: listing every rule that was broken.
     """
     if patience is None:
         patience = environment.step_timeout if isinstance(environment, SlowStepper) else 5.0
-    broken = _Checks(environment, seed, n, patience).run(problems)
+    checks = _Checks(environment, seed, n, patience)
+    broken, timings = checks.run(problems), checks.timings()
     if broken:
-        raise NonConforming(f"environment {getattr(environment, 'name', type(environment).__name__)!r}", broken)
+        name = getattr(environment, "name", type(environment).__name__)
+        raise NonConforming(f"environment {name!r}", broken, timings)
+    return timings
 
 
 class _Failed(Exception):
@@ -137,7 +187,10 @@ class _Checks:
         self.n = n
         self.patience = patience
         self.breaches: dict[str, list[str]] = {}
+        self.proving = isinstance(environment, SelfProving) and environment.self_proving is True
         self.others: Sequence[str] = ()  # the demonstration of the problem before
+        self.seconds: dict[str, list[tuple[float, str]]] = {}  # that the calls of each method took, with the call
+        self.made: dict[str, list[tuple[str, Callable[..., Any], tuple[Any, ...], object]]] = {}  # the first of each
 
     def run(self, extra: Sequence[Problem]) -> list[str]:
         """Every rule in turn; returns the sentences."""
@@ -154,6 +207,14 @@ class _Checks:
         more = {rule: f" (and {len(seen) - 1} more)" if len(seen) > 1 else "" for rule, seen in self.breaches.items()}
         return [f"{rule}: {seen[0]}{more[rule]}." for rule, seen in self.breaches.items()]
 
+    def timings(self) -> tuple[Timing, ...]:
+        """How long calls took, by method."""
+        found = [
+            Timing(what, len(taken), sum(seconds for seconds, _ in taken) / len(taken), *max(taken))
+            for what, taken in self.seconds.items()
+        ]
+        return tuple(sorted(found, key=lambda timing: -timing.mean))
+
     def rules(self, extra: Sequence[Problem]) -> None:
         """All rules but those of the attributes."""
         drawn: list[Problem] = []
@@ -162,13 +223,19 @@ class _Checks:
         problems = [*extra, *drawn]
         self.answers(problems)
         for problem in problems:
-            for rule in (self.questions, self.beginnings, self.sealed, self.steps, self.demonstrations):
+            for rule in (self.questions, self.beginnings, self.sealed, self.steps, self.demonstrations, self.blind):
                 with contextlib.suppress(_Failed):
                     rule(problem)
-        for rule in (self.hostile, self.endings):
+        for rule in (self.hostile, self.endings, self.fakes):
             for problem in problems[:3]:
                 with contextlib.suppress(_Failed):
                     rule(problem)
+        texts = tuple(dict.fromkeys(text for problem in problems for text in self.texts(problem)))
+        for problem in problems[:2]:
+            for rule in (self.stretched, partial(self.walks, texts=texts)):
+                with contextlib.suppress(_Failed):
+                    rule(problem)
+        self.later()
 
     # ------------------------------------------------------------------------------------------------- reporting
 
@@ -191,7 +258,19 @@ class _Checks:
         if not _equal(first, again):
             rule = f"`{what}` gives the same result for the same arguments"
             self.report(rule, f"{shown} gave {short(first)}, then {short(again)}")
+        elif len(made := self.made.setdefault(what, [])) < _AGAIN:
+            made.append((shown, function, arguments, first))
         return first
+
+    def later(self) -> None:
+        """State that hides in the environment may set in after some calls: the first ones are made once more."""
+        for what, made in self.made.items():
+            for shown, function, arguments, first in made:
+                with contextlib.suppress(_Failed):
+                    again = self.once(what, shown, function, arguments, None)
+                    if not _equal(first, again):
+                        rule = f"`{what}` gives the same result for the same arguments"
+                        self.report(rule, f"{shown} gave {short(first)}, and after many other calls {short(again)}")
 
     def once(
         self, what: str, shown: str, function: Callable[..., T], arguments: Any, allow: type[Exception] | None
@@ -206,14 +285,16 @@ class _Checks:
         except _TooLong:
             self.report(slow, f"{shown} was stopped after {self.patience:g} s")
             raise _Failed from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if allow is not None and isinstance(error, allow):
                 raise
             rule = "Nothing is pickled or copied" if _is_copied(error) else f"`{what}` never raises"
             self.report(rule, f"{shown} raised {type(error).__name__}: {short(str(error))}")
             raise _Failed from None
-        if time.monotonic() - started > self.patience:
-            self.report(slow, f"{shown} took {time.monotonic() - started:.1f} s")
+        seconds = time.monotonic() - started
+        self.seconds.setdefault(what, []).append((seconds, shown))
+        if seconds > self.patience:
+            self.report(slow, f"{shown} took {seconds:.1f} s")
         if random.getstate() != mood:
             self.report(f"`{what}` leaves the global random state alone", f"{shown} drew from it")
             random.setstate(mood)
@@ -281,7 +362,7 @@ class _Checks:
     def answers(self, problems: Sequence[Problem]) -> None:
         """`check` and `same`."""
         environment = self.environment
-        gold = {problem.answer: problem for problem in problems if problem.answer is not None}
+        gold = {answer: problem for problem in problems if (answer := self.right(problem)) is not None}
         texts = [*list(gold)[:8], *HOSTILE]
         for a in texts:
             with contextlib.suppress(_Failed):
@@ -296,27 +377,51 @@ class _Checks:
                     self.report("`same` is symmetric", shown)
         for index, (answer, problem) in enumerate(gold.items()):
             with contextlib.suppress(_Failed):
-                self.gold(
-                    problem, answer, [other for other in gold if other != answer], HOSTILE if index < 4 else ("",)
-                )
+                self.gold(problem, answer, [other for other in gold if other != answer])
+                self.nonsense(problem, answer, HOSTILE if index < 4 else ("",))
+        if self.proving and not gold:
+            for problem in problems[:4]:
+                with contextlib.suppress(_Failed):
+                    self.nonsense(problem, None, HOSTILE)
 
-    def gold(self, problem: Problem, answer: str, others: Sequence[str], nonsense: Sequence[str]) -> None:
-        """The gold answer passes; the empty one, nonsense and most answers to other problems do not."""
-        check = self.environment.check
+    def right(self, problem: Problem) -> str | None:
+        """An answer that must pass: the gold one, or where answers prove themselves that of a demonstration, if any."""
+        if not self.proving:
+            return problem.answer
+        environment = self.environment
+        with contextlib.suppress(Exception, SystemExit, _TooLong), _limit(self.patience):  # reported elsewhere
+            state = environment.initial(problem)
+            for text in self.texts(problem):
+                state = environment.step(state, Step(text)).state
+            return environment.answer(state)
+        return None
+
+    def gold(self, problem: Problem, answer: str, others: Sequence[str]) -> None:
+        """The right answer passes, and most answers to other problems do not."""
+        check, unknown = self.environment.check, replace(problem, answer=None)
         if not self.verdict("check", check, problem, answer):
             self.report("The gold answer passes", f"check({problem.id!r}, {short(answer)}) gave False")
-        if self.verdict("check", check, replace(problem, answer=None), answer):
-            shown = f"check({problem.id!r} without one, {short(answer)}) gave True"
-            self.report("No answer passes when the gold answer is unknown", shown)
-        for text in nonsense:
-            if text != answer and self.verdict("check", check, problem, text):
-                rule = "The empty answer fails" if not text.strip() else "Nonsense is no right answer"
-                self.report(rule, f"check({problem.id!r}, {short(text)}) gave True")
+        passes, shown = (
+            self.verdict("check", check, unknown, answer),
+            f"check({problem.id!r} without one, {short(answer)})",
+        )
+        if self.proving and not passes:
+            self.report("An answer that proves itself passes when the gold answer is unknown", f"{shown} gave False")
+        if passes and not self.proving:
+            self.report("No answer passes when the gold answer is unknown", f"{shown} gave True")
         if len(others) > 3 and all(self.verdict("check", check, problem, other) for other in others[:12]):
             shown = f"check({problem.id!r}, {short(others[0])}) gave True"
             self.report(
                 "A wrong answer fails", f"{shown}, as with the answers of {len(others[:12]) - 1} other problems"
             )
+
+    def nonsense(self, problem: Problem, answer: str | None, texts: Sequence[str]) -> None:
+        """What is no answer does not pass; `answer` is the right one, if it is known."""
+        check = self.environment.check
+        for text in texts:
+            if text != answer and self.verdict("check", check, problem, text):
+                rule = "The empty answer fails" if not text.strip() else "Nonsense is no right answer"
+                self.report(rule, f"check({problem.id!r}, {short(text)}) gave True")
 
     def verdict(self, what: str, function: Callable[..., bool], *arguments: Any) -> bool:
         """Call something that must return a bool."""
@@ -332,7 +437,8 @@ class _Checks:
         try:
             read = self.call("read", environment.read, problem.question, allow=UnreadableQuestion)
             known = read.answer is not None and problem.answer is not None
-            if known and not self.verdict("check", environment.check, read, problem.answer):
+            right = self.right(problem)
+            if known and right is not None and not self.verdict("check", environment.check, read, right):
                 rule = "A question read back has the same answer"
                 self.report(rule, f"{shown} gave {short(read.answer)}, not {short(problem.answer)}")
         except UnreadableQuestion as error:
@@ -381,6 +487,13 @@ class _Checks:
             self.report("A status is running, terminated or truncated", f"{shown} gave {short(result.status)}")
         if not isinstance(result.reward, (int, float)) or not math.isfinite(result.reward):
             self.report("A reward is a finite number", f"{shown} gave {short(result.reward)}")
+        elif not 0 <= result.reward <= 1:
+            self.report("A reward is between 0 and 1", f"{shown} gave {short(result.reward)}")
+        seen: object = after.steps[-1].observation
+        if not isinstance(seen, str) or not is_text(seen) or len(seen) > MAX_OBSERVATION:
+            rule = f"An observation is a text of at most {MAX_OBSERVATION} characters"
+            size = f" ({len(seen)} characters)" if isinstance(seen, str) else ""
+            self.report(rule, f"{shown} was answered {short(seen)}{size}")
         answer: object = self.call("answer", self.environment.answer, after)
         if (result.status == "terminated") != isinstance(answer, str):
             rule = "A state has an answer if and only if it terminated"
@@ -468,9 +581,24 @@ class _Checks:
             for results in (seen, self.along(replace(problem, answer="another answer"), texts))
         )
         if outcomes != otherwise:
-            rule = "Status and reward do not depend on the gold answer"
             ends = f"{outcomes[-1]}, and in {otherwise[-1]} with another gold answer"
-            self.report(rule, f"{shown} ends in {ends}")
+            self.report(_BLIND, f"{shown} ends in {ends}")
+
+    def blind(self, problem: Problem) -> None:
+        """What a search sees is the same with another gold answer, and with none."""
+        texts = self.texts(problem)
+        seen = self.along(problem, texts)
+        for rule, facts in (
+            (_BLIND, lambda result: (result.status, result.reward)),
+            ("An observation does not depend on the gold answer", lambda result: result.state.steps[-1].observation),
+        ):
+            for other in ("another answer", None):
+                otherwise = self.along(replace(problem, answer=other), texts)
+                for step, (result, changed) in enumerate(zip(seen, otherwise, strict=False)):
+                    if facts(result) != facts(changed) and (rule != _BLIND or rule not in self.breaches):
+                        shown = f"after {short(texts[: step + 1])} on {problem.id!r} there is {short(facts(result))}"
+                        self.report(rule, f"{shown}, and {short(facts(changed))} with the gold answer {other!r}")
+                        break
 
     def along(self, problem: Problem, texts: Sequence[str]) -> list[Transition]:
         """The transitions along a trajectory, until it ends."""
@@ -515,6 +643,81 @@ class _Checks:
                         size = f" ({len(text)} characters)" if len(text) > 200 else ""
                         self.report(rule, f"step({short(state)}, {short(text)}{size}) is running")
 
+    def fakes(self, problem: Problem) -> None:
+        """What `options` gives, where there is such a method: steps with weights."""
+        environment = self.environment
+        if not isinstance(environment, StepLister):
+            return
+        end = time.monotonic() + _LONG
+        for state in [self.call("initial", environment.initial, problem)] + [
+            result.state for result in self.along(problem, self.texts(problem))
+        ]:
+            if time.monotonic() > end:
+                return
+            self.weights(state, self.call("options", environment.options, state))
+
+    def weights(self, state: State, weights: object) -> None:
+        """Steps that can be taken, with weights to draw by."""
+        rule, shown = "`options` gives texts without the delimiter, with weights above 0", f"options({short(state)})"
+        if not isinstance(weights, Mapping):
+            self.report(rule, f"{shown} gave {short(weights)}")
+            return
+        for text, weight in weights.items():
+            fits = isinstance(text, str) and self.environment.delimiter not in text
+            if not fits or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+                self.report(rule, f"{shown} gave {short(text)} with the weight {short(weight)}")
+
+    def walks(self, problem: Problem, texts: Sequence[str]) -> None:
+        """Legal steps, one after another, end within max_steps as well (`move` sees to it).
+
+        Tried are `options`, steps of demonstrations, and these with two words or letters exchanged: back and forth.
+        """
+        texts = tuple(dict.fromkeys([*texts, *itertools.chain.from_iterable(map(_exchanged, texts))]))
+        options = getattr(self.environment, "options", None)
+        rng = random.Random(f"{self.seed}/{problem.id}")
+        state, depth, running = self.call("initial", self.environment.initial, problem), 0, True
+        end = time.monotonic() + _LONG
+        while running and depth < self.environment.max_steps and time.monotonic() < end:
+            known: list[str] = []
+            with contextlib.suppress(Exception, SystemExit, _TooLong), _limit(self.patience):
+                known = [text for text in options(state) if isinstance(text, str)] if options else []
+            tries = [*rng.sample(known, len(known)), *rng.sample(texts, len(texts))][:_TRIES]
+            going_on = (self.goes_on(state, text) for text in tries)
+            state, running = next(((after, True) for after in going_on if after is not None), (state, False))
+            depth += running
+
+    def goes_on(self, state: State, text: str) -> State | None:
+        """The state after a step that is not the last, tried once; at the depth where all must end, with every rule."""
+        step = Step(text)
+        if len(state.steps) + 1 >= self.environment.max_steps:
+            self.move(state, step)
+            return None
+        with contextlib.suppress(Exception, SystemExit, _TooLong), _limit(self.patience):  # reported elsewhere
+            result = self.environment.step(state, step)
+            return result.state if result.status == "running" else None
+        return None
+
+    def stretched(self, problem: Problem) -> None:
+        """Long runs of one character in a text that is otherwise legal: expressions that backtrack do so on them."""
+        environment, slow = self.environment, " returns in bounded time"
+        state = self.call("initial", environment.initial, problem)
+        texts = dict.fromkeys(itertools.chain.from_iterable(map(_stretched, self.texts(problem))))
+        for text in itertools.islice(texts, _STRETCHED):
+            if any(rule.endswith(slow) for rule in self.breaches):
+                return  # each of them would take all of the patience
+            with contextlib.suppress(_Failed):
+                self.move(state, Step(text))
+        for text in itertools.islice(_stretched(problem.question), _STRETCHED):
+            if any(rule.endswith(slow) for rule in self.breaches):
+                return
+            with contextlib.suppress(_Failed, UnreadableQuestion):
+                self.call("read", environment.read, text, allow=UnreadableQuestion)
+        for text in itertools.islice(_stretched(problem.answer or ""), _STRETCHED):
+            if any(rule.endswith(slow) for rule in self.breaches):
+                return
+            with contextlib.suppress(_Failed):
+                self.verdict("check", environment.check, problem, text)
+
     def hostile(self, problem: Problem) -> None:
         """Whatever is typed or written, nothing raises and nothing hangs."""
         environment = self.environment
@@ -544,6 +747,26 @@ class _Checks:
 
 def _equal(a: object, b: object) -> bool:
     return a == b or repr(a) == repr(b)  # a NaN reward is reported as such, not as a change of mind
+
+
+def _exchanged(text: str) -> Iterator[str]:
+    """A text with two of its words exchanged, or the letters of its last word turned round."""
+    words = text.split(" ")
+    for i, j in itertools.islice(itertools.combinations(range(len(words)), 2), 10):
+        turned = words.copy()
+        turned[i], turned[j] = words[j], words[i]
+        yield " ".join(turned)
+    yield " ".join([*words[:-1], words[-1][::-1]])
+
+
+def _stretched(text: str) -> Iterator[str]:
+    """A text with each of its words, numbers and blanks in turn as a long run of one character, and a flaw behind."""
+    for match in itertools.chain(re.finditer(r"[^\W\d_]+", text), re.finditer(r"\d+|\s+|[^\w\s]", text)):
+        for character in dict.fromkeys((match[0][0], match[0][-1])):
+            run = character * _RUN
+            yield text[: match.start()] + run + text[match.end() :]
+            yield text[: match.start()] + run + "!" + text[match.end() :]
+            yield text[: match.start()] + run
 
 
 def _is_copied(error: BaseException | None) -> bool:

@@ -127,8 +127,8 @@ class Environment(Protocol):
         delimiter: text that ends a step; a step never contains it.
         max_steps: depth at which `step` truncates.
 
-    What else one may offer is declared by `Demonstrator`, `StepChecker`, `StepLister`, `SlowStepper`, `Observer`
-    and `Reviser`.
+    What else one may offer is declared by `Demonstrator`, `StepChecker`, `StepLister`, `SlowStepper`, `SelfProving`,
+    `Observer` and `Reviser`.
     """
 
     @property
@@ -212,6 +212,18 @@ class SlowStepper(Protocol):
 
     @property
     def step_timeout(self) -> float: ...
+
+
+@runtime_checkable
+class SelfProving(Protocol):
+    """An environment whose answers prove themselves: `Environment.check` needs no gold answer.
+
+    Attributes:
+        self_proving: whether they do; the gold answer of a problem may then be any text that says so.
+    """
+
+    @property
+    def self_proving(self) -> bool: ...
 
 
 @runtime_checkable

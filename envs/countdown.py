@@ -239,8 +239,10 @@ def openness(numbers: Numbers, target: Rational) -> float:
 
 _NUMBER = r"-?\d{1,40}(?:/\d{1,40})?"
 _STEP = re.compile(
-    rf"({_NUMBER}) +([-+*/]) +({_NUMBER}) += +({_NUMBER}) +\(left: *({_NUMBER}(?: +{_NUMBER})*) *\)", re.ASCII
+    rf"({_NUMBER}) *([-+*/]) *({_NUMBER}) *= *({_NUMBER}) *\(left: *({_NUMBER}(?:(?: +| *, *){_NUMBER})*) *\)\.?",
+    re.ASCII | re.IGNORECASE,
 )
+_SIGNS = str.maketrans("×∙·⋅÷∕−–", "****//--")  # noqa: RUF001 -- as people write the operators
 
 Left = tuple[tuple[Rational, Expression], ...]  # numbers and what they were made by
 
@@ -253,12 +255,13 @@ def _exact(text: str) -> Rational:
 @lru_cache(maxsize=1 << 14)
 def _read_step(line: str) -> Move | None:
     """A step as it is written, right or wrong; None when it is not of the form."""
-    match = _STEP.fullmatch(line.strip()) if len(line) <= MAX_LINE else None
+    text = re.sub(r"(?<=\d) *x *(?=-?\d)", "*", line.strip().translate(_SIGNS))
+    match = _STEP.fullmatch(text) if len(line) <= MAX_LINE else None
     if match is None:
         return None
     try:
         a, b, result = (_exact(match[index]) for index in (1, 3, 4))
-        return Move(a, match[2], b, result, tuple(sorted(map(_exact, match[5].split()))))
+        return Move(a, match[2], b, result, tuple(sorted(map(_exact, re.split(r"[ ,]+", match[5])))))
     except ZeroDivisionError:
         return None
 
@@ -309,13 +312,50 @@ def _weigh(expression: Expression) -> tuple[tuple[Fraction, ...], Fraction]:
     return tuple(sorted(leaves(expression))), linear(expression)[1]
 
 
+_AROUND = (  # what people and models put around an answer
+    (r"\\boxed\s*\{(.*)\}", r"\1"),
+    (r"\$\$?([^$]*)\$\$?", r"\1"),
+    (r"\\\((.*)\\\)|\\\[(.*)\\\]", r"\1\2"),
+    (r"\*\*([^*].*[^*])\*\*", r"\1"),
+    (r"`+([^`]*)`+", r"\1"),
+    (r"<answer>(.*)</answer>", r"\1"),
+    (r"(.*[^.\s])\s*\.", r"\1"),
+)
+_LATEX = (
+    (r"\\left|\\right|\\[,;:! ]|~", ""),
+    (r"\\(?:times|cdot|ast)(?![a-zA-Z])", "*"),
+    (r"\\div(?![a-zA-Z])", "/"),
+    (r"\\[dt]?frac\s*(\d)\s*(\d)(?!\d)", r"(\1/\2)"),
+    (r"(?<=[\d)\]])\s*[xX]\s*(?=[-\d(\[])", "*"),
+)
+_FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+
+
+def _plainly(text: str) -> str:
+    """An expression without what people and LaTeX put around it and in it."""
+    before = ""
+    while before != text:
+        before, text = text, text.strip()
+        for around, inside in _AROUND:
+            match = re.fullmatch(around, text, re.DOTALL)
+            text = match.expand(inside).strip() if match else text
+    for written, plain in _LATEX:
+        text = re.sub(written, plain, text)
+    while (simpler := _FRACTION.sub(r"((\1)/(\2))", text)) != text:
+        text = simpler
+    return text
+
+
+@lru_cache(maxsize=1 << 14)
 def _read_answer(text: str) -> tuple[tuple[Fraction, ...], Fraction] | None:
-    """The numbers and the value of an expression; None when it is none."""
+    """The numbers and the value of an expression, or of an equation of one and its value; None when it is neither."""
     if len(text) > MAX_LINE:
         return None
     try:
-        sides = parse_sides(text)
-        return _weigh(sides[0]) if len(sides) == 1 else None
+        sides = parse_sides(_plainly(text))
+        values = {_weigh(side)[1] for side in sides}
+        worked = [side for side in sides if len(sides) == 1 or not isinstance(side, Number)]
+        return _weigh(worked[0]) if len(values) == len(worked) == 1 else None
     except ValueError:
         return None
 
@@ -324,16 +364,27 @@ def _read_answer(text: str) -> tuple[tuple[Fraction, ...], Fraction] | None:
 
 _NUMBERS = r"\d+(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+|\s+)\d+)+"
 _MAKE = r"(?:make|reach|get(?:\s+to)?|obtain|form|hit|equal|calculate|compute|create|build)"
-_OF = r"(?:(?:only|exactly|all|each|of|the|these|those|following|given|numbers)\b\s*)*:?\s*"
+_OF = r"(?:(?:only|exactly|all|each|of|the|these|those|following|given|four|numbers|integers|digits)\b\s*)*:?\s*"
+_FORM = (
+    r"(?:create|write|find|form|make|build|give|construct)\s+an?\s+(?:arithmetic\s+|mathematical\s+)?"
+    r"(?:equation|expression|formula|calculation)\s+(?:that|which|to)\s+"
+    r"(?:equals?|makes?|gives?|reach(?:es)?|evaluates?\s+to|results?\s+in|is(?:\s+equal\s+to)?|gets?(?:\s+to)?)"
+)
+_TARGET = r"(?:(?:exactly|the\s+(?:target|number|total|result|value)(?:\s+(?:number|of|is))?)\s*:?\s*)?"
 _WORDINGS = tuple(
     re.compile(pattern, re.IGNORECASE | re.ASCII)
     for pattern in (
         rf"(?:numbers\s*:?\s*)?(?P<numbers>{_NUMBERS})",
         rf"(?:(?:please|find\s+a\s+way\s+to|how\s+(?:can|do)\s+(?:I|you|we)|can\s+you)\s+)?(?:{_MAKE}\s+)?"
-        rf"(?P<target>\d+)\s+(?:from|with|using|out\s+of|of)\s+{_OF}(?P<numbers>{_NUMBERS})",
-        rf"(?:please\s+)?(?:(?:use|using|with|from|combine)\s+{_OF}|numbers\s*:?\s*)?(?P<numbers>{_NUMBERS})"
-        rf"\s*(?:,\s*)?(?:(?:to|and)\s+)?(?:{_MAKE}|create\s+an\s+expression\s+that\s+equals|target\s*:?|->|=|to)"
-        r"\s*(?P<target>\d+)",
+        rf"{_TARGET}(?P<target>\d+)\s+(?:from|with|using|out\s+of|of)\s+{_OF}(?P<numbers>{_NUMBERS})",
+        rf"{_FORM}\s+{_TARGET}(?P<target>\d+),?\s+(?:from|with|using|out\s+of|of)\s+{_OF}(?P<numbers>{_NUMBERS})",
+        rf"(?:play\s+|solve\s+)?(?:the\s+)?(?:game\s+of\s+24|24[\s-]game|make\s+24)\s*(?:for|with|on)?\s*:?\s*{_OF}"
+        rf"(?P<numbers>{_NUMBERS})",
+        rf"use\s+numbers\s+and\s+basic\s+arithmetic\s+operations.*\bto\s+obtain\s+(?P<target>\d+)\b[^\d]*"
+        rf"input:\s*(?P<numbers>{_NUMBERS})",
+        rf"(?:please\s+)?(?:(?:use|using|with|from|combine|given)\s+{_OF}|numbers\s*:?\s*)?(?P<numbers>{_NUMBERS})"
+        rf"\s*(?:[,;.]\s*)?(?:(?:to|and|please)\s+)?(?:{_MAKE}|{_FORM}|(?:the\s+)?target(?:\s+is)?\s*:?|->|=>|=|→|to)"
+        rf"\s*{_TARGET}(?P<target>\d+)",
     )
 )
 # What reasoning-gym adds to its questions, and what goes without saying.
@@ -341,9 +392,13 @@ _ADDED = re.compile(
     r"final answer format instructions:.*"
     r"|(?:you can only use each number|each number (?:can only|may|must|can) be used|use each number)"
     r"(?: (?:exactly|only|at most))?(?: once)?\."
-    r"|you can use the operators \+, -, \*, /\.",
+    r"|you can use the operators \+, -, \*, /\."
+    r"|you (?:can|may) use (?:the )?(?:basic|four) arithmetic operations? ?(?:\([-+*/×÷−, ]*\))?"
+    r"(?: one or multiple times)?(?:,? (?:and|but) each number (?:can only|may only|must) be used (?:exactly )?once)?\."
+    r"|(?:please )?show your (?:work|reasoning) in <think>.*",
     re.IGNORECASE | re.DOTALL,
 )
+_BRACKETS = re.compile(r"[\[({]\s*(\d[\d\s,]*?)\s*[\])}]")  # around a list of numbers
 _CANONICAL = re.compile(r"make (\d+) from (\d+(?: \d+)+)")
 _READABLE = (
     "the countdown environment reads questions such as 'make 24 from 4 6 8 2', '4 6 8 2' (the target is 24) "
@@ -420,7 +475,7 @@ class Countdown:
         """Read a question as people type it or as reasoning-gym words it; raises `UnreadableQuestion`."""
         if len(question) > MAX_QUESTION:
             raise UnreadableQuestion(f"a question of {len(question)} characters; at most {MAX_QUESTION} are read")
-        text = _ADDED.sub("", question).strip().rstrip("?.! \n")
+        text = _BRACKETS.sub(r" \1 ", _ADDED.sub("", question)).strip().rstrip("?.! \n")
         match = next(filter(None, (wording.fullmatch(text) for wording in _WORDINGS)), None)
         if match is None:
             raise UnreadableQuestion(f"cannot read {question!r}; {_READABLE}")

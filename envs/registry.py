@@ -77,7 +77,7 @@ def load_environment(spec: str, **options: Any) -> Environment:
     made = _call(spec, _factory(spec), options)
     try:
         missing = [name for name in MEMBERS if not hasattr(made, name)]
-    except Exception as error:  # of a property
+    except (Exception, SystemExit) as error:  # of a property
         raise UnusableEnvironment(f"{spec!r} made a {type(made).__name__} that fails: {_said(error)}") from error
     if missing:
         raise UnusableEnvironment(
@@ -136,7 +136,7 @@ def _imported(spec: str) -> Factory:
     name, _, member = spec.rpartition(":")
     try:
         module = importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnusableEnvironment(f"{spec!r}: importing {name!r} failed: {_said(error)}") from error
     return _member(spec, module, member)
 
@@ -144,7 +144,7 @@ def _imported(spec: str) -> Factory:
 def _plugged_in(point: importlib.metadata.EntryPoint) -> Factory:
     try:
         made = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnusableEnvironment(f"{point.name!r} ({point.value}) failed to load: {_said(error)}") from error
     return _callable(point.value, made)
 
@@ -166,7 +166,7 @@ def _module_of(path: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up while the file runs
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UnusableEnvironment(f"{path!r} failed to load: {_said(error)}") from error
     return module
@@ -222,7 +222,7 @@ def _call(spec: str, factory: Factory, options: dict[str, Any]) -> Any:
     try:
         signature.bind(**options)
         return factory(**options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         given = ", ".join(f"{name}={_SHORT.repr(value)}" for name, value in options.items()) or "no options"
         raise UnusableEnvironment(f"environment {spec!r} cannot be made with {given}: {_said(error)}") from error
 

@@ -23,20 +23,24 @@ def run_check_env(arguments: argparse.Namespace) -> int:
 
     from agent.build import environment_of
     from agent.recipes.recipe import Recipe, parse_component
-    from envs.conformance import NonConforming, check_environment
+    from envs.conformance import SLOW, NonConforming, check_environment
 
     environment = environment_of(Recipe(environment=parse_component(arguments.environment)))
     broken: Sequence[str] = ()
     try:
-        check_environment(environment, seed=arguments.seed, n=arguments.n)
+        timings = check_environment(environment, seed=arguments.seed, n=arguments.n)
     except NonConforming as error:
-        broken = error.broken
+        broken, timings = error.broken, error.timings
     if arguments.json:
         report = {"environment": arguments.environment, "conforms": not broken, "broken": broken}
-        print(json.dumps(report, indent=2))
+        seconds = {timing.method: {"mean": timing.mean, "longest": timing.longest} for timing in timings}
+        print(json.dumps(report | {"seconds": seconds}, indent=2))
     else:
         verdict = f"breaks {len(broken)} rule(s)" if broken else "conforms: no rule is broken"
         print("\n- ".join([f"environment {arguments.environment!r} {verdict}{':' if broken else ''}", *broken]))
+        for timing in timings:
+            if timing.mean > SLOW:
+                print(f"slow: {timing}")
     return 1 if broken else 0
 
 

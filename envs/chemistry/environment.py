@@ -28,7 +28,7 @@ from envs.chemistry.formulas import (
     balance,
 )
 from envs.chemistry.generator import LEVELS, draw_task
-from envs.chemistry.lines import Claim, Demand, Limiting, Reaction, read_answer, read_line
+from envs.chemistry.lines import Claim, Demand, Limiting, Reaction, Stated, read_answer, read_line
 from envs.chemistry.question import MAX_QUESTION, READABLE, read_task
 from envs.chemistry.solution import Truth, solve
 from envs.chemistry.task import LETTERS, TOLERANCE, Task
@@ -48,6 +48,14 @@ from envs.core import (
 
 ANSWER_MARK = "#### "
 SLIP = 0.06  # how often the student of `options` is wrong, to how often right
+
+
+def _is_of(task: Task, answer: str) -> bool:
+    """Whether the substance that an answer names, if it does, is the one that is asked about."""
+    reading = read_answer(answer)
+    if not isinstance(reading, Stated):
+        return True
+    return reading.substance == (task.given[-1] if task.kind == "yield" else task.wanted).substance
 
 
 def _bucket(question: str) -> Split:
@@ -116,11 +124,16 @@ class Chemistry:
 
     def check(self, problem: Problem, answer: str) -> bool:
         """Whether the answer is the gold answer: to the tolerance, with its unit; coefficients exactly."""
-        return problem.answer is not None and read_answer(answer) is not None and self.same(problem.answer, answer)
+        if problem.answer is None or read_answer(answer) is None or not self.same(problem.answer, answer):
+            return False
+        return _is_of(read_task(problem.question), answer)
 
     def same(self, a: str, b: str) -> bool:
         """Quantities within the tolerance (0.5 mol is 500 mmol), equations and formulas by what they say."""
         first, second = read_answer(a), read_answer(b)
+        if isinstance(first, Stated) and isinstance(second, Stated) and first.substance != second.substance:
+            return False
+        first, second = (each.quantity if isinstance(each, Stated) else each for each in (first, second))
         if isinstance(first, Quantity) and isinstance(second, Quantity):
             return first.near(second, TOLERANCE)
         return a.strip() == b.strip() if first is None or second is None else first == second
@@ -133,7 +146,8 @@ class Chemistry:
         for index, step in enumerate(state.steps):
             text = step.text.strip()
             if text.startswith(ANSWER_MARK.strip()):
-                right = self.same(truth.answer, text.removeprefix(ANSWER_MARK.strip()))
+                said = text.removeprefix(ANSWER_MARK.strip()).strip()
+                right = self.same(truth.answer, said) and _is_of(task, said)
             else:
                 line = read_line(text)
                 if isinstance(line, Demand):

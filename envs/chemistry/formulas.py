@@ -22,11 +22,13 @@ require("chemistry", "molmass", "sympy")  # imported where they are used
 MAX_FORMULA = 60  # characters
 MAX_ATOMS = 9999
 MAX_SPECIES = 10  # in an equation
+MAX_EQUATION = 1000  # characters, with LaTeX
 MAX_DIGITS = 15  # of a number, before and after the point
 MAX_DEPTH = 20
 
 # ------------------------------------------------------------------------------------------------------------ formulas
 
+ELECTRON = "e^-"
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _DIGITS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _SUPERSCRIPT = re.compile(r"([⁰¹²³⁴-⁹]?)([⁺⁻])")
@@ -52,11 +54,66 @@ class Species:
     molar_mass: Fraction
 
 
+_LATEX = (
+    (r"\\(?:ce|text|mathrm|mathbf|mathsf|boxed)\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1"),
+    (r"\$|\\[(\[\])]", ""),
+    (r"\\[,;:! ]|~", " "),
+    (r"\\(?:x?(?:long)?rightarrow|to)(?![a-z])(?:\s*\{[^{}]*\})?", "->"),
+    (r"\\rightleftharpoons", "⇌"),
+    (r"\\cdot(?![a-z])", "·"),
+    (r"\\times(?![a-z])", "×"),
+    (r"\\%", "%"),
+    (r"_\{(\d+)\}|_(\d)", r"\1\2"),
+    (r"\^\{(\d?)([+-])\}", r"^\1\2"),
+    (r"\^\{([+-])(\d)\}|\^([+-])(\d)(?![+-])", r"^\2\4\1\3"),
+)
+_ENDS = r"(?=\s|$|\+|\((?:s|l|g|aq)\)|<?[-=]+>|→|⟶|⇌|⇄|=)"
+_ION = re.compile(rf"(?<![A-Za-z0-9^])(\d*\s?)([A-Z(\[][A-Za-z0-9()\[\]]*|e)(\s\d)?([+-]){_ENDS}", re.ASCII)
+_CLUSTERS = ("I3", "Br3", "Cl3")  # with one charge; of the other elements a digit before the sign is that of the charge
+
+
+def plain(text: str) -> str:
+    r"""A text without LaTeX, with charges behind a caret: ``MnO4-`` is ``MnO4^-``, ``\ce{SO4^{2-}}`` is ``SO4^2-``.
+
+    A digit before a sign is the charge where the ion is an element or stands in brackets (``Fe2+``, ``[Fe(CN)6]3-``),
+    and the last of two digits is one elsewhere (``SO42-``); a single one counts atoms (``NO3-``).
+    """
+    for written, simply in _LATEX:
+        while (simpler := re.sub(written, simply, text)) != text:
+            text = simpler
+    text = _SUPERSCRIPT.sub(lambda match: "^" + match[1].translate(_DIGITS) + ("+" if match[2] == "⁺" else "-"), text)
+    return _ION.sub(_with_caret, text.translate(_SUBSCRIPTS).replace("−", "-").strip())
+
+
+def _with_caret(match: re.Match[str]) -> str:
+    coefficient, formula, size, sign = match.groups()
+    if size:
+        return f"{coefficient}{formula}^{size.strip()}{sign}"
+    digits = re.search(r"\d*$", formula)
+    count = len(digits[0]) if digits else 0
+    alone = re.fullmatch(r"[A-Z][a-z]?\d|.*\]\d", formula) and formula not in _CLUSTERS
+    if alone or count == 2:
+        return f"{coefficient}{formula[:-1]}^{formula[-1]}{sign}"
+    return f"{coefficient}{formula}^{sign}"
+
+
 @lru_cache(maxsize=1 << 12)
 def species(text: str) -> Species:
-    """Read a formula: ``Ca(OH)2``, ``CuSO4·5H2O``, ``SO4^2-``, with or without a phase such as ``(aq)``."""
+    """Read a formula: ``Ca(OH)2``, ``CuSO4·5H2O``, ``SO4^2-``, ``SO42-``, with or without a phase such as ``(aq)``."""
+    try:
+        return _species(text)
+    except ValueError:
+        simply = plain(text) if len(text) <= 2 * MAX_FORMULA else text
+        if simply == text:
+            raise
+        return _species(simply)
+
+
+def _species(text: str) -> Species:
     import molmass
 
+    if text.strip() == ELECTRON:
+        return Species(ELECTRON, (), -1, Fraction(0))
     plain = _PHASE.sub("", text.strip().translate(_SUBSCRIPTS))
     plain = _SUPERSCRIPT.sub(lambda match: "^" + match[1].translate(_DIGITS) + ("+" if match[2] == "⁺" else "-"), plain)
     match = _FORMULA.fullmatch(plain) if len(plain) <= MAX_FORMULA else None
@@ -82,7 +139,7 @@ def species(text: str) -> Species:
 
 _ARROW = re.compile(r"\s*(?:(?<!\^)<?[-=]+>|→|⟶|⇌|⇄|=)\s*")
 _PLUS = re.compile(r"(?<!\^)(?<!\^\d)\+")
-_TERM = re.compile(r"\s*(\d{1,6}|[a-z](?![a-z]))?\s*\*?\s*([A-Z(\[].*?)\s*", re.ASCII)
+_TERM = re.compile(r"\s*(\d{1,6}|[a-z](?![a-z]))?\s*\*?\s*([A-Z(\[].*?|e\^-)\s*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -126,6 +183,16 @@ class Equation:
 @lru_cache(maxsize=1 << 12)
 def read_equation(text: str) -> tuple[Equation, tuple[str, ...]]:
     """Read an equation and its coefficients: whole numbers, single letters, or '' where there is none."""
+    try:
+        return _read_equation(text)
+    except ValueError:
+        simply = plain(text) if len(text) <= MAX_EQUATION else text
+        if simply == text:
+            raise
+        return _read_equation(simply)
+
+
+def _read_equation(text: str) -> tuple[Equation, tuple[str, ...]]:
     sides = _ARROW.split(text.strip())
     if len(sides) != 2 or not all(sides):
         raise ValueError("an equation has two sides, such as H2 + O2 -> H2O")
@@ -216,6 +283,46 @@ def read_quantity(text: str) -> Quantity | None:
         return None
     factor, dimension = UNITS[match[2]]
     return Quantity(Fraction(match[1]) * factor, dimension)
+
+
+UNIT_WORDS = {
+    "mol": r"moles?|mols",
+    "mmol": r"millimoles?|mmols",
+    "g": r"grams?|grammes?|gm",
+    "kg": r"kilograms?|kilogrammes?|kgs",
+    "mg": r"milligrams?|milligrammes?|mgs",
+    "L": r"lit(?:er|re)s?|l",
+    "mL": r"millilit(?:er|re)s?|ml",
+    "%": r"percent",
+}
+"""Other ways to write a unit, each a regular expression."""
+
+_INVERSE = r"(?:\^?\{?[-−]1\}?|⁻¹|\^1-|\^-¹)"  # as it is written, and as `plain` leaves it
+_WORDY = tuple(
+    (re.compile(rf"(?<![A-Za-z(\[])(?:{pattern})(?![A-Za-z(\[])", re.ASCII), unit)
+    for pattern, unit in (
+        (rf"(?:g|grams?)\s*(?:/\s*mole|per\s+mole?|[·*]?\s*mol\s*{_INVERSE})", "g/mol"),
+        (rf"(?:mol|moles?)\s*(?:/\s*lit(?:er|re)|per\s+lit(?:er|re)|[·*]?\s*L\s*{_INVERSE})", "mol/L"),
+        *((words, unit) for unit, words in UNIT_WORDS.items()),
+    )
+)
+_THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])", re.ASCII)
+_POWER = re.compile(
+    r"(\d{1,15}(?:\.\d{1,15})?)\s*(?:[×x*]\s*10\s*\^?\s*\{?([-−]?\d{1,2})\}?|[eE]([-+]?\d{1,2}))(?!\d)", re.ASCII
+)
+
+
+def with_symbols(text: str) -> str:
+    """A text with units as symbols, numbers without commas between thousands and without powers of ten."""
+    text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
+    for pattern, unit in _WORDY:
+        text = pattern.sub(unit, text)
+    return _POWER.sub(_written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    power = int((match[2] or match[3]).replace("−", "-"))
+    return format(decimal.Decimal(match[1]).scaleb(power), "f")
 
 
 def write_quantity(quantity: Quantity, unit: str, digits: int) -> str:

@@ -11,9 +11,11 @@ from envs.chemistry.formulas import (
     UNITS,
     Equation,
     Quantity,
+    plain,
     read_equation,
     read_quantity,
     species,
+    with_symbols,
     work_out,
 )
 from envs.expressions import Expression, Number, Operation, Unknown, parse_sides
@@ -151,15 +153,31 @@ def _minus(a: Form, b: Form) -> Form:
 
 # ------------------------------------------------------------------------------------------------------------- answers
 
-Reading = Quantity | frozenset[tuple[str, str, int]] | str
+
+@dataclass(frozen=True)
+class Stated:
+    """A quantity that is said to be of a substance: ``24.76 g of CO2``, ``m(CO2) = 24.76 g``."""
+
+    quantity: Quantity
+    substance: str
 
 
+Reading = Quantity | Stated | frozenset[tuple[str, str, int]] | str
+
+_STATED = re.compile(r"(?:[MnmVc]\s*\((?:left\s+|obtained\s+)?(\S+?)\)|(?:the\s+)?yield)\s*=\s*([^=]+)", re.ASCII)
+_QUANTITY_OF = re.compile(r"(-?[\d.]+\s*(?:[a-zA-Z]+/)?[a-zA-Z%]+)\s+(?:of\s+)?([A-Z(\[]\S*)", re.ASCII)
+
+
+@lru_cache(maxsize=1 << 12)
 def read_answer(text: str) -> Reading | None:
     """A quantity with its unit, a balanced equation (its sides may be in any order), or a formula; else None."""
     if len(text) > MAX_LINE:
         return None
     if (quantity := read_quantity(text)) is not None:
         return quantity
+    if (stated := _read_stated(with_symbols(plain(with_symbols(text))).rstrip(". "))) is not None:
+        return stated
+    text = re.sub(r"^limiting\s*:\s*", "", text.strip().removesuffix("."))
     try:
         equation, coefficients = read_equation(text)
         if not all(c == "" or c.isdigit() for c in coefficients):
@@ -173,3 +191,17 @@ def read_answer(text: str) -> Reading | None:
         return species(text).text
     except ValueError:
         return None
+
+
+def _read_stated(text: str) -> Quantity | Stated | None:
+    """A quantity, perhaps of a substance that is named before or after it."""
+    named = _STATED.fullmatch(text)
+    after = _QUANTITY_OF.fullmatch(named[2] if named else text)
+    quantity = read_quantity(after[1] if after else named[2] if named else text)
+    try:
+        names = {species(match).text for match in (named and named[1], after and after[2]) if match}
+    except ValueError:
+        return None
+    if quantity is None or len(names) > 1:
+        return None
+    return Stated(quantity, *names) if names else quantity

@@ -10,8 +10,10 @@ from envs.chemistry.formulas import (
     MASS,
     UNITS,
     VOLUME,
+    plain,
     read_equation,
     species,
+    with_symbols,
 )
 from envs.chemistry.task import Amount, Task
 
@@ -23,11 +25,15 @@ _SUBSTANCE = rf"(?:({_VALUE})\s*mol/L\s+)?(\S+)"
 _TARGET = re.compile(rf"({_UNIT})\s+of\s+{_SUBSTANCE}")
 _GIVEN = re.compile(rf"({_VALUE})\s*({_UNIT})\s+of\s+{_SUBSTANCE}")
 _BALANCE = re.compile(
-    r"(?:please\s+)?balance(?:\s+the)?(?:\s+following)?(?:\s+(?:equation|reaction))?\s*:?\s+(.+)", re.I
+    r"(?:please\s+)?balance(?:\s+(?:the|this|following|chemical|redox|ionic|net|unbalanced|half))*"
+    r"(?:[\s-]+(?:equation|reaction))?\s*:?\s+(.+)",
+    re.I,
 )
 _MASS_OF = re.compile(r"(?i:(?:(?:what\s+is|what's|find|calculate)\s+)?(?:the\s+)?molar\s+mass\s+of)\s+(\S+)")
 _CONVERT = re.compile(rf"(?i:how\s+many)\s+({_UNIT})\s+(?i:are\s+(?:there\s+)?in)\s+(.+)")
-_AMOUNT = re.compile(r"(?i:how\s+many)\s+(.+?)\s+(?i:forms?\s+from|reacts?\s+with|(?:is|are)\s+needed\s+for)\s+(.+)")
+_AMOUNT = re.compile(
+    r"(?i:how\s+many)\s+(.+?)\s+(?i:forms?\s+from|(?:is|are|can\s+be)\s+(?:formed|produced|made|obtained)\s+from|reacts?\s+with|(?:is|are)\s+needed\s+for)\s+(.+)"
+)
 _LIMITING = re.compile(r"(?i:which\s+(?:reactant|reagent)\s+is\s+limiting\s+(?:for|in|with))\s+(.+)")
 _LEFT = re.compile(r"(?i:how\s+many)\s+(.+?)\s+(?i:(?:is|are)\s+left\s+(?:from|of))\s+(.+)")
 _YIELD = re.compile(r"(?i:what\s+is\s+the\s+(?:percent\s+)?yield(?:\s+in\s+%)?\s+if)\s+(.+?)\s+(?i:gives?)\s+(.+)")
@@ -42,6 +48,16 @@ READABLE = (
 @lru_cache(maxsize=1 << 12)
 def read_task(question: str) -> Task:
     """Understand a question; raises ValueError with what is wrong."""
+    try:
+        return _read_task(question)
+    except ValueError:
+        simply = with_symbols(plain(question)) if len(question) <= MAX_QUESTION else question
+        if simply == question:
+            raise
+        return _read_task(simply)
+
+
+def _read_task(question: str) -> Task:
     text = question.strip().rstrip("?!. ")
     if match := _BALANCE.fullmatch(text):
         return Task("balance", read_equation(match[1])[0])

@@ -8,6 +8,7 @@ from typing import Literal
 
 from envs.chemistry.formulas import (
     AMOUNT,
+    ELECTRON,
     MASS,
     UNITS,
     VOLUME,
@@ -58,6 +59,8 @@ class Amount:
         """What one mole comes to, in the dimension of the unit."""
         dimension = UNITS[self.unit][1]
         if dimension == MASS:
+            if self.substance == ELECTRON:
+                raise ValueError("electrons are counted in mol, not weighed")
             return Quantity(species(self.substance).molar_mass, MASS)
         if dimension == AMOUNT:
             return Quantity(Fraction(1), AMOUNT)

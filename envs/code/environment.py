@@ -30,22 +30,25 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
+from loguru import logger
+
+from envs.code.program import END, Draft, read_draft
 from envs.code.sandbox import Limits, Sandbox, find_isolation, wait
 from envs.code.tasks import Task, read_tasks, typed_task
 from envs.core import SPLITS, Problem, Split, State, Step, Transition, is_text, termination, transition, truncation
 
-END = "# end"
 RUN = "# run"
-FENCE = "```"
-MAX_LINE = 400  # characters
-MAX_PROGRAM = 20_000
+MAX_PROGRAM = 20_000  # characters
 MAX_NOTE = 200
 
 _RULES = f"""\
 # Write the Python function that is described below.
 # A line '{RUN}' shows how the tests go so far; a line '{END}' ends the program.
 """
-_BEHAVIOUR = re.compile(r"\n# behaviour on the visible tests: ([0-9a-f]{16})\n\Z")
+# Every answer ends in this line, so that a program cannot end in one of its own.
+_BEHAVIOUR = "# behaviour on the visible tests: "
+_NONE = "it passes none"
+_ENDS = re.compile(r"\r\n|\r|\n")  # of lines, to Python; there are other characters that end a line to people
 # What `Code.options` makes of a line of a solution: one slip that is easily made.
 _SLIPS = {" + ": " - ", " - ": " + ", " < ": " <= ", " > ": " >= ", " <= ": " < ", " == ": " != ", "max(": "min("}
 _SLIPS |= {"min(": "max(", " += ": " = ", "[0]": "[1]", " 0": " 1", " 1": " 2", "[-1]": "[0]", "sorted": "list"}
@@ -100,7 +103,11 @@ class Code:
         self._limits = Limits(seconds, cpu_seconds=math.ceil(seconds / 3))
         self.step_timeout = 2 * seconds + 10  # a call runs a program twice at most; the rest is for a busy machine
         file = resources.files("envs.code").joinpath("tasks.jsonl") if tasks is None else Path(tasks).expanduser()
-        self._tasks = {" ".join(task.question.split()): task for task in read_tasks(file.read_text("utf-8"), str(file))}
+        given = read_tasks(file.read_text("utf-8"), str(file))
+        if hindered := [f"{task.id} ({task.hindrance})" for task in given if task.hindrance]:
+            logger.warning("{}: left out, as no program can pass: {}", file, "; ".join(hindered))
+        self._tasks = [task for task in given if not task.hindrance]
+        self._known = {task.spaced: task for task in reversed(self._tasks)}
         self.isolation = find_isolation(unsandboxed)
         self._sandbox = Sandbox(self.isolation)
         self._judged = lru_cache(maxsize=8192)(self._judge)
@@ -109,7 +116,7 @@ class Code:
 
     def read(self, question: str) -> Problem:
         """A question of the file, or words and ``assert`` statements; raises `UnreadableQuestion`."""
-        task = self._tasks.get(" ".join(question.split()))
+        task = self._known.get(" ".join(question.split()))
         return self._problem(typed_task(question) if task is None else task)
 
     def _problem(self, task: Task) -> Problem:
@@ -120,7 +127,7 @@ class Code:
     def prompt(self, problem: Problem) -> str:
         """The head of the program, or the question in comments, after a comment on how to end."""
         head: str = problem.meta["head"]
-        return _RULES + (head or "".join(f"# {line}\n" for line in problem.question.splitlines()))
+        return _RULES + (head or "".join(f"# {line}\n" for line in _ENDS.split(problem.question)))
 
     # ---------------------------------------------------------------------------------------------------- the MDP
 
@@ -133,33 +140,30 @@ class Code:
 
         The reward of a line before that is at least 0.5: it may yet become right (`_promise`).
 
-        The last line is ``# end``, a closing fence, or the one with which the policy ended. The line ``# run`` and the
-        last one are answered with an observation, a comment that says how the visible tests go.
+        The last line is ``# end``, the fence that closes the program, or the one with which the policy ended. That one
+        and the line ``# run`` are answered with an observation, a comment that says how the visible tests go.
         """
         after = state.then(step)
-        program = _program(after)
-        if program is None:
+        draft = _draft(after)
+        if draft is None:
             return truncation(after)
-        ended = _ended(after)
-        if not ended and step.text.strip() != RUN:
+        if not draft.ended and step.text.rstrip() != RUN:
             full = len(after.steps) >= self.max_steps
-            return truncation(after) if full else transition(after, self._promise(after, program))
-        verdict = self.judge(state.problem, program)
+            return truncation(after) if full else transition(after, self._promise(after, draft.program))
+        verdict = self.judge(state.problem, draft.program)
         after = state.then(replace(step, observation=_observation(verdict)))
-        if not ended:
+        if not draft.ended:
             full = len(after.steps) >= self.max_steps
-            return truncation(after) if full else transition(after, self._promise(after, program))
+            return truncation(after) if full else transition(after, self._promise(after, draft.program))
         return termination(after, verdict.share) if verdict.loaded else truncation(after)
 
     def answer(self, state: State) -> str | None:
         """The program, closed by a comment with a digest of what it does in the visible tests, or None."""
-        program = _program(state)
-        if program is None or not _ended(state):
+        draft = _draft(state)
+        if draft is None or not draft.ended:
             return None
-        verdict = self.judge(state.problem, program)
-        if not verdict.loaded:
-            return None
-        return program + (f"\n# behaviour on the visible tests: {verdict.behaviour}\n" if verdict.behaviour else "")
+        verdict = self.judge(state.problem, draft.program)
+        return f"{draft.program}\n{_BEHAVIOUR}{verdict.behaviour or _NONE}\n" if verdict.loaded else None
 
     def check(self, problem: Problem, answer: str) -> bool:
         """Whether a program passes the hidden tests."""
@@ -167,19 +171,18 @@ class Code:
 
     def same(self, a: str, b: str) -> bool:
         """Whether two answers did the same in the visible tests; programs that pass none of them, if equal as texts."""
-        first, second = _BEHAVIOUR.search(a), _BEHAVIOUR.search(b)
-        return a.strip() == b.strip() or (first is not None and second is not None and first[1] == second[1])
+        first, second = _behaviour_of(a), _behaviour_of(b)
+        return a.strip() == b.strip() or (first is not None and first == second)
 
     def first_error(self, state: State) -> int | None:
         """The last step, if it cannot be part of a program or ends one that fails a test, visible or hidden."""
         if not state.steps:
             return None
-        last, program = len(state.steps) - 1, _program(state)
-        if program is None:
+        last, draft = len(state.steps) - 1, _draft(state)
+        if draft is None:
             return last
-        if not _ended(state) or all(self._passes(state.problem, program, kind) for kind in ("visible", "hidden")):
-            return None
-        return last
+        passes = (self._passes(state.problem, draft.program, kind) for kind in ("visible", "hidden"))
+        return None if not draft.ended or all(passes) else last
 
     def judge(self, problem: Problem, program: str) -> Verdict:
         """What a program does in the visible tests; at once if it is known already."""
@@ -199,7 +202,7 @@ class Code:
         """`n` distinct problems; raises ValueError when the split has fewer."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} given; allowed: {', '.join(SPLITS)}")
-        chosen = [task for task in self._tasks.values() if task.split == split]
+        chosen = [task for task in self._tasks if task.split == split]
         if n > len(chosen):
             raise ValueError(f"{n} problems of {split!r} asked for; there are {len(chosen)}")
         return [self._problem(task) for task in random.Random(f"{self.name}/{split}/{seed}").sample(chosen, n)]
@@ -208,7 +211,7 @@ class Code:
         """The lines of the reference solution; ValueError when there is none."""
         if problem.answer is None:
             raise ValueError(f"problem {problem.id!r} has no solution to show")
-        return (*problem.answer.removeprefix(problem.meta["head"]).splitlines(), END)
+        return (*problem.answer.removeprefix(problem.meta["head"]).removesuffix("\n").split("\n"), END)
 
     # ------------------------------------------------------------------------------------------ for fakes and tests
 
@@ -263,7 +266,7 @@ class Code:
                         inherit=[calls_in],
                     )
                 )
-            wait(tester, self._limits.seconds)
+            wait(tester, self._limits)
             verdicts.seek(0)
             lines = verdicts.read(self._limits.output).splitlines()
         return _verdict_of(lines, tests)
@@ -286,33 +289,22 @@ def _verdict_of(lines: Sequence[bytes], tests: Sequence[str]) -> Verdict:
     return Verdict(True, passed, note, behaviour if any(passed) else "")
 
 
-def _program(state: State) -> str | None:
-    """The program so far, the head included; None if a step is no line of a program or follows its end."""
-    lines: list[str] = []
-    ended, blank, length = False, True, 0
-    for step in state.steps:
-        text = step.text
-        length += len(text) + 1
-        fits = len(text) <= MAX_LINE and length <= MAX_PROGRAM and "\n" not in text and is_text(text)
-        if ended or not fits or step.finish == "length":
-            return None
-        opens = text.startswith(FENCE) and blank
-        blank = blank and (opens or not text.strip())
-        closes = text.strip() == END or (text.startswith(FENCE) and not opens)
-        ended = closes or step.finish == "answer"
-        if not opens and not closes:
-            lines.append(text)
-    head: str = state.problem.meta["head"]
-    return head + "".join(f"{line}\n" for line in lines)
+def _draft(state: State) -> Draft | None:
+    """The program so far and whether it has ended; None if a step is no line of a program or follows its end."""
+    texts, last = state.texts, state.steps[-1].finish if state.steps else "step"
+    short = sum(len(text) + 1 for text in texts) <= MAX_PROGRAM
+    if not short or last == "length" or any(step.finish != "step" for step in state.steps[:-1]):
+        return None
+    if any("\n" in text or not is_text(text) for text in texts):
+        return None
+    draft = read_draft(texts, state.problem.meta["function"], state.problem.meta["head"])
+    return replace(draft, ended=draft.ended or last == "answer") if draft else None
 
 
-def _ended(state: State) -> bool:
-    """Whether the last step of a state with a program ends it."""
-    if not state.steps:
-        return False
-    last, before = state.steps[-1], state.steps[:-1]
-    fence = last.text.startswith(FENCE) and any(step.text.strip() for step in before if step.text[:3] != FENCE)
-    return last.finish == "answer" or last.text.strip() == END or fence
+def _behaviour_of(answer: str) -> str | None:
+    """What the last line of an answer says that it does; None if it passes no visible test."""
+    said = answer.rstrip("\n").rpartition("\n")[2].removeprefix(_BEHAVIOUR)
+    return said if re.fullmatch(r"[0-9a-f]{16}", said) else None
 
 
 def _observation(verdict: Verdict) -> str:

@@ -5,7 +5,8 @@ system calls). What a program finds inside:
 
 * the interpreter, its standard library and the shared libraries they load, read-only; no other file of the machine,
   no installed package, no shell, no ``/proc``; the program's own files in ``/program``, read-only;
-* ``/scratch``, its working folder: empty, in memory, of limited size, gone when it ends;
+* ``/scratch``, its working folder: empty, in memory, of limited size and number of files, gone when it ends;
+* a ``/dev/null`` that is an ordinary file of its own, since the owner of a device can change it for the whole machine;
 * no network, not even loopback; no environment variables; no other process, and no way to start one or a thread: the
   limits of memory and CPU time are therefore limits of the whole;
 * a user without privileges in namespaces of its own, who can gain none.
@@ -22,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import json
 import os
 import re
@@ -32,6 +34,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -43,6 +46,9 @@ from loguru import logger
 
 MIB = 1 << 20
 PATIENCE = 30.0  # seconds for the program that tries an isolation
+PREFIX = "sandbox-"  # of the folders that programs are started from
+_GLANCE = 0.05  # seconds between two looks at how many files a program has made
+_FRESH = 60.0  # seconds that a folder without an owner is left alone: it may be about to get one
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Limits:
         cpu_seconds: of processor time.
         memory: bytes of address space.
         scratch: bytes of all files in the scratch folder.
+        files: how many there may be, empty ones and folders too; a program that makes more is killed.
         output: bytes of any one file; standard output and standard error are files too.
         descriptors: files open at a time.
     """
@@ -62,6 +69,7 @@ class Limits:
     cpu_seconds: int = 2
     memory: int = 512 * MIB
     scratch: int = 16 * MIB
+    files: int = 5000
     output: int = MIB
     descriptors: int = 64
 
@@ -119,7 +127,7 @@ class Isolation(Protocol):
         """The command that runs ``program/bootstrap.py`` of a folder; its arguments are to be appended.
 
         Args:
-            folder: holds ``program`` and ``scratch``.
+            folder: holds ``program``, ``scratch`` and ``null``.
             limits: those that the isolation keeps itself.
             filter_from: a descriptor to read the filter of system calls from.
         """
@@ -190,7 +198,7 @@ class Bubblewrap:
             arguments += ["--ro-bind", path, path]
         for path in self.hidden:
             arguments += ["--tmpfs", path, "--remount-ro", path]
-        arguments += ["--dev-bind", os.devnull, os.devnull, "--ro-bind", str(folder / "program"), "/program"]
+        arguments += ["--bind", str(folder / "null"), os.devnull, "--ro-bind", str(folder / "program"), "/program"]
         arguments += ["--size", str(limits.scratch), "--tmpfs", "/scratch", "--chdir", "/scratch", "--remount-ro", "/"]
         return [self.executable, *arguments, "--", self.python, *_INTERPRETER, "/program/bootstrap.py"]
 
@@ -235,6 +243,7 @@ def find_isolation(unsandboxed: bool = False) -> Isolation:
     Raises:
         NoIsolation: when bubblewrap does not work here and the caller did not allow to go without.
     """
+    sweep()
     try:
         found: Isolation = _bubblewrap()
     except NoIsolation as error:
@@ -352,7 +361,7 @@ class Sandbox:
             given.seek(0)
             files = {"main.py": source}
             with self.start(files, arguments, limits, given.fileno(), out.fileno(), err.fileno()) as process:
-                ended = wait(process, limits.seconds)
+                ended = wait(process, limits)
             out.seek(0)
             err.seek(0)
             status: Literal["ended", "killed"] = "ended" if ended else "killed"
@@ -364,9 +373,9 @@ class Sandbox:
         files: Mapping[str, str],
         arguments: Sequence[str],
         limits: Limits,
-        stdin: int = subprocess.DEVNULL,
-        stdout: int = subprocess.DEVNULL,
-        stderr: int = subprocess.DEVNULL,
+        stdin: int | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
         inherit: Sequence[int] = (),
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Start a program; when the context ends it is killed, with all its descendants.
@@ -374,33 +383,36 @@ class Sandbox:
         Args:
             files: of the program, by name; ``main.py`` is run.
             arguments: what it finds in ``sys.argv[1:]``.
-            limits: what it may use; the caller sees to the wall-clock time (`wait`).
-            stdin: a descriptor; so are the next two.
+            limits: what it may use; the caller sees to the wall-clock time and the number of files (`wait`).
+            stdin: a descriptor; so are the next two. By default a pipe that nobody has the other end of.
             stdout: as `stdin`.
             stderr: as `stdin`.
             inherit: more descriptors that stay open in it, under the same numbers.
         """
         with contextlib.ExitStack() as stack:
-            folder = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True))
-            )
-            (folder / "program").mkdir()
-            (folder / "scratch").mkdir()
+            folder = stack.enter_context(_folder())
+            for name in ("program", "scratch"):
+                (folder / name).mkdir()
+            (folder / "null").touch()
             bootstrap = resources.files("envs.code.sandboxed").joinpath("bootstrap.py").read_text(encoding="utf-8")
             for name, text in {**files, "bootstrap.py": bootstrap}.items():
                 (folder / "program" / name).write_text(text, encoding="utf-8")
             rules = stack.enter_context(tempfile.TemporaryFile())
             rules.write(self.isolation.filter())
             rules.seek(0)
+            given, out, err = (
+                stack.enter_context(_loose_end(end)) if stream is None else stream
+                for end, stream in enumerate((stdin, stdout, stderr))
+            )
             process = subprocess.Popen(
                 [
                     *self.isolation.command(folder, limits, rules.fileno()),
                     json.dumps(limits.resources()),
                     *arguments,
                 ],
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
+                stdin=given,
+                stdout=out,
+                stderr=err,
                 cwd=folder / "scratch",
                 env=_ENVIRONMENT,
                 pass_fds=(rules.fileno(), *inherit),
@@ -412,18 +424,79 @@ class Sandbox:
                 _kill(process)
 
 
-def wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Wait for the end of a process that `Sandbox.start` started, at most some seconds; whether it ended.
+def wait(process: subprocess.Popen[bytes], limits: Limits) -> bool:
+    """Wait for the end of a process that `Sandbox.start` started; whether it ended within its time and its files.
 
     It is not reaped: as long as it is not, nobody else is given its number, and its group can be killed by it.
     """
+    end = time.monotonic() + limits.seconds
     descriptor = os.pidfd_open(process.pid)
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        while (left := end - time.monotonic()) > 0:
+            if poll.poll(min(left, _GLANCE) * 1000):
+                return True
+            if _files(process.pid) > limits.files:
+                return False
+        return False
     finally:
         os.close(descriptor)
+
+
+def _files(monitor: int) -> int:
+    """How many files there are in the scratch folder of a bubblewrap; 0 if it is not to be seen, or there is none.
+
+    The kernel counts them, but for the user that bubblewrap makes it takes no limit: there is no option for one.
+    """
+    with contextlib.suppress(OSError, IndexError):  # it has ended, or has not begun
+        child = int(Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split()[0])
+        mounts = Path(f"/proc/{child}/mounts").read_text()
+        if re.search(r"^\S+ /scratch tmpfs ", mounts, re.MULTILINE):
+            room = os.statvfs(f"/proc/{child}/root/scratch")
+            return room.f_files - room.f_ffree
+    return 0
+
+
+@contextlib.contextmanager
+def _loose_end(end: int) -> Iterator[int]:
+    """An end of a pipe whose other end is closed: the one to read from (0) or to write to.
+
+    Not the machine's /dev/null, whose mode and times its owner can change through any descriptor.
+    """
+    ends = os.pipe()
+    end = min(end, 1)
+    os.close(ends[1 - end])
+    try:
+        yield ends[end]
+    finally:
+        os.close(ends[end])
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder of our own; a lock says that it has an owner, for as long as we live."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as name:
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+def sweep() -> None:
+    """Remove the folders that processes left behind when they were killed: the tests of a problem are in them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):  # somebody else's, or gone by now
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                facts = os.fstat(descriptor)
+                if facts.st_uid == os.getuid() and time.time() - facts.st_mtime > _FRESH:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

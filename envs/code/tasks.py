@@ -1,12 +1,14 @@
 """Problems of the `code` environment, from a file in the layout of HumanEval or MBPP, from our own, or as typed.
 
-A file is JSON Lines, or one JSON array of the same objects. The keys of its first object say which layout it is:
+A file is JSON Lines, or one JSON array of the same objects. The keys of each object say which layout it is in; those
+that need not be there may be null:
 
 * HumanEval: ``task_id prompt entry_point canonical_solution test``. The prompt is the head of a function; visible tests
   are the ``>>>`` examples of its docstring whose result is a literal; the one hidden test is ``check``. Split: test.
 * MBPP: ``task_id text code test_list`` (the sanitized set says ``prompt`` for ``text``), and ``test_setup_code``,
   ``test_imports``, ``challenge_test_list`` if there are any. The first test is visible; all of them are hidden tests.
-  Splits as published: tasks 11 to 510 are test, 511 to 600 calibration, the rest train.
+  Splits as published, by the number that ``task_id`` is or ends in: 11 to 510 are test, 511 to 600 calibration, the
+  rest train.
 * Ours: ``task_id split prompt entry_point solution visible hidden``, the last two lists of ``assert`` statements.
 """
 
@@ -23,7 +25,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from envs.core import SPLITS, Split, UnreadableQuestion
+from envs.code.program import without_function
+from envs.core import SPLITS, Split, UnreadableQuestion, is_text
 
 MAX_QUESTION = 4000  # characters that a person may type
 _CALLED = re.compile(r"(?<![\w.])([^\W\d]\w*)\(")
@@ -47,6 +50,7 @@ class Task:
         hidden: the tests that decide.
         solution: a program that passes them, or None.
         split: what it may be used for.
+        hindrance: why no program can pass its tests here; empty if one can.
     """
 
     id: str
@@ -58,11 +62,17 @@ class Task:
     hidden: tuple[str, ...]
     solution: str | None
     split: Split
+    hindrance: str = ""
 
     @property
     def question(self) -> str:
         """What a person is asked."""
         return self.head or "\n".join([self.text, *self.visible])
+
+    @property
+    def spaced(self) -> str:
+        """The question with single spaces: however it is typed, it is known by that."""
+        return " ".join(self.question.split())
 
 
 def read_tasks(text: str, where: str) -> list[Task]:
@@ -73,24 +83,45 @@ def read_tasks(text: str, where: str) -> list[Task]:
         where: its name, for errors.
 
     Raises:
-        UnreadableTasks: it is no JSON, is in none of the layouts, or has an id twice.
+        UnreadableTasks: it is no JSON, is in none of the layouts, has an id twice, or one question in two splits.
     """
-    try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else list(map(json.loads, text.strip().splitlines()))
-    except (ValueError, RecursionError) as error:
-        raise UnreadableTasks(f"{where}: not JSON Lines: {error}") from None
+    rows = _rows(text.removeprefix("\ufeff"), where)
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise UnreadableTasks(f"{where}: one object per problem is wanted")
     tasks: dict[str, Task] = {}
+    homes: dict[str, Task] = {}
     for number, row in enumerate(rows, start=1):
+        place = f"problem {number}"
         try:
             task = _reader(row)(row)
         except (ValueError, TypeError, KeyError) as error:
             said = f"the key {error} is missing" if isinstance(error, KeyError) else error
-            raise UnreadableTasks(f"{where}: problem {number}: {said}") from None
+            raise UnreadableTasks(f"{where}: {place}: {said}") from None
         if tasks.setdefault(task.id, task) is not task:
-            raise UnreadableTasks(f"{where}: problem {number}: the id {task.id!r} is taken")
+            raise UnreadableTasks(f"{where}: {place}: the id {task.id!r} is taken")
+        other = homes.setdefault(task.spaced, task)
+        if other.split != task.split:
+            raise UnreadableTasks(
+                f"{where}: {place}: task {task.id!r} of the {task.split} split asks what task {other.id!r} of the "
+                f"{other.split} split does; a question may be in one split only"
+            )
     return list(tasks.values())
+
+
+def _rows(text: str, where: str) -> list[Any]:
+    """The values of JSON Lines, or of one array. A line ends at a line feed: other ends of lines may stand in texts."""
+    if text.lstrip().startswith("["):
+        rows: list[Any] = _parsed(text, where)
+        return rows
+    lines = enumerate(text.split("\n"), start=1)
+    return [_parsed(line, f"{where}: line {number}") for number, line in lines if line.strip()]
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits too
+        raise UnreadableTasks(f"{where}: not JSON Lines: {error}") from None
 
 
 def typed_task(question: str) -> Task:
@@ -143,7 +174,12 @@ def _human_eval(row: Mapping[str, Any]) -> Task:
         head += "\n"
     hidden = f"{_text(row, 'test')}\n\ncheck({function})\n"
     solution = head + _text(row, "canonical_solution")
-    return Task(_text(row, "task_id"), function, "", head, head, _examples(head, function), (hidden,), solution, "test")
+    try:
+        ast.parse(head)
+        setup = head
+    except SyntaxError:  # a function without a docstring is none yet
+        setup = without_function(head, function)
+    return Task(_id(row), function, "", head, setup, _examples(head, function), (hidden,), solution, "test")
 
 
 def _examples(head: str, function: str) -> tuple[str, ...]:
@@ -166,22 +202,36 @@ def _examples(head: str, function: str) -> tuple[str, ...]:
 
 
 def _mbpp(row: Mapping[str, Any]) -> Task:
-    code, tests, number = _text(row, "code"), _texts(row, "test_list"), int(row["task_id"])
+    code, tests, name = _text(row, "code"), _texts(row, "test_list"), _id(row)
+    number = re.search(r"(\d{1,9})$", name)
+    if number is None:
+        raise ValueError(f"task_id {name!r} ends in no number, which would tell the split")
     defined = set(re.findall(r"^def\s+(\w+)", code, re.MULTILINE))
     called = [name for name in _CALLED.findall(tests[0]) if name in defined]
     if not called:
         raise ValueError("its first test calls no function that its code defines")
+    setup = "\n".join([*_texts(row, "test_imports", ()), row.get("test_setup_code") or ""]).strip()
+    hidden = (*tests, *_texts(row, "challenge_test_list", ()))
     return Task(
-        id=str(row["task_id"]),
+        id=name,
         function=called[0],
-        text=_text(row, "text" if "text" in row else "prompt"),
+        text=_text(row, "text" if row.get("text") else "prompt"),
         head="",
-        setup="\n".join([*_texts(row, "test_imports", ()), row.get("test_setup_code", "")]).strip(),
+        setup=setup,
         visible=tests[:1],
-        hidden=(*tests, *_texts(row, "challenge_test_list", ())),
+        hidden=hidden,
         solution=code.replace("\r\n", "\n"),
-        split="test" if 11 <= number <= 510 else "calibration" if 511 <= number <= 600 else "train",
+        split="test" if 11 <= int(number[1]) <= 510 else "calibration" if 511 <= int(number[1]) <= 600 else "train",
+        hindrance=_hindrance(code, called[0], "\n".join([setup, *hidden])),
     )
+
+
+def _hindrance(code: str, function: str, tests: str) -> str:
+    """Why no program can pass some tests: they use more of a solution than its function."""
+    defined = re.findall(r"^(?:class|def)\s+(\w+)", code, re.MULTILINE)
+    own = re.findall(r"^(?:class|def)\s+(\w+)", tests, re.MULTILINE)
+    used = [name for name in defined if name not in (function, *own) and re.search(rf"\b{name}\s*\(", tests)]
+    return f"its tests use {', '.join(map(repr, used))} of the solution, and can only call {function!r}" if used else ""
 
 
 def _ours(row: Mapping[str, Any]) -> Task:
@@ -190,19 +240,25 @@ def _ours(row: Mapping[str, Any]) -> Task:
         raise ValueError(f"split {row['split']!r} given; allowed: {', '.join(SPLITS)}")
     visible, hidden = _texts(row, "visible"), _texts(row, "hidden")
     solution = _text(row, "solution")
-    return Task(_text(row, "task_id"), _name(row), _text(row, "prompt"), "", "", visible, hidden, solution, split)
+    return Task(_id(row), _name(row), _text(row, "prompt"), "", "", visible, hidden, solution, split)
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    """A number will do."""
+    value = row["task_id"]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(row, "task_id")
 
 
 def _text(row: Mapping[str, Any], key: str) -> str:
     value = row[key]
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or not is_text(value):
         raise TypeError(f"{key} must be a text, not {value!r}")
     return value
 
 
 def _texts(row: Mapping[str, Any], key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    value = row[key] if default is None else row.get(key, default)
-    wanted = isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)
+    value = row[key] if default is None else default if row.get(key) is None else row[key]
+    wanted = isinstance(value, list | tuple) and all(isinstance(item, str) and is_text(item) for item in value)
     if not wanted or (default is None and not value):
         raise TypeError(f"{key} must be a list of texts, not {value!r}")
     return tuple(value)

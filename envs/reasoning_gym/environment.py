@@ -1,20 +1,18 @@
 """Any task of reasoning-gym as an environment: ``load_environment("reasoning-gym", task="jugs")``.
 
 Where a task can be solved step by step with every step checked, it is: `Stepwise` puts its problems into the
-environment that knows the steps. All others are `SingleAnswer`: free text, and an answer at the end that the task's own
-scorer judges. The scorers have traps, which are handled here:
+environment that knows the steps. All others are `SingleAnswer`: free text, and an answer at the end. The tasks have
+scorers, and these have traps:
 
-* They give part marks; an answer is right at a score of `RIGHT` or more. The most common one gives marks for text
-  around the right answer, so that a long answer passes with a letter too many: there, only the exact text is right.
-* Some raise on odd answers: that is no right answer. Some run the answer as Python code: they see literals only.
-* Some take hours over a number such as 1e999999999: that is no right answer either.
+* They give part marks, and full marks to many a wrong answer: `envs.reasoning_gym.answers` decides which are right.
+* Some run the answer as Python code: those are never asked about an answer.
+* Some take hours over a number such as 1e999999999: that is no right answer.
 * Some tasks have entries whose own answer is wrong, or that any answer is right for: those are passed over. `FAULTY`
   lists the tasks that are refused.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import dataclasses
 import hashlib
@@ -45,6 +43,7 @@ from envs.core import (
 )
 from envs.countdown import HELD_OUT, Countdown
 from envs.messages import nearest, require
+from envs.reasoning_gym.answers import is_right, is_sound, says_the_same
 from envs.reasoning_gym.puzzles import PUZZLES, RIGHT, Moves
 
 require("reasoning-gym", "reasoning_gym")  # imported where it is used: it takes a second or more
@@ -73,9 +72,6 @@ FAULTY: dict[str, str] = {
     "simple_integration": _RUNS,
 }
 """The tasks that are refused, and why."""
-
-LITERALS = ("binary_matrix", "n_queens", "spiral_matrix", "string_insertion")
-"""Tasks whose scorer runs what is not the expected text as Python code: it gets to see Python literals only."""
 
 SAMPLES = {
     "graph_color": "possible_answer",
@@ -140,8 +136,9 @@ def _entry(task: str, config: str, index: int) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings, and nothing printed: the tasks do both."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+    """No warnings, and nothing printed: the tasks do both, and threads of theirs print their errors."""
+    nowhere = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         warnings.simplefilter("ignore")
         yield
 
@@ -182,23 +179,26 @@ class Source:
         return json.dumps(answer) if isinstance(answer, dict) else str(answer).strip("\n")
 
     def accepts(self, index: int, answer: str) -> bool:
-        """Whether the task's scorer calls an answer right, as far as it can be trusted with it."""
-        from reasoning_gym.dataset import ProceduralDataset
+        """Whether an answer is right."""
+        huge = re.search(r"\de[+-]?\d{4}", answer, re.IGNORECASE)  # a number that takes hours to write out
+        if huge or not answer.strip() or len(answer) > MAX_STEP:
+            return False
+        return is_right(self.task, answer, self.gold(index), self.entry(index), partial(self.score, index))
 
-        if not answer.strip() or len(answer) > MAX_STEP:
-            return False
-        dataset, entry = _dataset(self.task, self.config), self.entry(index)
-        if type(dataset).score_answer is ProceduralDataset.score_answer:
-            return answer.strip() == self.gold(index).strip()
-        if re.search(r"\de[+-]?\d{4}", answer, re.IGNORECASE):
-            return False  # a number that takes hours to write out
-        if self.task in LITERALS and not _is_literal(answer):
-            return answer.strip() in (self.gold(index), *entry["metadata"].get("valid_answers", ()))
+    def is_sound(self, index: int) -> bool:
+        """Whether the answer that an entry gives is right, by the scorer and by what else is known of the task."""
+        gold, absurd = self.gold(index), ABSURD.get(self.task, "")
         try:
-            with _quiet():
-                return bool(float(dataset.score_answer(answer, entry)) >= RIGHT)
-        except Exception:  # whatever a scorer stumbles over is no right answer
+            scored = self.score(index, gold) >= RIGHT
+        except Exception:  # whatever a scorer stumbles over
             return False
+        sound = scored and is_sound(self.task, gold, self.entry(index))
+        return sound and self.accepts(index, gold) and not self.accepts(index, absurd)
+
+    def score(self, index: int, answer: str) -> float:
+        """What the task's own scorer gives an answer, from 0 to 1; it may raise, and may run the answer as code."""
+        with _quiet():
+            return float(_dataset(self.task, self.config).score_answer(answer, self.entry(index)))
 
     def draw(self, split: Split, n: int, seed: int, make: Callable[[int], Problem | None]) -> list[Problem]:
         """`n` distinct problems of a split, made of entries drawn at random; `make` gives None for those to pass over.
@@ -219,14 +219,6 @@ class Source:
             elif (idle := idle + 1) > PATIENCE:
                 raise ValueError(f"{n} problems of {split!r} asked for; after {len(chosen)} there are hardly others")
         return list(chosen.values())
-
-
-def _is_literal(text: str) -> bool:
-    try:
-        ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return False
-    return True
 
 
 def split_of(problem: Problem) -> Split:
@@ -293,7 +285,7 @@ class SingleAnswer:
         return (answer.strip() or None) if answer != text and len(answer) <= MAX_STEP else None
 
     def check(self, problem: Problem, answer: str) -> bool:
-        """Whether the task's scorer gives it at least `RIGHT`; of other problems, whether it is the gold answer."""
+        """Whether it is right by the rules of the task; of other problems, whether it is the gold answer."""
         index = problem.meta.get("index")
         if problem.answer is None or not answer.strip():
             return False
@@ -302,17 +294,17 @@ class SingleAnswer:
         return self.same(problem.answer, answer)
 
     def same(self, a: str, b: str) -> bool:
-        """Equality of text, whatever the space at the ends of lines."""
-        return [line.strip() for line in a.strip().split("\n")] == [line.strip() for line in b.strip().split("\n")]
+        """Whether two answers say the same, as an answer to the task is read."""
+        return says_the_same(self.source.task, a, b)
 
     def problems(self, split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
-        """`n` distinct problems of a split whose own answer is right by the scorer; ValueError if there are too few."""
+        """`n` distinct problems of a split whose own answer is right; ValueError if there are too few."""
         return self.source.draw(split, n, seed, self._made)
 
     def _problem(self, index: int) -> Problem | None:
-        gold, absurd = self.source.gold(index), ABSURD.get(self.source.task, "")
-        if not self.source.accepts(index, gold) or self.source.accepts(index, absurd):
+        if not self.source.is_sound(index):
             return None
+        gold = self.source.gold(index)
         problem = self.read(self._question(index))
         return dataclasses.replace(problem, answer=gold.strip(), meta={**problem.meta, "index": index})
 

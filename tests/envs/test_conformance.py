@@ -6,6 +6,7 @@ import itertools
 import pickle
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -513,6 +514,224 @@ def test_a_planted_defect_is_caught(rule: str, seen: str, broken: Any) -> None:
     with pytest.raises(NonConforming) as caught:
         check_environment(broken, n=3, patience=0.3)
     assert any(line.startswith(f"{rule}: {seen}") for line in caught.value.broken), caught.value
+
+
+# ------------------------------------------------------------------------------------------- an environment of moves
+
+
+class Blocks:
+    """Letters are brought into order by swaps of two neighbours; any way there is right, and steps are answered."""
+
+    name = "blocks"
+    delimiter = "\n"
+    max_steps = 8
+    self_proving = True
+
+    def read(self, question: str) -> Problem:
+        if not re.fullmatch("[A-F]{3,4}", question) or len(set(question)) < len(question):
+            raise UnreadableQuestion(f"{question!r} given; three or four different letters from A to F are wanted")
+        return Problem(question, question, "any swaps that bring the letters into order")
+
+    def prompt(self, problem: Problem) -> str:
+        return problem.question + "\n"
+
+    def initial(self, problem: Problem) -> State:
+        return State(problem)
+
+    def step(self, state: State, step: Step) -> Transition:
+        after, word = state.then(step), self.word(state.then(step))
+        if self.answer(after) is not None:
+            return termination(after, 1.0)
+        if word is None or step.finish != "step" or len(after.steps) >= self.max_steps:
+            return truncation(after)
+        return transition(state.then(dataclasses.replace(step, observation=self.says(state.problem, word))))
+
+    def says(self, problem: Problem, word: str) -> str:
+        return f"now {word}"
+
+    def word(self, state: State) -> str | None:
+        word = state.problem.question
+        for text in state.texts:
+            swap = re.fullmatch("swap ([A-F])([A-F])", text)
+            if swap is None or swap[1] + swap[2] not in word:
+                return None
+            word = word.replace(swap[1] + swap[2], swap[2] + swap[1])
+        return word
+
+    def answer(self, state: State) -> str | None:
+        last = state.steps[-1].finish if state.steps else "length"
+        word = self.word(state)
+        return (
+            ", ".join(state.texts) if last != "length" and word is not None and word == "".join(sorted(word)) else None
+        )
+
+    def check(self, problem: Problem, answer: str) -> bool:
+        state = State(problem, tuple(Step(text) for text in answer.split(", ")))
+        return self.answer(state) is not None
+
+    def same(self, a: str, b: str) -> bool:
+        return a == b
+
+    def problems(self, split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
+        words = ("".join(word) for size in (3, 4) for word in itertools.permutations("ABCDEF", size))
+        wanted = {"train": (0, 1, 2), "calibration": (3,), "test": (4,)}[split]
+        chosen = [word for word in words if list(word) != sorted(word) and sum(map(ord, word)) * 7 % 5 in wanted]
+        return [self.read(word) for word in random.Random(f"{split}/{seed}").sample(chosen, n)]
+
+    def demonstrate(self, problem: Problem, rng: random.Random) -> tuple[str, ...]:
+        word, texts = problem.question, list[str]()
+        while turned := [pair for pair in map("".join, itertools.pairwise(word)) if pair[0] > pair[1]]:
+            texts.append(f"swap {turned[0]}")
+            word = word.replace(turned[0], turned[0][::-1])
+        return tuple(texts)
+
+
+def swap(**changes: Any) -> Any:
+    """The sound environment of moves with some members replaced."""
+    return type("Broken", (Blocks,), changes)()
+
+
+def _gold_plan(self: Blocks, state: State, step: Step) -> Transition:
+    """Says of a step whether it is one of the gold plan, which is kept as the gold answer."""
+    result = Blocks.step(self, state, step)
+    *before, last = result.state.steps
+    good = (state.problem.answer or "").startswith(", ".join(result.state.texts))
+    told = dataclasses.replace(last, observation=last.observation + (" good" if good else ""))
+    return dataclasses.replace(result, state=State(state.problem, (*before, told)))
+
+
+def _with_plan(self: Blocks, question: str) -> Problem:
+    problem = Blocks.read(self, question)
+    return dataclasses.replace(problem, answer=", ".join(self.demonstrate(problem, random.Random(0))))
+
+
+def _without_end(self: Blocks, state: State, step: Step) -> Transition:
+    result = Blocks.step(self, state, step)
+    legal = (
+        self.word(result.state) is not None and step.finish == "step" and len(result.state.texts) <= 3 * self.max_steps
+    )
+    return transition(result.state) if result.status == "truncated" and legal else result
+
+
+def _backtracking(self: Blocks, state: State, step: Step) -> Transition:
+    re.fullmatch("swap (?:(?:[A-F]+)+)", step.text)
+    return Blocks.step(self, state, step)
+
+
+def _backtracking_question(self: Blocks, question: str) -> Problem:
+    re.fullmatch("(?:[A-F]+)+", question)
+    return Blocks.read(self, question)
+
+
+class _Late(Blocks):
+    """Counts calls, and is another environment after thirty of them."""
+
+    taken = 0
+
+    def says(self, problem: Problem, word: str) -> str:
+        type(self).taken += 1
+        return f"now {word}" if self.taken <= 30 else f"then {word}"
+
+
+WEIGHTS = {"swap BA": 1.0}
+MISSED: dict[str, tuple[str, Any]] = {
+    "the gold plan in observations": (
+        r"An observation does not depend on the gold answer: after \('swap ..',\) on '.*' there is 'now .* good'",
+        swap(step=_gold_plan, read=_with_plan),
+    ),
+    "legal moves without end": (
+        r"A trajectory ends within max_steps: step\(.*\) is running after 8 steps",
+        swap(step=_without_end),
+    ),
+    "legal moves without end, told by options alone": (
+        r"A trajectory ends within max_steps",
+        swap(
+            step=_without_end,
+            demonstrate=None,
+            options=lambda self, state: {f"swap {a}{b}": 1.0 for a, b in itertools.pairwise(self.word(state) or "")},
+        ),
+    ),
+    "an expression that backtracks on capital letters": (r"`step` returns in bounded time", swap(step=_backtracking)),
+    "a question that backtracks": (r"`read` returns in bounded time", swap(read=_backtracking_question)),
+    "state that sets in late": (
+        r"`(step|check)` gives the same result for the same arguments: .*after many other calls",
+        _Late(),
+    ),
+    "the delimiter in options": (
+        r"`options` gives texts without the delimiter, with weights above 0: options\(.*\) gave 'swap\\nBA' with",
+        swap(options=lambda self, state: WEIGHTS | {"swap\nBA": 1.0}),
+    ),
+    "a weight of nothing": (
+        r"`options` gives texts .* with the weight 0",
+        swap(options=lambda self, state: {"swap BA": 0}),
+    ),
+    "options that are a list": (
+        r"`options` gives texts .* gave \['swap BA'\]",
+        swap(options=lambda self, state: ["swap BA"]),
+    ),
+    "a reward of 2": (
+        r"A reward is between 0 and 1: step\(.*\) gave 2.0",
+        swap(step=lambda self, state, step: dataclasses.replace(Blocks.step(self, state, step), reward=2.0)),
+    ),
+    "an endless observation": (
+        r"An observation is a text of at most 100000 characters: step\(.*\(200000 characters\)",
+        swap(says=lambda self, problem, word: "x" * 200_000),
+    ),
+    "an observation that is no text": (
+        r"An observation is a text",
+        swap(says=lambda self, problem, word: "\ud800"),
+    ),
+    "sys.exit in a step": (
+        r"`step` never raises: step\(.*\) raised SystemExit: '3'",
+        swap(step=lambda self, state, step: sys.exit(3)),
+    ),
+    "any answer passes": (r"The empty answer fails", swap(check=lambda self, problem, answer: True)),
+    "answers of other problems pass": (
+        r"A wrong answer fails",
+        swap(check=lambda self, problem, answer: answer.startswith("swap ") and "\n" not in answer),
+    ),
+    "a gold answer that is wanted after all": (
+        r"An answer that proves itself passes when the gold answer is unknown: check\('.*' without one, 'swap",
+        swap(check=lambda self, problem, answer: problem.answer is not None and Blocks.check(self, problem, answer)),
+    ),
+    "a right answer that does not pass": (r"The gold answer passes", swap(check=lambda self, problem, answer: False)),
+    "a placeholder where answers are said to need the gold one": (r"The gold answer passes", swap(self_proving=False)),
+}
+
+
+@pytest.mark.parametrize(("rule", "broken"), MISSED.values(), ids=MISSED)
+def test_a_defect_of_an_environment_of_moves_is_caught(rule: str, broken: Any) -> None:
+    with pytest.raises(NonConforming) as caught:
+        check_environment(broken, n=5, patience=0.3)
+    assert any(re.match(rule, line) for line in caught.value.broken), caught.value
+
+
+def test_answers_may_prove_themselves() -> None:
+    check_environment(Blocks(), n=5)
+    check_environment(swap(demonstrate=None), n=5)  # nothing shows an answer, so none is tried
+    with pytest.raises(NonConforming, match="The empty answer fails"):
+        check_environment(swap(demonstrate=None, check=lambda self, problem, answer: True), n=5)
+    check_environment(plant(), [Problem("abc", "abc", None)], n=3)  # the gold answer of one's own may be unknown
+
+
+def test_an_observation_may_hold_the_delimiter() -> None:
+    check_environment(swap(says=lambda self, problem, word: f"now\n{word}"), n=5)
+
+
+def test_slow_calls_are_told() -> None:
+    def late(state: State, step: Step) -> Transition:
+        time.sleep(0.002)
+        return SOUND.step(state, step)
+
+    timings = {timing.method: timing for timing in check_environment(plant(step=late), n=1)}
+    assert next(iter(timings)) == "step"
+    assert timings["step"].mean >= 0.002 > timings["same"].mean
+    assert timings["step"].longest >= timings["step"].mean
+    assert "`step` took 0.00" in str(timings["step"])
+    assert "the longest: step('" in str(timings["step"])
+    with pytest.raises(NonConforming) as caught:
+        check_environment(plant(step=_strict), n=1)
+    assert {"step", "check"} <= {timing.method for timing in caught.value.timings}
 
 
 def test_sound_environments_pass_quickly() -> None:

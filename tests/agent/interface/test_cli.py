@@ -265,11 +265,18 @@ def test_check_env_says_what_conforms(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["check-env", "toy", "-n", "3"]) == 0
     assert capsys.readouterr().out == "environment 'toy' conforms: no rule is broken\n"
     assert main(["check-env", "arithmetic levels=[1]", "-n", "3", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {
-        "environment": "arithmetic levels=[1]",
-        "conforms": True,
-        "broken": [],
-    }
+    report = json.loads(capsys.readouterr().out)
+    seconds = report.pop("seconds")
+    assert report == {"environment": "arithmetic levels=[1]", "conforms": True, "broken": []}
+    assert 0 < seconds["step"]["mean"] <= seconds["step"]["longest"]
+
+
+def test_check_env_names_what_is_slow(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.conformance.SLOW", 0.0)  # as any machine is too slow for this
+    assert main(["check-env", "toy", "-n", "1"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "environment 'toy' conforms: no rule is broken"
+    assert any(re.match(r"slow: `step` took [\d.e-]+ s on average, [\d.e-]+ s at most \(\d+ calls; ", s) for s in lines)
 
 
 def test_check_env_has_a_sentence_for_each_broken_rule(broken: str, capsys: pytest.CaptureFixture[str]) -> None:

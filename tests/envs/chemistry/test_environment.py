@@ -449,3 +449,136 @@ def test_solved_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> Non
     shown = capsys.readouterr().out
     assert re.search(r"answer +45\.04 g +✓ right", shown)
     assert "limiting: O2" in shown
+
+
+# -------------------------------------------------------------------------------------------- as people write things
+
+
+@pytest.mark.parametrize(
+    ("question", "canonical", "answer"),
+    [
+        (
+            "MnO4- + H+ + e- -> Mn2+ + H2O",
+            "Balance: MnO4^- + H^+ + e^- -> Mn^2+ + H2O",
+            "MnO4^- + 8 H^+ + 5 e^- -> Mn^2+ + 4 H2O",
+        ),
+        ("Cl^- -> Cl2 + e^-", "Balance: Cl^- -> Cl2 + e^-", "2 Cl^- -> Cl2 + 2 e^-"),
+        ("O2 + 4 H⁺ + 4 e⁻ → 2 H2O", "Balance: O2 + H^+ + e^- -> H2O", "O2 + 4 H^+ + 4 e^- -> 2 H2O"),
+        ("2H2O + 2e- -> H2 + 2OH-", "Balance: H2O + e^- -> H2 + OH^-", "2 H2O + 2 e^- -> H2 + 2 OH^-"),
+        ("SO42- + Ba2+ -> BaSO4", "Balance: SO4^2- + Ba^2+ -> BaSO4", "SO4^2- + Ba^2+ -> BaSO4"),
+        ("SO4 2- + Ba 2+ -> BaSO4", "Balance: SO4^2- + Ba^2+ -> BaSO4", "SO4^2- + Ba^2+ -> BaSO4"),
+        ("I- -> I3- + e-", "Balance: I^- -> I3^- + e^-", "3 I^- -> I3^- + 2 e^-"),
+        ("NH4+ + NO2- -> N2 + H2O", "Balance: NH4^+ + NO2^- -> N2 + H2O", "NH4^+ + NO2^- -> N2 + 2 H2O"),
+        ("Fe3+(aq) + SCN-(aq) = FeSCN^2+(aq)", "Balance: Fe^3+ + SCN^- -> FeSCN^2+", "Fe^3+ + SCN^- -> FeSCN^2+"),
+        ("H2+ O2 -> H2O", "Balance: H2 + O2 -> H2O", "2 H2 + O2 -> 2 H2O"),
+        ("H2+O2->H2O", "Balance: H2 + O2 -> H2O", "2 H2 + O2 -> 2 H2O"),
+        (
+            r"Balance: \ce{Cr2O7^{2-} + Fe^{2+} + H+ -> Cr^{3+} + Fe^{3+} + H2O}",
+            "Balance: Cr2O7^2- + Fe^2+ + H^+ -> Cr^3+ + Fe^3+ + H2O",
+            "Cr2O7^2- + 6 Fe^2+ + 14 H^+ -> 2 Cr^3+ + 6 Fe^3+ + 7 H2O",
+        ),
+        (
+            r"Balance $\mathrm{H_2} + \mathrm{O_{2}} \rightarrow \mathrm{H_2O}$.",
+            "Balance: H2 + O2 -> H2O",
+            "2 H2 + O2 -> 2 H2O",
+        ),
+        ("Balance the following chemical equation: H2 + O2 -> H2O", "Balance: H2 + O2 -> H2O", "2 H2 + O2 -> 2 H2O"),
+        ("Balance the half-reaction: Cl- -> Cl2 + e-", "Balance: Cl^- -> Cl2 + e^-", "2 Cl^- -> Cl2 + 2 e^-"),
+        ("How many moles are in 1,000 g of H2O?", "How many mol are in 1000 g of H2O?", "55.51 mol"),
+        ("How many grams are there in 2 moles of NaCl?", "How many g are in 2 mol of NaCl?", "116.9 g"),
+        (
+            "H2 + O2 -> H2O: How many grams of H2O are produced from 10 grams of H2?",
+            "H2 + O2 -> H2O: how many g of H2O form from 10 g of H2?",
+            "89.37 g",
+        ),
+        (r"What is the molar mass of \ce{Ca(OH)2}?", "What is the molar mass of Ca(OH)2?", "74.09 g/mol"),
+    ],
+)
+def test_questions_as_people_write_them(question: str, canonical: str, answer: str) -> None:
+    environment = Chemistry()
+    problem = environment.read(question)
+    assert (problem.question, problem.answer) == (canonical, answer)
+    assert environment.read(canonical) == problem
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "e- -> e-",
+        "How many g are in 5 mol of e-?",
+        "MnO4-- -> Mn",
+        "e + H2 -> H2O",
+        r"Balance: \ce{H2 -> O2}",
+        "-",
+        "+- ->",
+    ],
+)
+def test_what_is_still_no_question(question: str) -> None:
+    with pytest.raises(UnreadableQuestion):
+        Chemistry().read(question)
+
+
+PROPANE = "C3H8 + O2 -> CO2 + H2O: "
+MASS_OF_CO2 = PROPANE + "how many g of CO2 form from 8.27 g of C3H8?"  # 24.76 g
+YIELD = PROPANE + "what is the yield in % if 10 g of C3H8 give 25 g of CO2?"  # 83.50 %
+MOLAR = "What is the molar mass of Ca(OH)2?"  # 74.09 g/mol
+LIMITING = PROPANE + "which reactant is limiting for 10 g of C3H8 and 30 g of O2?"  # O2
+BALANCE = "Balance: C3H8 + O2 -> CO2 + H2O"
+
+
+@pytest.mark.parametrize(
+    ("question", "right", "wrong"),
+    [
+        (
+            MASS_OF_CO2,
+            [
+                "24.76 g", "24.76 g CO2", "24.76 g of CO2", "24.76 g.", "24.76 grams", "24.76 grams of CO2",
+                "m(CO2) = 24.76 g", "m(CO2) = 24.76 g CO2", r"$24.76\,\text{g}$", r"\boxed{24.76 \text{ g}}",
+                "24,760 mg", "2.476 × 10^1 g", r"2.476 \times 10^{1} g", "2.476e1 g", "24.76 g CO₂",
+                "0.02476 kilograms",
+                r"24.76\ \mathrm{g\ CO_2}",
+            ],
+            [
+                "24.76", "24.76 mol", "24.76 g C3H8", "24.76 g of H2O", "m(H2O) = 24.76 g", "m(CO2) = 24.76 g H2O",
+                "24.76 g or 25 g", "2.476 g", "-24.76 g", "24.76 g/mol", "24.76 g of carbon", "24.76 g = 25 g",
+                "not 24.76 g", "24.76e9999 g", "24,76 g",
+            ],
+        ),
+        (
+            YIELD,
+            ["83.50 %", r"83.50\%", "83.5%", "83.5 percent", "yield = 83.5 %", r"$83.5\,\%$."],
+            ["83.5", "0.835", "8.35 %", "16.5 %", "83.5 g"],
+        ),
+        (
+            MOLAR,
+            ["74.09 g/mol", "74.09 g mol^-1", "74.09 g·mol⁻¹", r"74.09\ \text{g mol}^{-1}", "74.09 grams per mole",
+             "M(Ca(OH)2) = 74.09 g/mol", "74.09 g/mole"],
+            ["74.09", "74.09 g", "74.09 mol", "74.09 g mol", "M(CaO) = 74.09 g/mol"],
+        ),
+        (LIMITING, ["O2", "O_2", r"\ce{O2}", "O2.", "limiting: O2", "$O_2$", "O₂"], ["C3H8", "O", "O3", "O2 or C3H8"]),
+        (
+            BALANCE,
+            ["C3H8 + 5 O2 -> 3 CO2 + 4 H2O", r"\ce{C3H8 + 5O2 -> 3CO2 + 4H2O}", "C3H8 + 5O2 → 4H2O + 3CO2.",
+             r"$\mathrm{C_3H_8} + 5\,\mathrm{O_2} \to 3\,\mathrm{CO_2} + 4\,\mathrm{H_2O}$"],
+            ["C3H8 + O2 -> CO2 + H2O", "2 C3H8 + 10 O2 -> 6 CO2 + 8 H2O", "C3H8 + 5 O2 -> 3 CO2 + 4 H2O^-"],
+        ),
+        (
+            "MnO4- + H+ + e- -> Mn2+ + H2O",
+            ["MnO4- + 8 H+ + 5 e- -> Mn2+ + 4 H2O", "MnO4^- + 8H^+ + 5e^- = Mn^2+ + 4H2O"],
+            ["MnO4- + 8 H+ + 4 e- -> Mn2+ + 4 H2O", "MnO4- + 8 H+ + 5 e- -> Mn+ + 4 H2O"],
+        ),
+    ],
+)  # fmt: skip
+def test_answers_as_people_write_them(question: str, right: list[str], wrong: list[str]) -> None:
+    environment = Chemistry()
+    problem = environment.read(question)
+    assert problem.answer is not None
+    for text in (*right, *wrong):
+        assert environment.check(problem, text) == (text in right), text
+        state = State(problem, (Step(f"#### {text}"),))
+        if environment.answer(state) is not None:
+            assert (environment.first_error(state) is None) == (text in right), text
+    for text in right:
+        assert environment.same(problem.answer, text), text
+        assert environment.same(text, problem.answer), text
+    assert not environment.same("24.76 g CO2", "24.76 g H2O")

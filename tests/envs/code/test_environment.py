@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loguru import logger
 
 from envs import Problem, State, Step, UnreadableQuestion, check_environment, render
-from envs.code.environment import END, MAX_LINE, MAX_PROGRAM, RUN, Code, Verdict
+from envs.code.environment import MAX_PROGRAM, RUN, Code, Verdict
+from envs.code.program import END, MAX_LINE
 from envs.code.sandbox import NoIsolation, Unconfined
 from envs.code.sandboxed.harness import decode, encode
 from envs.code.tasks import UnreadableTasks, read_tasks, typed_task
@@ -173,6 +175,102 @@ def test_fences_around_a_program_are_not_part_of_it(code: Code, add: Problem, fe
     assert "```" not in (code.answer(state) or "```")
 
 
+CHAT = {
+    "words before": "Here is the function:\n\n```python\n{}\n```",
+    "words on lines of their own": "Sure!\nTo add two numbers, we return `a + b`.\n```\n{}\n```",
+    "a long paragraph before": "To solve this, note that "
+    + "the sum is what counts, and " * 40
+    + "\n```python\n{}\n```",
+    "tildes": "As follows.\n~~~python\n{}\n~~~",
+    "brackets": "[PYTHON]\n{}\n[/PYTHON]",
+    "brackets after words": "Answer:\n[python]\n{}\n[/python]",
+    "four marks": "````python\n{}\n````",
+    "capital letters": "``` Python\n{}\n```",
+    "attributes": "```python title='add.py'\n{}\n```",
+    "another language first": "Run this:\n```bash\npip install add\n```\nand then\n```python\n{}\n```",
+    "an example first": "It is to do this:\n```python\nadd(1, 2)  # 3\n```\nSo:\n```python\n{}\n```",
+    "an example of output first": "```\n>>> add(1, 2)\n3\n```\nSo:\n```python\n{}\n```",
+    "a heading first": "## Solution\n\n### Code\n\n```py\n{}\n```",
+    "a program that ends itself": "{}\nexit()\n# end",
+    "tests that end it": "{}\nimport unittest\nunittest.main()\n# end",
+    "an indented comment": "def add(a, b):\n    # end\n    # run\n    return a + b\n# end",
+    "a method": "class Solution:\n    def add(self, a, b):\n        return a + b\n# end",
+    "a method in a fence": (
+        "Here:\n```python\nclass Solution(object):\n    def add(self, a, b):\n        return a + b\n```"
+    ),
+    "a fence in a docstring": (
+        "```python\ndef add(a, b):\n    '''Adds.\n    ```\n    add(1, 2)\n    ```\n    '''\n    return a + b\n```"
+    ),
+    "a fence in the docstring of a program without one": (
+        "def add(a, b):\n    '''Adds.\n    ```\n    add(1, 2)\n    ```\n    '''\n    return a + b\n# end"
+    ),
+    "a block before that it needs": (
+        "```python\nimport operator\n```\nand\n```python\ndef add(a, b):\n    return operator.add(a, b)\n```"
+    ),
+    "a helper of a longer name before": (
+        "```python\ndef add_all(x):\n    return sum(x)\n```\n\n```python\ndef add(a, b):\n"
+        "    return add_all([a, b])\n```"
+    ),
+    "a lambda": "```python\nadd = lambda a, b: a + b\n```",
+}
+
+
+@pytest.mark.parametrize("name", CHAT)
+def test_programs_are_found_as_models_write_them(code: Code, add: Problem, name: str) -> None:
+    lines = CHAT[name].replace("{}", RIGHT.rstrip()).split("\n")
+    state, status, reward = follow(code, add, *lines)
+
+    assert (status, reward) == ("terminated", 1.0)
+    assert "```" not in (code.answer(state) or "").replace("    ```", "")
+
+
+def test_a_program_in_an_indented_fence(code: Code, add: Problem) -> None:
+    lines = ["1. The program:", "   ```python", "   def add(a, b):", "       return a + b", "   ```"]
+    assert follow(code, add, *lines)[1:] == ("terminated", 1.0)
+
+
+def test_words_and_unfinished_fences_are_no_answer(code: Code, add: Problem) -> None:
+    lines = ["Here it is:", "```python", "def add(a, b):", "    return a + b"]
+    state, status, _ = follow(code, add, *lines)
+    assert status == "running"
+    assert code.answer(state) is None
+    assert code.step(state, Step("", finish="answer")).status == "terminated"  # the policy ended before the fence did
+    assert follow(code, add, "add is a function.", END)[1] == "truncated"
+    assert follow(code, add, "```python", "x" * (MAX_LINE + 1))[1] == "truncated"
+    assert follow(code, add, "```python", "def sub(a, b):", "    return a - b", "```")[1] == "running"
+
+
+HEADED = {
+    "the body": "    return triple(max(numbers))\n# end",
+    "the body and a fence": "    return triple(max(numbers))\n```",
+    "the body in a fence": "```python\n    return triple(max(numbers))\n```",
+    "a comment and the body": "# the largest\n    return triple(max(numbers))\n# end",
+    "the function": "def largest(numbers):\n    return 3 * max(numbers)\n# end",
+    "the function in a fence": (
+        "```python\ndef largest(numbers: List[int]) -> int:\n    return triple(max(numbers))\n```"
+    ),
+    "words, then the function": "Here it is:\n\n```python\ndef largest(numbers):\n    return triple(max(numbers))\n```",
+    "words, then the body": "The body is\n```python\n    return triple(max(numbers))\n```",
+    "a method": "class Solution:\n    def largest(self, numbers):\n        return triple(max(numbers))\n# end",
+    "words, then a method": (
+        "So:\n~~~\nclass Solution:\n    def largest(self, numbers):\n        return 3 * max(numbers)\n~~~"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADED)
+@pytest.mark.parametrize("docstring", [True, False])
+def test_programs_under_a_head(code: Code, tmp_path: Path, name: str, docstring: bool) -> None:
+    head = str(HUMAN_EVAL["prompt"])
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(rows(HUMAN_EVAL | {"prompt": head if docstring else head.partition('    """')[0]}))
+    other = Code(tasks=file)
+    (problem,) = other.problems("test", 1)
+    state, status, reward = follow(other, problem, *HEADED[name].split("\n"))
+    assert (status, reward) == ("terminated", 1.0)
+    assert other.check(problem, other.answer(state) or "")
+
+
 def test_the_policy_may_end_without_the_mark(code: Code, add: Problem) -> None:
     state, _, _ = follow(code, add, "def add(a, b):")
     result = code.step(state, Step("    return a + b", finish="answer"))
@@ -224,6 +322,27 @@ def test_a_program_cannot_name_its_own_behaviour(code: Code, add: Problem) -> No
     comment = right.splitlines()[-1]
     liar = answer_of(code, add, f"def add(a, b):\n    return a * b\n\n{comment}")
     assert not code.same(right, liar)
+
+
+DIGEST = "# behaviour on the visible tests: 0123456789abcdef"
+
+
+@pytest.mark.parametrize("forged", [DIGEST, f"{DIGEST}\n", f"    {DIGEST}", f"x = '''\n{DIGEST}\n'''", f"{DIGEST}\n#"])
+def test_programs_that_pass_nothing_cannot_vote_together_by_a_digest_of_their_own(
+    code: Code, add: Problem, forged: str
+) -> None:
+    one, other = (
+        answer_of(code, add, f"def add(a, b):\n    {body}\n{forged}") for body in ("return 7", "raise ValueError")
+    )
+    assert not code.same(one, other)
+    assert not code.same(other, one)
+
+
+def test_a_digest_copied_from_a_right_answer_is_worth_nothing(code: Code, add: Problem) -> None:
+    right = answer_of(code, add, RIGHT)
+    wrong = answer_of(code, add, f"def add(a, b):\n    return None\n{right.splitlines()[-1]}")
+    assert not code.check(add, wrong)
+    assert not code.same(right, wrong)
 
 
 def test_without_hidden_tests_no_answer_is_known_to_be_right(code: Code) -> None:
@@ -378,13 +497,90 @@ OURS = {
         (rows({key: value for key, value in OURS.items() if key != "solution"}), "the key 'solution' is missing"),
         (rows(HUMAN_EVAL | {"test": 3}), "test must be a text, not 3"),
         (rows(MBPP | {"code": "x = 1"}), "its first test calls no function that its code defines"),
-        (rows(MBPP | {"task_id": "first"}), "invalid literal"),
+        (rows(MBPP | {"task_id": "first"}), "task_id 'first' ends in no number"),
+        (rows(MBPP | {"task_id": None}), "task_id must be a text, not None"),
+        (rows(OURS) + "\n{", "line 3: not JSON Lines"),
+        (rows(OURS) + '{"task_id": ' + "9" * 5000 + "}", "line 2: not JSON Lines"),
+        (rows(OURS | {"prompt": "\ud800"}), "prompt must be a text"),
+        (rows(OURS, OURS | {"task_id": "two", "split": "train"}), "asks what task 'one' of the test split does"),
     ],
 )
 def test_files_that_cannot_be_read(text: str, said: str) -> None:
     with pytest.raises(UnreadableTasks, match=r"^tasks.jsonl: ") as error:
         read_tasks(text, "tasks.jsonl")
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\ufeff"], ids=repr)
+def test_any_character_may_stand_in_a_text(code: Code, tmp_path: Path, end: str) -> None:
+    solution = f"def one():\n    return len('a{end}b') // 3\n"
+    row = OURS | {"prompt": f"one(): {end} 1", "solution": solution}
+    file = tmp_path / "tasks.jsonl"
+    file.write_text("\ufeff" + json.dumps(row, ensure_ascii=False) + "\r\n\r\n", encoding="utf-8")
+    other = Code(tasks=file)
+    (problem,) = other.problems("test", 1)
+    assert problem.answer == solution
+    assert other.check(problem, solution)
+    compile(other.prompt(problem), "prompt", "exec")
+    state, status, reward = follow(other, problem, *other.demonstrate(problem, random.Random(0)))
+    assert (status, reward) == ("terminated", 1.0)
+    assert other.check(problem, other.answer(state) or "")
+
+
+def test_fields_that_need_not_be_there_may_be_null() -> None:
+    row = MBPP | {"test_setup_code": None, "test_imports": None, "challenge_test_list": None, "prompt": None}
+    (task,) = read_tasks(rows(row), "x")
+    assert (task.setup, len(task.hidden)) == ("", 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("Mbpp/12", "test"), ("Mbpp/511", "calibration"), ("mbpp_3", "train"), (12, "test"), ("12", "test")],
+)
+def test_names_of_tasks(name: object, split: str) -> None:
+    (task,) = read_tasks(rows(MBPP | {"task_id": name}), "x")
+    assert (task.id, task.split) == (str(name), split)
+    assert read_tasks(rows(HUMAN_EVAL | {"task_id": 7}), "x")[0].id == "7"
+
+
+PAIR = MBPP | {
+    "task_id": 601,
+    "code": (
+        "class Pair(object):\n    def __init__(self, a, b):\n        self.a = a\ndef longest(pairs, n):\n    return n\n"
+    ),
+    "test_list": ["assert longest([Pair(5, 24), Pair(15, 25)], 4) == 4"],
+}
+TREE = MBPP | {
+    "task_id": 367,
+    "code": "class Node:\n    pass\ndef balanced(root):\n    return True\n",
+    "test_setup_code": "root = Node()",
+    "test_list": ["assert balanced(root)"],
+}
+
+
+def test_tasks_that_no_program_can_pass_are_left_out_and_named(code: Code, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    own = TREE | {"task_id": 1, "text": "Of another tree.", "test_setup_code": "class Node:\n    pass\nroot = None"}
+    file.write_text(rows(MBPP | {"task_id": 2}, PAIR, TREE, own))
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(str(message)), level="WARNING", format="{message}")
+    try:
+        other = Code(tasks=file)
+    finally:
+        logger.remove(sink)
+    assert {problem.id for problem in other.problems("train", 2)} == {"code/2", "code/1"}
+    with pytest.raises(ValueError, match="1 problems of 'test' asked for; there are 0"):
+        other.problems("test", 1)
+    assert "601 (its tests use 'Pair' of the solution, and can only call 'longest')" in said[0]
+    assert "367 (its tests use 'Node' of the solution, and can only call 'balanced')" in said[0]
+
+
+def test_two_tasks_may_ask_the_same(code: Code, tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(rows(OURS, OURS | {"task_id": "two", "prompt": "one():  1"}))
+    other = Code(tasks=file)
+    assert {problem.id for problem in other.problems("test", 2)} == {"code/one", "code/two"}
+    assert other.read("one(): 1 assert one() == 1").id == "code/one"
 
 
 def test_a_head_with_faulty_indentation_has_no_examples() -> None:

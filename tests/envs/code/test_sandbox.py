@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -183,6 +185,41 @@ def test_the_scratch_is_limited_as_a_whole(confined: Sandbox) -> None:
     assert b"No space left" in confined.run(source, limits=Limits(scratch=4 * MIB)).stderr
 
 
+def test_the_number_of_files_is_limited(confined: Sandbox) -> None:
+    source = "import os\nfor n in range({}): os.close(os.open(str(n), os.O_CREAT))\nprint('made')"
+    assert confined.run(source.format(500), limits=Limits(seconds=60, files=1000)).stdout == b"made\n"
+    for make in ("os.close(os.open(str(n), os.O_CREAT))", "os.mkdir(str(n))", "os.symlink('a', str(n))"):
+        endless = f"import os, itertools\nfor n in itertools.count(): {make}"
+        result = confined.run(endless, limits=Limits(seconds=60, cpu_seconds=30, files=1000))
+        assert (result.status, result.stderr) == ("killed", b"")
+
+
+CHANGES = """
+import os, sys
+for what in ("os.devnull", "0", "1", "2", "os.open(os.devnull, os.O_RDWR)"):
+    for change in ("os.chmod({}, 0o666)", "os.chown({}, 65534, 65534)", "os.utime({}, (0, 0))", "os.truncate({}, 0)",
+                   "os.setxattr({}, 'user.a', b'b')"):
+        try:
+            eval(change.format(what))
+        except OSError:
+            pass
+"""
+
+
+def test_no_file_of_the_machine_can_be_changed(confined: Sandbox) -> None:
+    before = os.stat(os.devnull)
+    assert confined.run(CHANGES).code == 0  # with streams of its own
+    with confined.start({"main.py": CHANGES}, [], QUICK) as process:  # and with those it gets if none are given
+        assert sandbox.wait(process, QUICK)
+    assert os.stat(os.devnull) == before
+    assert confined.run("import os; print(os.stat(os.devnull).st_rdev)").stdout == b"0\n"
+
+
+def test_null_swallows_and_gives_nothing(either: Sandbox) -> None:
+    source = "import os\nprint(open(os.devnull).read() == '', open(os.devnull, 'w').write('x'))"
+    assert either.run(source).stdout == b"True 1\n"
+
+
 def test_there_is_one_process_and_one_thread(confined: Sandbox) -> None:
     for attempt in ("import os; os.fork()", "import threading; threading.Thread(target=print).start()"):
         assert confined.run(attempt).code == 1
@@ -251,6 +288,37 @@ def test_without_isolation_the_session_is_killed_all_the_same() -> None:
     )
     UNCONFINED.run(source, [tag])
     assert outlive(tag) == []
+
+
+def test_folders_of_the_killed_are_swept_and_those_in_use_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left, young, other = (tmp_path / f"{sandbox.PREFIX}{name}" for name in ("left", "young", "other"))
+    for folder in (left, young):
+        (folder / "program").mkdir(parents=True)
+        (folder / "program" / "test_0.py").write_text("assert True")
+    other.symlink_to(young)
+    os.utime(left, (0, 0))
+    with UNCONFINED.start({"main.py": "import time; time.sleep(600)"}, [], QUICK):
+        (used,) = set(tmp_path.iterdir()) - {left, young, other}
+        os.utime(used, (0, 0))
+        sandbox.sweep()
+        assert set(tmp_path.iterdir()) == {used, young, other}
+    assert set(tmp_path.iterdir()) == {young, other}
+
+
+def test_a_killed_process_lets_go_of_its_folder(tmp_path: Path) -> None:
+    source = (
+        "import os, signal\nfrom envs.code.sandbox import Sandbox, Unconfined, Limits\n"
+        "with Sandbox(Unconfined()).start({'main.py': 'pass'}, [], Limits()): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", source], env=environment, check=False)
+    (left,) = tmp_path.iterdir()
+    os.utime(left, (0, 0))
+    subprocess.run([sys.executable, "-c", "from envs.code.sandbox import sweep; sweep()"], env=environment, check=True)
+    assert not left.exists()
 
 
 def test_a_program_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
