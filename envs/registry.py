@@ -227,5 +227,5 @@ def _call(spec: str, factory: Factory, options: dict[str, Any]) -> Any:
         raise UnusableEnvironment(f"environment {spec!r} cannot be made with {given}: {_said(error)}") from error
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
