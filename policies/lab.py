@@ -26,7 +26,7 @@ from envs.llama import ROWS, Cache, Llama, Prefix, Prefixes, Rows, Tail, Tokens,
 from envs.prefixes import Ids
 from policies.core import Propose, Proposed
 from policies.distinct import Branch, Line, Lines, walk
-from policies.jobs import Job
+from policies.jobs import BrokenModel, Job
 from policies.sampling import draw
 from policies.uniform import uniform
 
@@ -182,7 +182,7 @@ class LabPolicy:
                 self._lines.add(request, tokens, sample)
 
     @torch.inference_mode()
-    def poll(self) -> Sequence[tuple[int, Proposed]]:
+    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
         """Decode until a request is complete, at most `_BURST` steps; return what is complete."""
         for _ in range(_BURST):
             if self._done:
@@ -343,10 +343,24 @@ class LabPolicy:
         self._count[:count] += 1
         self._drawn[:count] += 1
         full = (self._count[:count] >= self.step_tokens) | (self._length[:count] >= self.model.config.context)
-        ended = np.flatnonzero(self._stops[tokens] | full)
+        broken = {self._active[row].job.request.scope for row in np.flatnonzero(np.isnan(logprobs))}
+        out = np.array([sample.job.request.scope in broken for sample in self._active]) if broken else False
+        ended = np.flatnonzero((self._stops[tokens] | full) & ~np.array(out))
         steps = zip(ended.tolist(), self._count[ended].tolist(), self._drawn[ended].tolist(), strict=True)
         self._gone = [row for row, count, drawn in steps if self._end_step(row, count, drawn)]
+        self._gone += np.flatnonzero(out).tolist()
+        for scope in broken:
+            self._fail(scope)
         self._store()
+
+    def _fail(self, scope: str) -> None:
+        """Answer the requests of a search by the error that its model is broken."""
+        self._lines.drop(scope)
+        self._queue = deque(sample for sample in self._queue if sample.job.request.scope != scope)
+        for job in self._jobs.values():
+            if job.request.scope == scope and job.missing:
+                job.error = BrokenModel(self.name)
+                self._done.append(job)
 
     def _walk(self, sample: _Sample) -> bool:
         """Draw what a sample has in common with those before it: the model need not run for that.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from policies.distinct import Branch, follow, take_out
 
 _BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
+_ANY = np.float32(1)  # weight of every token of a row that is no distribution
 _BELOW = np.float32(1 - 2.0**-23)
 
 
@@ -34,9 +35,12 @@ def draw(
             the one with the token drawn.
 
     Returns:
-        Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each.
+        Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each. The
+        log-probability is NaN where the logits are no distribution: one of them is NaN or infinite, or all are minus
+        infinity.
     """
     likely = torch.softmax(logits, -1).cpu().numpy()
+    broken = np.flatnonzero(np.isnan(likely[:, 0]))  # a softmax is NaN in all places or in none
     kinds = set(temperatures.tolist())
     if kinds <= {0.0, 1.0} and top_p == 1 and not top_k:
         weights = likely
@@ -44,12 +48,15 @@ def draw(
         scale = np.where(temperatures == 0, np.float32(1), temperatures)
         scaled = torch.softmax(logits / torch.from_numpy(scale[:, None]).to(logits.device), -1)
         weights = _likeliest(scaled, top_p, top_k).cpu().numpy()
+    if len(broken):
+        likely[broken] = weights[broken] = _ANY
     tokens = _invert(take_out(weights, branches) if branches else weights, uniforms)
     if 0.0 in kinds:
         greedy = temperatures == 0
         tokens[greedy] = logits.cpu().numpy()[greedy].argmax(-1)
     chosen = likely[np.arange(len(tokens)), tokens]
     logprobs = np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
+    logprobs[broken] = np.nan
     if branches:
         follow(weights, tokens, logprobs, branches)
     return tokens, logprobs
