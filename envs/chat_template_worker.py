@@ -14,7 +14,7 @@ import resource
 import sys
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
 from jinja2 import nodes
@@ -29,7 +29,7 @@ LONGEST = 1 << 20  # characters of a rendered chat
 class _Generation(Extension):
     """``{% generation %}``, which marks what the assistant says: here it is its content."""
 
-    tags = {"generation"}
+    tags: ClassVar[set[str]] = {"generation"}
 
     def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
         """The statements up to ``{% endgeneration %}``."""

@@ -51,13 +51,18 @@ def _dequantize(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    read: dict[str, Any] = {"gguf_file": file.name, "trust_remote_code": False}
+    beside, name = file.parent, file.name
     try:
         with loading(file), _without_bars():
-            AutoTokenizer.from_pretrained(file.parent, **read).save_pretrained(folder)
-            config = AutoConfig.from_pretrained(file.parent, **read)
+            tokenizer = AutoTokenizer.from_pretrained(beside, gguf_file=name, trust_remote_code=False)
+            tokenizer.save_pretrained(folder)
+            config = AutoConfig.from_pretrained(beside, gguf_file=name, trust_remote_code=False)
             model, report = AutoModelForCausalLM.from_pretrained(
-                file.parent, dtype=torch.bfloat16, output_loading_info=True, **read
+                beside,
+                gguf_file=name,
+                trust_remote_code=False,
+                dtype=torch.bfloat16,
+                output_loading_info=True,
             )
             check_weights(model, report["missing_keys"], file)
             # a model without what says that it was quantised: it is not any more

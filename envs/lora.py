@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _INDEX = "model.safetensors.index.json"
-_TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.json", "*.txt")
+_BESIDE = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.json", "*.txt"),
+    *("spiece.model", "sentencepiece.bpe.model", "generation_config.json"),
+)
 _HEADS = {"CAUSAL_LM": "ForCausalLM", "TOKEN_CLS": "ForTokenClassification", "SEQ_CLS": "ForSequenceClassification"}
 _INSTEAD = "merge it into its base first (peft: merge_and_unload, save_pretrained) and give that folder"
 _HEAD = "lm_head.weight"
@@ -50,7 +53,7 @@ class Adapter:
     whole: Mapping[str, Tensor]
 
     def scale(self, module: str, rank: int) -> float:
-        """alpha / r, or alpha / sqrt(r) if the adapter is stabilised by rank."""
+        """What is alpha / r, or alpha / sqrt(r) if the adapter is stabilised by rank."""
         given = self.config.get("lora_alpha")
         alpha = float(rank if given is None else given)
         for pattern, own in (self.config.get("alpha_pattern") or {}).items():
@@ -181,7 +184,8 @@ def _merge(adapter: Adapter, base: Path, made: Path) -> None:
         shards = sorted(set(where.values()))
         for file in shards:
             with safe_open(file, "pt") as content:
-                tensors = {name: _changed(content.get_tensor(name), changes.get(name)) for name in content.keys()}
+                own = [name for name, each in where.items() if each == file]
+                tensors = {name: _changed(content.get_tensor(name), changes.get(name)) for name in own}
             if file == shards[-1]:
                 tensors |= {name: _new(name, change, where) for name, change in new.items()}
             whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -195,7 +199,7 @@ def _merge(adapter: Adapter, base: Path, made: Path) -> None:
     except Exception as error:  # as above
         raise UnusableModel(f"the adapter in {adapter.folder} cannot be merged into {base}: {said(error)}") from None
     for source in (base, adapter.folder):
-        for pattern in (*_TOKENIZER, "generation_config.json"):
+        for pattern in _BESIDE:
             for file in source.glob(pattern):
                 shutil.copyfile(file, made / file.name)
     (made / "config.json").write_text(json.dumps(config, indent=1))

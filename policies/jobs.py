@@ -14,8 +14,8 @@ class BrokenModel(RuntimeError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"model {name!r} gives NaN or infinite logits: its weights are broken, or its numbers are too large for its "
-            "precision (dtype float32 or bfloat16 holds larger ones than float16)"
+            f"model {name!r} gives NaN or infinite logits: its weights are broken, or its numbers are too large for "
+            "its precision (dtype float32 and bfloat16 hold larger ones than float16)"
         )
 
 

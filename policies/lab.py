@@ -126,7 +126,7 @@ class LabPolicy:
         self.model = Llama(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if not self.model.config.causal:
             raise UnsupportedModel(f"{folder} holds a verifier (token classification), not a policy")
-        self.tokens = Tokens(folder, self.model.config.begin)
+        self.tokens = Tokens(folder, self.model.config.begin, self.model.config.vocabulary)
         self.environment = environment
         self.rows = rows
         self.step_tokens = step_tokens
@@ -344,8 +344,8 @@ class LabPolicy:
         self._drawn[:count] += 1
         full = (self._count[:count] >= self.step_tokens) | (self._length[:count] >= self.model.config.context)
         broken = {self._active[row].job.request.scope for row in np.flatnonzero(np.isnan(logprobs))}
-        out = np.array([sample.job.request.scope in broken for sample in self._active]) if broken else False
-        ended = np.flatnonzero((self._stops[tokens] | full) & ~np.array(out))
+        out = np.fromiter((sample.job.request.scope in broken for sample in self._active), bool, count)
+        ended = np.flatnonzero((self._stops[tokens] | full) & ~out)
         steps = zip(ended.tolist(), self._count[ended].tolist(), self._drawn[ended].tolist(), strict=True)
         self._gone = [row for row, count, drawn in steps if self._end_step(row, count, drawn)]
         self._gone += np.flatnonzero(out).tolist()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from loguru import logger
 
 from envs.core import Environment, Finish, State, Step, opening
+from envs.pretrained import load_tokenizer
 from envs.remote import Client, Limits, ServerRefused
 from envs.servers import Prompt, Sampling, Written, find_model, request_of
 from policies.core import Propose, Proposed
@@ -105,9 +106,7 @@ class ServedPolicy:
         self._logprobs = logprobs
         self._dialogue = None
         if tokenizer is not None:
-            from transformers import AutoTokenizer  # imported by those who need it only
-
-            self._dialogue = Dialogue(AutoTokenizer.from_pretrained(tokenizer), environment, self.options)
+            self._dialogue = Dialogue(load_tokenizer(tokenizer), environment, self.options)
         limits = Limits(connections, timeout, patience, pause, longest_pause)
         self._client = Client(base_url, limits, key_variable)
         try:

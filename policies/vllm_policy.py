@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from envs.core import Environment
-from envs.gguf import dequantized
 from envs.vllm_engine import VllmEngine, VllmOptions
+from policies.checkpoints import find_folder
 from policies.core import Propose, Proposed
 from policies.dialogue import Dialogue
 from policies.jobs import Job
@@ -202,9 +202,8 @@ class VllmPolicy:
 
 
 def _checkpoint(model: str | Path, path: Path) -> str | Path:
-    if path.suffix == ".gguf":
-        return dequantized(path)  # the tokenizer of such a file is transformers' matter
-    return path if path.exists() else model
+    # the tokenizer of a GGUF file is transformers' matter; vLLM fetches from a hub by itself
+    return find_folder(model) if path.suffix == ".gguf" or path.is_dir() else model
 
 
 def _seed(sample: Writing) -> int:
