@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-SECONDS = 2  # of processor time for one chat
+SECONDS = 1  # of processor time for one chat
 MEMORY = 512 << 20  # bytes of address space of the process
 _WAIT = 30.0  # seconds until a reply, on a busy machine
 _WORKER = Path(__file__).parent / "chat_template_worker.py"
