@@ -56,7 +56,8 @@ def adapter_of(folder: Path, base: str, tensors: dict[str, torch.Tensor], **conf
     folder.mkdir(parents=True, exist_ok=True)
     said = {"peft_type": "LORA", "base_model_name_or_path": base, "r": 2, "lora_alpha": 8, "task_type": "CAUSAL_LM"}
     (folder / "adapter_config.json").write_text(json.dumps(said | config))
-    save_file({f"base_model.model.{name}": tensor.contiguous() for name, tensor in tensors.items()}, folder / "adapter_model.safetensors")
+    named = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(named, folder / "adapter_model.safetensors")
     return folder
 
 

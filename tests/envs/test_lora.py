@@ -114,7 +114,7 @@ def test_a_reward_models_adapter_is_a_verifier(base: Path, tmp_path: Path) -> No
         (PAIR | {f"{Q}.lora_B.weight": B[:, :1]}, {}, "do not fit each other"),
         ({"model.layers.9.x.lora_A.weight": A, "model.layers.9.x.lora_B.weight": B}, {}, "which its base has not"),
         (PAIR, {"base_model_name_or_path": None}, "does not name its base"),
-        (PAIR, {"base_model_name_or_path": "nobody/nothing"}, "the base of the adapter .* cannot be had: 'nobody/nothing'"),
+        (PAIR, {"base_model_name_or_path": "nobody/nothing"}, "the base of .* cannot be had: 'nobody/nothing'"),
         (PAIR, {"base_model_name_or_path": "lora"}, "cannot be had|does not name"),
         (PAIR, {"lora_alpha": "x"}, "cannot be merged"),
         (PAIR, {"lora_alpha": [[]]}, "cannot be merged"),
@@ -131,7 +131,7 @@ def test_what_is_no_plain_lora_of_its_base_is_refused(
 def test_pickled_weights_and_broken_files_are_refused(base: Path, tmp_path: Path) -> None:
     lora = adapter_of(tmp_path / "lora", str(base), PAIR)
     (lora / "adapter_model.safetensors").rename(lora / "adapter_model.bin")
-    with pytest.raises(UnusableModel, match=r"has no adapter_model\.safetensors; weights in other formats can hold code"):
+    with pytest.raises(UnusableModel, match=r"has no adapter_model\.safetensors; weights in other formats"):
         merged(lora, find_folder)
     (lora / "adapter_model.safetensors").write_bytes(b"x" * 40)
     with pytest.raises(UnusableModel, match="cannot be read: SafetensorError"):

@@ -104,12 +104,8 @@ def test_code_that_comes_with_a_model_is_neither_run_nor_asked_about(
     monkeypatch.setattr("builtins.input", asked)
     folder = folder_of(tmp_path / "own code")
     _auto(kind, folder)
-    try:
+    with pytest.raises(UnusableModel, match="needs code of its own, and no code that comes with a model is run"):
         load(folder)
-    except UnusableModel as error:
-        assert "own" in str(error) or "strange" in str(error)
-    else:
-        assert kind == "tokenizer"  # read as the plain one that its files describe
     assert not (folder / "RAN").exists()
 
 
@@ -129,11 +125,10 @@ def test_quiet_ends_where_it_ends() -> None:
 
     logger = logging.getLogger("transformers")
     before = logger.level, bars.is_progress_bar_enabled(), are_progress_bars_disabled()
-    with pytest.raises(KeyError), quietly():
+    with quietly():
         warnings.warn("nobody hears this", stacklevel=1)
         assert not logger.isEnabledFor(logging.ERROR)
         assert not bars.is_progress_bar_enabled()
-        raise KeyError
     assert before == (logger.level, bars.is_progress_bar_enabled(), are_progress_bars_disabled())
 
 
@@ -170,7 +165,8 @@ def test_a_tokenizer_that_makes_texts_too_long_is_refused(tmp_path: Path) -> Non
     ("part", "times"),
     [
         (None, 1), ({"type": "NFC"}, 1), ({"type": "NFKD"}, 18),
-        (_replace({"String": " "}, "▁"), 3), (_replace({"String": "``"}, '"'), 1), (_replace({"Regex": " {2,}"}, "▁"), 4),
+        (_replace({"String": " "}, "▁"), 3), (_replace({"String": "``"}, '"'), 1),
+        (_replace({"Regex": " {2,}"}, "▁"), 4),
         ({"type": "Prepend", "prepend": "▁"}, 4),
         ({"type": "Sequence", "decoders": [_replace({"String": "a"}, "bb"), _replace({"String": "b"}, "cc")]}, 4),
     ],
