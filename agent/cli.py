@@ -12,7 +12,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -328,8 +329,9 @@ def _quiet(level: str = "ERROR") -> None:
     from loguru import logger
 
     logger.remove()
-    # what confines the code that a model wrote, and what a server does not count, is always said
+    # what confines the code that a model wrote, what a server does not count, and what takes minutes is always said
     said: dict[str | None, str | int | bool] = {"": level, "envs.sandbox": "INFO", "policies.served": "WARNING"}
+    said["envs.made_once"] = "INFO"
     logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")
 
 
@@ -610,7 +612,8 @@ def run_train_policy(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out or f"runs/{recipe.name}")
     start = None if recipe.start is None else weights_folder(recipe.start, WEIGHTS) or Path(recipe.start)
     texts = _found_solutions([Path(name) for name in arguments.from_study], recipe.environment, arguments.most)
-    print(train_policy(recipe, load, folder, start, arguments.device, texts=texts, workers=arguments.workers))
+    with _refusing():
+        print(train_policy(recipe, load, folder, start, arguments.device, texts=texts, workers=arguments.workers))
     return 0
 
 
@@ -652,13 +655,26 @@ def run_train_prm(arguments: argparse.Namespace) -> int:
     named = Component.from_config(recipe.environment, "environment")
     environment = load_environment(named.name, **named.options)
     named = Component.from_config(recipe.policy, "policy")
-    policy = load_policy(named.name, environment, **named.options)
+    with _refusing():
+        policy = load_policy(named.name, environment, **named.options)
     name, shipped = (recipe.backbone, POLICIES) if recipe.start is None else (recipe.start, VERIFIERS)
     origin = weights_folder(name, shipped) or Path(name)
     folder = Path(arguments.out or f"runs/{recipe.name}")
     samples = Path(arguments.samples or folder / "samples")
-    print(train_prm(recipe, environment, policy, origin, folder, samples, device=arguments.device))
+    with _refusing():
+        print(train_prm(recipe, environment, policy, origin, folder, samples, device=arguments.device))
     return 0
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Let what a training refuses (a folder of another recipe, an environment that cannot teach) be one sentence."""
+    from agent.recipe import RecipeError
+
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise RecipeError(str(error)) from error
 
 
 def _training_recipe(arguments: argparse.Namespace, kind: type[T]) -> T:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from policies.distinct import Branch, follow, take_out
 
 _BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
-_ANY = np.float32(1)  # weight of every token of a row that is no distribution
 _BELOW = np.float32(1 - 2.0**-23)
 
 
@@ -41,6 +40,10 @@ def draw(
     """
     likely = torch.softmax(logits, -1).cpu().numpy()
     broken = np.flatnonzero(np.isnan(likely[:, 0]))  # a softmax is NaN in all places or in none
+    if len(broken):
+        logits = logits.clone()
+        logits[torch.from_numpy(broken).to(logits.device)] = 0.0  # any numbers, to be drawn from like the others
+        likely = torch.softmax(logits, -1).cpu().numpy()
     kinds = set(temperatures.tolist())
     if kinds <= {0.0, 1.0} and top_p == 1 and not top_k:
         weights = likely
@@ -48,8 +51,6 @@ def draw(
         scale = np.where(temperatures == 0, np.float32(1), temperatures)
         scaled = torch.softmax(logits / torch.from_numpy(scale[:, None]).to(logits.device), -1)
         weights = _likeliest(scaled, top_p, top_k).cpu().numpy()
-    if len(broken):
-        likely[broken] = weights[broken] = _ANY
     tokens = _invert(take_out(weights, branches) if branches else weights, uniforms)
     if 0.0 in kinds:
         greedy = temperatures == 0

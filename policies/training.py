@@ -29,6 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from envs.core import Demonstrator, Environment
 from envs.optim import Optimizers, load_checkpoint, read_progress, save_checkpoint
+from envs.pretrained import quietly
 from policies.tokenizer import FIRST_NUMBER, NUMBERS, build_tokenizer
 from policies.widening import widen
 from policies.worked_solutions import Part, demonstration, problems_of
@@ -367,8 +368,9 @@ def train_policy(
         tokenizer = build_tokenizer([before + after for before, after in texts] or _corpus(environment))
         model = build_model(recipe.architecture or Architecture(), tokenizer)
     else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
-        model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True)
+        with quietly():
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
+            model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True)
         if recipe.architecture is not None:
             model = widen(model, configuration(recipe.architecture, tokenizer))
         before = json.loads((start / "training.json").read_text())["tokens_seen"]
@@ -458,8 +460,9 @@ def check_recipe(where: Path, found: object, asked: Mapping[str, Any]) -> None:
 def save_model(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, record: dict[str, Any]) -> None:
     """Save a model in the standard transformers layout, in half precision, with its training record beside it."""
     model.eval()
-    model.to("cpu", torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quietly():
+        model.to("cpu", torch.float16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -42,11 +42,11 @@ def reading_of(config: Mapping[str, Any], folder: Path, label: str | None = None
     """
     labels = _labels(config, folder)
     if label is not None:
-        want = _given(labels, str(label), folder)
-        return Reading(tuple(range(len(labels))), want) if len(labels) > 1 else Reading((0,))
+        return Reading(tuple(range(len(labels))), _given(labels, str(label), folder))
     allowed = "one or two" if single else "two"
-    if len(labels) > 2 or (len(labels) == 1 and not single):
-        count = f"{len(labels)} labels ({_listed(labels)})" if len(labels) > 1 else f"one label ({_listed(labels)})"
+    if len(labels) not in ((1, 2) if single else (2,)):
+        count = "one label" if len(labels) == 1 else f"{len(labels)} labels"
+        count += f" ({_listed(labels)})"
         raise UnsupportedModel(f"{folder} has {count}; a reward model has {allowed}; if it is one, {_NEEDED}")
     means = [meaning(name) for name in labels]
     if len(labels) == 1:

@@ -31,6 +31,7 @@ from envs.core import Environment, Problem, Split, State, Step, StepChecker
 from envs.llama import ModelConfig, Tokens
 from envs.optim import Optimizers, load_checkpoint, read_progress, save_checkpoint
 from envs.prefixes import Ids
+from envs.pretrained import quietly
 
 # The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
 # them with. No policy is imported; the caller hands one in.
@@ -563,15 +564,17 @@ def _fit(
     learner: Learner | None = None
     foresight: Foresight | None = None
     if recipe.extra_layers and recipe.start is None:
-        known = LlamaForCausalLM.from_pretrained(origin, dtype=torch.float32, local_files_only=True).eval()
+        with quietly():
+            known = LlamaForCausalLM.from_pretrained(origin, dtype=torch.float32, local_files_only=True).eval()
         typical = torch.tensor([examples[0].ids])
         learner = Learner(grow(known, recipe.extra_layers, typical), known).to(device)
         model = learner.prm
     else:
         config.classifier_dropout = 0.0  # the class would take 0.1 if it were not said
-        model = LlamaForTokenClassification.from_pretrained(
-            origin, config=config, dtype=torch.float32, local_files_only=True
-        ).to(device)
+        with quietly():  # the head is new, which transformers would report
+            model = LlamaForTokenClassification.from_pretrained(
+                origin, config=config, dtype=torch.float32, local_files_only=True
+            ).to(device)
         if recipe.extra_layers:
             freeze(model, recipe.extra_layers)
     whole: torch.nn.Module = model if learner is None else learner
@@ -620,7 +623,8 @@ def _fit(
     parameters = model.num_parameters()
     model.eval()
     # half precision holds a fine-tuned backbone, but not the small numbers of one that has grown
-    model.to("cpu", torch.float32 if recipe.extra_layers else torch.float16).save_pretrained(folder)
+    with quietly():
+        model.to("cpu", torch.float32 if recipe.extra_layers else torch.float16).save_pretrained(folder)
     PreTrainedTokenizerFast.from_pretrained(origin, local_files_only=True).save_pretrained(folder)
     if checkpoint.exists():
         checkpoint.unlink()
