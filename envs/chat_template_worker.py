@@ -14,7 +14,7 @@ import resource
 import sys
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
@@ -29,7 +29,7 @@ LONGEST = 1 << 20  # characters of a rendered chat
 class _Generation(Extension):
     """``{% generation %}``, which marks what the assistant says: here it is its content."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> nodes.Node | list[nodes.Node]:
         """The statements up to ``{% endgeneration %}``."""

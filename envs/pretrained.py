@@ -69,7 +69,7 @@ def loading(source: object) -> Iterator[None]:
 @contextmanager
 def quietly() -> Iterator[None]:
     """Without the progress bars, warnings and reports of what loads models."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as bars
 
     loggers = [(logging.getLogger(name), logging.getLogger(name).level) for name in _LOUD]

@@ -120,7 +120,7 @@ def test_loading_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 
 
 def test_quiet_ends_where_it_ends() -> None:
-    from huggingface_hub.utils import are_progress_bars_disabled
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
     from transformers.utils import logging as bars
 
     logger = logging.getLogger("transformers")

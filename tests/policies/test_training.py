@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from envs.optim import Optimizers, load_checkpoint, orthogonalize, save_checkpoi
 from policies import training
 from policies.lab import LabPolicy
 from policies.tokenizer import build_tokenizer
-from policies.training import Architecture, PolicyRecipe, Stage, found, train_policy
+from policies.training import Architecture, PolicyRecipe, Revise, Stage, found, train_policy
 from policies.worked_solutions import parts_of, problems_of, replay
+from verifiers.probing import ProbeRecipe
+from verifiers.training import PrmRecipe
 
 RECIPE = PolicyRecipe(
     "tiny",
@@ -261,3 +263,10 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, monkeypatch: 
     with pytest.raises(ValueError, match=r"of another recipe \(architecture is {'hidden_size': 32"):
         train_policy(replace(SMALL, architecture=Architecture(64)), lambda: ORACLE, tmp_path / "oracle")
     assert (train_policy(SMALL, lambda: ORACLE, tmp_path / "oracle") / "model.safetensors").exists()
+
+
+def test_every_key_of_a_recipe_is_in_the_guide() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    for kind in (PolicyRecipe, Architecture, Stage, Revise, PrmRecipe, ProbeRecipe):
+        missing = [field.name for field in fields(kind) if f"`{field.name}`" not in guide]
+        assert not missing, f"{kind.__name__}: docs/training.md does not tell {', '.join(missing)}"
