@@ -1,6 +1,7 @@
 """The report on a trained process reward model as a table, with a verdict: whether a search is helped by it.
 
-What is enough was seen on the models that ship: a search with a model below these figures did not gain on a vote.
+What is enough within a problem was seen in the lab: a model of 0.62 there lost to majority voting in every search. The
+other two bounds are rules of thumb.
 """
 
 from __future__ import annotations
