@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -199,6 +200,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"stepwell: {error}", file=sys.stderr)
             return 1
         raise
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Let what a training refuses (a folder of another recipe, an environment that cannot teach) be one sentence."""
+    from envs.messages import RecipeError
+
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise RecipeError(str(error)) from error
 
 
 if __name__ == "__main__":

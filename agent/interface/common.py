@@ -145,10 +145,11 @@ def quiet(level: str = "ERROR") -> None:
     from loguru import logger
 
     logger.remove()
-    # what confines the code that a model wrote, and what a server does not count, is always said
+    # what confines the code that a model wrote, what a server does not count, and what takes minutes is always said
     said: dict[str | None, str | int | bool] = {
         "": level,
         "envs.code.sandbox": "INFO",
         "policies.backends.openai": "WARNING",
     }
+    said["policies.models.made_once"] = "INFO"
     logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")
