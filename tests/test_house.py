@@ -149,7 +149,7 @@ def test_the_rooms_are_imported_without_torch_or_transformers() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_that_a_model_wrote_can_run(path: Path) -> None:
-    """No eval, exec, pickle, torch.load or trust_remote_code."""
+    """No eval, exec, pickle, torch.load, and no code of a checkpoint: transformers is told so, and never asks."""
     source = path.read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -157,6 +157,15 @@ def test_nothing_that_a_model_wrote_can_run(path: Path) -> None:
                 raise AssertionError(f"{path.name}:{node.lineno} calls {name}")
             case ast.Call(func=ast.Attribute(value=ast.Name(id="torch"), attr="load")):
                 raise AssertionError(f"{path.name}:{node.lineno} calls torch.load; use safetensors")
+            case ast.keyword(arg="trust_remote_code", value=ast.Constant(value=False)):
+                pass
             case ast.keyword(arg="trust_remote_code"):
-                raise AssertionError(f"{path.name}: trust_remote_code")
+                raise AssertionError(f"{path.name}: trust_remote_code is not False")
+            case ast.Call(func=ast.Attribute(value=kind, attr="from_pretrained"), keywords=given):
+                if isinstance(kind, ast.Name) and not kind.id.startswith("Auto") and kind.id[0].isupper():
+                    continue  # a class of transformers itself: it does not look for another one
+                said = {keyword.arg for keyword in given}
+                assert "trust_remote_code" in said, f"{path.name}:{node.lineno} lets transformers ask to run code"
+            case ast.Constant(value="trust_remote_code"):
+                raise AssertionError(f"{path.name}:{node.lineno} names trust_remote_code in a mapping")
     assert not {"pickle", "dill", "cloudpickle", "shelve"} & {module for _, module in imports(path)}

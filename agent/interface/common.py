@@ -8,7 +8,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
@@ -145,11 +146,23 @@ def quiet(level: str = "ERROR") -> None:
     from loguru import logger
 
     logger.remove()
-    # what confines the code that a model wrote, what a server does not count, and waiting for it, is always said
+    # always said: what confines the code that a model wrote, what a server does not count, and what takes its time
     said: dict[str | None, str | int | bool] = {
         "": level,
         "envs.code.sandbox": "INFO",
         "policies.models.http_client": "WARNING",
+        "policies.models.made_once": "INFO",
         "policies.backends.openai": "WARNING",
     }
     logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Let what a training refuses (a folder of another recipe, an environment that cannot teach) be one sentence."""
+    from envs.messages import RecipeError
+
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise RecipeError(str(error)) from error

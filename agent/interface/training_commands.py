@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.interface.common import T, quiet, recipe_of
+from agent.interface.common import T, quiet, recipe_of, refusing
 
 
 def run_train_policy(arguments: argparse.Namespace) -> int:
@@ -24,7 +24,8 @@ def run_train_policy(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.out or f"runs/{recipe.name}")
     start = None if recipe.start is None else weights_folder(recipe.start, WEIGHTS) or Path(recipe.start)
     texts = _found_solutions([Path(name) for name in arguments.from_study], recipe.environment, arguments.most)
-    print(train_policy(recipe, load, folder, start, arguments.device, texts=texts, workers=arguments.workers))
+    with refusing():
+        print(train_policy(recipe, load, folder, start, arguments.device, texts=texts, workers=arguments.workers))
     return 0
 
 
@@ -67,12 +68,14 @@ def run_train_prm(arguments: argparse.Namespace) -> int:
     named = Component.from_config(recipe.environment, "environment")
     environment = load_environment(named.name, **named.options)
     named = Component.from_config(recipe.policy, "policy")
-    policy = load_policy(named.name, environment, **named.options)
+    with refusing():
+        policy = load_policy(named.name, environment, **named.options)
     name, shipped = (recipe.backbone, POLICIES) if recipe.start is None else (recipe.start, VERIFIERS)
     origin = weights_folder(name, shipped) or Path(name)
     folder = Path(arguments.out or f"runs/{recipe.name}")
     samples = Path(arguments.samples or folder / "samples")
-    print(train_prm(recipe, environment, policy, origin, folder, samples, device=arguments.device))
+    with refusing():
+        print(train_prm(recipe, environment, policy, origin, folder, samples, device=arguments.device))
     return 0
 
 

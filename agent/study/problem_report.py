@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from agent.search.solution import leader
+from agent.search.solution import leading_path
 from agent.study.results_db import StudyFile
 from agent.study.rows import Place
 from agent.study.table import GROUP
@@ -84,7 +84,7 @@ def _path(file: StudyFile, place: Place, node: int | None) -> list[dict[str, Any
         graph = file.graph(place)
     except (KeyError, ValueError):  # the graph was not kept, or its environment is not here
         return None
-    return [_step(graph[each]) for each in leader(graph).path[1:]]
+    return [_step(graph[each]) for each in leading_path(graph)[1:]]
 
 
 def _step(step: Mapping[str, Any]) -> dict[str, Any]:

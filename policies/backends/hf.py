@@ -28,20 +28,21 @@ from policies.core import Propose, Proposed
 from policies.generation.chat import Dialogue
 from policies.generation.options import SamplingOptions
 from policies.generation.random_numbers import uniform
-from policies.generation.requests import Job
+from policies.generation.requests import BrokenModel, Job
 from policies.generation.sampling import draw
 from policies.generation.step_stream import Writer, Writing
 from policies.generation.without_replacement import Branch, Line, Lines, walk
 from policies.models.checkpoints import Dtype, load_checkpoint
 from policies.models.digest import DIGITS, model_digest
-from policies.models.gguf import UnusableModel
 from policies.models.hf_cache import Rows
 from policies.models.prefix_tree import Ids
+from policies.models.pretrained import UnusableModel, said
 from policies.prefixes import Prefix, Prefixes
 
 _BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
 _CHUNK = 2048  # most tokens of one prefill pass
 _CONTEXT = 1 << 20  # of a model that does not say
+_TRIAL = 12  # tokens of a text that a model is tried on
 
 
 @dataclass(eq=False)
@@ -90,7 +91,8 @@ class TransformersPolicy:
         name: in records; by default the model's, without the folders before it.
 
     Raises:
-        UnusableModel: when the model cannot be had, or keeps something else than keys and values.
+        UnusableModel: when the model cannot be had, keeps something else than keys and values, or does not read a text
+            from left to right.
         ValueError: for options that it cannot keep.
     """
 
@@ -122,6 +124,11 @@ class TransformersPolicy:
         ends = [config.eos_token_id, self.model.generation_config.eos_token_id]
         flat = [token for end in ends for token in (end if isinstance(end, list) else [end]) if token is not None]
         self.dialogue = Dialogue(tokenizer, environment, options, flat)
+        embedded = len(self.model.get_input_embeddings().weight)
+        if self.dialogue.highest >= embedded:
+            raise UnusableModel(
+                f"the chat template of {model} writes token {self.dialogue.highest}, and its model embeds {embedded}"
+            )
         self.rows = rows
         self._writer = Writer(self.dialogue, self.context)
         self._prefixes = Prefixes(memory)
@@ -172,7 +179,7 @@ class TransformersPolicy:
                 self._lines.add(request, tokens, sample)
 
     @torch.inference_mode()
-    def poll(self) -> Sequence[tuple[int, Proposed]]:
+    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
         """Decode until a request is complete, for about `_BURST` seconds; return what is complete."""
         until = time.monotonic() + _BURST
         while not self._done:
@@ -289,8 +296,11 @@ class TransformersPolicy:
         branches = self._lines.branches(active)
         tokens, logprobs = draw(logits, uniforms, temperatures, self.options.top_p, self.options.top_k, branches)
         self._lines.follow(active, branches)
+        broken = {active[row].scope for row in np.flatnonzero(np.isnan(logprobs))}
         staying = []
         for row, (sample, token, logprob) in enumerate(zip(active, tokens.tolist(), logprobs.tolist(), strict=True)):
+            if sample.scope in broken:
+                continue
             ids, new = sample.ids, sample.new
             led = self._writer.add(sample, token, logprob)
             if led != "on" and (sample.whole or sample.branch is not None):
@@ -304,7 +314,18 @@ class TransformersPolicy:
             else:
                 self._finish(sample)
         self._keep(staying)
+        for scope in broken:
+            self._fail(scope)
         self._prefixes.trim()
+
+    def _fail(self, scope: str) -> None:
+        """Answer the requests of a search by the error that its model is broken."""
+        self._lines.drop(scope)
+        self._queue = deque(sample for sample in self._queue if sample.scope != scope)
+        for job in self._jobs.values():
+            if job.request.scope == scope and job.missing:
+                job.error = BrokenModel(self.name)
+                self._done.append(job)
 
     def _run(self, cache: Any, ids: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
         """Run new tokens of rows, and add their keys and values to a cache.
@@ -325,18 +346,37 @@ class TransformersPolicy:
         logits: Tensor = self.model(input_ids=tokens, **given, **self._few).logits
         return logits[:, -1].float()
 
+    @torch.inference_mode()
     def _probe(self) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of no tokens, (heads, 0, width) for each layer; raises `UnusableModel` for other caches."""
+        """Keys and values of no tokens, (heads, 0, width) for each layer.
+
+        Raises:
+            UnusableModel: when the model keeps something else, or when what it says of a text in two pieces, at the
+                positions that are given, is not what it says of the whole.
+        """
         cache = _cache_of(())
+        ids = _trial(self.model.config.get_text_config(), min(_TRIAL, self.context))
+        first, length = ids[: len(ids) // 2], len(ids) // 2
         try:
-            with torch.inference_mode():
-                self._run(cache, [[0, 0]], [0])
+            self._run(cache, [first], [0])
             shapes = {(keys.ndim, keys.shape[2], values.shape[2]) for keys, values in _layers(cache)}
+            none = [(keys[0, :, :0].clone(), values[0, :, :0].clone()) for keys, values in _layers(cache)]
+            known = shapes == {(4, length, length)}
+            found = self._run(cache, [ids[length:]], [length])[0] if known else None
+            whole = self.model(input_ids=torch.tensor([ids], device=self.model.device), use_cache=False, **self._few)
         except Exception as error:
-            raise UnusableModel(f"{self.name} does not go on from keys and values: {error}") from error
-        if shapes != {(4, 2, 2)}:
+            raise UnusableModel(f"{self.name} does not go on from keys and values: {said(error)}") from error
+        if found is None:
             raise UnusableModel(f"{self.name} keeps something else than the keys and values of each token")
-        return [(keys[0, :, :0], values[0, :, :0]) for keys, values in _layers(cache)]
+        expected = whole.logits[0, -1].float()
+        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
+        close = tolerance * float(expected.abs().nan_to_num(0, 0, 0).max())
+        if not torch.allclose(found, expected, rtol=0, atol=close, equal_nan=True):
+            raise UnusableModel(
+                f"{self.name} does not read a text from left to right, token by token, at positions from 0 on; a "
+                f"{type(self.model).__name__} cannot be run here"
+            )
+        return none
 
     def _store(self, row: int, sample: _Sample, ids: Ids) -> Prefix:
         """Keep what a row holds, for those who go on from there."""
@@ -346,6 +386,12 @@ class TransformersPolicy:
         first = self._held.length - len(ids) + (len(sample.prefix.ids) if sample.prefix else 0)
         own = [(k[row, :, first:].clone(), v[row, :, first:].clone()) for k, v in self._held.layers()]
         return self._prefixes.add(sample.scope, ids, sample.prefix, own)
+
+
+def _trial(config: Any, count: int) -> list[int]:
+    """Token ids to try a model on: any but padding."""
+    ids = [(7 * index + 3) % config.vocab_size for index in range(count)]
+    return [(token + 1) % config.vocab_size if token == config.pad_token_id else token for token in ids]
 
 
 def _cache_of(layers: Iterable[tuple[Tensor, Tensor]]) -> Any:

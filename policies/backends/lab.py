@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from envs.core import Environment, Finish, State, Step
 from policies.core import Propose, Proposed
 from policies.generation.random_numbers import uniform
-from policies.generation.requests import Job
+from policies.generation.requests import BrokenModel, Job
 from policies.generation.sampling import draw
 from policies.generation.without_replacement import Branch, Line, Lines, walk
 from policies.models.digest import model_digest
@@ -131,7 +131,7 @@ class LabPolicy:
         self.model = Llama(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if not self.model.config.causal:
             raise UnsupportedModel(f"{folder} holds a verifier (token classification), not a policy")
-        self.tokens = Tokens(folder, self.model.config.begin)
+        self.tokens = Tokens(folder, self.model.config.begin, self.model.config.vocabulary)
         self.environment = environment
         self.rows = rows
         self.step_tokens = step_tokens
@@ -192,7 +192,7 @@ class LabPolicy:
                 self._lines.add(request, tokens, sample)
 
     @torch.inference_mode()
-    def poll(self) -> Sequence[tuple[int, Proposed]]:
+    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
         """Decode until a request is complete, at most `_BURST` steps; return what is complete."""
         for _ in range(_BURST):
             if self._done:
@@ -353,10 +353,24 @@ class LabPolicy:
         self._count[:count] += 1
         self._drawn[:count] += 1
         full = (self._count[:count] >= self.step_tokens) | (self._length[:count] >= self.model.config.context)
-        ended = np.flatnonzero(self._stops[tokens] | full)
+        broken = {self._active[row].job.request.scope for row in np.flatnonzero(np.isnan(logprobs))}
+        out = np.fromiter((sample.job.request.scope in broken for sample in self._active), bool, count)
+        ended = np.flatnonzero((self._stops[tokens] | full) & ~out)
         steps = zip(ended.tolist(), self._count[ended].tolist(), self._drawn[ended].tolist(), strict=True)
         self._gone = [row for row, count, drawn in steps if self._end_step(row, count, drawn)]
+        self._gone += np.flatnonzero(out).tolist()
+        for scope in broken:
+            self._fail(scope)
         self._store()
+
+    def _fail(self, scope: str) -> None:
+        """Answer the requests of a search by the error that its model is broken."""
+        self._lines.drop(scope)
+        self._queue = deque(sample for sample in self._queue if sample.job.request.scope != scope)
+        for job in self._jobs.values():
+            if job.request.scope == scope and job.missing:
+                job.error = BrokenModel(self.name)
+                self._done.append(job)
 
     def _walk(self, sample: _Sample) -> bool:
         """Draw what a sample has in common with those before it: the model need not run for that.

@@ -25,6 +25,7 @@ from policies.generation.requests import Job
 from policies.generation.step_splitter import THINK, THOUGHT, Cut, cut, is_thinking
 from policies.models.http_client import Client, Limits, ServerRefused
 from policies.models.openai_protocol import Prompt, Sampling, Written, find_model, longest, request_of
+from policies.models.pretrained import load_tokenizer
 from policies.models.refusals import printable, says_no_room
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
@@ -120,9 +121,7 @@ class ServedPolicy:
         self._logprobs = logprobs
         self._dialogue = None
         if tokenizer is not None:
-            from transformers import AutoTokenizer  # imported by those who need it only
-
-            self._dialogue = Dialogue(AutoTokenizer.from_pretrained(tokenizer), environment, self.options)
+            self._dialogue = Dialogue(load_tokenizer(tokenizer), environment, self.options)
         limits = Limits(connections, timeout, patience, pause, longest_pause)
         self._client = Client(base_url, limits, key_variable)
         try:

@@ -25,8 +25,8 @@ from policies.generation.chat import Dialogue
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_stream import Led, Writer, Writing
+from policies.models.checkpoints import find_folder
 from policies.models.digest import model_digest
-from policies.models.gguf import dequantized
 from policies.models.vllm_engine import VllmEngine, VllmOptions
 
 _BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
@@ -207,9 +207,8 @@ class VllmPolicy:
 
 
 def _checkpoint(model: str | Path, path: Path) -> str | Path:
-    if path.suffix == ".gguf":
-        return dequantized(path)  # the tokenizer of such a file is transformers' matter
-    return path if path.exists() else model
+    # the tokenizer of a GGUF file is transformers' matter; vLLM fetches from a hub by itself
+    return find_folder(model) if path.suffix == ".gguf" or path.is_dir() else model
 
 
 def _seed(sample: Writing) -> int:

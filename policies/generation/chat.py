@@ -18,19 +18,17 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from envs.core import Environment, State, Step, opening
 from policies.generation.options import SamplingOptions
 from policies.generation.step_splitter import THINK, THOUGHT
+from policies.models.chat_template import TemplateError, render
 from policies.models.prefix_tree import Ids
+from policies.models.pretrained import panics
 
 _QUESTION, _ANSWER = "\ue000\ue001\ue000", "\ue002\ue003\ue002"  # of private use: in no template and no question
-_DAY = datetime(2024, 7, 26)  # for templates that tell the date: a state reads the same on every day
-_CLOCK = "".join(f" | replace('%{code}', '{_DAY.strftime('%' + code)}')" for code in "aAbBdHIjmMpSyY")
-_TODAY = f"{{% macro strftime_now(format) %}}{{{{ format{_CLOCK} }}}}{{% endmacro %}}"
 _NEXT = "A"  # a letter that may follow a part, so that the part is tokenised as in the middle of a text
 
 
@@ -69,6 +67,7 @@ class Dialogue:
         ends: ids that end an answer: those given, the end of a turn, and every other control token, as none is text.
         opened: whether the prompt ends with ``<think>``.
         thinks: whether the model thinks before it answers.
+        highest: the highest id that the template writes.
 
     Raises:
         ValueError: for options that this tokenizer or environment cannot keep, and for a template that fails.
@@ -87,6 +86,7 @@ class Dialogue:
             raise ValueError("the tokenizer has no chat template; give chat=False to go on from plain text")
         self._before, self._after, closing = self._template() if self.chat else ("", "", "")
         self._controls = self._control_tokens(self._before + self._after + closing)
+        self.highest = max(self._tokenize(self._before + self._after), default=0)
         self._after += options.prefill
         self.opened = self._after.rstrip().endswith(THINK)
         template = tokenizer.chat_template if self.chat else ""
@@ -171,45 +171,61 @@ class Dialogue:
     def _tokenize(self, text: str, begin: bool = False) -> Ids:
         """Ids of a text; with what the model wants in front of one, if it begins."""
         text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text: it becomes "?"
-        ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+        with panics(self.tokenizer.name_or_path):
+            ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
         return self._begin + ids if begin else ids
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+        with panics(self.tokenizer.name_or_path):
+            return str(self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
     # --------------------------------------------------------------------------------------------------- template
 
     def _template(self) -> tuple[str, str, str]:
         """What the template puts before a question, between it and the answer, and after the answer."""
-        options, asked = self.options, {"role": "user", "content": _QUESTION}
-        turns = [{"role": "system", "content": options.system}, asked] if options.system else [asked]
-        rendered = self._try(turns, True)
-        if options.system and (rendered is None or options.system.strip() not in rendered):
-            # a family without a system role: its authors put the system prompt in front of the first question
-            turns = [{"role": "user", "content": f"{options.system}\n\n{_QUESTION}"}]
-            rendered = self._try(turns, True)
-        if rendered is None or rendered.count(_QUESTION) != 1:
-            raise ValueError(
-                "the chat template does not show a user's turn once; give chat=False, or mend the template"
-            )
+        turns, rendered = self._opening()
+        if rendered.count(_QUESTION) != 1:
+            raise _unusable(f"it shows a user's turn {rendered.count(_QUESTION)} times")
         before, _, after = rendered.partition(_QUESTION)
-        whole = self._try([*turns, {"role": "assistant", "content": _ANSWER}], False) or ""
+        whole = self._try([*turns, {"role": "assistant", "content": _ANSWER}])
         upto, _, closing = whole.partition(_ANSWER)
-        if closing and rendered == self._try(turns, False):
+        if closing and rendered == self._try(turns):
             # the template has no prompt for an answer: what it puts before one; a space there is the answer's own
             after = upto.partition(_QUESTION)[2].rstrip(" ")
         return before, after, closing
 
-    def _try(self, turns: Sequence[dict[str, str]], answering: bool) -> str | None:
-        """What the template makes of turns, or None where it refuses."""
-        kwargs: dict[str, Any] = {"tokenize": False, "add_generation_prompt": answering}
-        if self.options.thinking is not None:
-            kwargs |= {"enable_thinking": self.options.thinking, "thinking": self.options.thinking}
+    def _opening(self) -> tuple[list[dict[str, str]], str]:
+        """The turns before the answer, and what the template makes of them."""
+        system, user = self.options.system, "user"
+        ways = [[{"role": user, "content": _QUESTION}]]
+        if system:
+            # a family without a system role: its authors put the system prompt in front of the first question
+            first = [{"role": user, "content": f"{system}\n\n{_QUESTION}"}]
+            ways = [[{"role": "system", "content": system}, *ways[0]], first]
+        said = "it leaves out the system prompt"
+        for turns in ways:
+            try:
+                rendered = self._render(turns, True)
+            except TemplateError as error:
+                said = str(error)
+                continue
+            if system.strip() in rendered:
+                return turns, rendered
+        raise _unusable(said)
+
+    def _try(self, turns: Sequence[dict[str, str]]) -> str:
+        """What the template makes of turns without a prompt for an answer; nothing where it refuses."""
         try:
-            template = _TODAY + self.tokenizer.get_chat_template()
-            return str(self.tokenizer.apply_chat_template(turns, chat_template=template, **kwargs))
-        except Exception:  # a template may fail in any way: raise, or stumble over what it did not expect
-            return None
+            return self._render(turns, False)
+        except TemplateError:
+            return ""
+
+    def _render(self, turns: Sequence[dict[str, str]], answering: bool) -> str:
+        """What the template makes of turns; raises `TemplateError` where it refuses."""
+        variables: dict[str, Any] = self.tokenizer.special_tokens_map | {"add_generation_prompt": answering}
+        if self.options.thinking is not None:
+            variables |= {"enable_thinking": self.options.thinking, "thinking": self.options.thinking}
+        return render(self.tokenizer.get_chat_template(), variables, turns)
 
     def _control_tokens(self, skeleton: str) -> dict[str, int]:
         """Added tokens that are commands: the special ones, and those that the template writes."""
@@ -219,6 +235,10 @@ class Dialogue:
             if token.content.strip() and (token.special or token.content in skeleton)
             if token.content not in (THINK, THOUGHT)
         }
+
+
+def _unusable(said: object) -> ValueError:
+    return ValueError(f"the chat template cannot be used: {said}; give chat=False, or mend the template")
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:

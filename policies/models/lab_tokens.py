@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from envs.core import Environment, Reviser, State, Step, opening
 from policies.models.errors import UnsupportedModel
 from policies.models.prefix_tree import Ids
+from policies.models.pretrained import UnusableModel, check_tokenizer, panics, said
 
 # ----------------------------------------------------------------------------------------------------------- tokens
 
@@ -23,23 +24,42 @@ class Tokens:
     Args:
         folder: holds tokenizer.json.
         begin: id put in front of the prompt, if any.
+        vocabulary: tokens that the model knows, if that is to be looked at.
+
+    Raises:
+        UnsupportedModel: when there is no tokenizer, it cannot be used, or it has more tokens than the model.
     """
 
-    def __init__(self, folder: Path, begin: int | None) -> None:
+    def __init__(self, folder: Path, begin: int | None, vocabulary: int | None = None) -> None:
         if not (folder / "tokenizer.json").exists():
             raise UnsupportedModel(f"{folder} has no tokenizer.json")
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.folder = folder
+        try:
+            check_tokenizer(folder)
+            with panics(folder):
+                self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except UnusableModel as error:
+            raise UnsupportedModel(str(error)) from None
+        except Exception as error:  # the library raises plain `Exception` for what it cannot read
+            raise UnsupportedModel(f"the tokenizer in {folder} cannot be read: {said(error)}") from None
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
         self.tokenizer.encode_special_tokens = True
+        most = max(self.tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
+        if most < 1 or (vocabulary is not None and most > vocabulary):
+            raise UnsupportedModel(f"the tokenizer in {folder} has {most} tokens; its model knows {vocabulary}")
         self.begin: Ids = () if begin is None else (begin,)
         self.encode = lru_cache(maxsize=1 << 16)(self._encode)
 
     def _encode(self, text: str) -> Ids:
         text = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text: it becomes "?"
-        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
+        with panics(self.folder):
+            return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens left out."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        with panics(self.folder):
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def parts(self, environment: Environment, state: State) -> list[Ids]:
         """The ids of the opening, attempt by attempt, then of each step with its observation: `render`, in parts."""

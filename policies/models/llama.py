@@ -18,6 +18,8 @@ is before them; a pass over several new tokens of many states reads it there, an
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,11 @@ from torch.nn.functional import embedding, linear, rms_norm, silu
 
 from policies.models.errors import UnsupportedModel
 from policies.models.kv_cache import BLOCK, Pages, Rows
+from policies.models.pretrained import said
+
+MOST = 1 << 20  # of any size of a model
+MOST_ANGLES = 1 << 26  # positions times numbers of a head
+
 
 # ------------------------------------------------------------------------------------------------------------ model
 
@@ -62,9 +69,24 @@ class ModelConfig:
     def read(cls, folder: Path) -> ModelConfig:
         """Read ``folder/config.json``; raises `UnsupportedModel` for what the decoder cannot run."""
         try:
-            raw: dict[str, Any] = json.loads((folder / "config.json").read_text())
+            raw: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UnsupportedModel(f"{folder} has no config.json: not a folder of a model") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise UnsupportedModel(f"{folder} has no config.json that can be read: {said(error)}") from None
+        if not isinstance(raw, dict):
+            raise UnsupportedModel(f"{folder} has no config.json that can be read: it is no mapping")
+        try:
+            return cls._of(folder, raw)
+        except KeyError as error:
+            raise UnsupportedModel(f"{folder}: config.json does not say {error}") from None
+        except (AttributeError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
+            if isinstance(error, UnsupportedModel):
+                raise
+            raise UnsupportedModel(f"{folder}: config.json says what cannot be: {said(error)}") from None
+
+    @classmethod
+    def _of(cls, folder: Path, raw: dict[str, Any]) -> ModelConfig:
         kind = (raw.get("architectures") or ["?"])[0]
         if kind not in ("LlamaForCausalLM", "LlamaForTokenClassification"):
             allowed = "LlamaForCausalLM (policies) and LlamaForTokenClassification (verifiers)"
@@ -94,6 +116,35 @@ class ModelConfig:
             causal=causal,
         )
 
+    def __post_init__(self) -> None:
+        """Refuse sizes that no model has; raises `UnsupportedModel`."""
+        sizes = {
+            "vocab_size": self.vocabulary,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.head_dim,
+            "max_position_embeddings": self.context,
+            "labels": self.labels,
+        }
+        for key, size in sizes.items():
+            if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MOST:
+                raise UnsupportedModel(f"config.json says {key} is {str(size)[:40]}; allowed: 1 to {MOST:,}")
+        if self.heads % self.kv_heads or self.head_dim % 2:
+            heads = f"{self.heads} heads, {self.kv_heads} of keys and values, of {self.head_dim} numbers"
+            raise UnsupportedModel(f"config.json says {heads}; the second must divide the first, the third be even")
+        if self.context * self.head_dim > MOST_ANGLES:
+            raise UnsupportedModel(f"config.json says {self.context:,} positions for heads of {self.head_dim} numbers")
+        for token in (*(() if self.begin is None else (self.begin,)), *self.end):
+            if not isinstance(token, int) or not 0 <= token < self.vocabulary:
+                most = self.vocabulary - 1
+                raise UnsupportedModel(f"config.json names the token {str(token)[:40]}; allowed: 0 to {most}")
+        for key, number in {"rms_norm_eps": self.epsilon, "rope_theta": self.theta}.items():
+            if not isinstance(number, int | float) or not 0 < number < math.inf:
+                raise UnsupportedModel(f"config.json says {key} is {str(number)[:40]}; a number above 0 is needed")
+
 
 @dataclass(frozen=True)
 class _Layer:
@@ -113,17 +164,15 @@ class Llama:
         device: where it runs.
 
     Raises:
-        UnsupportedModel: see `ModelConfig.read`.
+        UnsupportedModel: see `ModelConfig.read`; or when weights are missing, of other shapes than config.json says, or
+            no finite numbers.
     """
 
     dtype = torch.float32
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         self.config = config = ModelConfig.read(folder)
-        try:
-            raw = load_file(folder / "model.safetensors", device=device)
-        except FileNotFoundError:
-            raise UnsupportedModel(f"{folder} has no model.safetensors") from None
+        raw = _read_weights(folder, config, device)
         self.parameters = sum(tensor.numel() for tensor in raw.values())
         weights = {name.removeprefix("model."): tensor.float() for name, tensor in raw.items()}
         self.device = torch.device(device)
@@ -184,3 +233,47 @@ class Llama:
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden) to (..., labels): next-token logits of a policy, label logits of a verifier."""
         return linear(hidden, self.head, self.head_bias)
+
+
+def _read_weights(folder: Path, config: ModelConfig, device: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's file, all that its configuration wants among them and with the shapes of it."""
+    try:
+        raw = load_file(folder / "model.safetensors", device=device)
+    except FileNotFoundError:
+        raise UnsupportedModel(f"{folder} has no model.safetensors") from None
+    except Exception as error:  # the library's own, which is no ValueError
+        raise UnsupportedModel(f"{folder / 'model.safetensors'} cannot be read: {said(error)}") from None
+    names = {name.removeprefix("model."): name for name in raw}
+    for name, shape in _shapes(config, names):
+        found = raw.get(names.get(name, ""))
+        if found is None:
+            raise UnsupportedModel(f"{folder} lacks the tensor {name}")
+        if tuple(found.shape) != shape:
+            raise UnsupportedModel(f"{folder}: {name} is {tuple(found.shape)}; config.json says {shape}")
+        if not found.is_floating_point() or not bool(found.isfinite().all()):
+            raise UnsupportedModel(f"{folder}: {name} holds what is no finite number")
+    return raw
+
+
+def _shapes(config: ModelConfig, there: Container[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The tensors of a model, as torch lays them out: (out, in)."""
+    hidden, inner = config.hidden, config.intermediate
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    yield "embed_tokens.weight", (config.vocabulary, hidden)
+    yield "norm.weight", (hidden,)
+    head = "lm_head" if config.causal else "score"
+    if not config.causal or f"{head}.weight" in there:  # a head may be tied to the embeddings
+        yield f"{head}.weight", (config.labels, hidden)
+    if f"{head}.bias" in there:
+        yield f"{head}.bias", (config.labels,)
+    for index in range(config.layers):
+        at = f"layers.{index}."
+        yield f"{at}input_layernorm.weight", (hidden,)
+        yield f"{at}post_attention_layernorm.weight", (hidden,)
+        yield f"{at}self_attn.q_proj.weight", (queries, hidden)
+        yield f"{at}self_attn.k_proj.weight", (keys, hidden)
+        yield f"{at}self_attn.v_proj.weight", (keys, hidden)
+        yield f"{at}self_attn.o_proj.weight", (hidden, queries)
+        yield f"{at}mlp.gate_proj.weight", (inner, hidden)
+        yield f"{at}mlp.up_proj.weight", (inner, hidden)
+        yield f"{at}mlp.down_proj.weight", (hidden, inner)

@@ -124,6 +124,16 @@ def save_checkpoint(path: Path, model: torch.nn.Module, optimizers: Optimizers, 
     unfinished.replace(path)
 
 
+def read_progress(path: Path) -> dict[str, Any]:
+    """The progress that a checkpoint was saved with; raises ValueError if the file is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress: dict[str, Any] = json.loads(file.metadata()["progress"])
+    except Exception as error:  # the library's own, which is no ValueError
+        raise ValueError(f"{path} is no checkpoint of a training ({error}); remove it to begin anew") from None
+    return progress
+
+
 def load_checkpoint(path: Path, model: torch.nn.Module, optimizers: Optimizers) -> dict[str, Any]:
     """Undo `save_checkpoint`; returns the progress."""
     with safe_open(path, framework="pt") as file:

@@ -20,6 +20,7 @@ from loguru import logger
 from envs.core import Environment, Problem, State, Step
 from policies.core import Policy, Propose
 from policies.models.lab_tokens import Tokens
+from policies.training.worked_solutions import parts_of, replay
 
 MOST = 4  # wrong attempts shown
 _LONGEST = 512  # tokens of a trajectory; longer ones are left out
@@ -97,7 +98,7 @@ def _attempts(problem: Problem, row: Mapping[str, Any]) -> Attempts:
 
 def trajectories(
     environment: Environment, tokens: Tokens, end: int, pool: Sequence[Attempts], n: int, rng: random.Random
-) -> list[tuple[list[int], int]]:
+) -> list[tuple[list[int], int, tuple[tuple[int, int], ...]]]:
     """Draw trajectories of problems that have a right attempt and, where some are to be shown, wrong ones.
 
     Args:
@@ -109,7 +110,8 @@ def trajectories(
         rng: draws the problems and the attempts.
 
     Returns:
-        For each the token ids, and where in them the right attempt begins, which alone is to be learnt.
+        For each the token ids, where in them the right attempt begins, which alone is to be learnt, and from where to
+        where it holds what the environment observed, which is not.
 
     Raises:
         ValueError: no problem of the pool has a right attempt.
@@ -122,19 +124,23 @@ def trajectories(
     def ids_of(attempt: Attempt) -> tuple[int, ...]:
         return tokens.encode(environment.delimiter.join(attempt))
 
-    made: list[tuple[list[int], int]] = []
+    made: list[tuple[list[int], int, tuple[tuple[int, int], ...]]] = []
     while len(made) < n:
         count = rng.randint(0, MOST)
         each = rng.choice(failed if count else solved)
         right, wrong = rng.choice(each.right), rng.sample(each.wrong, min(count, len(each.wrong)))
         if len(wrong) > 1:
             wrong.sort(key=lambda attempt: distance(ids_of(attempt), ids_of(right)), reverse=True)
-        shown = tuple(tuple(map(Step, attempt)) for attempt in wrong)
+        shown = tuple(replay(environment, each.problem, attempt).steps for attempt in wrong)
         opening = [token for part in tokens.parts(environment, State(each.problem, (), shown)) for token in part]
-        steps = [token for text in right[:-1] for token in tokens.encode(text + environment.delimiter)]
-        ids = [*opening, *steps, *tokens.encode(right[-1]), end]
-        if len(ids) <= _LONGEST:
-            made.append((ids, len(opening)))
+        ids, given = list(opening), []
+        for text, learnt in parts_of(environment, replay(environment, each.problem, right).steps):
+            before = len(ids)
+            ids += tokens.encode(text)
+            if not learnt:
+                given.append((before, len(ids)))
+        if len(ids) < _LONGEST:
+            made.append(([*ids, end], len(opening), tuple(given)))
     return made
 
 

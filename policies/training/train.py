@@ -27,10 +27,12 @@ from loguru import logger
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from envs.core import Demonstrator, Environment, Problem
+from envs.core import Demonstrator, Environment
+from policies.models.pretrained import quietly
 from policies.training.net2net import widen
-from policies.training.optimizers import Optimizers, load_checkpoint, save_checkpoint
+from policies.training.optimizers import Optimizers, load_checkpoint, read_progress, save_checkpoint
 from policies.training.tokenizer import FIRST_NUMBER, NUMBERS, build_tokenizer
+from policies.training.worked_solutions import Part, demonstration, problems_of
 
 
 @dataclass(frozen=True)
@@ -155,10 +157,17 @@ CHUNK = 2000  # examples in a part
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids of a prompt and a worked solution; only the ids from `start` on are learnt."""
+    """Token ids of a prompt and a worked solution.
+
+    Args:
+        ids: of both.
+        start: where what is learnt begins.
+        given: from where to where, after that, ids are not learnt: what the environment observed.
+    """
 
     ids: list[int]
     start: int
+    given: tuple[tuple[int, int], ...] = ()
 
 
 Make = Callable[[Environment, int], list[Example]]
@@ -171,10 +180,8 @@ def examples(
     """Worked solutions of `n` problems of the train split; a part has problems and solutions of its own."""
     assert isinstance(environment, Demonstrator)
     rng = random.Random(f"demonstrate/{seed}/{part}")
-    problems = environment.problems("train", n, seed=(seed << 20) + part + 1)
-    solutions = [environment.delimiter.join(environment.demonstrate(problem, rng)) for problem in problems]
-    prompts = map(environment.prompt, problems)
-    return encode(list(zip(prompts, solutions, strict=True)), tokenizer)
+    problems = problems_of(environment, "train", n, (seed << 20) + part + 1)
+    return encode([(environment.prompt(each), demonstration(environment, each, rng)) for each in problems], tokenizer)
 
 
 def found(
@@ -193,19 +200,24 @@ def found(
         if not place or not chosen:
             order = random.Random(f"found/{seed}/{epoch}").sample(range(len(texts)), len(texts))
         chosen.append(texts[order[place]])
-    return encode(chosen, tokenizer)
+    return encode([(prompt, [(text, True)]) for prompt, text in chosen], tokenizer)
 
 
-def encode(texts: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
-    """Prompts and solutions as token ids, with the begin and end tokens."""
-    prompts, solutions = zip(*texts, strict=True)
-    prompt_ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-    solution_ids = tokenizer(list(solutions), add_special_tokens=False)["input_ids"]
-    starts = [[tokenizer.bos_token_id, *before] for before in prompt_ids]
-    return [
-        Example([*start, *after, tokenizer.eos_token_id], len(start))
-        for start, after in zip(starts, solution_ids, strict=True)
-    ]
+def encode(texts: Sequence[tuple[str, Sequence[Part]]], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
+    """Prompts and solutions as token ids, with the begin and end tokens; each part by itself, as it will be read."""
+    flat = [text for prompt, parts in texts for text in (prompt, *(text for text, _ in parts))]
+    read = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
+    made = []
+    for _, parts in texts:
+        ids = [tokenizer.bos_token_id, *next(read)]
+        start, given = len(ids), []
+        for _, learnt in parts:
+            before = len(ids)
+            ids += next(read)
+            if not learnt:
+                given.append((before, len(ids)))
+        made.append(Example([*ids, tokenizer.eos_token_id], start, tuple(given)))
+    return made
 
 
 def revisions(revise: Revise, environment: Environment, start: Path, path: Path, seed: int) -> Make:
@@ -214,7 +226,7 @@ def revisions(revise: Revise, environment: Environment, start: Path, path: Path,
     from policies.training.revision_data import collect, trajectories
 
     policy = LabPolicy(start, environment, device="cpu")
-    problems = environment.problems("train", revise.problems, seed=seed)
+    problems = problems_of(environment, "train", revise.problems, seed)
     pool = collect(environment, policy, problems, revise.samples, seed, path)
     policy.close()
     end = min(policy.model.config.end)
@@ -299,6 +311,8 @@ def loss_of(model: LlamaForCausalLM, batch: Sequence[Example], device: torch.dev
     for row, example in enumerate(batch):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         learn[row, example.start : len(example.ids)] = True
+        for first, end in example.given:
+            learn[row, first:end] = False
     ids, learn = ids.to(device), learn.to(device)
     hidden = model.model(ids, use_cache=False).last_hidden_state[:, :-1][learn[:, 1:]]
     return cross_entropy(model.lm_head(hidden).float(), ids[:, 1:][learn[:, 1:]])
@@ -335,12 +349,20 @@ def train_policy(
         (the recipe; tokens, examples and seconds of this run; the loss as it fell; `tokens_seen`, those of `start`
         included).
 
+    A run that is complete is not done again.
+
     Raises:
         TypeError: when the environment cannot write worked solutions.
+        ValueError: when the folder holds a model, or a checkpoint, of another recipe.
     """
     environment = load()
     if recipe.revise is None and not texts and not isinstance(environment, Demonstrator):
         raise TypeError(f"environment {environment.name!r} has no `demonstrate` method to learn from")
+    record: dict[str, Any] = {"recipe": json.loads(json.dumps(asdict(recipe)))}
+    if texts:
+        record["solutions"] = len(texts)
+    if is_trained(folder, record):
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     before = 0
@@ -348,8 +370,9 @@ def train_policy(
         tokenizer = build_tokenizer([before + after for before, after in texts] or _corpus(environment))
         model = build_model(recipe.architecture or Architecture(), tokenizer)
     else:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
-        model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True)
+        with quietly():
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
+            model = LlamaForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True)
         if recipe.architecture is not None:
             model = widen(model, configuration(recipe.architecture, tokenizer))
         before = json.loads((start / "training.json").read_text())["tokens_seen"]
@@ -362,14 +385,14 @@ def train_policy(
         make = partial(examples, tokenizer=tokenizer, n=CHUNK, seed=recipe.seed)
     model.to(device).train()
     optimizers = Optimizers(model, recipe.muon_lr, recipe.adam_lr)
-    record: dict[str, Any] = {"recipe": asdict(recipe), "parameters": model.num_parameters()}
-    if texts:
-        record["solutions"] = len(texts)
+    record["parameters"] = model.num_parameters()
     progress: dict[str, Any] = {"tokens": 0, "examples": 0, "steps": 0, "seconds": 0.0, "recent": 0.0, "losses": []}
     progress |= {"part": 0, "part_began": 0, "batch": 0}
     checkpoint = folder / "checkpoint" / "state.safetensors"
     if checkpoint.exists():
+        check_recipe(checkpoint, read_progress(checkpoint).get("recipe"), record["recipe"])
         progress = load_checkpoint(checkpoint, model, optimizers)
+        del progress["recipe"]
         logger.info("going on from {:,} tokens", progress["tokens"])
     last_saved, started = time.monotonic(), time.monotonic() - progress["seconds"]
     pools = parts(recipe, load, make, progress, 0 if recipe.revise else workers)
@@ -391,7 +414,7 @@ def train_policy(
                 "{:,} tokens, loss {:.4f}, {:.0f} s", progress["tokens"], progress["recent"], progress["seconds"]
             )
         if time.monotonic() - last_saved > checkpoint_seconds:
-            save_checkpoint(checkpoint, model, optimizers, progress)
+            save_checkpoint(checkpoint, model, optimizers, progress | {"recipe": record["recipe"]})
             last_saved = time.monotonic()
     record["tokens_seen"] = before + progress["tokens"]
     for key in ("recent", "part", "part_began", "batch"):
@@ -403,20 +426,51 @@ def train_policy(
     return folder
 
 
+def is_trained(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a folder holds what a training with such a record made, and say so.
+
+    Raises:
+        ValueError: when it holds what another recipe made.
+    """
+    path = folder / "training.json"
+    if not path.is_file() or not (folder / "config.json").is_file():
+        return False
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}); choose another folder with --out") from None
+    check_recipe(folder, found.get("recipe"), record["recipe"])
+    if found.get("solutions") != record.get("solutions"):
+        raise ValueError(
+            f"{folder} holds what was learnt from {found.get('solutions')} solutions, and there are "
+            f"{record.get('solutions')} now; choose another folder with --out"
+        )
+    logger.info("{} is trained already, {:,} tokens; to train it anew, remove it", folder, found.get("tokens", 0))
+    return True
+
+
+def check_recipe(where: Path, found: object, asked: Mapping[str, Any]) -> None:
+    """Refuse what another recipe made; raises ValueError with the keys that differ."""
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{where} does not say which recipe it is of; choose another folder with --out, or remove it")
+    keys = [key for key in {**found, **asked} if found.get(key) != asked.get(key)]
+    if keys:
+        differ = "; ".join(f"{key} is {found.get(key)!r} there and {asked.get(key)!r} now" for key in keys)
+        raise ValueError(f"{where} is of another recipe ({differ}); choose another folder with --out, or remove it")
+
+
 def save_model(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, record: dict[str, Any]) -> None:
     """Save a model in the standard transformers layout, in half precision, with its training record beside it."""
     model.eval()
-    model.to("cpu", torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with quietly():
+        model.to("cpu", torch.float16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _corpus(environment: Environment) -> list[str]:
-    assert isinstance(environment, Demonstrator)
     rng = random.Random(0)
-
-    def text(problem: Problem) -> str:
-        assert isinstance(environment, Demonstrator)
-        return environment.prompt(problem) + environment.delimiter.join(environment.demonstrate(problem, rng))
-
-    return [text(problem) for problem in environment.problems("train", 3000)]
+    return [
+        environment.prompt(problem) + "".join(text for text, _ in demonstration(environment, problem, rng))
+        for problem in problems_of(environment, "train", 3000, 0)
+    ]

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from envs.core import Environment
 from envs.messages import nearest
 from policies.models.errors import UnsupportedModel
 from policies.models.gguf import SMOLLM2, dequantized, smollm2_file
+from policies.models.lora import merged
+from policies.models.pretrained import quietly
 from verifiers.core import Verifier
 from verifiers.families import CRITICS, FAMILIES
 from verifiers.families.implicit import Implicit, LikelihoodReader, Measure, Ratio
@@ -27,7 +30,7 @@ from verifiers.scoring.critique_generation import Writer
 from verifiers.scoring.generative_verifier import CriticVerifier
 from verifiers.scoring.hf_model import Backbone, check_head, head_of
 from verifiers.scoring.local_verifier import LocalVerifier
-from verifiers.scoring.score_layout import Family, Head, lay_out
+from verifiers.scoring.score_layout import Family, Head, keys_of, lay_out
 from verifiers.scoring.tokenization import Texts, read_config
 
 KNOWN: dict[str, str] = {
@@ -66,7 +69,7 @@ _BY_HEAD: dict[Head | None, str] = {
 _LAB_RECORD = (
     "training.json"  # `verifiers.training.train` leaves it beside the weights of token classifiers, TRL does not
 )
-_FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
+_FILES = ["*.json", "*.jinja", "*.safetensors", "*.model", "*.txt"]
 _PASS = {"cpu": 512, "cuda": 4096}  # tokens of one pass
 
 
@@ -87,7 +90,17 @@ class _Setting:
         return Texts(self.folder)
 
     def model(self, head: Head, folder: Path | None = None, **of_probe: Any) -> Backbone:
-        return Backbone(folder or self.folder, head, self.device, self.dtype, **of_probe)
+        model = Backbone(folder or self.folder, head, self.device, self.dtype, **of_probe)
+        if folder is None:
+            self.check(model, self.texts.highest)
+        return model
+
+    def check(self, model: Backbone, token: int) -> None:
+        """Refuse a model that does not know a token of its tokenizer."""
+        if token >= model.embedded:
+            raise UnsupportedModel(
+                f"the tokenizer in {self.folder} writes token {token}, and its model knows {model.embedded} tokens"
+            )
 
     def room(self, model: Backbone) -> int:
         return min(model.context, self.context or model.context)
@@ -123,7 +136,8 @@ def load_checkpoint(
         context: most tokens of a text, if fewer than the model has positions; steps that end beyond it are NaN.
         memory: bytes of keys and values kept for reuse, per model.
         revision: of a hub's id.
-        options: of the family: ``separator`` of ``token-classification``; ``reference`` (folder or id of the model
+        options: of the family: ``separator`` of ``token-classification``, and of it and ``outcome`` the ``label`` that
+            stands for right; ``reference`` (folder or id of the model
             that it was trained from), ``coef`` (beta) and ``measure`` of ``implicit``; ``votes``, ``temperature``,
             ``top_p``, ``top_k``, ``tokens`` (most that are written about a step) and ``rows`` (most texts that are
             written at once) of those that write.
@@ -147,14 +161,14 @@ def load_checkpoint(
 
 
 def find_checkpoint(name: str, revision: str | None = None, weights: bool = True) -> Path:
-    """The folder of a checkpoint: as it is given, made of a GGUF file, or from a hub, with or without its weights.
+    """The folder of a checkpoint: as it is, made of a GGUF file or an adapter, or from a hub (with weights or not).
 
     Raises:
         UnsupportedModel: when there is none.
-        UnusableModel: when a GGUF file, or SmolLM2's, is not there or cannot be read.
+        UnusableModel: when a GGUF file, or SmolLM2's, is not there or cannot be read, or an adapter has no base.
     """
     if Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
+        return merged(Path(name).expanduser(), find_checkpoint)
     if name == SMOLLM2 or name.endswith(".gguf"):
         return dequantized(smollm2_file() if name == SMOLLM2 else Path(name).expanduser())
     if name.count("/") != 1 or name.startswith((".", "~", "/")):
@@ -162,15 +176,15 @@ def find_checkpoint(name: str, revision: str | None = None, weights: bool = True
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(
+        with quietly():
+            folder = snapshot_download(
                 name, revision=revision, allow_patterns=_FILES, ignore_patterns=None if weights else ["*.safetensors"]
             )
-        )
     except Exception as error:  # of many kinds, those of the network among them
         said = str(error).partition("\n")[0]
         near = "" if name in KNOWN else nearest(name, KNOWN)
         raise UnsupportedModel(f"{name!r} is no folder here and cannot be had from the hub: {said}{near}") from None
+    return merged(Path(folder), find_checkpoint)
 
 
 def family_of(name: str, folder: Path, given: str | None = None) -> str:
@@ -248,6 +262,8 @@ def _probe(kind: Any, setting: _Setting, **options: Any) -> Verifier:
 
 
 def _reading(family: Family, setting: _Setting, model: Backbone) -> Verifier:
+    scripts = [keys_of(script, setting.texts)[0] for script in family.write("a", ["b"])]
+    setting.check(model, max(chain.from_iterable(keys[-1] for keys in scripts)))
     most = max(family.reading.columns)
     if most >= model.outputs:
         raise UnsupportedModel(

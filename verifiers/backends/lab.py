@@ -77,7 +77,7 @@ class LabVerifier(LocalVerifier):
         self.model = Llama(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.model.config.causal or self.model.config.labels != 2:
             raise UnsupportedModel(f"{folder} is no token classifier with two labels, so not a verifier")
-        self.tokens = Tokens(folder, self.model.config.begin)
+        self.tokens = Tokens(folder, self.model.config.begin, self.model.config.vocabulary)
         runner = Runner(
             self.model,
             self.model.parameters,

@@ -12,8 +12,7 @@ text of theirs is run by itself, as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from torch.nn.functional import linear
 
 from policies.models.errors import UnsupportedModel
 from policies.models.kv_cache import ROWS, Pages, Prefixes, Rows, Tail
+from policies.models.pretrained import quietly, said
 from verifiers.scoring.score_layout import Head
 from verifiers.scoring.tokenization import read_config
 
@@ -57,6 +57,7 @@ class Backbone:
     Attributes:
         parameters: those of what is run.
         context: most tokens of a text.
+        embedded: tokens that it knows.
         outputs: width of the head.
         width: of the hidden states.
         pieces: whether texts are run in pieces, whose keys and values are kept.
@@ -91,6 +92,7 @@ class Backbone:
             for weight, _ in self._head
             if weight.data_ptr() not in own  # a tied head is there already
         )
+        self.embedded = len(self._base.get_input_embeddings().weight)
         self.context = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
         heads = config.num_attention_heads
         self.config = Sizes(
@@ -262,8 +264,11 @@ def tensor_names(folder: Path) -> dict[str, Path]:
         )
     found: dict[str, Path] = {}
     for file in files:
-        with safe_open(file, "pt") as content:
-            found |= dict.fromkeys(content.keys(), file)
+        try:
+            with safe_open(file, "pt") as content:
+                found |= dict.fromkeys(content.keys(), file)
+        except Exception as error:  # the library's own, which is no ValueError
+            raise UnsupportedModel(f"{file} cannot be read: {said(error)}") from None
     return found
 
 
@@ -305,18 +310,23 @@ def _load(
     names = tensor_names(folder)
     renamed = {f"^{_WRAPPED}": ""} if any(name.startswith(_WRAPPED) for name in names) else None
     try:
-        with _quiet():
+        with quietly():
             model, report = kind.from_pretrained(
                 folder,
                 **({} if layers is None else {"config": _shortened(folder, layers)}),
                 dtype=dtype,
                 local_files_only=True,
+                trust_remote_code=False,
                 use_safetensors=True,
                 key_mapping=renamed,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UnsupportedModel(f"{folder} cannot be loaded as {kind.__name__}: {error}") from None
+    except UnsupportedModel:
+        raise
+    except Exception as error:  # of many kinds: what runs a quantised model is not installed, a file is cut
+        method = (read_config(folder).get("quantization_config") or {}).get("quant_method")
+        quantised = f", a model quantised by {method}," if method else ""
+        raise UnsupportedModel(f"{folder}{quantised} cannot be loaded as {kind.__name__}: {said(error)}") from None
     if report["missing_keys"]:
         missing = ", ".join(sorted(report["missing_keys"])[:3])
         raise UnsupportedModel(f"{folder} lacks {len(report['missing_keys'])} tensors of its architecture: {missing}")
@@ -338,29 +348,13 @@ def _shortened(folder: Path, layers: int) -> Any:
     """The configuration of a checkpoint of which only the first layers are loaded."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).get_text_config()
     if not 0 < layers <= config.num_hidden_layers:
         raise UnsupportedModel(f"{layers} layers asked for; {folder} has {config.num_hidden_layers}")
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:layers]
     return config
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars, and from listing the tensors of heads that it does not know."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _stored(names: dict[str, Path], allowed: tuple[str, ...], device: torch.device, dtype: torch.dtype) -> Linear:

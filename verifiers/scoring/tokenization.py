@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from policies.models.chat_template import render
 from policies.models.errors import UnsupportedModel
 from policies.models.prefix_tree import Ids
+from policies.models.pretrained import UnusableModel, check_tokenizer, load_tokenizer, panics, said
 
 Piece = str | Ids
 """A text, or ids that stand for themselves; ``()`` keeps two texts from being tokenised together."""
 
+_OTHER_FILES = ("tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 _DATE = "26 Jul 2024"  # the default of the Llama 3.1 template; newer ones would write today's, and scores would change
 
 
@@ -46,19 +50,19 @@ class Texts:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if (folder / "tokenizer.json").is_file():
-            raw = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        else:
-            raw = json.loads(self._transformers.backend_tokenizer.to_str())
-        raw |= {"truncation": None, "padding": None}
-        self._vocabulary = Tokenizer.from_str(json.dumps(raw))
-        framed = self._vocabulary.encode("a")
+        raw = self._raw()
+        with _reading(folder):
+            self._vocabulary = Tokenizer.from_str(json.dumps(raw))
+            framed = self._vocabulary.encode("a")
+            if 0 not in framed.special_tokens_mask:
+                raise UnsupportedModel(f"the tokenizer in {folder} has no token for the letter a")
         self.begin: Ids = tuple(framed.ids[: framed.special_tokens_mask.index(0)])
         added = raw.get("added_tokens") or []
         self._added = {token["content"]: int(token["id"]) for token in added if token["content"].strip()}
         for token in added:  # runs of spaces are text like any other
             token["special"] = bool(token["content"].strip())
-        plain = Tokenizer.from_str(json.dumps(raw | {"added_tokens": added, "post_processor": None}))
+        with _reading(folder):
+            plain = Tokenizer.from_str(json.dumps(raw | {"added_tokens": added, "post_processor": None}))
         plain.encode_special_tokens = True
         self._plain = plain
         names = sorted(self._added, key=len, reverse=True)
@@ -66,7 +70,26 @@ class Texts:
         self._encode = lru_cache(maxsize=1 << 10)(self._encode_text)
         self.template = lru_cache(maxsize=1 << 10)(self._template)
 
+    def _raw(self) -> dict[str, Any]:
+        """What tokenizer.json says, or would say."""
+        path = self.folder / "tokenizer.json"
+        if not path.is_file() and not any((self.folder / name).is_file() for name in _OTHER_FILES):
+            raise UnsupportedModel(
+                f"{self.folder} has no tokenizer.json, nor another file of a tokenizer ({', '.join(_OTHER_FILES)}): "
+                "copy it from the model that this one was trained from"
+            )
+        with _reading(self.folder):
+            check_tokenizer(self.folder)
+            text = path.read_text(encoding="utf-8") if path.is_file() else self._transformers.backend_tokenizer.to_str()
+            raw: dict[str, Any] = json.loads(text)
+        return raw | {"truncation": None, "padding": None}
+
     # ------------------------------------------------------------------------------------------------------- tokens
+
+    @property
+    def highest(self) -> int:
+        """The highest id that a text may be given."""
+        return max(self.vocabulary.values(), default=0)
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -137,7 +160,8 @@ class Texts:
         return str(self._vocabulary.decode(list(ids), skip_special_tokens=True))
 
     def _encode_text(self, text: str) -> tuple[Ids, tuple[tuple[int, int], ...]]:
-        encoding = self._plain.encode(text, add_special_tokens=False)
+        with panics(self.folder):
+            encoding = self._plain.encode(text, add_special_tokens=False)
         return tuple(encoding.ids), tuple(encoding.offsets)
 
     # -------------------------------------------------------------------------------------------------------- chats
@@ -175,9 +199,10 @@ class Texts:
         tokenizer = self._transformers
         marks = [f"\ue000{index}\ue001" for index in range(len(roles))]
         chat = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+        variables = tokenizer.special_tokens_map | {"add_generation_prompt": reply, "date_string": _DATE}
         try:
-            text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=reply, date_string=_DATE)
-        except Exception as error:  # of jinja, of the template itself, or for want of one
+            text = render(tokenizer.get_chat_template(), variables, chat)
+        except ValueError as error:  # of the template itself, or for want of one
             raise UnsupportedModel(
                 f"the tokenizer in {self.folder} cannot write a chat of {', '.join(roles)}: {error}"
             ) from None
@@ -196,12 +221,22 @@ class Texts:
 
     @cached_property
     def _transformers(self) -> Any:
-        from transformers import AutoTokenizer
-
         try:
-            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise UnsupportedModel(f"{self.folder} has no tokenizer: {error}") from None
+            return load_tokenizer(self.folder, local_files_only=True)
+        except UnusableModel as error:
+            raise UnsupportedModel(f"{self.folder} has no tokenizer that can be used: {error}") from None
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Say of whatever goes wrong with a tokenizer's files whose they are."""
+    try:
+        with panics(folder):
+            yield
+    except UnsupportedModel:
+        raise
+    except Exception as error:  # the library raises plain `Exception` for what it cannot read
+        raise UnsupportedModel(f"the tokenizer in {folder} cannot be read: {said(error)}") from None
 
 
 def _text(text: str) -> str:

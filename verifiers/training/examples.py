@@ -9,9 +9,6 @@ from dataclasses import dataclass
 import torch
 
 from envs.core import Environment, Problem, State, Step
-
-# The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
-# them with. No policy is imported; the caller hands one in.
 from policies.models.lab_tokens import Tokens
 from policies.models.prefix_tree import Ids
 from verifiers.backends.lab import lay_out

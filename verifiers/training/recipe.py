@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
-# them with. No policy is imported; the caller hands one in.
 from verifiers.training.probe import ProbeRecipe
 
 

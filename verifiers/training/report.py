@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from envs.core import Environment, Problem, Split, State, StepChecker
-
-# The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
-# them with. No policy is imported; the caller hands one in.
 from verifiers.core import Score, Verifier
 from verifiers.metrics import agreement, auroc, auroc_within, best_threshold, ece
 from verifiers.training.examples import replay

@@ -15,9 +15,6 @@ from typing import Any
 from loguru import logger
 
 from envs.core import Environment, Problem, State
-
-# The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
-# them with. No policy is imported; the caller hands one in.
 from policies.core import Policy, Propose, Proposed, Usage
 from verifiers.training.recipe import PrmRecipe
 

@@ -24,13 +24,13 @@ from torch.nn.functional import log_softmax
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from envs.core import Environment, Problem, Split
-
-# The one import from another room's side: a PRM is trained on a policy's samples, and these are the types to ask for
-# them with. No policy is imported; the caller hands one in.
 from policies.core import Policy
 from policies.models.lab_tokens import Tokens
 from policies.models.llama import ModelConfig
-from policies.training.optimizers import Optimizers, load_checkpoint, save_checkpoint
+from policies.models.pretrained import quietly
+from policies.training.optimizers import Optimizers, load_checkpoint, read_progress, save_checkpoint
+from policies.training.train import check_recipe, is_trained
+from policies.training.worked_solutions import problems_of
 from verifiers.backends.hf import load_checkpoint as load_verifier
 from verifiers.backends.lab import LabVerifier
 from verifiers.core import Verifier
@@ -40,6 +40,7 @@ from verifiers.training.multi_token import Foresight
 from verifiers.training.probe import train_probe
 from verifiers.training.recipe import PrmRecipe
 from verifiers.training.report import report
+from verifiers.training.report_table import report_table
 from verifiers.training.rollouts import SampleFile, Solution, collect
 
 _BESIDE_LABELS = 0.3  # weight of the likelihood loss once there are labels
@@ -108,8 +109,16 @@ def train_prm(
 
     Returns:
         The folder, holding config.json, model.safetensors, tokenizer.json and training.json (the recipe,
-        counts of what was sampled and seen, the loss as it fell, and the report of `report`).
+        counts of what was sampled and seen, the loss as it fell, and the report of `report`). A run that is complete is
+        not done again.
+
+    Raises:
+        ValueError: when the folder holds a model, or a checkpoint, of another recipe.
     """
+    said = {"recipe": json.loads(json.dumps(asdict(recipe)))}
+    if is_trained(folder, said):
+        logger.info("report {}", report_table(json.loads((folder / "training.json").read_text())["report"]))
+        return folder
     files: dict[Split, SampleFile] = {}
     problems: dict[Split, dict[str, Problem]] = {}
     rollouts = recipe.rollouts if recipe.held_out_rollouts is None else recipe.held_out_rollouts
@@ -122,7 +131,7 @@ def train_prm(
         header = {"split": split} | {key: value for key, value in asdict(sampling).items() if key in keys}
         header["uniform"] = sampling.uniform if sampling.rollouts else 1.0
         files[split] = SampleFile(samples / f"{split}.jsonl", header)
-        chosen = environment.problems(split, n, recipe.seed)
+        chosen = problems_of(environment, split, n, recipe.seed)
         problems[split] = {problem.id: problem for problem in chosen}
         collect(sampling, environment, policy, chosen, files[split])
     learnt = [each for id in problems["train"] for each in files["train"].solutions[id]]
@@ -135,12 +144,12 @@ def train_prm(
         labelled = labelled_states(recipe, environment, problems["train"], learnt)
         fitted = train_probe(recipe.probe, recipe.backbone, environment, labelled, folder, device, recipe.seed)
         verifier = load_verifier(folder, environment, device=device, dtype=recipe.probe.dtype)
-    record = {"recipe": asdict(recipe)} | fitted
+    record = said | fitted
     held = [each for id in problems["calibration"] for each in files["calibration"].solutions[id] if not each.start]
     record["sampled_tokens"] = files["train"].generated
     record["report"] = report(verifier, environment, problems, [each for each in learnt if not each.start][:2000], held)
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-    logger.info("report: {}", record["report"])
+    logger.info("report {}", report_table(record["report"]))
     return folder
 
 
@@ -155,6 +164,7 @@ def _fit(
     checkpoint_seconds: float,
 ) -> dict[str, Any]:
     """Train on labelled solutions and save the model; returns the counts for the record."""
+    said = json.loads(json.dumps(asdict(recipe)))
     torch.manual_seed(recipe.seed)
     tokens = Tokens(origin, ModelConfig.read(origin).begin)
     weights = problem_weights(solutions, recipe.uniform, recipe.uniform_weight)
@@ -168,15 +178,17 @@ def _fit(
     learner: Learner | None = None
     foresight: Foresight | None = None
     if recipe.extra_layers and recipe.start is None:
-        known = LlamaForCausalLM.from_pretrained(origin, dtype=torch.float32, local_files_only=True).eval()
+        with quietly():
+            known = LlamaForCausalLM.from_pretrained(origin, dtype=torch.float32, local_files_only=True).eval()
         typical = torch.tensor([examples[0].ids])
         learner = Learner(grow(known, recipe.extra_layers, typical), known).to(device)
         model = learner.prm
     else:
         config.classifier_dropout = 0.0  # the class would take 0.1 if it were not said
-        model = LlamaForTokenClassification.from_pretrained(
-            origin, config=config, dtype=torch.float32, local_files_only=True
-        ).to(device)
+        with quietly():  # the head is new, which transformers would report
+            model = LlamaForTokenClassification.from_pretrained(
+                origin, config=config, dtype=torch.float32, local_files_only=True
+            ).to(device)
         if recipe.extra_layers:
             freeze(model, recipe.extra_layers)
     whole: torch.nn.Module = model if learner is None else learner
@@ -189,7 +201,9 @@ def _fit(
     progress: dict[str, Any] = {"steps": 0, "tokens": 0, "seconds": 0.0, "recent": 0.0, "losses": []}
     checkpoint = folder / "checkpoint" / "state.safetensors"
     if checkpoint.exists():
+        check_recipe(checkpoint, read_progress(checkpoint).get("recipe"), said)
         progress = load_checkpoint(checkpoint, whole, optimizers)
+        del progress["recipe"]
         logger.info("going on from step {} of {}", progress["steps"], len(plan))
     last_saved, started = time.monotonic(), time.monotonic() - progress["seconds"]
     for batch in plan[progress["steps"] :]:
@@ -218,12 +232,13 @@ def _fit(
             progress["losses"].append([progress["tokens"], round(progress["recent"], 4)])
             logger.info("step {} of {}, loss {:.4f}", progress["steps"], len(plan), progress["recent"])
         if time.monotonic() - last_saved > checkpoint_seconds:
-            save_checkpoint(checkpoint, whole, optimizers, progress)
+            save_checkpoint(checkpoint, whole, optimizers, progress | {"recipe": said})
             last_saved = time.monotonic()
     parameters = model.num_parameters()
     model.eval()
     # half precision holds a fine-tuned backbone, but not the small numbers of one that has grown
-    model.to("cpu", torch.float32 if recipe.extra_layers else torch.float16).save_pretrained(folder)
+    with quietly():
+        model.to("cpu", torch.float32 if recipe.extra_layers else torch.float16).save_pretrained(folder)
     PreTrainedTokenizerFast.from_pretrained(origin, local_files_only=True).save_pretrained(folder)
     if checkpoint.exists():
         checkpoint.unlink()

@@ -202,7 +202,7 @@ def test_what_cannot_be_kept_is_refused() -> None:
         dialogue(BASE, chat=True)
     with pytest.raises(ValueError, match="holds the delimiter"):
         dialogue(BASE, stop=["a\n\nb"])
-    with pytest.raises(ValueError, match="does not show a user's turn once"):
+    with pytest.raises(ValueError, match="shows a user's turn 0 times"):
         dialogue(replace(BASE, template="{{ messages | length }}"))
     for wrong in ({"top_p": 0.0}, {"top_k": -1}, {"step_tokens": 0}, {"stop": "x"}, {"chat": False, "system": "x"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 from envs.core import Problem, State, Step, render
@@ -221,3 +222,112 @@ def test_a_prefix_loads_its_whole_chain_and_a_row_is_stored(checkpoint: Callable
             assert found is not None
             assert torch.equal(prefixes.pool[:, found.path], data[:, : len(stored)])
     assert (prefixes.pool[:, 0] == 0).all()
+
+
+# ---------------------------------------------------------------------------------------------------- broken folders
+
+
+def _broken(source: Path, folder: Path, name: str, content: bytes) -> Path:
+    shutil.copytree(source, folder)
+    (folder / name).write_bytes(content)
+    return folder
+
+
+def _load(folder: Path) -> None:
+    config = Llama(folder).config
+    Tokens(folder, config.begin, config.vocabulary)
+
+
+def _header(content: bytes) -> bytes:
+    return len(content).to_bytes(8, "little") + content
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("model.safetensors", b""),
+        ("model.safetensors", b"x" * 100),
+        ("model.safetensors", b"\xff" * 8 + b"{}"),
+        ("model.safetensors", _header(b"{")),
+        ("model.safetensors", _header(b"[]")),
+        ("model.safetensors", _header(b"{}")),
+        ("model.safetensors", _header(b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}')),
+        ("model.safetensors", _header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}') + b"1234"),
+        ("model.safetensors", _header(b'{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}') + b"1234"),
+        ("model.safetensors", _header(b'{"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,4]}}')),
+        ("tokenizer.json", b""),
+        ("tokenizer.json", b"{}"),
+        ("tokenizer.json", b"[" * 99_999),
+        ("tokenizer.json", b"\xff"),
+        ("tokenizer.json", b'{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}'),
+        ("config.json", b"{"),
+        ("config.json", b"[]"),
+        ("config.json", b'{"architectures": ["LlamaForCausalLM"]}'),
+        ("config.json", b'{"architectures": 5}'),
+        ("config.json", b"\xff\xfe"),
+        ("config.json", b"[" * 99_999),
+    ],
+)
+def test_files_that_are_none_are_one_sentence(name: str, content: bytes, checkpoint: Any, tmp_path: Path) -> None:
+    folder = _broken(checkpoint("policy"), tmp_path / "broken", name, content)
+    with pytest.raises(UnsupportedModel) as caught:
+        _load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("hidden_size", 64, r"is \(\d+, 32\); config.json says \(\d+, 64\)"),
+        ("hidden_size", None, "hidden_size is None"),
+        ("vocab_size", 10**12, "vocab_size is 1000000000000"),
+        ("num_hidden_layers", 3, r"lacks the tensor layers\.2\."),
+        ("num_hidden_layers", 10**9, "num_hidden_layers is"),
+        ("max_position_embeddings", 10**12, "max_position_embeddings is"),
+        ("num_attention_heads", 0, "num_attention_heads is 0"),
+        ("num_attention_heads", "4", "num_attention_heads is 4"),
+        ("num_key_value_heads", 3, "the second must divide"),
+        ("head_dim", 7, "the third be even"),
+        ("rope_theta", -1.0, "rope_theta is -1.0"),
+        ("rms_norm_eps", "x", "rms_norm_eps is x"),
+        ("bos_token_id", 10**6, "names the token 1000000"),
+        ("eos_token_id", [1, "x"], "names the token x"),
+        ("rope_parameters", 5, "says what cannot be"),
+    ],
+)
+def test_sizes_that_no_model_has_are_refused(key: str, value: Any, said: str, checkpoint: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    shutil.copytree(checkpoint("policy"), folder)
+    config = json.loads((folder / "config.json").read_text()) | {key: value}
+    if key == "rope_theta":
+        config["rope_parameters"] = {"rope_theta": value}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModel, match=said):
+        Llama(folder)
+
+
+def test_weights_that_are_no_numbers_and_tokenizers_that_do_not_fit_are_refused(
+    checkpoint: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "nan"
+    shutil.copytree(checkpoint("policy"), folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UnsupportedModel, match=r"layers\.1\.mlp\.up_proj\.weight holds what is no finite number"):
+        Llama(folder)
+    with pytest.raises(UnsupportedModel, match=r"the tokenizer in .* has 19 tokens; its model knows 10"):
+        Tokens(folder, 1, 10)
+
+
+def test_padding_and_truncation_of_a_tokenizer_are_left_out(checkpoint: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "padded"
+    shutil.copytree(checkpoint("policy"), folder)
+    raw = json.loads((folder / "tokenizer.json").read_text())
+    raw["padding"] = {
+        "strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }  # fmt: skip
+    raw["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    (folder / "tokenizer.json").write_text(json.dumps(raw))
+    assert len(Tokens(folder, None).encode("abcd")) == 4

@@ -63,7 +63,8 @@ def test_a_trajectory_shows_wrong_attempts_the_nearest_last_and_ends_right() -> 
     made = trajectories(environment, tokens, 2, pool, 40, random.Random(0))
     assert len(made) == 40
     seen = set()
-    for ids, start in made:
+    for ids, start, given in made:
+        assert given == ()
         assert ids[0] == 1
         assert ids[-1] == 2
         assert tokens.decode(ids[start:-1]) == "17 + 8 = 25\n#### 25"

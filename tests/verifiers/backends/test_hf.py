@@ -20,6 +20,7 @@ from verifiers.conformance import check_verifier
 from verifiers.core import Score
 from verifiers.registry import load_verifier
 from verifiers.scoring.hf_model import Backbone
+from verifiers.scoring.tokenization import Texts
 
 Tiny = Callable[..., Path]
 
@@ -204,3 +205,50 @@ def test_half_precision_and_little_memory_change_scores_little(
     for a, b, c in zip(exact, halved, forgetful, strict=True):
         assert a.scores == c.scores
         assert b.scores[0] == pytest.approx(a.scores[0], abs=0.15)
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "awq", "compressed-tensors"])
+def test_a_quantised_model_without_what_runs_it_is_one_sentence(
+    method: str, tiny: Tiny, environment: Math, tmp_path: Path
+) -> None:
+    import json
+
+    folder = tmp_path / "quantised"
+    shutil.copytree(tiny("token-classification"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    own = {"bitsandbytes": {"load_in_4bit": True}, "compressed-tensors": {"config_groups": {}}}.get(method, {"bits": 4})
+    config["quantization_config"] = {"quant_method": method} | own
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModel, match=f"a model quantised by {method}, cannot be loaded as") as caught:
+        load_verifier(f"hf:{folder}", environment, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_tokenizer_says_so(tiny: Tiny, environment: Math, tmp_path: Path) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(tiny("token-classification"), folder)
+    for file in folder.glob("*token*"):
+        file.unlink()
+    with pytest.raises(UnsupportedModel, match=r"has no tokenizer\.json, nor another file of a tokenizer"):
+        load_verifier(f"hf:{folder}", environment, device="cpu")
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(UnsupportedModel, match=r"the tokenizer in .* cannot be read"):
+        load_verifier(f"hf:{folder}", environment, device="cpu")
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(tiny: Tiny, environment: Math) -> None:
+    with pytest.raises(UnsupportedModel, match=r"writes token \d+, and its model knows 100 tokens"):
+        load_verifier(f"hf:{tiny('token-classification', vocab_size=100)}", environment, device="cpu")
+    # one that lacks a single token that the family writes
+    known = Texts(tiny("qwen-prm")).special("<extra_0>")
+    with pytest.raises(UnsupportedModel, match=f"writes token {known}, and its model knows {known} tokens"):
+        load_verifier(f"hf:{tiny('qwen-prm', vocab_size=known)}", environment, device="cpu")
+
+
+def test_a_chat_template_without_end_is_refused(tiny: Tiny, environment: Math, tmp_path: Path) -> None:
+    folder = tmp_path / "endless"
+    shutil.copytree(tiny("outcome"), folder)
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(endless)
+    with pytest.raises(UnsupportedModel, match="cannot write a chat of user, assistant: it takes more than 1 s"):
+        load_verifier(f"hf:{folder}", environment, device="cpu")
