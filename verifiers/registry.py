@@ -24,8 +24,8 @@ ENSEMBLE, REWARD, TABLE = "ensemble", "reward", "table"
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS: dict[str, str] = {
     "hf": "verifiers.backends.hf:load_checkpoint",
-    "openai": "verifiers.backends.server:load_judge",
-    "pooling": "verifiers.backends.server:load_pooling",
+    "openai": "verifiers.backends.openai:load_judge",
+    "pooling": "verifiers.backends.pooling:load_pooling",
     "vllm": "verifiers.backends.vllm:load_vllm",
 }
 """What runs checkpoints: called with a folder or a hub's id, an environment, and options by name."""
