@@ -15,11 +15,11 @@ def test_shipped_folders_are_listed_and_loaded_by_name(
 ) -> None:
     monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
     (tmp_path / "arithmetic-prm").symlink_to(checkpoint("verifier"))
-    assert verifier_names() == ["arithmetic-prm", "ensemble", "symbolic", "table"]
+    assert verifier_names() == ["arithmetic-prm", "ensemble", "reward", "symbolic", "table"]
     assert load_verifier("arithmetic-prm", chatter).parameters > 0
     assert load_verifier("symbolic", Arithmetic()).parameters == 0
     with pytest.raises(
-        ValueError, match=r"no verifier 'symbolik'; allowed: arithmetic-prm, ensemble, symbolic.*mean 'symbolic'"
+        ValueError, match=r"no verifier 'symbolik'; allowed: arithmetic-prm, ensemble, reward, symbolic.*mean 'symbolic'"
     ):
         load_verifier("symbolik", chatter)
 
