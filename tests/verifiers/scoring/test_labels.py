@@ -9,8 +9,8 @@ import pytest
 
 from envs.core import Problem, State, Step
 from envs.math.environment import Math
+from policies.conformance import ask
 from policies.models.errors import UnsupportedModel
-from verifiers.conformance import ask
 from verifiers.core import Score
 from verifiers.registry import load_verifier
 from verifiers.scoring.labels import meaning, reading_of
