@@ -650,8 +650,8 @@ class _Checks:
             return
         end = time.monotonic() + _LONG
         for state in [self.call("initial", environment.initial, problem)] + [
-            result.state for result in self.along(problem, self.texts(problem))
-        ]:
+            result.state for result in self.along(problem, self.texts(problem)) if result.status == "running"
+        ]:  # a policy is never asked after the end
             if time.monotonic() > end:
                 return
             self.weights(state, self.call("options", environment.options, state))
