@@ -14,17 +14,15 @@ from agent.interface.common import make_console
 
 def run_envs(arguments: argparse.Namespace) -> int:
     """List the environments."""
-    from agent.build import describe
+    from agent.build import parts
     from agent.interface.study_view import listing
 
-    make_console().print(listing({"environments": describe("environment")}))
+    make_console().print(listing({"environments": parts("environment")}))
     return 0
 
 
 def run_check_env(arguments: argparse.Namespace) -> int:
     """Try every rule on an environment; one sentence on each that is broken."""
-    import json
-
     from agent.build import environment_of
     from agent.recipes.recipe import Recipe, parse_component
     from envs.conformance import NonConforming, check_environment
@@ -35,12 +33,37 @@ def run_check_env(arguments: argparse.Namespace) -> int:
         check_environment(environment, seed=arguments.seed, n=arguments.n)
     except NonConforming as error:
         broken = error.broken
-    if arguments.json:
-        report = {"environment": arguments.environment, "conforms": not broken, "broken": broken}
-        print(json.dumps(report, indent=2))
+    return _verdict("environment", arguments.environment, broken, arguments.json)
+
+
+def run_check_strategy(arguments: argparse.Namespace) -> int:
+    """Try every rule on a strategy; one sentence on each that is broken."""
+    from agent.conformance import check_strategy
+    from agent.recipes.recipe import parse_component
+    from agent.registry import knobs_of, load_strategy
+    from envs.conformance import NonConforming
+    from envs.options import checked_options
+
+    named = parse_component(arguments.strategy)
+    kind = load_strategy(named.name)
+    knobs = checked_options(knobs_of(kind), named.options, f"strategy {named.name}")
+    broken: Sequence[str] = ()
+    try:
+        check_strategy(kind, **knobs)
+    except NonConforming as error:
+        broken = error.broken
+    return _verdict("strategy", arguments.strategy, broken, arguments.json)
+
+
+def _verdict(kind: str, name: str, broken: Sequence[str], as_json: bool) -> int:
+    """Print what a kit found of a part; the exit code."""
+    import json
+
+    if as_json:
+        print(json.dumps({kind: name, "conforms": not broken, "broken": broken}, indent=2))
     else:
         verdict = f"breaks {len(broken)} rule(s)" if broken else "conforms: no rule is broken"
-        print("\n- ".join([f"environment {arguments.environment!r} {verdict}{':' if broken else ''}", *broken]))
+        print("\n- ".join([f"{kind} {name!r} {verdict}{':' if broken else ''}", *broken]))
     return 1 if broken else 0
 
 
@@ -56,10 +79,10 @@ def run_new_env(arguments: argparse.Namespace) -> int:
 
 
 def run_models(arguments: argparse.Namespace) -> int:
-    """List policies, verifiers and strategies."""
-    from agent.build import describe
+    """List what there is of every kind, and what failed to load and why."""
+    from agent.build import parts
     from agent.interface.study_view import listing
 
-    kinds = {"policies": "policy", "verifiers": "verifier", "strategies": "strategy"}
-    make_console().print(listing({title: describe(key) for title, key in kinds.items()}))
+    kinds = {"environments": "environment", "policies": "policy", "verifiers": "verifier", "strategies": "strategy"}
+    make_console().print(listing({title: parts(key) for title, key in kinds.items()}))
     return 0

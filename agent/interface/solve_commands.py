@@ -27,7 +27,7 @@ def run_solve(arguments: argparse.Namespace) -> int:
     import contextlib
     import json
 
-    from agent.build import environment_of, strategy_of
+    from agent.build import check_parts, environment_of
     from agent.interface.text import unicode_of
     from agent.interface.tree_view import Drawing, search_tree, solution_view
     from agent.solver import Solver, graph_writer
@@ -36,7 +36,7 @@ def run_solve(arguments: argparse.Namespace) -> int:
     recipe = recipe_of(arguments)
     write = graph_writer(Path(arguments.graph)) if arguments.graph else None
     console, errors = make_console(), make_console(stderr=True)
-    strategy_of(recipe)  # what can be refused is refused before the models are loaded
+    check_parts(recipe)  # what can be refused is refused before anything is loaded
     problem = environment_of(recipe).read(arguments.question)
     solver = Solver.from_recipe(recipe)
     drawing = Drawing(errors) if errors.is_interactive and not arguments.json else None

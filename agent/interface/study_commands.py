@@ -30,7 +30,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     from policies.training.jsonl_log import fingerprint
 
     quiet()
-    study = load_study(arguments.study, arguments.set)
+    study = load_study(arguments.study, arguments.set, arguments.trust)
     name = f"study-{Path(arguments.study).stem}-{fingerprint(study.to_config())}"
     out = Path(arguments.out or f"runs/{name}.sqlite")
     if arguments.table:
@@ -43,11 +43,11 @@ def run_report(arguments: argparse.Namespace) -> int:
     quiet()
     code = _show(Path(arguments.file), arguments)
     if arguments.plots:
-        _draw(Path(arguments.file), arguments.plots)
+        _draw(Path(arguments.file), arguments.plots, arguments.trust)
     return code
 
 
-def _draw(path: Path, folder: Path) -> None:
+def _draw(path: Path, folder: Path, trust: bool) -> None:
     """Draw what the study allows; a figure that cannot be drawn of it says why."""
     from agent.study.results_db import StudyFile
     from envs.messages import RecipeError, require
@@ -59,7 +59,7 @@ def _draw(path: Path, folder: Path) -> None:
     from agent.study.plots import FIGURES
 
     folder.mkdir(parents=True, exist_ok=True)
-    with StudyFile(path) as file:
+    with StudyFile(path, trust=trust) as file:
         for name, draw in FIGURES.items():
             try:
                 draw(file).savefig(folder / f"{name}.png", dpi=150)
@@ -70,14 +70,14 @@ def _draw(path: Path, folder: Path) -> None:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Write what a study found in the format of another tool."""
-    from agent.recipes.loader import choose
     from agent.study.export import EXPORTS
     from agent.study.results_db import StudyFile
     from envs.messages import RecipeError
+    from envs.options import choose
 
     quiet()
     kind = choose(arguments.to, EXPORTS, "format")
-    with StudyFile(arguments.file) as file:
+    with StudyFile(arguments.file, trust=arguments.trust) as file:
         if kind.startswith("trl") and (split := file.config["split"]) != "train":
             print(f"note: these are problems of the {split} split; what is trained on them cannot be measured on them",
                   file=sys.stderr)  # fmt: skip
@@ -175,7 +175,7 @@ def _show(path: Path, arguments: argparse.Namespace) -> int:
 
     console = make_console()
     asked = vars(arguments)
-    with StudyFile(path) as file:
+    with StudyFile(path, trust=arguments.trust) as file:
         rows = file.results()
         if asked.get("rule") or asked.get("how"):
             vote = file.config["vote"]
@@ -200,12 +200,12 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
     from dataclasses import replace
     from itertools import product
 
-    from agent.build import strategy_of
-    from agent.recipes.loader import choose
+    from agent.build import check_parts
     from agent.recipes.recipe import parse_budget, parse_component, write_budget
     from agent.study.study import Study
     from envs.core import SPLITS
     from envs.messages import RecipeError
+    from envs.options import choose
 
     strategies, budgets = arguments.strategy or [], arguments.budget or []
     if len(strategies) == 1:
@@ -218,7 +218,7 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
     chosen = tuple(map(parse_component, strategies)) if len(strategies) > 1 else (recipe.strategy,)
     limits = tuple(budgets) or (write_budget(recipe.budget),)
     for strategy, budget in product(chosen, limits):  # a wrong knob is better refused now than after an hour
-        strategy_of(replace(recipe, strategy=strategy, budget=parse_budget(budget)))
+        check_parts(replace(recipe, strategy=strategy, budget=parse_budget(budget)))
     return Study(
         (recipe.environment,),
         (recipe.policy,),

@@ -82,11 +82,11 @@ def run_train_prm(arguments: argparse.Namespace) -> int:
 
 def _training_recipe(arguments: argparse.Namespace, kind: type[T]) -> T:
     from agent.recipes.files import as_solving, override, read_config
-    from agent.recipes.loader import load_dataclass
+    from envs.options import load_dataclass
 
     quiet("INFO")
-    config, where = read_config(arguments.config, "training")
-    return load_dataclass(kind, override(as_solving(config), arguments.set), where)
+    config, where = read_config(arguments.config, "training", arguments.trust)
+    return load_dataclass(kind, override(as_solving(config, arguments.trust), arguments.set), where)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:

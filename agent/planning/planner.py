@@ -14,13 +14,14 @@ the probe is part of the budget, and its samples stay candidates.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from agent.planning.online import OnlineSearch
 from agent.planning.plan_file import EASY, HARD, Calibration, Difficulty, Probe, find_calibration, parts_of, summarize
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies import STRATEGIES, Strategy
+from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote, aggregate
 
 Mode = Literal["online", "table"]
@@ -47,14 +48,17 @@ class Planner:
             That of others is refused with a ValueError.
     """
 
-    n: int = 16
-    probe: float = 0.25
-    confident: float = 0.98
+    n: Annotated[int, AtLeast(1)] = 16
+    probe: Annotated[float, AtLeast(0, 1)] = 0.25
+    confident: Annotated[float, AtLeast(0)] = 0.98
     mode: Mode = "online"
     auction: bool = False
-    temperature: float = 1.0
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
     calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:

@@ -16,7 +16,10 @@ from verifiers.voting import Vote
 
 
 class Strategy(Protocol):
-    """A way to spend a budget on one problem."""
+    """A way to spend a budget on one problem: a frozen dataclass, whose fields are its knobs.
+
+    One that never asks for scores says so with an attribute, ``needs_scores = False``: it then runs without a verifier.
+    """
 
     @property
     def vote(self) -> Vote:

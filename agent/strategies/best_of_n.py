@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
+from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
 
 _ROUND = 16  # samples asked for at once: a search that meets a limit keeps, and pays for, whole rounds
@@ -30,10 +31,18 @@ class BestOfN:
             answers prove themselves.
     """
 
-    n: int = 16
-    temperature: float = 1.0
+    n: Annotated[int, AtLeast(1)] = 16
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
     distinct: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    @property
+    def needs_scores(self) -> bool:
+        """Not where answers are only counted."""
+        return self.vote.rule != "majority"
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
@@ -55,13 +64,22 @@ class BestOfN:
 class Majority:
     """Self-consistency: N samples, the commonest answer; no verifier. N buys N samples.
 
-    The knobs are those of `BestOfN`.
+    Args:
+        n: samples.
+        temperature: of the samples.
+        vote: how the answers are counted.
+        distinct: draw without replacement, as `BestOfN` says.
     """
 
-    n: int = 16
-    temperature: float = 1.0
+    needs_scores: ClassVar[bool] = False
+
+    n: Annotated[int, AtLeast(1)] = 16
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=lambda: Vote("majority"))
     distinct: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
@@ -75,7 +93,13 @@ class Majority:
 
 @dataclass(frozen=True)
 class Greedy:
-    """One sample at temperature 0, whatever the budget; no verifier."""
+    """One sample at temperature 0, whatever the budget; no verifier.
+
+    Args:
+        vote: of the one answer.
+    """
+
+    needs_scores: ClassVar[bool] = False
 
     vote: Vote = field(default_factory=lambda: Vote("majority"))
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.build import NO_VERIFIER
-from agent.recipes.loader import choose
 from agent.study.results_db import StudyFile
 from agent.study.rows import COSTS, VOTES
 from agent.study.statistics import clustered, paired_difference
+from envs.options import choose
 from verifiers.voting import Vote
 
 GROUP = ("environment", "policy", "verifier", "strategy", "budget")  # cells that differ in their seed are one line

@@ -17,12 +17,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
+
+from envs.options import Above, AtLeast, check_ranges
 
 _LARGEST = 64 << 20  # bytes of a reply; a longer one is not read to its end
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 529})  # statuses that may pass
@@ -64,18 +66,15 @@ class Limits:
         longest_pause: seconds that it is doubled to. A server's ``Retry-After`` is waited for whatever its length.
     """
 
-    connections: int = 64
-    timeout: float = 600.0
-    patience: float = 600.0
-    pause: float = 0.5
-    longest_pause: float = 30.0
+    connections: Annotated[int, AtLeast(1)] = 64
+    timeout: Annotated[float, Above(0)] = 600.0
+    patience: Annotated[float, AtLeast(0)] = 600.0
+    pause: Annotated[float, Above(0)] = 0.5
+    longest_pause: Annotated[float, Above(0)] = 30.0
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if not value > 0 and not (value == 0 and each.name == "patience"):
-                raise ValueError(f"{each.name} {value!r} given; allowed: a number above 0")
+        check_ranges(self)
 
 
 class _Passing(Exception):

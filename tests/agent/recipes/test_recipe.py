@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.recipes.files import as_solving, find_config, override, parse_yaml, read_config
-from agent.recipes.loader import load_dataclass
+from envs.options import load_dataclass
 from agent.recipes.recipe import Component, Recipe, load_recipe, parse_budget, parse_component, write_budget
 from agent.search.budget import Budget
 from envs.messages import RecipeError
