@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 if TYPE_CHECKING:
+    from agent.conformance import check_strategy
     from agent.planning.plan_file import Calibration
     from agent.planning.planner import METHODS, Planner
+    from agent.registry import list_strategies, load_strategy
     from agent.search.budget import Budget, Meter
     from agent.search.engine import Engine, Task
     from agent.search.graph import SearchGraph
@@ -48,6 +50,9 @@ __all__ = [
     "Study",
     "StudyFile",
     "Task",
+    "check_strategy",
+    "list_strategies",
+    "load_strategy",
     "load_study",
     "measure",
     "propose",
@@ -63,6 +68,8 @@ _HOMES = (
     "strategies",
     "planning.plan_file",
     "planning.planner",
+    "registry",
+    "conformance",
     "solver",
     "study.results_db",
     "study.study",

@@ -138,9 +138,9 @@ def check_parts(recipe: Recipe) -> None:
     try:
         allowed = ENVIRONMENTS.options(environment.name)
         checked_options(allowed, environment.options, f"environment {environment.name!r}")
-        policies.registry.check_policy_options(policy.name, policy.options)
+        policies.registry.check_options(policy.name, policy.options)
         if verifier.name != NO_VERIFIER:
-            verifiers.registry.check_verifier_options(verifier.name, verifier.options)
+            verifiers.registry.check_options(verifier.name, verifier.options)
     except ValueError as error:
         raise RecipeError(str(error)) from None
 

@@ -29,11 +29,11 @@ SIZES = (1, 4, 16)
 
 _SLACK = 0.1  # a strategy sized for N spends N, give or take this share of it
 _PATIENCE = 20.0  # seconds that one search may take
-_WORDS = {f"word {number}": 1.0 for number in range(1000)}  # so many that samples seldom merge
+_VOCABULARY = {f"word {number}": 1.0 for number in range(1000)}  # so many that samples seldom merge
 
 
 @dataclass(frozen=True)
-class Words:
+class _Words:
     """The kit's environment: any word goes on, and the fifth answers."""
 
     depth: int = 5
@@ -76,7 +76,7 @@ class Words:
 
     def options(self, state: State) -> Mapping[str, float]:
         """Equally likely words."""
-        return _WORDS
+        return _VOCABULARY
 
     def worth(self, state: State) -> float:
         """A hash of the words: a score that says nothing, the same for the same words."""
@@ -108,7 +108,7 @@ class _Checks:
     def __init__(self, kind: type[Strategy], knobs: Mapping[str, Any]) -> None:
         self.kind, self.knobs = kind, knobs
         self.broken: list[str] = []
-        self.environment = Words()
+        self.environment = _Words()
         first, *self.others = self.environment.problems("test", 9)
         self.problem = first
 

@@ -8,7 +8,17 @@ runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from policies.conformance import check_policy
 from policies.core import Policy, Propose, Proposed, Usage
-from policies.registry import load_policy, policy_names
+from policies.registry import list_policies, load_policy, policy_names
 from policies.scripted import ScriptedPolicy
 
-__all__ = ["Policy", "Propose", "Proposed", "ScriptedPolicy", "Usage", "check_policy", "load_policy", "policy_names"]
+__all__ = [
+    "Policy",
+    "Propose",
+    "Proposed",
+    "ScriptedPolicy",
+    "Usage",
+    "check_policy",
+    "list_policies",
+    "load_policy",
+    "policy_names",
+]

@@ -82,7 +82,7 @@ def load_policy(name_or_path: str | Path, environment: Environment, **options: A
         raise UnsupportedModel(f"{error}; any causal language model runs as hf:{model[0]}") from None
 
 
-def check_policy_options(name: str, options: Mapping[str, Any]) -> None:
+def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Refuse a wrong name or a wrong option before anything is loaded; raises a ValueError as `load_policy` does."""
     checked_options(option_types(name), options, f"policy {name!r}")
 

@@ -25,7 +25,8 @@ EXCEPTIONS = {
         "policies",
     ): "the labels of a verifier are rollouts of a policy, asked for by `Propose`",
 }
-HELPERS = {"ask", "nearest", "option_types"}  # public for the other files of the rooms, not for the doors
+# public for the other files of the rooms, not for the doors
+HELPERS = {"ask", "check_options", "knobs_of", "nearest", "option_types", "strategy_name"}
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 

@@ -34,7 +34,7 @@ BACKENDS: dict[str, str] = {
 """What runs checkpoints: called with a folder or a hub's id, an environment, and options by name."""
 
 
-def load_ensemble(
+def _ensemble(
     environment: Environment,
     *,
     members: Sequence[str | Mapping[str, Any]] = (),
@@ -49,7 +49,7 @@ VERIFIERS = Registry(
     Verifier,
     ENTRY_POINTS,
     {
-        ENSEMBLE: load_ensemble,
+        ENSEMBLE: _ensemble,
         "symbolic": "verifiers.symbolic:SymbolicVerifier",
         "table": "verifiers.table:TableVerifier",
     },
@@ -93,13 +93,13 @@ def load_verifier(name_or_path: str | Path, environment: Environment, **options:
     return VERIFIERS.call(name, factory, (*model, environment), options, own=ours)
 
 
-def check_verifier_options(name: str, options: Mapping[str, Any]) -> None:
+def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Refuse a wrong name or a wrong option before anything is loaded; raises a ValueError as `load_verifier` does."""
     factory, model = _found(name, options)
     checked_options(options_of(factory, len(model) + 1), options, f"verifier {name!r}")
     if name == ENSEMBLE:
         for inner, its_options in map(_member, options.get("members", ())):
-            check_verifier_options(inner, its_options)
+            check_options(inner, its_options)
 
 
 def _member(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -153,7 +153,9 @@ def build_parser() -> CommandParser:
         help="draw independent samples without replacement, at a temperature of their own (default: that of the plan)",
     )
     fit.add_argument("--revise", action="store_true", help="try revision too, for a policy that learnt it")
-    fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
+    fit.add_argument(
+        "--out", metavar="FILE", help="default: where the planner looks first, ~/.local/share/stepwell/plans/"
+    )
 
     add("envs", run_envs, "list the environments")
     check = add("check-env", run_check_env, "try every rule of environments on one, and list those it breaks")

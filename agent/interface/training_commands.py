@@ -96,7 +96,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from agent.build import environment_of, models_of, weights_digest
     from agent.planning.fit import calibrate
     from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, drawing_distinct
-    from agent.planning.plan_file import PLANS, Move, plan_name
+    from agent.planning.plan_file import Move, plan_name, user_plans
     from envs.messages import RecipeError
     from policies.training.jsonl_log import ResultsFile, fingerprint
 
@@ -122,7 +122,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         "seed": recipe.seed,
         "temperature": recipe.temperature,
     }
-    out = Path(arguments.out or PLANS[0] / plan_name(environment.name, policy.name, verifier.name))
+    out = Path(arguments.out or user_plans() / plan_name(environment.name, policy.name, verifier.name))
     out.parent.mkdir(parents=True, exist_ok=True)
     problems = environment.problems("calibration", arguments.n)
     with ResultsFile(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:

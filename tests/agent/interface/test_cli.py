@@ -100,7 +100,7 @@ def test_solve_prints_json_and_saves_the_graph(tmp_path: Path, capsys: pytest.Ca
         (["solve", QUESTION, "--set", "stratgy=beam"], "unknown key 'stratgy'; did you mean 'strategy'?"),
         (
             ["solve", QUESTION, "--strategy", "beam", "--set", "strategy.brnch=2"],
-            "unknown key 'brnch'; did you mean 'branch'?",
+            "has no option 'brnch'; did you mean 'branch'?",
         ),
         (
             ["solve", QUESTION, "--strategy", "beam", "--set", "strategy.branch=two"],
