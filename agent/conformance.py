@@ -119,7 +119,8 @@ class _Checks:
 
     def form(self) -> None:
         """What the class is."""
-        frozen = dataclasses.is_dataclass(self.kind) and self.kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        made: Any = self.kind
+        frozen = getattr(getattr(made, "__dataclass_params__", None), "frozen", False)
         self.rule(frozen, "A strategy is a frozen dataclass, whose fields are its knobs.")
         for method in ("search", "sized"):
             self.rule(callable(getattr(self.kind, method, None)), f"A strategy has a method `{method}`.")
@@ -127,13 +128,13 @@ class _Checks:
             return
         try:
             knobs_of(self.kind)
-            made = self.kind.sized(4, **self.knobs)
+            strategy = self.kind.sized(4, **self.knobs)
         except Exception as error:
             self.rule(False, f"`sized` makes a strategy for any budget from 1 on: {type(error).__name__}: {error}.")
             return
-        self.rule(hasattr(made, "vote"), "A strategy has a `vote`, the rule by which its answer is chosen.")
+        self.rule(hasattr(strategy, "vote"), "A strategy has a `vote`, the rule by which its answer is chosen.")
         described = set(re.findall(r"\w+", _arguments(self.kind)))
-        for field in dataclasses.fields(self.kind):  # type: ignore[arg-type]
+        for field in dataclasses.fields(made):
             if field.init and not field.name.startswith("_"):
                 known = field.name in described
                 self.rule(known, f"Every knob is described in the docstring, under `Args:`: {field.name!r} is not.")

@@ -12,7 +12,7 @@ from envs.options import Options
 from envs.plugins import Listed, Registry, UnusablePart
 
 ENTRY_POINTS = "stepwell.strategies"
-STRATEGY_PARTS = Registry("strategy", Strategy, ENTRY_POINTS, METHODS)
+STRATEGY_PARTS: Registry[Strategy] = Registry("strategy", Strategy, ENTRY_POINTS, METHODS)
 _OWN_KEYS = ("vote", "temperature", "auction")  # of the recipe and of who runs it, not of the strategy
 _names: dict[type[Any], str] = {kind: name for name, kind in METHODS.items()}
 
@@ -28,11 +28,13 @@ def load_strategy(spec: str) -> type[Strategy]:
         UnusablePart: for an unknown name, a file or module that cannot be loaded, and for what is no frozen dataclass
             with the methods of a strategy.
     """
-    kind, _ = STRATEGY_PARTS.factory(spec)
-    if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
+    kind: Any = STRATEGY_PARTS.factory(spec)[0]
+    usable = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    if not usable:
         raise UnusablePart(f"strategy {spec!r} is no dataclass: its fields are its knobs")
     _names.setdefault(kind, spec)
-    return kind
+    strategy: type[Strategy] = kind
+    return strategy
 
 
 def list_strategies() -> list[Listed]:

@@ -142,7 +142,7 @@ def check_ranges(made: Any) -> None:
     Raises:
         ValueError: naming the field, its value and what is allowed.
     """
-    for name, (kind, limits) in _ranges(type(made)).items():
+    for name, (kind, limits) in _ranges(type(made)).items():  # type: ignore[arg-type]
         value = getattr(made, name)
         if isinstance(value, int | float) and not all(math.isfinite(value) and each.holds(value) for each in limits):
             raise ValueError(f"{name!r} is {value!r}; expected {_describe(kind)}")
@@ -218,7 +218,7 @@ def options_of(factory: Callable[..., Any], given: int = 0) -> Options:
                 kinds[parameter.name] = hint
                 continue
             inner = get_args(hint)[0]
-            group = next(each for each in (inner, *get_args(inner)) if dataclasses.is_dataclass(each))
+            group: Any = next(each for each in (inner, *get_args(inner)) if dataclasses.is_dataclass(each))
             inner = get_type_hints(group, include_extras=True)
             members = [item.name for item in dataclasses.fields(group) if item.init]
             kinds |= {name: inner[name] for name in members}

@@ -79,7 +79,7 @@ class Registry(Generic[P]):
     """
 
     kind: str
-    contract: type[P]
+    contract: type[Any]
     group: str
     built_in: Mapping[str, str | Factory]
     backends: Mapping[str, str] = field(default_factory=dict)
@@ -353,7 +353,7 @@ def _said(error: BaseException) -> str:
 
 def folders_of(group: str) -> dict[str, Path]:
     """Where the package of each entry point of a group lies, by the entry point's name; nothing is imported."""
-    folders = {}
+    folders: dict[str, Path] = {}
     for point in importlib.metadata.entry_points(group=group):
         try:
             spec = importlib.util.find_spec(point.value.partition(":")[0].partition(".")[0].strip())

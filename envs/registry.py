@@ -23,7 +23,9 @@ class UnusableEnvironment(UnusablePart):
     """No environment could be made of what was given; the message says why and what is allowed."""
 
 
-ENVIRONMENTS = Registry("environment", Environment, ENTRY_POINTS, BUILT_IN, error=UnusableEnvironment)
+ENVIRONMENTS: Registry[Environment] = Registry(
+    "environment", Environment, ENTRY_POINTS, BUILT_IN, error=UnusableEnvironment
+)
 
 
 def load_environment(spec: str, **options: Any) -> Environment:

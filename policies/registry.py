@@ -31,7 +31,7 @@ BACKENDS: dict[str, str] = {
     "vllm": "policies.backends.vllm:VllmPolicy",
 }
 """What runs language models: called with a model, an environment, and options by name."""
-POLICIES = Registry(
+POLICIES: Registry[Policy] = Registry(
     "policy",
     Policy,
     ENTRY_POINTS,

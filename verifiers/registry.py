@@ -44,7 +44,7 @@ def _ensemble(
     return Ensemble([load_verifier(name, environment, **options) for name, options in map(_member, members)], weights)
 
 
-VERIFIERS = Registry(
+VERIFIERS: Registry[Verifier] = Registry(
     "verifier",
     Verifier,
     ENTRY_POINTS,

@@ -117,7 +117,8 @@ def _check_shape(text: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST or count > _MOST:
             what = f"more than {_MOST:,} values, or {_DEEPEST} lists and mappings within each other"
-            raise yaml.constructor.ConstructorError(None, None, what, event.start_mark)
+            mark: Any = event.start_mark
+            raise yaml.constructor.ConstructorError(None, None, what, mark)
 
 
 def _check_size(root: yaml.Node | None) -> None:
@@ -312,7 +313,8 @@ _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 def split_words(text: str) -> list[str]:
     """Words as people type them, separated by blanks or commas, but for those within brackets or quotes."""
-    words, word, depth, quote = [], "", 0, ""
+    words: list[str] = []
+    word, depth, quote = "", 0, ""
     for character in text:
         if quote or character in "\"'":
             quote = "" if character == quote else quote or character

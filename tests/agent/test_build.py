@@ -208,7 +208,7 @@ def test_options_of_an_environment_are_typed_in_a_session() -> None:
 def test_an_environment_without_a_recipe_keeps_what_is_set(plugged: Path) -> None:
     session, screen = open_session(load_recipe("toy"))
     session.handle("/env purse size=4")
-    assert screen.getvalue() == ""
+    assert "purse size=4" in screen.getvalue()
     assert session.recipe == load_recipe("toy", ["environment={name: purse, size: 4}"])
     session.handle(f"/env {plugged}:Purse")
     session.handle(QUESTION)
@@ -237,9 +237,9 @@ def test_a_study_file_runs_nothing_that_it_names(
     capsys.readouterr()
     assert main(["report", "s.sqlite", "--votes"]) == 0
     for kind in ("trl-prm", "graphml"):
-        assert main(["export", "s.sqlite", "--to", kind, "--out", "out"]) == 2
+        assert main(["export", "s.sqlite", "--to", kind, "--out", kind]) == 2
         assert "names 'subprocess:run', which runs code" in capsys.readouterr().err
-        assert main(["export", "s.sqlite", "--to", kind, "--out", "out", "--trust"]) == 2
+        assert main(["export", "s.sqlite", "--to", kind, "--out", kind, "--trust"]) == 2
         assert "does not say what it returns" in capsys.readouterr().err
     assert not Path("PWNED").exists()
     with StudyFile("s.sqlite", environments={label: Toy()}) as file:
