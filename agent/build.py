@@ -134,13 +134,19 @@ def check_parts(recipe: Recipe) -> None:
         RecipeError: saying what was given, what is allowed and the nearest match.
     """
     strategy_of(recipe)
-    environment, policy, verifier = recipe.environment, recipe.policy, recipe.verifier
+    for kind in ("environment", "policy", "verifier"):
+        check_part(kind, getattr(recipe, kind))
+
+
+def check_part(kind: str, chosen: Component) -> None:
+    """Refuse a wrong name, option or value of an environment, a policy or a verifier; raises RecipeError."""
     try:
-        allowed = ENVIRONMENTS.options(environment.name)
-        checked_options(allowed, environment.options, f"environment {environment.name!r}")
-        policies.registry.check_options(policy.name, policy.options)
-        if verifier.name != NO_VERIFIER:
-            verifiers.registry.check_options(verifier.name, verifier.options)
+        if kind == "environment":
+            checked_options(ENVIRONMENTS.options(chosen.name), chosen.options, f"environment {chosen.name!r}")
+        elif kind == "policy":
+            policies.registry.check_options(chosen.name, chosen.options)
+        elif chosen.name != NO_VERIFIER:
+            verifiers.registry.check_options(chosen.name, chosen.options)
     except ValueError as error:
         raise RecipeError(str(error)) from None
 

@@ -20,7 +20,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -122,8 +122,8 @@ class Registry(Generic[P]):
         except self.error as error:
             return Listed(name, source, "", str(error))
 
-    def _points(self) -> list[importlib.metadata.EntryPoint]:
-        return sorted(importlib.metadata.entry_points(group=self.group), key=lambda point: (point.name, point.value))
+    def _points(self) -> tuple[importlib.metadata.EntryPoint, ...]:
+        return _entry_points(self.group, tuple(sys.path))
 
     def _point(self, name: str) -> importlib.metadata.EntryPoint | None:
         return next((point for point in self._points() if point.name == name), None)
@@ -351,10 +351,17 @@ def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+@lru_cache(maxsize=64)  # every distribution is looked through, which takes some milliseconds
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[importlib.metadata.EntryPoint, ...]:
+    """The entry points of a group in what `path`, Python's own, leads to, in order."""
+    points = importlib.metadata.entry_points(group=group)
+    return tuple(sorted(points, key=lambda point: (point.name, point.value)))
+
+
 def folders_of(group: str) -> dict[str, Path]:
     """Where the package of each entry point of a group lies, by the entry point's name; nothing is imported."""
     folders: dict[str, Path] = {}
-    for point in importlib.metadata.entry_points(group=group):
+    for point in _entry_points(group, tuple(sys.path)):
         try:
             spec = importlib.util.find_spec(point.value.partition(":")[0].partition(".")[0].strip())
         except (ImportError, ValueError):

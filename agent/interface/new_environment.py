@@ -75,11 +75,11 @@ dependencies = ["stepwell"]
 [project.entry-points."stepwell.envs"]
 $name = "$module:$kind"
 
-[tool.setuptools]
-packages = ["$module"]
+[tool.setuptools.packages.find]
+include = ["$module*"]
 
 [tool.setuptools.package-data]
-$module = ["configs/**/*.yaml", "configs/**/*.json"]
+"*" = ["*.yaml", "*.json"]
 """
 
 _ENVIRONMENT = '''\

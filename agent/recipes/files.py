@@ -179,14 +179,19 @@ def refuse_code(config: Mapping[str, Any], where: str, allow: str = "--trust") -
                     f"{where}: {key!r} names {short(name)}, which runs code; a file may name only what is built in or "
                     f"installed. If you trust it, give {allow}, or name it yourself"
                 )
-            for option, harmless in _HARMLESS.items():
-                if options.get(option, harmless[0]) not in harmless:
-                    raise RecipeError(
-                        f"{where}: {key!r} has {option}={short(options[option])}, which a file may not decide. If you "
-                        f"trust it, give {allow}"
-                    )
             if isinstance(part, Mapping):
                 refuse_code({"members": part.get("members")}, where, allow)
+    _refuse_options(config, where, allow)
+
+
+def _refuse_options(value: object, where: str, allow: str) -> None:
+    """Refuse options that need the user's own word, wherever they stand."""
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        _refuse_options(inner, where, allow)
+    for option, harmless in _HARMLESS.items():
+        if isinstance(value, Mapping) and value.get(option, harmless[0]) not in harmless:
+            given = f"{option}={short(value[option])}"
+            raise RecipeError(f"{where} has {given}, which a file may not decide. If you trust it, give {allow}")
 
 
 # --------------------------------------------------------------------------------------------------------- files

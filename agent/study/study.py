@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from agent.build import NO_VERIFIER, check_parts, counts_only, make_strategy, weights_digest
+from agent.build import NO_VERIFIER, check_part, counts_only, make_strategy, strategy_of, weights_digest
 from agent.planning.plan_file import calibration_of, plan_name
 from agent.recipes.files import override, read_config
 from agent.recipes.recipe import Component, Recipe, parse_budget
@@ -209,9 +209,11 @@ def load_study(name: str, assignments: Iterable[str] = (), trust: bool = False) 
 
 def check_cells(study: Study) -> None:
     """Refuse a wrong name, option or knob of any cell now rather than after an hour; raises RecipeError."""
-    checked: set[tuple[str, ...]] = set()
+    checked: set[tuple[str, str]] = set()
     for cell in study.cells:
-        parts = (cell.environment.label, cell.policy.label, cell.verifier.label, cell.strategy.label, cell.budget)
-        if parts not in checked:
-            checked.add(parts)
-            check_parts(study.recipe(cell))
+        strategy_of(study.recipe(cell))
+        for kind in ("environment", "policy", "verifier"):
+            part: Component = getattr(cell, kind)
+            if (kind, part.label) not in checked:
+                checked.add((kind, part.label))
+                check_part(kind, part)
