@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,12 +117,14 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     """
     from agent.recipes.files import override
     from agent.recipes.recipe import Recipe, parse_budget, parse_component
-    from envs.options import load_dataclass
+    from envs.options import convert, load_dataclass
 
     config, where = start_from(arguments.config, arguments.env, arguments.trust)
+    kinds = get_type_hints(Recipe, include_extras=True)
     for key in ("policy", "verifier", "temperature", "seed"):
-        if getattr(arguments, key) is not None:
-            config[key] = getattr(arguments, key)
+        if (given := getattr(arguments, key)) is not None:
+            # a number that is wrong is the option's fault, not the file's
+            config[key] = convert(given, kinds[key], f"--{key}", key) if isinstance(given, int | float) else given
     if isinstance(arguments.strategy, str):
         config["strategy"] = parse_component(arguments.strategy).to_config()
     if isinstance(arguments.budget, str):

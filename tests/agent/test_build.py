@@ -73,7 +73,8 @@ def test_what_is_wrong_is_one_clear_error_before_anything_runs(assignment: str, 
 @pytest.mark.parametrize("text", ["inf", "nan", "-1", "1e400"])
 def test_a_temperature_is_a_finite_number(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["solve", "1 + 2", "--temperature", text]) == 2
-    assert "expected a number, at least 0" in capsys.readouterr().err
+    assert "stepwell: --temperature: 'temperature' is " in (error := capsys.readouterr().err)
+    assert "; expected a number, at least 0" in error
 
 
 def test_a_study_is_checked_whole_before_it_begins(tmp_path: Path) -> None:

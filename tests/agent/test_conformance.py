@@ -118,7 +118,7 @@ class Silent(Sampling):
 
 
 @dataclass
-class Thawed(Sampling.__base__):  # type: ignore[misc]
+class Thawed:
     """Can be changed.
 
     Args:

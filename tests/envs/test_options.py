@@ -25,13 +25,13 @@ class More(TypedDict, total=False):
     votes: Annotated[int, AtLeast(1)]
 
 
-def make(
+def make(  # type: ignore[no-untyped-def]
     model: str,
     environment: object,
     depth: Annotated[int, AtLeast(1, 9)] = 3,
     *,
     limits: Annotated[Limits, Group()] = Limits(),
-    free=None,  # type: ignore[no-untyped-def]
+    free=None,
     **more: Unpack[More],
 ) -> object:
     return None
@@ -119,7 +119,7 @@ def test_what_is_made_by_hand_keeps_its_ranges_too() -> None:
     assert Limits(1, 0.5) == Limits(calls=1, pause=0.5)
     for wrong in ({"calls": 0}, {"pause": 0.0}, {"pause": float("inf")}):
         with pytest.raises(ValueError, match="expected a"):
-            Limits(**wrong)  # type: ignore[arg-type]
+            Limits(**wrong)
 
 
 def test_no_value_makes_a_long_error() -> None:

@@ -102,7 +102,10 @@ def test_every_built_in_environment_loads_without_options_and_conforms(name: str
         ("zzz", "Allowed: arithmetic"),
         ("envs.nothing:Arithmetic", "No module named 'envs.nothing'"),
         ("envs.arithmetic:Arithmetics", "there is no 'Arithmetics' in it; did you mean 'Arithmetic'?"),
-        ("envs.arithmetic:ANSWER_MARK", "is a str; allowed: a class with the methods of Environment, or a function annotated to"),
+        (
+            "envs.arithmetic:ANSWER_MARK",
+            "is a str; allowed: a class with the methods of Environment, or a function annotated to",
+        ),
         ("envs.core:State", "is a class, but no environment: it lacks read, prompt"),
         ("fractions:Fraction", "is a class, but no environment: it lacks read, prompt"),
         ("builtins:dict", "is a class, but no environment: it lacks read, prompt"),

@@ -26,7 +26,8 @@ def test_shipped_folders_are_listed_and_loaded_by_name(
     assert policy_names() == ["arithmetic-m", "arithmetic-s", "scripted", "smollm2"]
     assert load_policy("arithmetic-m", chatter).parameters > 0
     with pytest.raises(
-        ValueError, match=r"policy 'aritmetic-m' is not known; did you mean 'arithmetic-m'\? Allowed: arithmetic-m, .*hf:MODEL"
+        ValueError,
+        match=r"policy 'aritmetic-m' is not known; did you mean 'arithmetic-m'\? Allowed: arithmetic-m, .*hf:MODEL",
     ):
         load_policy("aritmetic-m", chatter)
 
@@ -92,9 +93,17 @@ def test_the_types_of_options_are_known_before_a_model_is_loaded() -> None:
         ("shipped", {"step_tokens": 0}, "'step_tokens' is 0; expected a whole number, at least 1"),
         ("shipped", {"memory": -1}, "'memory' is -1; expected a whole number, at least 0"),
         ("hf:any", {"step_tokens": 0}, "'step_tokens' is 0; expected a whole number, at least 1"),
-        ("hf:any", {"dtype": "float8"}, "'dtype' is 'float8'; did you mean 'float32'? allowed: auto, float32, bfloat16, float16"),
+        (
+            "hf:any",
+            {"dtype": "float8"},
+            "'dtype' is 'float8'; did you mean 'float32'? allowed: auto, float32, bfloat16, float16",
+        ),
         ("hf:any", {"stop": "x"}, "'stop' is 'x'; expected a list, each a text"),
-        ("vllm:any", {"gpu_memory_utilization": 2}, "'gpu_memory_utilization' is 2; expected a number, above 0, at most 1"),
+        (
+            "vllm:any",
+            {"gpu_memory_utilization": 2},
+            "'gpu_memory_utilization' is 2; expected a number, above 0, at most 1",
+        ),
         ("openai:any", {"timeout": 0}, "'timeout' is 0; expected a number, above 0"),
         ("openai:any", {"timout": 1}, "has no option 'timout'; did you mean 'timeout'?"),
         ("scripted", {"delay": "long"}, "'delay' is 'long'; expected a number"),

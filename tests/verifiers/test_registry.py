@@ -21,7 +21,8 @@ def test_shipped_folders_are_listed_and_loaded_by_name(
     assert load_verifier("arithmetic-prm", chatter).parameters > 0
     assert load_verifier("symbolic", Arithmetic()).parameters == 0
     with pytest.raises(
-        ValueError, match=r"verifier 'symbolik' is not known; did you mean 'symbolic'\? Allowed: arithmetic-prm, ensemble, symbolic"
+        ValueError,
+        match=r"verifier 'symbolik' is not known; did you mean 'symbolic'\? Allowed: arithmetic-prm, ensemble",
     ):
         load_verifier("symbolik", chatter)
 
