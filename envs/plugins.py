@@ -265,7 +265,13 @@ class Registry(Generic[P]):
         return [name for name in vars(self.contract) if not name.startswith("_")]
 
     def _lacks(self, kind: type[Any]) -> list[str]:
-        return [name for name in self.methods() if not callable(getattr(kind, name, None))]
+        """What a class is without: methods of the contract, or the requests that they take (a judge is no policy)."""
+        lacks = [name for name in self.methods() if not callable(getattr(kind, name, None))]
+        if not lacks and hasattr(self.contract, "submit"):
+            wanted, given = (annotations_of(each.submit).get("request") for each in (self.contract, kind))
+            if inspect.isclass(wanted) and inspect.isclass(given) and not issubclass(wanted, given):
+                return [f"a submit() that takes {wanted.__name__}: its own takes {given.__name__}"]
+        return lacks
 
     def _checked(self, spec: str, made: Any) -> Factory:
         """What may be called as a part: a class with the methods of the contract, or a function that returns one."""

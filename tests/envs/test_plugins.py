@@ -163,6 +163,20 @@ def test_the_folder_of_a_plug_in_is_found_without_importing_it(file: Path) -> No
     assert "others" not in sys.modules
 
 
+def test_a_judge_is_no_policy_and_a_policy_no_judge(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnusablePart, match=r"no policy: it lacks a submit\(\) that takes Propose: its own takes Score"):
+        load_policy("others:Judge", TOY)
+    with pytest.raises(UnusablePart, match=r"no verifier: it lacks a submit\(\) that takes Score: its own takes Propo"):
+        load_verifier("others:Guesser", TOY)
+    both = tmp_path / "both.py"
+    both.write_text(
+        "from policies import ScriptedPolicy\nfrom verifiers import TableVerifier\n"
+        "class Mine(ScriptedPolicy):\n    'Proposes.'\nclass Ours(TableVerifier):\n    'Scores.'\n"
+    )
+    assert type(load_policy(str(both), TOY)).__name__ == "Mine"
+    assert type(load_verifier(str(both), TOY)).__name__ == "Ours"
+
+
 def test_strategies_are_dataclasses(tmp_path: Path) -> None:
     path = tmp_path / "plain.py"
     path.write_text("class Plain:\n    def search(self, graph): ...\n    @classmethod\n    def sized(cls, n): ...\n")
