@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 if TYPE_CHECKING:
+    from agent.conformance import check_strategy
     from agent.planning.plan_file import Calibration
     from agent.planning.planner import METHODS, Planner
+    from agent.registry import list_strategies, load_strategy
     from agent.search.budget import Budget, Meter
     from agent.search.context import Outcome, RunContext
     from agent.search.engine import Engine, Task
@@ -18,7 +20,19 @@ if TYPE_CHECKING:
     from agent.search.requests import Request, Search, propose, score
     from agent.search.solution import Solution
     from agent.solver import Solver, SolverError
-    from agent.strategies import STRATEGIES, Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Revision, Strategy
+    from agent.strategies import (
+        STRATEGIES,
+        Beam,
+        BestOfN,
+        Dvts,
+        Greedy,
+        Lookahead,
+        Majority,
+        Mcts,
+        Revision,
+        Strategy,
+        Traits,
+    )
     from agent.study.results_db import StudyFile
     from agent.study.run import measure
     from agent.study.study import Study, load_study
@@ -51,6 +65,10 @@ __all__ = [
     "Study",
     "StudyFile",
     "Task",
+    "Traits",
+    "check_strategy",
+    "list_strategies",
+    "load_strategy",
     "load_study",
     "measure",
     "propose",
@@ -67,6 +85,8 @@ _HOMES = (
     "strategies",
     "planning.plan_file",
     "planning.planner",
+    "registry",
+    "conformance",
     "solver",
     "study.results_db",
     "study.study",

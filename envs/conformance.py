@@ -38,7 +38,7 @@ from envs.core import (
     render,
 )
 from envs.messages import short
-from envs.registry import MEMBERS
+from envs.registry import ENVIRONMENTS
 
 T = TypeVar("T")
 
@@ -194,9 +194,9 @@ class _Checks:
 
     def run(self, extra: Sequence[Problem]) -> list[str]:
         """Every rule in turn; returns the sentences."""
-        missing = [name for name in MEMBERS if not hasattr(self.environment, name)]
+        missing = [name for name in ENVIRONMENTS.members() if not hasattr(self.environment, name)]
         if missing:
-            return [f"An environment has {', '.join(MEMBERS)}: {', '.join(missing)} is missing."]
+            return [f"An environment has {', '.join(ENVIRONMENTS.members())}: {', '.join(missing)} is missing."]
         state = random.getstate()
         try:
             self.attributes()
@@ -315,7 +315,7 @@ class _Checks:
         limit: object = getattr(environment, "step_timeout", 1.0)
         if not isinstance(limit, int | float) or not limit > 0:
             self.report("`step_timeout`, if there is one, is a number of seconds above 0", f"it is {short(limit)}")
-        for name in MEMBERS:
+        for name in ENVIRONMENTS.members():
             if name not in ("name", "delimiter", "max_steps") and not callable(getattr(environment, name)):
                 self.report(f"`{name}` is a method", f"it is {short(getattr(environment, name))}")
 

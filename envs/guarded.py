@@ -28,7 +28,7 @@ from typing import Any, Final, TypeVar, get_args
 
 from envs.core import Environment, Problem, SlowStepper, Split, State, Status, Step, Transition, UnreadableQuestion
 from envs.messages import short
-from envs.registry import FILES
+from envs.plugins import FILES
 
 T = TypeVar("T")
 

@@ -37,12 +37,24 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """A question naming the nearest allowed word, to be appended to an error; empty when nothing is near."""
-    matches = difflib.get_close_matches(given, list(allowed), n=1)
+    matches = difflib.get_close_matches(given[:_COMPARED], list(allowed), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-_SHORT = reprlib.Repr()
+_COMPARED = 200  # characters of a word that are compared with those that are allowed
+_SHOWN = 300  # characters of a value in an error, at most
+
+
+class _Short(reprlib.Repr):
+    """Python's own abbreviations, and of a number with thousands of digits how long it is."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return f"<a number of {x.bit_length()} bits>" if x.bit_length() > 1000 else super().repr_int(x, level)
+
+
+_SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlevel = 3  # a list of lists of lists may be short in a file and endless when it is written out
 
 
 def short(value: object) -> str:
@@ -58,4 +70,5 @@ def short(value: object) -> str:
             return f"{value.status} with reward {value.reward} at {short(value.state)}"
         case str() if len(value) < 200:
             return repr(value)
-    return _SHORT.repr(value)
+    text = _SHORT.repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."

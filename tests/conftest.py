@@ -1,6 +1,7 @@
 """One thread per worker, no network, and the hypothesis profile; set before any test imports torch."""
 
 import os
+import tempfile
 
 for _name, _value in {
     "OMP_NUM_THREADS": "1",
@@ -8,6 +9,7 @@ for _name, _value in {
     "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
     "TERM": os.environ.get("TERM", "dumb"),
+    "XDG_DATA_HOME": os.path.join(tempfile.gettempdir(), "stepwell-tests-have-no-data"),
 }.items():
     os.environ[_name] = _value
 

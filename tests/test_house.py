@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("envs", "policies", "verifiers", "agent")
 MAY_IMPORT = {room: set(ROOMS[: place + 1]) for place, room in enumerate(ROOMS)}  # itself, and all to its left
 MOST_FILES = 15  # of one folder, its ``__init__`` not counted
-HELPERS = {"ask", "nearest", "option_types"}  # public for the other files of the rooms, not for the doors
+# public for the other files of the rooms, not for the doors
+HELPERS = {"ask", "check_options", "knobs_of", "nearest", "option_types", "strategy_name"}
 FILES = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 

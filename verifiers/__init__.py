@@ -9,7 +9,7 @@ runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 from verifiers.conformance import check_verifier
 from verifiers.core import Score, Scored, Verifier
 from verifiers.ensemble import Ensemble
-from verifiers.registry import load_verifier, verifier_names
+from verifiers.registry import list_verifiers, load_verifier, verifier_names
 from verifiers.symbolic import SymbolicVerifier
 from verifiers.table import TableVerifier
 from verifiers.voting import Candidate, Group, Vote, aggregate, tally
@@ -26,6 +26,7 @@ __all__ = [
     "Vote",
     "aggregate",
     "check_verifier",
+    "list_verifiers",
     "load_verifier",
     "tally",
     "verifier_names",

@@ -1,9 +1,10 @@
-"""Verifiers by name: what ships, ``symbolic``, ``table``, ``ensemble``, a folder, or a published checkpoint.
+"""Verifiers by name: what ships, what is installed, ``ensemble``, a folder, or a published checkpoint.
 
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
 (`verifiers.backends.hf.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
 ``vllm:`` in place of ``hf:`` has vLLM run it, in this process (`verifiers.backends.vllm`). ``pooling:`` is for a reward
-model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.backends.server`).
+model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.backends.server`). Names of other
+distributions, modules and files are as for all parts (`envs.plugins`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from envs.core import Environment
-from envs.messages import nearest
+from envs.messages import RecipeError, short
+from envs.options import checked_options, options_of
+from envs.plugins import BUILT_IN, Factory, Listed, Registry
+from policies.models.training_record import about
 from verifiers.core import Verifier
 from verifiers.ensemble import Ensemble
-from verifiers.symbolic import SymbolicVerifier
 from verifiers.table import TableVerifier
 
-ENSEMBLE, REWARD, TABLE = "ensemble", "reward", "table"
+ENTRY_POINTS = "stepwell.verifiers"
+ENSEMBLE = "ensemble"
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS: dict[str, str] = {
     "hf": "verifiers.backends.hf:load_checkpoint",
@@ -31,18 +35,54 @@ BACKENDS: dict[str, str] = {
 """What runs checkpoints: called with a folder or a hub's id, an environment, and options by name."""
 
 
+def _ensemble(
+    environment: Environment,
+    *,
+    members: Sequence[str | Mapping[str, Any]] = (),
+    weights: Sequence[float] | None = None,
+) -> Ensemble:
+    """A weighted mean of verifiers: members, each a name or a mapping with options, and their weights."""
+    return Ensemble([load_verifier(name, environment, **options) for name, options in map(_member, members)], weights)
+
+
+def _reward(environment: Environment) -> TableVerifier:
+    """The environment's own rewards, where `step` gives any; no model."""
+    return TableVerifier(environment, name="reward", parameters=0)
+
+
+VERIFIERS: Registry[Verifier] = Registry(
+    "verifier",
+    Verifier,
+    ENTRY_POINTS,
+    {
+        ENSEMBLE: _ensemble,
+        "reward": _reward,
+        "symbolic": "verifiers.symbolic:SymbolicVerifier",
+        "table": "verifiers.table:TableVerifier",
+    },
+    BACKENDS,
+)
+
+
 def verifier_names() -> list[str]:
     """Names of the verifiers that come with this package, in order."""
-    shipped = (path.parent.name for path in WEIGHTS.glob("*/config.json"))
-    return sorted([*shipped, ENSEMBLE, REWARD, SymbolicVerifier.name, TABLE])
+    return sorted([*(path.parent.name for path in WEIGHTS.glob("*/config.json")), *VERIFIERS.built_in])
+
+
+def list_verifiers() -> list[Listed]:
+    """Every name there is, those that ship first, with what failed to load and why."""
+    return VERIFIERS.listed(
+        [Listed(file.parent.name, BUILT_IN, about(file.parent)) for file in WEIGHTS.glob("*/config.json")]
+    )
 
 
 def load_verifier(name_or_path: str | Path, environment: Environment, **options: Any) -> Verifier:
     """Load a verifier.
 
     Args:
-        name_or_path: a name of `verifier_names`, a folder in the transformers layout, ``BACKEND:`` (`BACKENDS`) and a
-            folder or a hub's id, or the id of a published checkpoint that is known.
+        name_or_path: a name of `list_verifiers`, a folder in the transformers layout, ``BACKEND:`` (`BACKENDS`, or of
+            an installed distribution) and a folder or a hub's id, the id of a published checkpoint that is known, or a
+            module's or a file's class (`envs.plugins`).
         environment: whose states it scores.
         options: of the backend (`verifiers.backends.hf.load_checkpoint`, `verifiers.backends.vllm.load_vllm`) and of
             the family, of `verifiers.backends.lab.LabVerifier` or of `verifiers.table.TableVerifier`; ``symbolic`` has
@@ -55,47 +95,47 @@ def load_verifier(name_or_path: str | Path, environment: Environment, **options:
         UnsupportedModel: the folder holds something that is not run here.
     """
     name = str(name_or_path)
-    if name == SymbolicVerifier.name:
-        return SymbolicVerifier(environment, **options)
-    if name in (REWARD, TABLE):
-        return TableVerifier(environment, name=name, **options)
+    factory, model = _found(name, options)
+    ours = str(factory.__module__).startswith(f"{__package__}.")
+    return VERIFIERS.call(name, factory, (*model, environment), options, own=ours)
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse a wrong name or a wrong option before anything is loaded; raises a ValueError as `load_verifier` does."""
+    factory, model = _found(name, options)
+    checked_options(options_of(factory, len(model) + 1), options, f"verifier {name!r}")
     if name == ENSEMBLE:
-        return _ensemble(environment, **options)
-    backend, colon, model = name.partition(":")
-    if colon and backend in BACKENDS:
-        return _run_by(backend, model, environment, options)
-    from verifiers.backends.hf import KNOWN
+        for inner, its_options in map(_member, options.get("members", ())):
+            check_options(inner, its_options)
+
+
+def _member(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    options = {"name": given} if isinstance(given, str) else dict(given)
+    if not isinstance(options.get("name"), str):
+        raise RecipeError(f"a member of the ensemble is {short(given)}; expected a name, or a mapping with a 'name'")
+    return options.pop("name"), options
+
+
+def _found(name: str, options: Mapping[str, Any]) -> tuple[Factory, tuple[str, ...]]:
+    """What makes the verifier of a name, and the model that it is made of."""
+    if name not in VERIFIERS.built_in and name:
+        for folder in (WEIGHTS / name, Path(name)):
+            if (folder / "config.json").is_file():
+                return _of_folder(folder, options), (str(folder),)
+    if name in VERIFIERS.names() or ":" in name or name.endswith(".py"):
+        return VERIFIERS.factory(name)
+    from verifiers.backends.hf import KNOWN, load_checkpoint
+
+    if name in KNOWN:
+        return load_checkpoint, (name,)
+    raise VERIFIERS.unknown(name, verifier_names(), list(KNOWN), ", a folder with a config.json")
+
+
+def _of_folder(folder: Path, options: Mapping[str, Any]) -> Factory:
     from verifiers.backends.lab import LabVerifier, is_lab
 
-    for folder in (WEIGHTS / name, Path(name)):
-        if (folder / "config.json").is_file():
-            if "family" not in options and is_lab(folder):
-                return LabVerifier(folder, environment, **options)
-            return _run_by("hf", str(folder), environment, options)
-    if name in KNOWN:
-        return _run_by("hf", name, environment, options)
-    names = verifier_names()
-    backends = " or ".join(f"{each}:" for each in BACKENDS)
-    near = nearest(name, [*names, *KNOWN, *(f"{each}:{model}" for each in BACKENDS if colon)])
-    raise ValueError(
-        f"no verifier {name!r}; allowed: {', '.join(names)}, a folder with a config.json, or {backends} before a "
-        f"folder or a hub's id{near}"
+    return (
+        LabVerifier
+        if "family" not in options and is_lab(folder)
+        else importlib.import_module("verifiers.backends.hf").load_checkpoint
     )
-
-
-def _run_by(backend: str, model: str, environment: Environment, options: Mapping[str, Any]) -> Verifier:
-    module, _, function = BACKENDS[backend].partition(":")
-    verifier: Verifier = getattr(importlib.import_module(module), function)(model, environment, **options)
-    return verifier
-
-
-def _ensemble(
-    environment: Environment, members: Sequence[str | Mapping[str, Any]] = (), weights: Sequence[float] | None = None
-) -> Ensemble:
-    made: list[Verifier] = []
-    for member in members:
-        options = {"name": member} if isinstance(member, str) else dict(member)
-        if "name" not in options:
-            raise ValueError(f"a member of the ensemble is {member!r}; expected a name, or a mapping with a 'name'")
-        made.append(load_verifier(options.pop("name"), environment, **options))
-    return Ensemble(made, weights)

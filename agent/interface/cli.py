@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.interface.common import CommandParser, add_recipe, command_names, positive, temperature
-from agent.interface.listing_commands import run_check_env, run_envs, run_models, run_new_env
+from agent.interface.common import CommandParser, add_recipe, add_trust, command_names, positive, temperature
+from agent.interface.listing_commands import run_check_env, run_check_strategy, run_envs, run_models, run_new_env
 from agent.interface.solve_commands import run_repl, run_solve
 from agent.interface.study_commands import run_eval, run_export, run_report, run_study
 from agent.interface.training_commands import run_calibrate, run_train_policy, run_train_prm
@@ -69,6 +69,7 @@ def build_parser() -> CommandParser:
     study = add("study", run_study, "run a study (configs/studies/NAME.yaml); the same command resumes")
     study.add_argument("study", metavar="STUDY", help="a study by name or path")
     study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the study")
+    add_trust(study)
     study.add_argument("--out", metavar="FILE", help="the file of results (default: under runs/, by configuration)")
     study.add_argument(
         "--concurrency", type=positive, default=64, metavar="N", help="searches open at once (default 64)"
@@ -97,6 +98,7 @@ def build_parser() -> CommandParser:
     machine.add_argument("--table", metavar="FORMAT", help="print the table as csv, markdown or latex")
     machine.add_argument("--json", action="store_true", help="print the table as JSON")
     report.add_argument("--out", type=Path, metavar="FILE", help="of --table and --json: write it there")
+    add_trust(report)
 
     export = add("export", run_export, "write what a study found for other tools")
     export.add_argument("file", metavar="FILE", help="of the results, .sqlite")
@@ -105,6 +107,7 @@ def build_parser() -> CommandParser:
     export.add_argument(
         "--most", type=positive, default=4, metavar="N", help="of trl-*: examples of one problem (default 4)"
     )
+    add_trust(export)
 
     train = add("train", None, "train models")
     train.set_defaults(run=lambda arguments: train.error("what to train? policy or prm"))
@@ -120,6 +123,7 @@ def build_parser() -> CommandParser:
         inner.add_argument(
             "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe"
         )
+        add_trust(inner)
         inner.add_argument("--out", metavar="DIR", help="where the model goes (default: runs/NAME)")
         inner.add_argument("--device", default="cpu", help="where to train (default cpu)")
         if kind == "policy":
@@ -151,7 +155,9 @@ def build_parser() -> CommandParser:
         help="draw independent samples without replacement, at a temperature of their own (default: that of the plan)",
     )
     fit.add_argument("--revise", action="store_true", help="try revision too, for a policy that learnt it")
-    fit.add_argument("--out", metavar="FILE", help="default: where the planner looks, in configs/plans/")
+    fit.add_argument(
+        "--out", metavar="FILE", help="default: where the planner looks first, ~/.local/share/stepwell/plans/"
+    )
 
     add("envs", run_envs, "list the environments")
     check = add("check-env", run_check_env, "try every rule of environments on one, and list those it breaks")
@@ -162,7 +168,10 @@ def build_parser() -> CommandParser:
     new = add("new-env", run_new_env, "write the project of a new environment, ready to run")
     new.add_argument("name", metavar="NAME", help="of the environment, e.g. word-ladders")
     new.add_argument("--folder", metavar="DIR", type=Path, help="of the project (default: NAME)")
-    add("models", run_models, "list policies, verifiers and strategies")
+    kit = add("check-strategy", run_check_strategy, "try every rule of strategies on one, and list those it breaks")
+    kit.add_argument("strategy", metavar="NAME", help="name, package.module:Class or path, with KNOB=VALUE")
+    kit.add_argument("--json", action="store_true", help="print JSON")
+    add("models", run_models, "list environments, policies, verifiers and strategies, and what failed to load")
     return parser
 
 

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,6 +79,14 @@ def add_recipe(parser: argparse.ArgumentParser, several: bool = False) -> None:
     group.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any key, e.g. strategy.branch=2"
     )
+    add_trust(group)
+
+
+def add_trust(parser: Any) -> None:
+    """Add the option by which the user says that a file may run code."""
+    parser.add_argument(
+        "--trust", action="store_true", help="let the file name modules and files, whose code then runs"
+    )
 
 
 def positive(text: str) -> int:
@@ -108,17 +116,16 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
 
     Without ``--config`` the file is the environment's own (``configs/ENVIRONMENT.yaml``), if it has one.
     """
-    from agent.recipes.files import default_config, override, read_config
-    from agent.recipes.loader import load_dataclass
+    from agent.recipes.files import override
     from agent.recipes.recipe import Recipe, parse_budget, parse_component
+    from envs.options import convert, load_dataclass
 
-    config, where = read_config(arguments.config or default_config(arguments.env))
-    named = config.get("environment")
-    if arguments.env and (named.get("name") if isinstance(named, dict) else named) != arguments.env:
-        config["environment"] = arguments.env
+    config, where = start_from(arguments.config, arguments.env, arguments.trust)
+    kinds = get_type_hints(Recipe, include_extras=True)
     for key in ("policy", "verifier", "temperature", "seed"):
-        if getattr(arguments, key) is not None:
-            config[key] = getattr(arguments, key)
+        if (given := getattr(arguments, key)) is not None:
+            # a number that is wrong is the option's fault, not the file's
+            config[key] = convert(given, kinds[key], f"--{key}", key) if isinstance(given, int | float) else given
     if isinstance(arguments.strategy, str):
         config["strategy"] = parse_component(arguments.strategy).to_config()
     if isinstance(arguments.budget, str):
@@ -129,6 +136,20 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         if value is not None:
             config = override(config, [f"vote.{key}={value}"])
     return load_dataclass(Recipe, override(config, arguments.set), where)
+
+
+def start_from(config: str | None, environment: str | None, trust: bool = False) -> tuple[dict[str, Any], str]:
+    """The keys of a recipe to begin with, and its file: the one that is named, or else the environment's own.
+
+    An environment that is named and is not the recipe's takes its place, without options.
+    """
+    from agent.recipes.files import default_config, read_config
+
+    keys, where = read_config(config or default_config(environment), trust=trust)
+    named = keys.get("environment")
+    if environment and (named.get("name") if isinstance(named, dict) else named) != environment:
+        keys["environment"] = environment
+    return keys, where
 
 
 def make_console(stderr: bool = False) -> Console:
@@ -153,6 +174,9 @@ def quiet(level: str = "ERROR") -> None:
         "policies.models.http_client": "WARNING",
         "policies.models.made_once": "INFO",
         "policies.backends.openai": "WARNING",
+        # which recipe was taken of two, and a model that was trained for another environment
+        "agent.recipes.files": "WARNING",
+        "agent.build": "WARNING",
     }
     logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agent.interface.common import make_console
 
 
 def run_envs(arguments: argparse.Namespace) -> int:
     """List the environments."""
-    from agent.build import describe
+    from agent.build import parts
     from agent.interface.study_view import listing
 
-    make_console().print(listing({"environments": describe("environment")}))
+    make_console().print(listing({"environments": parts("environment")}))
     return 0
 
 
 def run_check_env(arguments: argparse.Namespace) -> int:
     """Try every rule on an environment; one sentence on each that is broken."""
-    import json
-
     from agent.build import environment_of
     from agent.recipes.recipe import Recipe, parse_component
     from envs.conformance import SLOW, NonConforming, check_environment
@@ -31,16 +30,47 @@ def run_check_env(arguments: argparse.Namespace) -> int:
         timings = check_environment(environment, seed=arguments.seed, n=arguments.n)
     except NonConforming as error:
         broken, timings = error.broken, error.timings
-    if arguments.json:
-        report = {"environment": arguments.environment, "conforms": not broken, "broken": broken}
-        seconds = {timing.method: {"mean": timing.mean, "longest": timing.longest} for timing in timings}
-        print(json.dumps(report | {"seconds": seconds}, indent=2))
+    seconds = {timing.method: {"mean": timing.mean, "longest": timing.longest} for timing in timings}
+    slow = [f"slow: {timing}" for timing in timings if timing.mean > SLOW]
+    return _verdict("environment", arguments.environment, broken, arguments.json, {"seconds": seconds}, slow)
+
+
+def run_check_strategy(arguments: argparse.Namespace) -> int:
+    """Try every rule on a strategy; one sentence on each that is broken."""
+    from agent.conformance import check_strategy
+    from agent.recipes.recipe import parse_component
+    from agent.registry import knobs_of, load_strategy
+    from envs.conformance import NonConforming
+    from envs.options import checked_options
+
+    named = parse_component(arguments.strategy)
+    kind = load_strategy(named.name)
+    knobs = checked_options(knobs_of(kind), named.options, f"strategy {named.name}")
+    broken: Sequence[str] = ()
+    try:
+        check_strategy(kind, **knobs)
+    except NonConforming as error:
+        broken = error.broken
+    return _verdict("strategy", arguments.strategy, broken, arguments.json)
+
+
+def _verdict(
+    kind: str,
+    name: str,
+    broken: Sequence[str],
+    as_json: bool,
+    facts: Mapping[str, Any] | None = None,
+    remarks: Sequence[str] = (),
+) -> int:
+    """Print what a kit found of a part, with further facts as JSON, or remarks as lines; the exit code."""
+    import json
+
+    if as_json:
+        print(json.dumps({kind: name, "conforms": not broken, "broken": broken, **(facts or {})}, indent=2))
     else:
         verdict = f"breaks {len(broken)} rule(s)" if broken else "conforms: no rule is broken"
-        print("\n- ".join([f"environment {arguments.environment!r} {verdict}{':' if broken else ''}", *broken]))
-        for timing in timings:
-            if timing.mean > SLOW:
-                print(f"slow: {timing}")
+        print("\n- ".join([f"{kind} {name!r} {verdict}{':' if broken else ''}", *broken]))
+        print(*remarks, sep="\n", end="\n" if remarks else "")
     return 1 if broken else 0
 
 
@@ -56,10 +86,10 @@ def run_new_env(arguments: argparse.Namespace) -> int:
 
 
 def run_models(arguments: argparse.Namespace) -> int:
-    """List policies, verifiers and strategies."""
-    from agent.build import describe
+    """List what there is of every kind, and what failed to load and why."""
+    from agent.build import parts
     from agent.interface.study_view import listing
 
-    kinds = {"policies": "policy", "verifiers": "verifier", "strategies": "strategy"}
-    make_console().print(listing({title: describe(key) for title, key in kinds.items()}))
+    kinds = {"environments": "environment", "policies": "policy", "verifiers": "verifier", "strategies": "strategy"}
+    make_console().print(listing({title: parts(key) for title, key in kinds.items()}))
     return 0

@@ -1,4 +1,4 @@
-"""A new plug-in project: an environment in one file that runs as it is, its test, its recipe and what installs it."""
+"""A new plug-in project: an environment that runs as it is, with its recipe, its test and what installs it."""
 
 from __future__ import annotations
 
@@ -75,8 +75,11 @@ dependencies = ["stepwell"]
 [project.entry-points."stepwell.envs"]
 $name = "$module:$kind"
 
-[tool.setuptools]
-py-modules = ["$module"]
+[tool.setuptools.packages.find]
+include = ["$module*"]
+
+[tool.setuptools.package-data]
+"*" = ["*.yaml", "*.json"]
 """
 
 _ENVIRONMENT = '''\
@@ -213,7 +216,7 @@ def test_it_is_found_by_its_name() -> None:
 """
 
 _RECIPE = """\
-# How to solve `$name` when nothing else is said: `stepwell solve ... --env $name`, run from the project's folder.
+# How to solve `$name` when nothing else is said: `stepwell solve ... --env $name`, in any folder.
 environment: $name
 policy: scripted # draws from `options`; or the folder of a model
 verifier: reward # what `step` gives; or the folder of a model, or none
@@ -224,7 +227,7 @@ budget: {samples: 8}
 _README = """\
 # $name
 
-An environment for Stepwell, in `$module.py`.
+An environment for Stepwell, in `$module/__init__.py`.
 
 ```
 python -m pip install --editable .
@@ -233,13 +236,14 @@ stepwell solve "17 + 5 + 40" --env $name
 python -m pytest
 ```
 
-`configs/$name.yaml` says what it is solved with.
+`$module/configs/$name.yaml` says what it is solved with. It is part of the package, and so are plans in
+`$module/configs/plans/` (`stepwell calibrate ... --out`): who installs the environment has them.
 """
 
 _FILES = {
     "pyproject.toml": _PYPROJECT,
-    "$module.py": _ENVIRONMENT,
+    "$module/__init__.py": _ENVIRONMENT,
     "test_$module.py": _TEST,
-    "configs/$name.yaml": _RECIPE,
+    "$module/configs/$name.yaml": _RECIPE,
     "README.md": _README,
 }

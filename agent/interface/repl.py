@@ -13,23 +13,25 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agent.build import choices, knobs_of, strategy_of
+from agent.build import check_parts, choices
+from agent.interface.common import start_from
 from agent.interface.text import unicode_of
 from agent.interface.tree_view import Drawing, explain_node, facts_view, search_tree, solution_view
-from agent.recipes.files import default_config, override, read_config
-from agent.recipes.loader import load_dataclass
-from agent.recipes.recipe import Recipe, parse_budget, parse_component
+from agent.recipes.files import has_recipe, override, split_words
+from agent.recipes.recipe import Component, Recipe, parse_budget, parse_component, parse_options
+from agent.registry import knobs_of, load_strategy
 from agent.search.graph import SearchGraph
 from agent.search.solution import Solution
 from agent.solver import Solver, SolverError, graph_writer
 from envs.core import UnreadableQuestion
 from envs.messages import RecipeError, nearest
+from envs.options import load_dataclass
 from verifiers.voting import Aggregate
 
 if TYPE_CHECKING:
@@ -204,22 +206,32 @@ class Session:
             config["vote"] = dict(zip(("rule", "aggregate"), words, strict=False)) if len(words) <= 2 else text
         elif key in ("seed", "temperature"):
             config = override(config, [f"{key}={text}"])
-        elif "=" in words[0]:
-            config = override(config, [f"{key}.{word}" for word in words])
         else:
-            component = parse_component(text)
-            if key == "environment" and default_config(component.name) == component.name:
-                own, _ = read_config(component.name)  # an environment comes with the models for it
-                config |= {name: own[name] for name in ("policy", "verifier") if name in own}
-            config[key] = component.to_config()
+            config = self.with_part(config, key, text)
         self.recipe = load_dataclass(Recipe, config, f"/{key}")
         try:
-            strategy_of(self.recipe)
+            check_parts(self.recipe)
             if key in ("policy", "verifier", "environment"):
                 self.solver  # noqa: B018 - loads the models now, so that a wrong name changes nothing
         except BaseException:
             self.recipe = before
             raise
+
+    def with_part(self, config: dict[str, Any], key: str, text: str) -> dict[str, Any]:
+        """The keys of a recipe with another part in it, or with other options of the part that is there.
+
+        An environment that has a recipe of its own comes with all that it says, as ``--env`` does.
+        """
+        words = split_words(text)
+        if words and "=" in words[0].partition("[")[0]:
+            part = getattr(self.recipe, key)
+            return config | {key: Component(part.name, {**part.options, **parse_options(words, part.name)}).to_config()}
+        part = parse_component(text)
+        if key == "environment" and has_recipe(part.name):
+            config, _ = start_from(None, part.name)
+            own = Component.from_config(config["environment"], "environment")
+            part = Component(part.name, {**own.options, **part.options})
+        return config | {key: part.to_config()}
 
     def show_setting(self, key: str) -> None:
         """Print the value of a key, and what else it could be."""
@@ -302,7 +314,8 @@ class Session:
         elif len(words) == 1:
             values = choices(key)
         elif key == "strategy":
-            values = (f"{knob}=" for knob in knobs_of(words[0]))
+            with contextlib.suppress(RecipeError):
+                values = [f"{knob}=" for knob in knobs_of(load_strategy(words[0])).kinds]
         elif key == "vote":
             values = get_args(Aggregate)
         yield from (value for value in values if value.startswith(words[-1]))

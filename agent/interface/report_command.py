@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from agent.interface.problem_view import problem_view
 from agent.interface.study_tables import study_view, votes_view
 from agent.interface.text import unicode_of
-from agent.recipes.loader import choose
 from agent.study.problem_report import find_problems, problem_report
 from agent.study.results_db import StudyFile
 from agent.study.table import revoted, summarize, uniform_votes, vote_table
 from agent.study.table_formats import FORMATS
 from envs.messages import RecipeError, require
+from envs.options import choose
 from verifiers.voting import Vote
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ def run_solve(arguments: argparse.Namespace) -> int:
     import contextlib
     import json
 
-    from agent.build import environment_of, strategy_of
+    from agent.build import check_parts, environment_of, strategy_of
     from agent.interface.text import unicode_of
     from agent.interface.tree_view import Drawing, search_tree, solution_view
     from agent.solver import Solver, graph_writer
@@ -32,7 +32,8 @@ def run_solve(arguments: argparse.Namespace) -> int:
     recipe = recipe_of(arguments)
     write = graph_writer(Path(arguments.graph)) if arguments.graph else None
     console, errors = make_console(), make_console(stderr=True)
-    strategy = strategy_of(recipe)  # what can be refused is refused before the models are loaded
+    check_parts(recipe)  # what can be refused is refused before anything is loaded
+    strategy = strategy_of(recipe)
     environment = environment_of(recipe)
     problem = environment.read(arguments.question)
     solver = Solver.from_recipe(recipe, environment)

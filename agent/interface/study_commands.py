@@ -31,7 +31,7 @@ def run_study(arguments: argparse.Namespace) -> int:
     from policies.training.jsonl_log import fingerprint
 
     quiet()
-    study = load_study(arguments.study, arguments.set)
+    study = load_study(arguments.study, arguments.set, arguments.trust)
     name = f"study-{Path(arguments.study).stem}-{fingerprint(study.to_config())}"
     out = Path(arguments.out or f"runs/{name}.sqlite")
     if arguments.table:
@@ -59,14 +59,14 @@ def run_report(arguments: argparse.Namespace) -> int:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Write what a study found in the format of another tool."""
-    from agent.recipes.loader import choose
     from agent.study.export import EXPORTS
     from agent.study.results_db import StudyFile
     from envs.messages import RecipeError
+    from envs.options import choose
 
     quiet()
     kind = choose(arguments.to, EXPORTS, "format")
-    with StudyFile(arguments.file) as file:
+    with StudyFile(arguments.file, trust=arguments.trust) as file:
         if kind.startswith("trl") and (split := file.config["split"]) != "train":
             print(f"note: these are problems of the {split} split; what is trained on them cannot be measured on them",
                   file=sys.stderr)  # fmt: skip
@@ -162,12 +162,12 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
     from dataclasses import replace
     from itertools import product
 
-    from agent.build import strategy_of
-    from agent.recipes.loader import choose
+    from agent.build import check_parts
     from agent.recipes.recipe import parse_budget, parse_component, write_budget
     from agent.study.study import Study
     from envs.core import SPLITS
     from envs.messages import RecipeError
+    from envs.options import choose
 
     strategies, budgets = arguments.strategy or [], arguments.budget or []
     if len(strategies) == 1:
@@ -180,7 +180,7 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
     chosen = tuple(map(parse_component, strategies)) if len(strategies) > 1 else (recipe.strategy,)
     limits = tuple(budgets) or (write_budget(recipe.budget),)
     for strategy, budget in product(chosen, limits):  # a wrong knob is better refused now than after an hour
-        strategy_of(replace(recipe, strategy=strategy, budget=parse_budget(budget)))
+        check_parts(replace(recipe, strategy=strategy, budget=parse_budget(budget)))
     return Study(
         (recipe.environment,),
         (recipe.policy,),

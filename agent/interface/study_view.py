@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from agent.interface.text import duration, quantity
 from agent.study.progress import Progress as StudyProgress
+from envs.plugins import Listed
 
 # ----------------------------------------------------------------------------------------------------- evaluations
 
@@ -68,15 +69,15 @@ class ProgressLine:
         self._bar.stop()
 
 
-def listing(groups: Mapping[str, Mapping[str, str]]) -> Table:
-    """Names with a line each, under titles."""
+def listing(groups: Mapping[str, Sequence[Listed]]) -> Table:
+    """Names with a line each, under titles; what failed to load is red."""
     table = Table.grid(padding=(0, 2))
     for at, (title, entries) in enumerate(groups.items()):
         if at:
             table.add_row("")
         table.add_row(Text(title, style="bold"))
-        for name, what in entries.items():
-            table.add_row(f"  {name}", Text(what, style="dim"))
+        for entry in entries:
+            table.add_row(Text(f"  {entry.name}"), Text(entry.line, style="red" if entry.failure else "dim"))
         if not entries:
             table.add_row(Text("  (none)", style="dim"))
     return table

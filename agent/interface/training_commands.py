@@ -81,11 +81,11 @@ def run_train_prm(arguments: argparse.Namespace) -> int:
 
 def _training_recipe(arguments: argparse.Namespace, kind: type[T]) -> T:
     from agent.recipes.files import as_solving, override, read_config
-    from agent.recipes.loader import load_dataclass
+    from envs.options import load_dataclass
 
     quiet("INFO")
-    config, where = read_config(arguments.config, "training")
-    return load_dataclass(kind, override(as_solving(config), arguments.set), where)
+    config, where = read_config(arguments.config, "training", arguments.trust)
+    return load_dataclass(kind, override(as_solving(config, arguments.trust), arguments.set), where)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
@@ -95,7 +95,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from agent.build import environment_of, models_of, weights_digest
     from agent.planning.fit import calibrate
     from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, drawing_distinct
-    from agent.planning.plan_file import PLANS, Action, plan_name
+    from agent.planning.plan_file import Action, plan_name, user_plans
     from envs.messages import RecipeError
     from policies.core import DistinctSampler
     from policies.training.jsonl_log import ResultsFile, fingerprint
@@ -122,7 +122,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         "seed": recipe.seed,
         "temperature": recipe.temperature,
     }
-    out = Path(arguments.out or PLANS[0] / plan_name(environment.name, policy.name, verifier.name))
+    out = Path(arguments.out or user_plans() / plan_name(environment.name, policy.name, verifier.name))
     out.parent.mkdir(parents=True, exist_ok=True)
     problems = environment.problems("calibration", arguments.n)
     with ResultsFile(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,8 @@ from agent.planning.regression import logistic, logit
 from agent.search.context import Part, RunContext
 from agent.search.graph import SearchGraph
 from agent.strategies import STRATEGIES, Traits
+from envs.plugins import folders_of
+from envs.registry import ENTRY_POINTS
 from verifiers.voting import Group
 
 Difficulty = Literal["easy", "medium", "hard"]
@@ -296,6 +299,18 @@ class Calibration:
             raise ValueError(f"{path} is not a plan file: {error!r}") from None
 
 
+def user_plans() -> Path:
+    """Where `stepwell calibrate` writes plans: the user's data folder (``XDG_DATA_HOME``)."""
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "stepwell" / "plans"
+
+
+def plan_folders() -> list[Path]:
+    """Where plans are looked for: the user's own come first, then those that ship or come with an environment."""
+    brought = (folder / "configs" / "plans" for folder in folders_of(ENTRY_POINTS).values())
+    return [user_plans(), *PLANS, *brought]
+
+
 def plan_name(environment: str, policy: str, verifier: str) -> str:
     """The file name of a triple's calibration."""
     return f"{environment}--{policy}--{verifier}.json".replace("/", "_")
@@ -314,7 +329,7 @@ def parts_of(graph: SearchGraph) -> tuple[str, str, str]:
 @lru_cache(maxsize=64)
 def calibration_of(environment: str, policy: str, verifier: str) -> Calibration:
     """The shipped calibration of three names, or one that holds nothing; raises ValueError for one of others."""
-    for folder in PLANS:
+    for folder in plan_folders():
         path = folder / plan_name(environment, policy, verifier)
         if path.exists():
             found = Calibration.load(path)

@@ -8,7 +8,7 @@ by the papers' table (`agent.planning.table_planner`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from agent.planning.online import OnlineSearch
 from agent.planning.plan_file import Calibration, find_calibration, parts_of
@@ -16,6 +16,7 @@ from agent.planning.table_planner import TablePlanner
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search
 from agent.strategies import STRATEGIES, Strategy, Traits
+from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
 
 
@@ -32,11 +33,14 @@ class Planner:
             That of others is refused with a ValueError.
     """
 
-    n: int = 16
+    n: Annotated[int, AtLeast(1)] = 16
     auction: bool = False
-    temperature: float = 1.0
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
     calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:

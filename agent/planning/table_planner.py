@@ -12,12 +12,13 @@ the papers'.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from agent.planning.plan_file import EASY, HARD, Calibration, Difficulty, Probe, find_calibration, parts_of, summarize
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies import STRATEGIES, Strategy, Traits
+from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote, aggregate
 
 
@@ -40,12 +41,15 @@ class TablePlanner:
             That of others is refused with a ValueError.
     """
 
-    n: int = 16
-    probe: float = 0.25
-    confident: float = 0.98
-    temperature: float = 1.0
+    n: Annotated[int, AtLeast(1)] = 16
+    probe: Annotated[float, AtLeast(0, 1)] = 0.25
+    confident: Annotated[float, AtLeast(0)] = 0.98
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
     calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:

@@ -11,12 +11,12 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from agent.recipes.files import YamlLoader, as_mapping, override, parse_yaml, read_config
-from agent.recipes.loader import load_dataclass
+from agent.recipes.files import override, parse_yaml, put, read_config, split_words
 from agent.search.budget import Budget
-from envs.messages import RecipeError
+from envs.messages import RecipeError, short
+from envs.options import AtLeast, check_ranges, load_dataclass
 from verifiers.voting import Vote
 
 # ---------------------------------------------------------------------------------------------------------- recipes
@@ -40,7 +40,7 @@ class Component:
         if isinstance(value, str):
             return cls(value)
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise RecipeError(f"{where} is {value!r}; expected a name, or a mapping with a 'name' and options")
+            raise RecipeError(f"{where} is {short(value)}; expected a name, or a mapping with a 'name' and options")
         return cls(value["name"], {str(key): inner for key, inner in value.items() if key != "name"})
 
     @property
@@ -74,13 +74,11 @@ class Recipe:
     strategy: Component = Component("auto")
     budget: Budget = field(default_factory=lambda: Budget(samples=16))
     vote: Vote = field(default_factory=Vote)
-    temperature: float = 1.0
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse a temperature below 0."""
-        if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; at least 0 is needed")
+        check_ranges(self)
 
     def to_config(self) -> dict[str, Any]:
         """The recipe as JSON-ready keys and values, as `load_dataclass` reads them."""
@@ -96,21 +94,18 @@ class Recipe:
         }
 
 
-YamlLoader.add_constructor("tag:yaml.org,2002:map", as_mapping)
-YamlLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def load_recipe(name: str | None = None, assignments: Iterable[str] = ()) -> Recipe:
+def load_recipe(name: str | None = None, assignments: Iterable[str] = (), trust: bool = False) -> Recipe:
     """Read a recipe by name or path, with overrides; ``configs/arithmetic.yaml`` has every key with its meaning.
+
+    Args:
+        name: or path.
+        assignments: as `override` takes them.
+        trust: let the file name modules and files, whose code then runs.
 
     Raises:
         RecipeError: see `load_dataclass`, `find_config` and `override`.
     """
-    mapping, where = read_config(name)
+    mapping, where = read_config(name, trust=trust)
     return load_dataclass(Recipe, override(mapping, assignments), where)
 
 
@@ -142,8 +137,25 @@ def parse_component(text: str) -> Component:
     Raises:
         RecipeError: when the text does not start with a name.
     """
-    name, *options = text.replace(",", " ").split() or [""]
-    if not name or "=" in name:
+    name, *options = split_words(text) or [""]
+    if not name or _SETTING.match(name):
         raise RecipeError(f"cannot read {text!r}; expected a name and options, e.g. beam branch=2")
-    config = override({"it": {"name": name}}, [f"it.{option}" for option in options])
-    return Component.from_config(config["it"], "it")
+    return Component(name, parse_options(options, name))
+
+
+def parse_options(words: Iterable[str], name: str) -> dict[str, Any]:
+    """Read ``OPTION=VALUE`` words, values in YAML: ``branch=2``, ``levels=[2,3]``; `name` is whose they are.
+
+    Raises:
+        RecipeError: when a word is none.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not equals or not option:
+            raise RecipeError(f"cannot read {word!r} after {name!r}; expected OPTION=VALUE, e.g. branch=2")
+        put(options, option.split("."), parse_yaml(value, f"{name} {option}"))
+    return options
+
+
+_SETTING = re.compile(r"[\w.]+=")  # the beginning of an option and its value, where a name is expected

@@ -17,7 +17,7 @@ from verifiers.voting import Vote
 
 
 class Strategy(Protocol):
-    """A way to spend a budget on one problem."""
+    """A way to spend a budget on one problem: a frozen dataclass, whose fields are its knobs."""
 
     @property
     def vote(self) -> Vote:

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Request, Search, propose, score
 from agent.strategies.traits import Traits
+from envs.options import AtLeast, check_ranges
 from policies.core import Proposed
 from verifiers.core import Scored
 from verifiers.voting import Aggregate, Vote
@@ -34,10 +35,13 @@ class Beam:
         vote: over all finished trajectories; its aggregation is also what candidates are ranked by.
     """
 
-    width: int = 16
-    branch: int = 4
-    temperature: float = 1.0
+    width: Annotated[int, AtLeast(1)] = 16
+    branch: Annotated[int, AtLeast(1)] = 4
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:

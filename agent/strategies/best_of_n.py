@@ -8,11 +8,12 @@ expansion of partial solutions: whole trajectories are evaluated once, at their 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies.traits import Traits
+from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
 
 _ROUND = 16  # samples asked for at once: a search that meets a limit keeps, and pays for, whole rounds
@@ -30,10 +31,13 @@ class BestOfN:
             answers prove themselves.
     """
 
-    n: int = 16
-    temperature: float = 1.0
+    n: Annotated[int, AtLeast(1)] = 16
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
     distinct: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
@@ -60,13 +64,20 @@ class BestOfN:
 class Majority:
     """Self-consistency: N samples, the commonest answer; no verifier. N buys N samples.
 
-    The knobs are those of `BestOfN`.
+    Args:
+        n: samples.
+        temperature: of the samples.
+        vote: how the answers are counted.
+        distinct: draw without replacement, as `BestOfN` says.
     """
 
-    n: int = 16
-    temperature: float = 1.0
+    n: Annotated[int, AtLeast(1)] = 16
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=lambda: Vote("majority"))
     distinct: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
@@ -85,7 +96,11 @@ class Majority:
 
 @dataclass(frozen=True)
 class Greedy:
-    """One sample at temperature 0, whatever the budget; no verifier."""
+    """One sample at temperature 0, whatever the budget; no verifier.
+
+    Args:
+        vote: of the one answer.
+    """
 
     vote: Vote = field(default_factory=lambda: Vote("majority"))
 

@@ -8,12 +8,13 @@ round draws M steps per subtree, so N buys N complete solutions' worth of steps.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies.beam import share
 from agent.strategies.traits import Traits
+from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
 
 
@@ -28,10 +29,13 @@ class Dvts:
         vote: over the subtrees' finished trajectories; its aggregation is also what candidates are ranked by.
     """
 
-    width: int = 16
-    branch: int = 4
-    temperature: float = 1.0
+    width: Annotated[int, AtLeast(1)] = 16
+    branch: Annotated[int, AtLeast(1)] = 4
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:

@@ -9,12 +9,13 @@ the pace: rollouts are shorter near the end and are drawn once for equal candida
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search
 from agent.strategies.beam import beam_search
 from agent.strategies.traits import Traits
+from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
 
 
@@ -30,11 +31,14 @@ class Lookahead:
         vote: over all finished trajectories; its aggregation is also what candidates are ranked by.
     """
 
-    n: int = 16
-    branch: int = 4
-    k: int = 1
-    temperature: float = 1.0
+    n: Annotated[int, AtLeast(1)] = 16
+    branch: Annotated[int, AtLeast(1)] = 4
+    k: Annotated[int, AtLeast(0)] = 1
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies.traits import Traits
+from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
 
 
@@ -37,11 +38,14 @@ class Mcts:
         vote: over all finished trajectories; its aggregation is also what values are.
     """
 
-    n: int = 16
-    branch: int = 4
-    c: float = 1.0
-    temperature: float = 1.0
+    n: Annotated[int, AtLeast(1)] = 16
+    branch: Annotated[int, AtLeast(1)] = 4
+    c: Annotated[float, AtLeast(0)] = 1.0
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:

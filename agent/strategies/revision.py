@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies.beam import share
 from agent.strategies.traits import Traits
+from envs.options import Above, AtLeast, check_ranges
 from verifiers.voting import Candidate, Vote, tally
 
 
@@ -36,14 +37,13 @@ class Revision:
         ValueError: the ratio is not above 0.
     """
 
-    n: int = 16
-    ratio: float = 1.0
-    temperature: float = 1.0
+    n: Annotated[int, AtLeast(1)] = 16
+    ratio: Annotated[float, Above(0)] = 1.0
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
 
     def __post_init__(self) -> None:
-        if not self.ratio > 0:
-            raise ValueError(f"ratio {self.ratio} given; allowed: a number above 0")
+        check_ranges(self)
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:

@@ -37,6 +37,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, SupportsIndex
 
+from agent.recipes.files import refuse_code
 from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
 from agent.study.rows import COSTS, Place, Result, sanitized
@@ -95,13 +96,18 @@ class StudyFile:
 
     Args:
         path: of the file.
+        environments: of its problems, by label, where they are not made anew as the file names them.
+        trust: let the file name modules and files, whose code then runs, where an environment is needed.
 
     Raises:
         RecipeError: when there is no such file, it is no study, or of another format.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(
+        self, path: str | Path, environments: Mapping[str, Environment] | None = None, trust: bool = False
+    ) -> None:
         self.path = Path(path)
+        self._given, self._trust = dict(environments or {}), trust
         if not self.path.is_file():
             raise RecipeError(f"there is no file {str(path)!r}")
         self._lock: int | None = None
@@ -135,6 +141,7 @@ class StudyFile:
         """
         file = cls.__new__(cls)
         file.path, file._lock, file._run = path, None, 0
+        file._given, file._trust = {label: environment for label, (environment, _) in problems.items()}, False
         path.parent.mkdir(parents=True, exist_ok=True)
         file._take_lock()
         try:
@@ -146,7 +153,7 @@ class StudyFile:
         return file
 
     def _connect(self, uri: str) -> None:
-        self._environments: dict[str, Environment] = {}
+        self._environments = dict(self._given)
         self.connection = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
         self.connection.row_factory = sqlite3.Row
 
@@ -401,7 +408,12 @@ class StudyFile:
         return ((Place(row[0], row[1]), json.loads(zlib.decompress(row[2]))) for row in cursor)
 
     def environment(self, label: str) -> Environment:
-        """The environment of a label, as `load_environment` makes it, once."""
+        """The environment of a label: the one that was given, or as the file names it, made once.
+
+        Raises:
+            ValueError: there is no such label.
+            RecipeError: it cannot be made, or the file would run code (`agent.recipes.files.refuse_code`).
+        """
         if label in self._environments:
             return self._environments[label]
         configs = self.config["environments"]
@@ -409,6 +421,9 @@ class StudyFile:
         for name, config in zip(names, configs, strict=True):
             options = {} if isinstance(config, str) else {key: config[key] for key in config if key != "name"}
             if label == " ".join([name, *(f"{key}={value}" for key, value in options.items())]):
+                if not self._trust:
+                    allow = "--trust, or the environment: StudyFile(path, environments={label: environment})"
+                    refuse_code({"environment": config}, str(self.path), allow)
                 self._environments[label] = load_environment(name, **options)
                 return self._environments[label]
         raise ValueError(f"no environment {label!r}; allowed: {', '.join(names)}")

@@ -11,18 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from agent.build import NO_VERIFIER, make_strategy, strategy_of, weights_digest
+from agent.build import NO_VERIFIER, check_part, make_strategy, strategy_of, weights_digest
 from agent.planning.plan_file import calibration_of, plan_name
 from agent.recipes.files import override, read_config
-from agent.recipes.loader import choose, load_dataclass
 from agent.recipes.recipe import Component, Recipe, parse_budget
 from agent.recipes.recipe import write_budget as budget_text
 from agent.search.budget import Budget
 from agent.strategies import Greedy
 from envs.core import Split
 from envs.messages import RecipeError
+from envs.options import AtLeast, check_ranges, choose, load_dataclass
 from policies.training.jsonl_log import fingerprint
 from verifiers.voting import Vote
 
@@ -76,17 +76,16 @@ class Study:
     only: tuple[Mapping[str, Any], ...] = ()
     exclude: tuple[Mapping[str, Any], ...] = ()
     split: Split = "test"
-    n: int = 100
+    n: Annotated[int, AtLeast(1)] = 100
     problem_seed: int = 0
     vote: Vote = field(default_factory=Vote)
-    temperature: float = 1.0
+    temperature: Annotated[float, AtLeast(0)] = 1.0
     graphs: bool = True
     total_budget: int | float | str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a study without cells, problems or temperature, and rules that match nothing."""
-        if self.n < 1 or self.temperature < 0:
-            raise RecipeError(f"n is {self.n}, temperature {self.temperature:g}; at least 1 and 0 are needed")
+        check_ranges(self)
         if self.total_budget is not None:
             parse_budget(str(self.total_budget))
         for strategy in self.strategies:
@@ -191,14 +190,30 @@ def _matches(rule: Mapping[str, Any], cell: Cell) -> bool:
     return all(set(_names(getattr(cell, axis))) & set(_values(wanted)) for axis, wanted in rule.items())
 
 
-def load_study(name: str, assignments: Iterable[str] = ()) -> Study:
+def load_study(name: str, assignments: Iterable[str] = (), trust: bool = False) -> Study:
     """Read a study by name (``configs/studies/NAME.yaml``) or path, with overrides.
+
+    Args:
+        name: or path.
+        assignments: as `agent.recipes.files.override` takes them.
+        trust: let the file name modules and files, whose code then runs.
 
     Raises:
         RecipeError: when it cannot be read, or a key, a name, a knob or a rule is wrong.
     """
-    mapping, where = read_config(name, "studies")
+    mapping, where = read_config(name, "studies", trust)
     study = load_dataclass(Study, override(mapping, assignments), where)
-    for cell in study.cells:  # a wrong knob is better refused now than after an hour
-        strategy_of(study.recipe(cell))
+    check_cells(study)
     return study
+
+
+def check_cells(study: Study) -> None:
+    """Refuse a wrong name, option or knob of any cell now rather than after an hour; raises RecipeError."""
+    checked: set[tuple[str, str]] = set()
+    for cell in study.cells:
+        strategy_of(study.recipe(cell))
+        for kind in ("environment", "policy", "verifier"):
+            part: Component = getattr(cell, kind)
+            if (kind, part.label) not in checked:
+                checked.add((kind, part.label))
+                check_part(kind, part)

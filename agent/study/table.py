@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agent.build import NO_VERIFIER
-from agent.recipes.loader import choose
 from agent.study.results_db import StudyFile
 from agent.study.rows import COSTS, VOTES
 from agent.study.statistics import clustered, holm, paired_difference, paired_p_value
+from envs.options import choose
 from verifiers.voting import Vote
 
 GROUP = ("environment", "policy", "verifier", "strategy", "budget")  # cells that differ in their seed are one line

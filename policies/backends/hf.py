@@ -17,13 +17,14 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from envs.core import Environment
+from envs.options import AtLeast, Group
 from policies.core import Propose, Proposed
 from policies.generation.chat import Dialogue
 from policies.generation.options import SamplingOptions
@@ -102,12 +103,12 @@ class TransformersPolicy:
         self,
         model: str | Path,
         environment: Environment,
-        options: SamplingOptions | None = None,
+        options: Annotated[SamplingOptions | None, Group()] = None,
         *,
         device: str | None = None,
         dtype: Dtype | None = None,
-        rows: int = 64,
-        memory: int = 1 << 30,
+        rows: Annotated[int, AtLeast(1)] = 64,
+        memory: Annotated[int, AtLeast(0)] = 1 << 30,
         name: str | None = None,
     ) -> None:
         if rows < 1:

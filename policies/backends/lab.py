@@ -17,12 +17,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from envs.core import Environment, Finish, State, Step
+from envs.options import AtLeast
 from policies.core import Propose, Proposed
 from policies.generation.random_numbers import uniform
 from policies.generation.requests import BrokenModel, Job
@@ -123,9 +125,9 @@ class LabPolicy:
         environment: Environment,
         *,
         device: str | None = None,
-        rows: int = 256,
-        step_tokens: int = 48,
-        memory: int = 1 << 30,
+        rows: Annotated[int, AtLeast(1)] = 256,
+        step_tokens: Annotated[int, AtLeast(1)] = 48,
+        memory: Annotated[int, AtLeast(0)] = 1 << 30,
     ) -> None:
         folder = Path(folder)
         self.model = Llama(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))

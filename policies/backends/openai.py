@@ -13,11 +13,12 @@ import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 from loguru import logger
 
 from envs.core import Environment, Finish, State, Step, Transition, opening, termination, transition
+from envs.options import Above, AtLeast, Group
 from policies.core import Propose, Proposed
 from policies.generation.chat import Dialogue, messages, own_text
 from policies.generation.options import SamplingOptions
@@ -101,20 +102,20 @@ class ServedPolicy:
         self,
         model: str,
         environment: Environment,
-        options: SamplingOptions | None = None,
+        options: Annotated[SamplingOptions | None, Group()] = None,
         *,
         name: str = "",
         base_url: str = "http://localhost:8000/v1",
         server: str = "auto",
         tokenizer: str | None = None,
-        parameters: int = 0,
+        parameters: Annotated[int, AtLeast(0)] = 0,
         key_variable: str = "OPENAI_API_KEY",
         logprobs: bool = True,
-        connections: int = Limits.connections,
-        timeout: float = Limits.timeout,
-        patience: float = Limits.patience,
-        pause: float = Limits.pause,
-        longest_pause: float = Limits.longest_pause,
+        connections: Annotated[int, AtLeast(1)] = Limits.connections,
+        timeout: Annotated[float, Above(0)] = Limits.timeout,
+        patience: Annotated[float, AtLeast(0)] = Limits.patience,
+        pause: Annotated[float, Above(0)] = Limits.pause,
+        longest_pause: Annotated[float, Above(0)] = Limits.longest_pause,
     ) -> None:
         self.environment = environment
         self.options = options or SamplingOptions()

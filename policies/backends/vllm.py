@@ -17,9 +17,10 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from envs.core import Environment
+from envs.options import Above, AtLeast, Group
 from policies.core import Propose, Proposed
 from policies.generation.chat import Dialogue
 from policies.generation.options import SamplingOptions
@@ -53,15 +54,15 @@ class VllmPolicy:
         self,
         model: str | Path,
         environment: Environment,
-        options: SamplingOptions | None = None,
+        options: Annotated[SamplingOptions | None, Group()] = None,
         *,
         name: str | None = None,
         dtype: str = "auto",
-        max_model_len: int | None = None,
-        kv_cache_gb: float | None = None,
-        gpu_memory_utilization: float = 0.9,
-        tensor_parallel_size: int = 1,
-        max_num_seqs: int = 256,
+        max_model_len: Annotated[int, AtLeast(1)] | None = None,
+        kv_cache_gb: Annotated[float, Above(0)] | None = None,
+        gpu_memory_utilization: Annotated[float, Above(0, 1)] = 0.9,
+        tensor_parallel_size: Annotated[int, AtLeast(1)] = 1,
+        max_num_seqs: Annotated[int, AtLeast(1)] = 256,
         enforce_eager: bool | None = None,
     ) -> None:
         path = self._place = Path(model).expanduser()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from envs.options import Above, AtLeast, check_ranges
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,10 @@ class SamplingOptions:
         ValueError: for a value that cannot be.
     """
 
-    top_p: float = 1.0
-    top_k: int = 0
-    step_tokens: int = 512
-    solution_tokens: int = 8192
+    top_p: Annotated[float, Above(0, 1)] = 1.0
+    top_k: Annotated[int, AtLeast(0)] = 0
+    step_tokens: Annotated[int, AtLeast(1)] = 512
+    solution_tokens: Annotated[int, AtLeast(1)] = 8192
     stop: Sequence[str] = ()
     system: str = ""
     prefill: str = ""
@@ -40,13 +43,7 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; allowed: above 0, at most 1")
-        if self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; allowed: 0 (all tokens) or more")
-        if min(self.step_tokens, self.solution_tokens) < 1:
-            given = f"step_tokens {self.step_tokens}, solution_tokens {self.solution_tokens}"
-            raise ValueError(f"{given}; at least 1 each is needed")
+        check_ranges(self)
         if isinstance(self.stop, str) or not all(self.stop):
             raise ValueError(f"stop is {self.stop!r}; expected a list of texts, none empty")
         if self.chat is False and (self.system or self.thinking is not None):

@@ -21,14 +21,15 @@ import weakref
 import zlib
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import httpx2
 from loguru import logger
 
+from envs.options import Above, AtLeast, check_ranges
 from policies.models.refusals import printable, says_no_room
 
 LARGEST = 64 << 20  # bytes of a reply of which nothing else is known; a longer one is not read to its end
@@ -85,18 +86,15 @@ class Limits:
         longest_pause: seconds that it is doubled to. A server's ``Retry-After`` is waited for whatever its length.
     """
 
-    connections: int = 64
-    timeout: float = 600.0
-    patience: float = 600.0
-    pause: float = 0.5
-    longest_pause: float = 30.0
+    connections: Annotated[int, AtLeast(1)] = 64
+    timeout: Annotated[float, Above(0)] = 600.0
+    patience: Annotated[float, AtLeast(0)] = 600.0
+    pause: Annotated[float, Above(0)] = 0.5
+    longest_pause: Annotated[float, Above(0)] = 30.0
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if not value > 0 and not (value == 0 and each.name == "patience"):
-                raise ValueError(f"{each.name} {value!r} given; allowed: a number above 0")
+        check_ranges(self)
 
 
 class _Passing(Exception):

@@ -14,8 +14,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from envs.options import Above, AtLeast, check_ranges
 from policies.models.errors import UnsupportedModel
 
 _HOW = "pip install 'stepwell[vllm]' (on a CPU: docs/models.md says how)"
@@ -41,21 +42,16 @@ class VllmOptions:
     """
 
     dtype: str = "auto"
-    max_model_len: int | None = None
-    kv_cache_gb: float | None = None
-    gpu_memory_utilization: float = 0.9
-    tensor_parallel_size: int = 1
-    max_num_seqs: int = 256
+    max_model_len: Annotated[int, AtLeast(1)] | None = None
+    kv_cache_gb: Annotated[float, Above(0)] | None = None
+    gpu_memory_utilization: Annotated[float, Above(0, 1)] = 0.9
+    tensor_parallel_size: Annotated[int, AtLeast(1)] = 1
+    max_num_seqs: Annotated[int, AtLeast(1)] = 256
     enforce_eager: bool | None = None
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ValueError(f"gpu_memory_utilization is {self.gpu_memory_utilization}; allowed: above 0, at most 1")
-        for name in ("max_model_len", "kv_cache_gb", "tensor_parallel_size", "max_num_seqs"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}; allowed: a number above 0")
+        check_ranges(self)
 
 
 class VllmEngine:

@@ -102,10 +102,13 @@ def test_every_built_in_environment_loads_without_options_and_conforms(name: str
         ("zzz", "Allowed: arithmetic"),
         ("envs.nothing:Arithmetic", "No module named 'envs.nothing'"),
         ("envs.arithmetic:Arithmetics", "there is no 'Arithmetics' in it; did you mean 'Arithmetic'?"),
-        ("envs.arithmetic:ANSWER_MARK", "is a str; a class or a function is wanted"),
-        ("envs.core:State", "missing a required argument: 'problem'"),
-        ("fractions:Fraction", "made a Fraction, which is no environment: it lacks name, delimiter"),
-        ("builtins:dict", "'builtins:dict' cannot be called"),
+        (
+            "envs.arithmetic:ANSWER_MARK",
+            "is a str; allowed: a class with the methods of Environment, or a function annotated to",
+        ),
+        ("envs.core:State", "is a class, but no environment: it lacks read, prompt"),
+        ("fractions:Fraction", "is a class, but no environment: it lacks read, prompt"),
+        ("builtins:dict", "is a class, but no environment: it lacks read, prompt"),
         ("no/such/file.py", "there is no file 'no/such/file.py'"),
         ("", "environment '' is not known"),
     ],
@@ -118,10 +121,13 @@ def test_what_cannot_be_loaded_says_why(spec: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"level": 3}, "has no option 'level'; did you mean 'levels'? (allowed: levels, wide)"),
-        ({"zzz": 3}, "has no option 'zzz' (allowed: levels, wide)"),
+        ({"level": 3}, "has no option 'level'; did you mean 'levels'? allowed: levels, wide"),
+        ({"zzz": 3}, "has no option 'zzz'; allowed: levels, wide"),
         ({"levels": (7,)}, "cannot be made with levels=(7,): ValueError: levels [7] given; allowed"),
-        ({"levels": "x" * 5000}, f"cannot be made with levels='{'x' * 37}...{'x' * 38}': "),
+        ({"levels": "x" * 5000}, f"'levels' is '{'x' * 27}...{'x' * 28}'; expected a list, each a whole number"),
+        ({"levels": 2}, "environment 'arithmetic': 'levels' is 2; expected a list, each a whole number"),
+        ({"levels": ["two"]}, "environment 'arithmetic': 'levels[0]' is 'two'; expected a whole number"),
+        ({"wide": "yes"}, "environment 'arithmetic': 'wide' is 'yes'; expected true or false"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, object], message: str) -> None:

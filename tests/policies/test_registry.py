@@ -1,15 +1,18 @@
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from transformers import AutoTokenizer
 
+from envs.messages import RecipeError
+from envs.options import Above, AtLeast
 from policies import registry
 from policies.backends.hf import TransformersPolicy
 from policies.models.errors import UnsupportedModel
-from policies.registry import WEIGHTS, load_policy, option_types, policy_names
+from policies.registry import WEIGHTS, check_options, load_policy, option_types, policy_names
 from verifiers import registry as verifier_registry
 
 
@@ -23,7 +26,8 @@ def test_shipped_folders_are_listed_and_loaded_by_name(
     assert policy_names() == ["arithmetic-m", "arithmetic-s", "scripted", "smollm2"]
     assert load_policy("arithmetic-m", chatter).parameters > 0
     with pytest.raises(
-        ValueError, match=r"no policy 'aritmetic-m'; did you mean 'arithmetic-m'\? allowed: arithmetic-m, .*hf:MODEL"
+        ValueError,
+        match=r"policy 'aritmetic-m' is not known; did you mean 'arithmetic-m'\? Allowed: arithmetic-m, .*hf:MODEL",
     ):
         load_policy("aritmetic-m", chatter)
 
@@ -46,9 +50,9 @@ def test_any_language_model_is_asked_for_by_backend(checkpoint: Callable[..., Pa
 
 def test_wrong_options_of_language_models_name_the_right_ones(checkpoint: Callable[..., Path], chatter: Any) -> None:
     name = f"hf:{checkpoint('policy')}"
-    with pytest.raises(ValueError, match=r"has no option 'top_pp'; did you mean 'top_p'\? allowed: chat, device, "):
+    with pytest.raises(ValueError, match=r"has no option 'top_pp'; did you mean 'top_p'\? allowed: top_p, top_k, "):
         load_policy(name, chatter, top_pp=0.5)
-    with pytest.raises(ValueError, match="top_p is 2; allowed"):
+    with pytest.raises(ValueError, match="'top_p' is 2; expected a number, above 0, at most 1"):
         load_policy(name, chatter, top_p=2)
 
 
@@ -65,13 +69,53 @@ def test_without_its_package_smollm2_says_what_to_install(chatter: Any, monkeypa
 
 
 def test_the_types_of_options_are_known_before_a_model_is_loaded() -> None:
-    types = option_types("hf:anything")
-    assert types["top_p"] is float
-    assert types["rows"] is int
+    types = option_types("hf:anything").kinds
+    assert types["top_p"] == Annotated[float, Above(0, 1)]
+    assert types["rows"] == Annotated[int, AtLeast(1)]
     assert types["device"] == str | None
     assert "model" not in types
-    assert option_types("smollm2") == types
-    assert option_types("hf") == option_types("scripted") == {}
+    assert "options" not in types
+    assert option_types("smollm2").kinds == types
+    assert list(option_types("scripted").kinds) == ["script", "name", "parameters", "shuffle", "delay"]
+    with pytest.raises(ValueError, match="policy 'hf' is not known"):
+        option_types("hf")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("shipped", {"rows": 0}, "'rows' is 0; expected a whole number, at least 1"),
+        ("shipped", {"rows": -1}, "'rows' is -1; expected a whole number, at least 1"),
+        ("shipped", {"rows": "abc"}, "'rows' is 'abc'; expected a whole number, at least 1"),
+        ("shipped", {"rows": 1.5}, "'rows' is 1.5; expected a whole number, at least 1"),
+        ("shipped", {"rows": True}, "'rows' is True; expected a whole number"),
+        ("shipped", {"row": 4}, "has no option 'row'; did you mean 'rows'? allowed: device, rows, step_tokens, memory"),
+        ("shipped", {"step_tokens": 0}, "'step_tokens' is 0; expected a whole number, at least 1"),
+        ("shipped", {"memory": -1}, "'memory' is -1; expected a whole number, at least 0"),
+        ("hf:any", {"step_tokens": 0}, "'step_tokens' is 0; expected a whole number, at least 1"),
+        (
+            "hf:any",
+            {"dtype": "float8"},
+            "'dtype' is 'float8'; did you mean 'float32'? allowed: auto, float32, bfloat16, float16",
+        ),
+        ("hf:any", {"stop": "x"}, "'stop' is 'x'; expected a list, each a text"),
+        (
+            "vllm:any",
+            {"gpu_memory_utilization": 2},
+            "'gpu_memory_utilization' is 2; expected a number, above 0, at most 1",
+        ),
+        ("openai:any", {"timeout": 0}, "'timeout' is 0; expected a number, above 0"),
+        ("openai:any", {"timout": 1}, "has no option 'timout'; did you mean 'timeout'?"),
+        ("scripted", {"delay": "long"}, "'delay' is 'long'; expected a number"),
+    ],
+)
+def test_wrong_options_are_one_clear_error_before_anything_is_loaded(
+    name: str, options: dict[str, Any], message: str, checkpoint: Callable[..., Path], chatter: Any
+) -> None:
+    name = str(checkpoint("policy")) if name == "shipped" else name
+    for check in (lambda: check_options(name, options), lambda: load_policy(name, chatter, **options)):
+        with pytest.raises(RecipeError, match=re.escape(message)):
+            check()
 
 
 @pytest.mark.parametrize(

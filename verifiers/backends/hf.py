@@ -6,17 +6,18 @@ A probe is the head alone: its folder says which backbone it is read with (`veri
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Unpack
 
 import torch
 
 from envs.core import Environment
 from envs.messages import nearest
+from envs.options import AtLeast
 from policies.models.errors import UnsupportedModel
 from policies.models.gguf import SMOLLM2, dequantized, smollm2_file
 from policies.models.lora import merged
@@ -24,6 +25,7 @@ from policies.models.pretrained import quietly
 from verifiers.core import Verifier
 from verifiers.families import CRITICS, FAMILIES
 from verifiers.families.implicit import Implicit, LikelihoodReader, Measure, Ratio
+from verifiers.families.options import FamilyOptions
 from verifiers.families.probe import Probe, read_probe
 from verifiers.scoring.cached_scorer import Reader, Runner, ScoreReader, Whole
 from verifiers.scoring.critique_generation import Writer
@@ -120,10 +122,10 @@ def load_checkpoint(
     family: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    context: int | None = None,
-    memory: int = 2 << 30,
+    context: Annotated[int, AtLeast(1)] | None = None,
+    memory: Annotated[int, AtLeast(0)] = 2 << 30,
     revision: str | None = None,
-    **options: Any,
+    **options: Unpack[FamilyOptions],
 ) -> Verifier:
     """Load a checkpoint that transformers runs.
 
@@ -147,11 +149,9 @@ def load_checkpoint(
             what the family needs.
         ValueError: no such family or option; the message names the nearest one.
     """
-    every = [_options(each) for each in NAMES]
-    _check_options(options, [option for each in every for option in each])  # before a family is looked for
     folder = find_checkpoint(str(name), revision)
     chosen = family_of(str(name), folder, family)
-    _check_options(options, _options(chosen))
+    check_family_options(chosen, options)
     kind, build = _kind(chosen)
     check_head(folder, kind.head)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -237,13 +237,14 @@ def _options(family: str) -> list[str]:
     return [*built, *list(inspect.signature(kind).parameters)[1:]]
 
 
-def _check_options(given: Iterable[str], own: Sequence[str]) -> None:
-    """Refuse what is no option; raises ValueError naming the nearest one."""
+def check_family_options(family: str, given: Mapping[str, Any]) -> None:
+    """Refuse an option that other families have and this one has not; raises ValueError naming what is allowed."""
     shared = inspect.signature(load_checkpoint).parameters.values()
-    known = [each.name for each in shared if each.kind is each.KEYWORD_ONLY] + list(dict.fromkeys(own))
+    known = [each.name for each in shared if each.kind is each.KEYWORD_ONLY] + _options(family)
     for option in given:
         if option not in known:
-            raise ValueError(f"no option {option!r}{nearest(option, known) or ';'} allowed: {', '.join(known)}")
+            near = nearest(option, known) or ";"
+            raise ValueError(f"family {family!r} has no option {option!r}{near} allowed: {', '.join(known)}")
 
 
 # --------------------------------------------------------------------------------------------------------- builders

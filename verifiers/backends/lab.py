@@ -16,10 +16,12 @@ What was run for a state is kept for its scope, so that scoring a child runs onl
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
 from envs.core import Environment, State
+from envs.options import AtLeast
 from policies.models.digest import model_digest
 from policies.models.errors import UnsupportedModel
 from policies.models.lab_tokens import Tokens
@@ -71,7 +73,12 @@ class LabVerifier(LocalVerifier):
     runner: Runner
 
     def __init__(
-        self, folder: str | Path, environment: Environment, *, device: str | None = None, memory: int = 256 << 20
+        self,
+        folder: str | Path,
+        environment: Environment,
+        *,
+        device: str | None = None,
+        memory: Annotated[int, AtLeast(0)] = 256 << 20,
     ) -> None:
         folder = self._place = Path(folder)
         self.model = Llama(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Hashable
+from typing import Annotated
 
 from envs.core import Environment, State
+from envs.options import AtLeast, Group
 from policies.models.http_client import Client, Limits
 from policies.models.openai_protocol import Model, Sampling, Written, find_model, request_of
-from verifiers.backends.server import Query, ServedVerifier, check_limits
+from verifiers.backends.server import Query, ServedVerifier
 from verifiers.families.judge import question_of
 from verifiers.scoring.cached_scorer import ROUNDED
 from verifiers.scoring.score_layout import PRIOR, spoken
@@ -70,9 +71,9 @@ def load_judge(
     *,
     base_url: str = "http://localhost:8000/v1",
     server: str = "auto",
-    parameters: int = 0,
+    parameters: Annotated[int, AtLeast(0)] = 0,
     key_variable: str = "OPENAI_API_KEY",
-    **limits: float,
+    limits: Annotated[Limits, Group()] = Limits(),  # noqa: B008 - frozen
 ) -> ServedVerifier:
     """Any chat model behind an OpenAI-compatible server that tells the likeliest tokens, as a judge.
 
@@ -89,8 +90,7 @@ def load_judge(
         ConnectionError: the server does not answer.
         ValueError: the server has no such model.
     """
-    check_limits(limits, list(inspect.signature(load_judge).parameters)[2:-1])
-    client = Client(base_url, Limits(**limits), key_variable)  # type: ignore[arg-type]
+    client = Client(base_url, limits, key_variable)
     try:
         served = find_model(client, model, server)
     except BaseException:

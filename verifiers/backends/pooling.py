@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Unpack
 
 from envs.core import Environment, State
+from envs.options import AtLeast, Group
 from policies.models.errors import UnsupportedModel
 from policies.models.http_client import LARGEST, Call, Client, Limits, Unreadable
 from policies.models.openai_protocol import Model, find_model
 from policies.models.prefix_tree import Ids
-from verifiers.backends.server import _FRAME, _ROW, Query, ServedVerifier, check_limits
+from verifiers.backends.server import _FRAME, _ROW, Query, ServedVerifier
 from verifiers.families import FAMILIES
+from verifiers.families.options import LayoutOptions
 from verifiers.scoring.cached_scorer import ROUNDED
 from verifiers.scoring.score_layout import PRIOR, Family, lay_out
 from verifiers.scoring.tokenization import Texts
@@ -98,9 +99,10 @@ def load_pooling(
     base_url: str = "http://localhost:8000/v1",
     model: str = "",
     family: str | None = None,
-    parameters: int = 0,
+    parameters: Annotated[int, AtLeast(0)] = 0,
     key_variable: str = "OPENAI_API_KEY",
-    **options: Any,
+    limits: Annotated[Limits, Group()] = Limits(),  # noqa: B008 - frozen
+    **options: Unpack[LayoutOptions],
 ) -> ServedVerifier:
     """A process or outcome reward model that vLLM serves.
 
@@ -112,30 +114,29 @@ def load_pooling(
         family: which family it is of, where its name and its head do not say.
         parameters: of the model, for FLOPs; 0 if unknown.
         key_variable: the environment variable that holds the API key, if the server wants one.
-        options: of the family, and those of `policies.models.http_client.Limits`.
+        limits: how hard the server is pressed.
+        options: of the family.
 
     Raises:
         ConnectionError: the server does not answer.
         UnsupportedModel: there is no such folder, or its tokenizer lacks what the family needs.
         ValueError: no such family or option, or the server has no such model.
     """
-    from verifiers.backends.hf import family_of, find_checkpoint
+    from verifiers.backends.hf import check_family_options, family_of, find_checkpoint
 
     folder = find_checkpoint(name, weights=False)
     chosen = family_of(name, folder, family)
     if chosen not in FAMILIES:
         raise UnsupportedModel(f"served are the families {', '.join(sorted(FAMILIES))}; hf:{name} runs {chosen!r}")
     kind = FAMILIES[chosen]
-    own = list(inspect.signature(kind).parameters)[1:]
-    limits = {option: value for option, value in options.items() if option not in own}
-    check_limits(limits, [*own, *list(inspect.signature(load_pooling).parameters)[2:-1]])
+    check_family_options(chosen, options)
     texts = Texts(folder)
-    client = Client(base_url.rstrip("/").removesuffix("/v1"), Limits(**limits), key_variable)
+    client = Client(base_url.rstrip("/").removesuffix("/v1"), limits, key_variable)
     try:
         served = find_model(client, model, path="/v1/models")
         ids, _ = texts.encode([_PROBE])
         rows = client.ask(*_pooled(served, ids))
-        chosen_family = kind(texts, **{option: options[option] for option in own if option in options})
+        chosen_family = kind(texts, **options)
         queries = Pooling(chosen_family, texts, environment, served, steps=len(rows) != len(ids))
     except BaseException:
         client.close()

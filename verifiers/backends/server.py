@@ -8,13 +8,12 @@ here it is only sent. Each text is asked about once per search; many are in flig
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from envs.core import State
-from envs.messages import nearest
-from policies.models.http_client import Call, Client, Limits, ServerRefused
+from policies.models.http_client import Call, Client, ServerRefused
 from policies.models.refusals import says_no_room
 from verifiers.core import Score, Scored
 
@@ -161,12 +160,3 @@ class ServedVerifier:
             del self._jobs[ticket]
         self._scopes[scope] = _Scope()
         return tickets
-
-
-def check_limits(options: Mapping[str, Any], others: Sequence[str]) -> None:
-    """Refuse what is no option of a connection; raises ValueError naming the nearest one of all there are."""
-    own = [each.name for each in fields(Limits)]
-    known = [*others, *own]
-    for option in options:
-        if option not in own:
-            raise ValueError(f"no option {option!r}{nearest(option, known) or ';'} allowed: {', '.join(known)}")

@@ -10,21 +10,20 @@ runs its last step and what is left over of a block.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path as Folder
-from typing import Any
+from typing import Annotated, Any, Unpack
 
 from envs.core import Environment
-from envs.messages import nearest
+from envs.options import Group
 from policies.models.errors import UnsupportedModel
 from policies.models.prefix_tree import Ids
 from policies.models.vllm_engine import VllmEngine, VllmOptions
-from verifiers.backends.hf import family_of, find_checkpoint
+from verifiers.backends.hf import check_family_options, family_of, find_checkpoint
 from verifiers.core import Verifier
 from verifiers.families import FAMILIES
+from verifiers.families.options import LayoutOptions
 from verifiers.scoring.cached_scorer import ROUNDED, Spent
 from verifiers.scoring.hf_model import check_head
 from verifiers.scoring.local_verifier import LocalVerifier
@@ -38,7 +37,8 @@ def load_vllm(
     *,
     family: str | None = None,
     revision: str | None = None,
-    **options: Any,
+    engine: Annotated[VllmOptions, Group()] = VllmOptions(),  # noqa: B008 - frozen
+    **options: Unpack[LayoutOptions],
 ) -> Verifier:
     """Load a checkpoint that vLLM runs.
 
@@ -47,8 +47,8 @@ def load_vllm(
         environment: whose states it scores.
         family: which family it is of, where its name and its head do not say.
         revision: of a hub's id.
-        options: of `policies.models.vllm_engine.VllmOptions` and of the family. Steps that end beyond ``max_model_len``
-            are NaN.
+        engine: how vLLM runs it. Steps that end beyond its ``max_model_len`` are NaN.
+        options: of the family.
 
     Raises:
         UnsupportedModel: there is no such checkpoint, its head is another one than the family's, its tokenizer lacks
@@ -60,15 +60,11 @@ def load_vllm(
     if of not in FAMILIES:
         raise UnsupportedModel(f"vLLM runs the families {', '.join(sorted(FAMILIES))}; hf:{name} runs {of!r}")
     kind = FAMILIES[of]
-    own = [each.name for each in fields(VllmOptions)]
-    allowed = ["family", "revision", *own, *list(inspect.signature(kind).parameters)[1:]]
-    for option in options:
-        if option not in allowed:
-            raise ValueError(f"no option {option!r}{nearest(option, allowed) or ';'} allowed: {', '.join(allowed)}")
+    check_family_options(of, options)
     check_head(folder, kind.head)
     texts = Texts(folder)
-    chosen: Family = kind(texts, **{key: value for key, value in options.items() if key not in own})
-    runner = VllmRunner(texts, chosen, VllmOptions(**{key: value for key, value in options.items() if key in own}))
+    chosen: Family = kind(texts, **options)
+    runner = VllmRunner(texts, chosen, engine)
     return LocalVerifier(
         folder.resolve().name if Folder(name).exists() else str(name).rpartition("/")[2],
         runner.parameters,

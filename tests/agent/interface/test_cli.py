@@ -96,17 +96,17 @@ def test_solve_prints_json_and_saves_the_graph(tmp_path: Path, capsys: pytest.Ca
     ("words", "message"),
     [
         (["solve", "what?"], "what?"),
-        (["solve", QUESTION, "--strategy", "baem"], "unknown strategy 'baem'; did you mean 'beam'? allowed: "),
+        (["solve", QUESTION, "--strategy", "baem"], "strategy 'baem' is not known; did you mean 'beam'? Allowed: "),
         (["solve", QUESTION, "--set", "stratgy=beam"], "unknown key 'stratgy'; did you mean 'strategy'?"),
         (
             ["solve", QUESTION, "--strategy", "beam", "--set", "strategy.brnch=2"],
-            "unknown key 'brnch'; did you mean 'branch'?",
+            "has no option 'brnch'; did you mean 'branch'?",
         ),
         (
             ["solve", QUESTION, "--strategy", "beam", "--set", "strategy.branch=two"],
             "'branch' is 'two'; expected a whole",
         ),
-        (["solve", QUESTION, "--policy", "nobody"], "no policy 'nobody'"),
+        (["solve", QUESTION, "--policy", "nobody"], "policy 'nobody' is not known. Allowed: "),
         (["solve", QUESTION, "--policy", "hf:./nowhere"], "there is no folder 'nowhere'"),
         (
             ["solve", QUESTION, "--policy", "hf:x/y", "--set", "policy.topp=1"],
@@ -120,7 +120,7 @@ def test_solve_prints_json_and_saves_the_graph(tmp_path: Path, capsys: pytest.Ca
         (["solve", QUESTION, "--verifier", "tabel"], "'tabel'"),
         (["solve", QUESTION, "--budget", "lots"], "'samples' is 'lots'; expected a number"),
         (["solve", QUESTION, "--vote", "maximum"], "did you mean 'max'? allowed: majority, max, vote"),
-        (["solve", QUESTION, "--temperature", "-1"], "temperature is -1"),
+        (["solve", QUESTION, "--temperature", "-1"], "'temperature' is -1.0; expected a number, at least 0"),
         (["solve", QUESTION, "--graph", "tree.png"], "must end in .json (loads again) or .graphml"),
         (["solve", QUESTION, "--config", "arithmetc"], "no recipe 'arithmetc'; did you mean 'arithmetic'?"),
         (["eval", "--total-budget", "lots"], "'samples' is 'lots'; expected a number"),

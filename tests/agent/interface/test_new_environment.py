@@ -38,13 +38,13 @@ def test_a_project_installs_in_a_fresh_environment_conforms_and_solves(tmp_path:
     offline = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet"]
     subprocess.run([*pip, "install", *offline, str(project)], check=True, timeout=120)
     (listed,) = [line.split() for line in run("-m", "agent.interface.cli", "envs").splitlines() if "word-sums" in line]
-    assert listed == ["word-sums", "Sums,", "one", "addition", "per", "step."]
+    assert listed == ["word-sums", "Sums,", "one", "addition", "per", "step.", "(stepwell-word-sums)"]
     assert (
         run("-m", "agent.interface.cli", "check-env", "word-sums")
         == "environment 'word-sums' conforms: no rule is broken\n"
     )
     solve = ["-m", "agent.interface.cli", "solve", "17 + 5 + 40", "--env", "word-sums", "--json"]
-    solution = json.loads(run(*solve, cwd=project))  # with the recipe of the project
+    solution = json.loads(run(*solve))  # with the recipe that came with it, in another folder
     assert (solution["answer"], solution["correct"]) == ("62", True)
     assert "2 passed" in run("-m", "pytest", "-p", "no:cacheprovider", "-q", cwd=project)
 
@@ -53,12 +53,18 @@ def test_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     project = tmp_path / "deep" / "sums"
     assert main(["new-env", "word-sums", "--folder", str(project)]) == 0
     out = capsys.readouterr().out
-    files = ["pyproject.toml", "word_sums.py", "test_word_sums.py", "configs/word-sums.yaml", "README.md"]
+    files = [
+        "pyproject.toml",
+        "word_sums/__init__.py",
+        "test_word_sums.py",
+        "word_sums/configs/word-sums.yaml",
+        "README.md",
+    ]
     assert out.splitlines()[0] == f"{project}: {', '.join(files)}"
     assert sorted(str(file.relative_to(project)) for file in project.rglob("*") if file.is_file()) == sorted(files)
     points = tomllib.loads((project / "pyproject.toml").read_text())["project"]["entry-points"]["stepwell.envs"]
     assert points == {"word-sums": "word_sums:WordSums"}
-    check_environment(load_environment(str(project / "word_sums.py")))
+    check_environment(load_environment(str(project / "word_sums" / "__init__.py")))
 
 
 def test_what_is_there_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

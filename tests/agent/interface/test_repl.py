@@ -175,7 +175,7 @@ def test_history_completion_and_the_nearest_command(open_terminal: Callable[...,
     terminal.enter("/sed 4")
     terminal.expect("unknown command /sed; did you mean '/seed'?")
     terminal.enter("/strategy baem")
-    terminal.expect("unknown strategy 'baem'; did you mean 'beam'?")
+    terminal.expect("strategy 'baem' is not known; did you mean 'beam'?")
     terminal.enter("/seed 12")
     terminal.expect("seed 12")
 
@@ -204,7 +204,7 @@ def test_a_paste_of_several_questions_is_several_questions(open_terminal: Callab
 def test_a_wrong_setting_changes_nothing(open_terminal: Callable[..., Terminal]) -> None:
     terminal = open_terminal()
     terminal.enter("/policy nobody")
-    terminal.expect("no policy 'nobody'")
+    terminal.expect("policy 'nobody' is not known")
     terminal.enter("/budget -")
     terminal.expect("expected a number")
     terminal.enter(QUESTIONS[0])

@@ -557,7 +557,7 @@ def test_chains_are_as_long_as_the_ratio_says() -> None:
         assert sum(map(sum, drawn)) == 16
         assert drawn[0] == [chains]
         assert len(drawn) == -(-16 // chains)
-    with pytest.raises(ValueError, match="allowed: a number above 0"):
+    with pytest.raises(ValueError, match="'ratio' is 0; expected a number, above 0"):
         Revision(ratio=0)
 
 

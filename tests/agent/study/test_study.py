@@ -129,7 +129,7 @@ def test_a_study_is_read_from_yaml_and_checked(tmp_path: Path) -> None:
     assert load_study("toy").n == 100  # by name
     for wrong, message in (
         ("strategies=[beem]", "did you mean 'beam'"),
-        ("strategies=[{name: beam, brunch: 2}]", "unknown key 'brunch'"),
+        ("strategies=[{name: beam, brunch: 2}]", "has no option 'brunch'; did you mean 'branch'?"),
         ("budgets=[0]", "allowed: a number above 0"),
         ("seed=[1]", "unknown key 'seed'; did you mean 'seeds'"),
     ):
