@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.answers import MAX_ANSWER, WORKER, Algebra, find_answer, normalize, same_answer
+from envs.answers import MAX_ANSWER, WORKER, Algebra, find_answer, same_answer
 from envs.core import Finish
 from tests.envs.hostile import hostile
 from tests.envs.rewritings import kind_of, perturbations, rewritings
