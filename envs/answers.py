@@ -349,7 +349,7 @@ class Algebra:
 
     def _ask(self, a: str, b: str) -> bool:
         patience = PATIENCE * self.seconds
-        question = json.dumps([a, b, self.seconds, patience, self.memory])
+        question = json.dumps([json.loads(a), json.loads(b), self.seconds, patience, self.memory])
         with self._lock:
             for _ in range(2):  # something else may have ended the process: then once more, in a new one
                 if self._worker is None or self._worker.owner != os.getpid():  # a fork has no share in it

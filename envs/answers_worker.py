@@ -74,7 +74,7 @@ def built(tree: list[Any]) -> Any:
         if base.is_negative and exponent.is_Rational and exponent.p == 1 and exponent.q % 2 and exponent.q > 1:
             return -((-base) ** exponent)  # the real root, as it is meant in schools
         return base**exponent
-    return sympy.Add(*made) if kind == "sum" else sympy.Mul(*made)
+    return {"sum": sympy.Add, "prod": sympy.Mul}[kind](*made)
 
 
 def equal(a: list[Any], b: list[Any]) -> bool:
