@@ -92,9 +92,14 @@ def negated(expr: Expr) -> Expr:
     return Num(-expr.value, expr.unit, expr.digits) if isinstance(expr, Num) else Prod((MINUS_ONE, expr))
 
 
+def times(a: Expr, b: Expr) -> Expr:
+    """A product, in one level of nesting however many factors follow each other."""
+    return Prod((*a.factors, b)) if isinstance(a, Prod) else Prod((a, b))
+
+
 def over(top: Expr, bottom: Expr) -> Expr:
     """A quotient."""
-    return Prod((top, Pow(bottom, MINUS_ONE)))
+    return times(top, Pow(bottom, MINUS_ONE))
 
 
 def minus(a: Expr, b: Expr) -> Expr:
@@ -215,6 +220,7 @@ class Exact:
     def __init__(self) -> None:
         self._work = 0
         self._squares: dict[str, tuple[int, Poly]] = {}  # an atom's power that is a polynomial
+        self._known: dict[Expr, tuple[Poly, Poly]] = {}
 
     def quotient(self, expr: Expr) -> tuple[Poly, Poly]:
         """Numerator and denominator.
@@ -223,6 +229,11 @@ class Exact:
             TooLarge: beyond the limits.
             Undefined: for a division by zero.
         """
+        if expr not in self._known:
+            self._known[expr] = self._quotient(expr)
+        return self._known[expr]
+
+    def _quotient(self, expr: Expr) -> tuple[Poly, Poly]:
         match expr:
             case Num(value):
                 return self._constant(value), _UNIT
@@ -501,7 +512,7 @@ class Exact:
             return self._constant(result), _UNIT
         if name in ("floor", "ceil") and not symbols(arguments[0]):
             value = numeric(arguments[0])
-            if value is not None and not value.imaginary and abs(value.real - round(value.real)) > 1e-20:
+            if value is not None and not value.imaginary and abs(value.real - round(value.real)) > 1000 * value.error:
                 return self._constant(Fraction(int((math.floor if name == "floor" else math.ceil)(value.real)))), _UNIT
         keys = ",".join(f"{_key(top)}/{_key(bottom)}" for top, bottom in map(self.quotient, arguments))
         opaque = "_" if name.startswith("apply ") and "?" not in keys else "?"  # nothing is known of a named function
@@ -633,7 +644,10 @@ def _pair(pair: tuple[str, Fraction]) -> str:
 
 
 def equal(a: Expr, b: Expr) -> bool | None:
-    """Whether two expressions are equal; None where neither equality nor difference was shown here."""
+    """Whether two expressions are equal; None where their values agree and it was not shown why.
+
+    An expression that can neither be worked out exactly nor evaluated is equal only to itself.
+    """
     if a == b:
         return True
     ends = infinite(a), infinite(b)
@@ -760,16 +774,16 @@ def _small(expr: Expr) -> int | None:
 
 @dataclass(frozen=True)
 class Value:
-    """A numerical value (mpmath numbers) and the largest number that was met on the way."""
+    """A numerical value (mpmath numbers), and how far it may be off by rounding."""
 
     real: Any
     imaginary: Any
-    size: Any
+    error: Any
 
 
 @lru_cache(maxsize=1 << 12)
 def numeric(expr: Expr, point: int | None = None, digits: int = 60) -> Value | None:
-    """Its value to `digits` digits; None for variables (unless a point is asked for) and beyond the limits.
+    """Its value to about `digits` digits; None for variables (unless a point is asked for) and beyond the limits.
 
     Args:
         expr: an expression.
@@ -780,59 +794,61 @@ def numeric(expr: Expr, point: int | None = None, digits: int = 60) -> Value | N
 
     if sum(1 for _ in walk(expr)) > 500:
         return None
-    with mp.workdps(digits + 10):
+    with mp.workdps(digits):
         try:
-            value, size = _evaluate(expr, point)
+            value, error = _evaluate(expr, point)
             value = mp.mpc(value)
-            if not mp.isfinite(value):
+            if not mp.isfinite(value) or not mp.isfinite(error):
                 return None
-            imaginary = value.imag if abs(value.imag) > mp.mpf(10) ** -digits * max(abs(value), 1e-300) else mp.mpf(0)
-            return Value(value.real, imaginary, size)
+            return Value(value.real, value.imag if abs(value.imag) > 1000 * error else mp.mpf(0), error)
         except (ValueError, ArithmeticError, RecursionError, TypeError, NotImplementedError):
             return None
 
 
 def _evaluate(expr: Expr, point: int | None) -> tuple[Any, Any]:
+    """A value and a bound of its error, to first order."""
     from mpmath import mp
 
     match expr:
-        case Num(value):
-            if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        case Num(number):
+            if max(number.numerator.bit_length(), number.denominator.bit_length()) > MAX_BITS:
                 raise ValueError("too large")
-            result = mp.mpf(value.numerator) / value.denominator
-            return result, abs(result)
+            value = mp.mpf(number.numerator) / number.denominator
+            return value, mp.eps * abs(value)
         case Const(name):
             if name == "oo":
                 raise ValueError("infinite")
-            constant = {"pi": mp.pi, "e": mp.e, "i": mp.mpc(0, 1)}[name]
-            return +constant, mp.mpf(4)
+            return +{"pi": mp.pi, "e": mp.e, "i": mp.mpc(0, 1)}[name], 4 * mp.eps
         case Sym(name):
             if point is None:
                 raise ValueError("a variable")
             drawn = int.from_bytes(hashlib.sha256(f"{point}/{name}".encode()).digest()[:12])
-            result = mp.mpf(drawn) / (1 << 96) * 0.6 + 0.2
-            return result, result
+            return mp.mpf(drawn) / (1 << 96) * 0.6 + 0.2, mp.eps
     values = [_evaluate(child, point) for child in children(expr)]
-    arguments = [value for value, _ in values]
-    size = max((size for _, size in values), default=mp.mpf(1))
+    arguments, errors = [value for value, _ in values], [error for _, error in values]
     match expr:
         case Sum():
-            result = mp.fsum(arguments)
+            result, error = mp.fsum(arguments), mp.fsum(errors)
         case Prod():
             result = mp.fprod(arguments)
+            error = mp.fsum(
+                each * mp.fprod(abs(other) for j, other in enumerate(arguments) if j != k) for k, each in enumerate(errors)
+            )
         case Pow():
             result = _numeric_power(*arguments)
+            base, index = arguments
+            error = abs(result) * (abs(index) * errors[0] / abs(base) + abs(mp.log(base)) * errors[1]) if base else mp.mpf(0)
         case Call(name, _):
-            result = _numeric_call(name, arguments)
-    if abs(result) > mp.mpf(10) ** 100_000:
+            result, error = _numeric_call(name, arguments, errors)
+    if result and mp.mag(result) > 1 << 40:
         raise ValueError("too large")
-    return result, max(size, abs(result))
+    return result, error + mp.eps * abs(result) * 4
 
 
 def _numeric_power(base: Any, exponent: Any) -> Any:
     from mpmath import mp
 
-    if abs(exponent) > MAX_MAGNITUDE * 100 or (base and abs(exponent * mp.log(abs(base))) > MAX_MAGNITUDE * 2):
+    if abs(exponent) > 1e9 or (base and abs(exponent * mp.log(abs(base))) > 1e10):
         raise ValueError("too large")
     inverse = 1 / exponent if exponent and not mp.im(exponent) else mp.mpf(0)
     odd = mp.isint(mp.nint(inverse)) and abs(inverse - mp.nint(inverse)) < mp.mpf(10) ** -40 and int(mp.nint(inverse)) % 2
@@ -841,24 +857,34 @@ def _numeric_power(base: Any, exponent: Any) -> Any:
     return base**exponent
 
 
-def _numeric_call(name: str, arguments: list[Any]) -> Any:
+def _numeric_call(name: str, arguments: list[Any], errors: list[Any]) -> tuple[Any, Any]:
     from mpmath import mp
 
-    if any(abs(argument) > MAX_MAGNITUDE for argument in arguments) and name not in ("abs", "ln", "max", "min"):
+    most = 1e9 if name == "factorial" else MAX_MAGNITUDE
+    if any(abs(argument) > most for argument in arguments) and name not in ("abs", "ln", "max", "min"):
         raise ValueError("too large")
     functions = {
         "sin": mp.sin, "cos": mp.cos, "tan": mp.tan, "cot": mp.cot, "sec": mp.sec, "csc": mp.csc, "arcsin": mp.asin,
         "arccos": mp.acos, "arctan": mp.atan, "sinh": mp.sinh, "cosh": mp.cosh, "tanh": mp.tanh, "ln": mp.log,
         "abs": abs, "factorial": mp.factorial, "binomial": mp.binomial, "floor": mp.floor, "ceil": mp.ceil,
-        "max": max, "min": min, "conj": mp.conj,
+        "max": max, "min": min, "conj": mp.conj, "re": mp.re, "im": mp.im,
     }  # fmt: skip
     if name not in functions:
         raise ValueError("unknown")
-    return functions[name](*arguments)
+    result, first = functions[name](*arguments), errors[0]
+    slope = {  # how fast the function changes there, or more
+        "ln": 1 / abs(arguments[0]) if arguments[0] else mp.inf, "factorial": abs(result) * 30, "binomial": abs(result) * 1000,
+        "tan": 1 + abs(result) ** 2, "cot": 1 + abs(result) ** 2, "sec": 1 + abs(result) ** 2, "csc": 1 + abs(result) ** 2,
+        "sinh": 1 + abs(result), "cosh": 1 + abs(result),
+    }.get(name, mp.mpf(1))  # fmt: skip
+    if name in ("arcsin", "arccos"):
+        room = abs(1 - arguments[0] ** 2)
+        return result, first / mp.sqrt(room) if room > first else mp.sqrt(first) * 2
+    return result, slope * max(errors) * len(errors)
 
 
 def _agree(a: Expr, b: Expr) -> bool:
-    """Whether the values of two expressions agree where they can be had; their digits follow the numbers in them."""
+    """Whether the values of two expressions can be had and agree; their digits follow the numbers in them."""
     from mpmath import mp
 
     names = symbols(a) | symbols(b)
@@ -871,12 +897,14 @@ def _agree(a: Expr, b: Expr) -> bool:
         if isinstance(node, Pow) and isinstance(node.exponent, Num)
     )  # fmt: skip
     digits = 60 + min(2 * (written + exponents), 800)
+    compared = False
     for point in range(2 if names else 1):
         first, second = numeric(a, point, digits), numeric(b, point, digits)
         if first is None or second is None:
             continue
-        with mp.workdps(digits + 10):
+        compared = True
+        with mp.workdps(digits):
             gap = abs(mp.mpc(first.real - second.real, first.imaginary - second.imaginary))
-            if gap > mp.mpf(10) ** (20 - digits) * max(first.size, second.size):
+            if gap > 1000 * (first.error + second.error):
                 return False
-    return True
+    return compared

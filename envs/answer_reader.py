@@ -26,7 +26,7 @@ from functools import lru_cache
 
 from envs.answer_algebra import (
     E, I, MINUS_ONE, ONE, OO, PI, Call, Const, Expr, Num, Pow, Prod, Sum, Sym, children, equal, negated, numeric, over,
-    renamed, symbols, walk,
+    renamed, symbols, times, walk,
 )  # fmt: skip
 from envs.answer_text import GREEK, clean, unwrapped
 from envs.answer_units import LETTERS, Unit, known, read_unit
@@ -270,7 +270,7 @@ class Formula:
         while (token := self.peek()) is not None:
             if token.text == "\\cdot" and token.kind == "command":
                 self.index += 1
-                result = Prod((result, self._factor()))
+                result = times(result, self._factor())
             elif token.text == "/" and token.kind == "other":
                 if self.peek(1) is not None and self._begins_unit(self.peek(1), numeric_so_far(result), literal):
                     break
@@ -295,9 +295,9 @@ class Formula:
                         result, literal = Num(result.value + value), False
                         self.plain = True
                         continue
-                    result = Prod((result, part))
+                    result = times(result, part)
                 else:
-                    result = Prod((result, self.power()))
+                    result = times(result, self.power())
             else:
                 break
             factors += 1
@@ -694,8 +694,8 @@ def ratio_of(expr: Expr) -> Fraction | None:
             return value
         case Prod((Num(top), Pow(Num(bottom), Num(power)))) if power == -1 and bottom:
             return top / bottom
-        case Prod((Num(sign), inner)) if sign == -1:
-            value = ratio_of(inner)
+        case Prod((Num(sign), *rest)) if sign == -1 and rest:
+            value = ratio_of(rest[0] if len(rest) == 1 else Prod(tuple(rest)))
             return None if value is None else -value
     return None
 
@@ -788,7 +788,7 @@ def _read(text: str) -> Value:
 _GROUPED = re.compile(r"[-+]?(?:\\currency )?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?(?:\s*[a-zA-Z\\{}]+)?")
 _CHOICE = re.compile(r"\(\s*([A-Za-z])\s*\)|([A-Z])")
 _CHOICE_WORD = re.compile(r"(?:option|choice|answer)\s*:?\s*\(?([A-Za-z])\)?", re.IGNORECASE)
-_CHOICE_TEXT = re.compile(r"(?:\(([A-Ja-j])\)|([A-J])\s*[).:])\s*(?:[:.\-]\s*)?(\S.*)", re.DOTALL)
+_CHOICE_TEXT = re.compile(r"(?:\(([A-Ja-j])\)|([A-J])\s*[).:])\s*(?:[:.]\s*|-\s+)?(\S.*)", re.DOTALL)
 _AM_PM = re.compile(r"(?<![a-zA-Z])([ap])\s?\.\s?m\b\.?", re.IGNORECASE)
 
 
@@ -800,11 +800,12 @@ def _choice(text: str) -> Value | None:
         return Choice(letter.upper()) if bare not in ("i", "e") else None
     if match := _CHOICE_WORD.fullmatch(re.sub(r"\\words |\\text\s*|[{}]", " ", bare).strip()):
         return Choice(match[1].upper())
+    marked = bool(re.match(r"\\text\s*\{\s*\([A-J]\)\s*\}", text.strip())) or bool(re.match(r"\{\s*\([A-J]\)\s*\}", bare))
     bare = re.sub(r"\\text\s*\{\s*\(?([A-J])\s*(\)|:|\.)\s*([^{}]*)\}", r"\1\2 \3", bare)
     bare = re.sub(r"^\{\s*\(([A-J])\)\s*\}", r"(\1)", bare)
     if match := _CHOICE_TEXT.fullmatch(bare):
         letter, rest = match[1] or match[2], match[3]
-        if match[1] and (match[1].islower() or re.match(r"[-+^*/=!_(]|\\cdot|\\cup|\\le|\\ge|<|>", rest)):
+        if match[1] and not marked and (match[1].islower() or re.match(r"[-+^*/=!_(]|\\cdot|\\cup|\\le|\\ge|<|>", rest)):
             return None  # a product or a formula in parentheses
         value = read(rest)
         return Choice(letter.upper(), value) if value is not None else None
@@ -1360,7 +1361,11 @@ def _ratio(tokens: list[Token]) -> Value:
     return Ratio(tuple(exprs), clock, last.unit)
 
 
-_CURRENCIES = frozenset("dollars dollar euros euro cents yen rupees rs usd eur gbp won rubles".split())
+_CURRENCIES = frozenset("dollars dollar euros euro cents yen rupees usd eur gbp won rubles inr cad aud".split())
+
+
+def _is_currency(token: Token) -> bool:
+    return token.text.strip(". ") == "Rs" or token.text.lower() in _CURRENCIES or token.text == "pounds sterling"
 
 
 def _quantity(tokens: list[Token]) -> Quantity:
@@ -1368,7 +1373,9 @@ def _quantity(tokens: list[Token]) -> Quantity:
     sign, unit_words = 1, list[str]()
     while tokens and tokens[0].kind == "word" and tokens[0].text.lower() in ("negative", "minus") and len(tokens) > 1:
         sign, tokens = -sign, tokens[1:]
-    if len(tokens) > 1 and tokens[0].text in "+-" and (tokens[1].text == "\\currency" or tokens[1].kind == "text"):
+    if len(tokens) > 2 and tokens[0].text in "+-" and (
+        tokens[1].text in ("\\currency", "Rs") or tokens[1].kind == "text" or _is_currency(tokens[1])
+    ):
         sign, tokens = (-sign if tokens[0].text == "-" else sign), tokens[1:]
     if tokens and tokens[0].text == "\\currency":
         unit_words, tokens = ["dollars"], tokens[1:]
@@ -1377,7 +1384,7 @@ def _quantity(tokens: list[Token]) -> Quantity:
         after = 2 if tokens[1].text == "." else 1
         if word in ("us", "a", "c") and tokens[1].text == "\\currency":
             unit_words, tokens = ["dollars"], tokens[2:]
-        elif (word in _CURRENCIES or word == "pounds sterling") and tokens[after : after + 1]:
+        elif _is_currency(tokens[0]) and tokens[after : after + 1]:
             unit_words, tokens = [word], tokens[after:]
         elif word in ("exactly", "only", "approximately", "about", "approx", "roughly") and len(tokens) > 1:
             tokens = tokens[1:]

@@ -138,7 +138,7 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.ASCII), replacement)
     for pattern, replacement in (
         (r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]", r"\\\\ "),  # a distance between rows
-        (r"(?<!\\)(?:\\\\)*\\(?=[()\[\]])", ""),  # \( \) \[ \]
+        (r"(?<!\\)((?:\\\\)*)\\[()\[\]]", r"\1 "),  # \( \) \[ \]
         (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?", ""),
         (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hline|nonumber|centering)(?![a-zA-Z])", " "),
         (r"\\(?:boxed|fbox)(?=\s*\{)", ""),

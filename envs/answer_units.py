@@ -82,7 +82,7 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
         add(currency, "1", currency)
     add("sterling", "1", "pounds sterling, gbp, quid")
     add("euro", "1", "eur")
-    add("rupee", "1", "rs, inr")
+    add("rupee", "1", "Rs, INR, inr")
     add("yen", "1", "jpy")
     add("degree", "1", "degree, deg")
     add("radian", "180", "radian, rad")  # of pi degrees
