@@ -437,7 +437,7 @@ class Exact:
             if atom == "i":
                 powers["?" + _key({key: Fraction(1)}) + f"^{index}"] = Fraction(1)
             elif even and atom[0] in "_?":
-                powers[f"?abs({_key({((atom, Fraction(1)),): Fraction(1)})})"] = raised
+                powers[f"?abs({_key({((atom, Fraction(1)),): Fraction(1)})}/{_key(_UNIT)})"] = raised
             else:
                 powers[atom] = powers.get(atom, Fraction(0)) + raised
         return self.times(result, self._reduced(powers, Fraction(1)))
@@ -477,6 +477,8 @@ class Exact:
             return {((f"?i^{factor}", Fraction(1)),): Fraction(1)}
         if atom == "e" and term == (("i", Fraction(1)), ("pi", Fraction(1))):
             return self.plus(self._cosine(factor), self.times(self._cosine(_HALF - factor), self._imaginary()))
+        if atom == "e" and len(term) == 1 and term[0][0][:2] == "ln" and term[0][1] == 1:  # e^(2 ln 3)
+            return self._reduced({f"#{term[0][0][2:]}": factor}, Fraction(1))
         opaque = "?" if atom == "i" or any(name == "i" or name[0] == "?" for name, _ in term) else ""
         return {((f"{opaque}^{atom}({_key({term: Fraction(1)})})", factor),): Fraction(1)}
 
@@ -881,6 +883,16 @@ def _numeric_call(name: str, arguments: list[Any], errors: list[Any]) -> tuple[A
         room = abs(1 - arguments[0] ** 2)
         return result, first / mp.sqrt(room) if room > first else mp.sqrt(first) * 2
     return result, slope * max(errors) * len(errors)
+
+
+def rational_value(value: Value) -> Fraction | None:
+    """The real number that was worked out, as a fraction; None for one that is not real, or very large or small."""
+    from mpmath.libmp import to_rational
+
+    if value.imaginary or (value.real and abs(value.real._mpf_[2] + value.real._mpf_[3]) > 1 << 13):
+        return None
+    top, bottom = to_rational(value.real._mpf_)
+    return Fraction(int(top), int(bottom))
 
 
 def _agree(a: Expr, b: Expr) -> bool:

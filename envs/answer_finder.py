@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-from envs.answer_algebra import symbols
+from envs.answer_algebra import equal, symbols
 from envs.answer_reader import MAX_ANSWER, read
-from envs.answer_values import Quantity
+from envs.answer_values import Quantity, Value
 from envs.core import Finish
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*(?:(\{)|(?=[^\s{]))|\\.|([{}])", re.DOTALL)
@@ -24,8 +24,8 @@ _MARK = re.compile(r"(?<![#\w])####+[ \t]*(?!#)")
 _ENDS = re.compile(r"</s>|<\|[\w|]{1,40}\|>|<eos>|<end_of_turn>|\[/?INST\]")
 _ANOTHER = re.compile(r"^\s*\**(?:question|problem|q|exercise|human|user)\s*\d{0,4}\**\s*[:.]", re.IGNORECASE | re.MULTILINE)
 _SAID = re.compile(
-    r"(?:\b(?:so|thus|hence|therefore),?\s)?\b(?:(?:the|our|my|your|a|final|correct|right|best|numerical)\s){0,3}answer\b"
-    r"(?:\s(?:to|for|of)\s[^.:\n]{1,80}?)?(?:\*\*|__|</b>)?\s?(?:\bis\b(?!\sin\b)|\bwould be\b|\bmust be\b|:|=)\s?(?:\*\*|__)?:?",
+    r"(?<![a-zA-Z])(?:(?:the|our|my|your|a|final|correct|right|best|numerical)\s){0,3}answer(?![a-zA-Z])"
+    r"(?:\s(?:to|for|of)\s[^.:\n]{1,80}?)?(?:[*_]{1,3}|</b>)?\s?(?:\bis\b(?!\sin\b)|\bwould be\b|\bmust be\b|:|=)\s?[*_]{0,3}:?",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"[#*_\s]*(?:the\s)?(?:final\s)?answer[#*_:\s.]*", re.IGNORECASE)
@@ -75,6 +75,20 @@ def find_answer(solution: str, finish: Finish = "answer") -> str | None:
     return _said(solution) if finish == "answer" else None
 
 
+def stated_answer(text: str) -> str | None:
+    """The answer that the field of a data set states: behind its mark, in its box, in its sentence, or all of it.
+
+    None where there is a mark or a box, and nothing in it.
+    """
+    text = text.strip()
+    if "####" in text:
+        return _marked(_BLANKS.sub(" ", text), "answer")
+    if "\\boxed" in text or "\\fbox" in text:
+        return _boxed(text)
+    said = _SAID.match(text.lstrip("*_# "))
+    return (_said(text) or text) if said is not None and said.end() < len(text) else text
+
+
 # -------------------------------------------------------------------------------------------------------------- boxes
 
 
@@ -102,7 +116,21 @@ def _boxed(text: str) -> str | None:
         together.insert(0, before)
     if len(together) == 1:
         return together[0][2]
-    return ", ".join(dict.fromkeys(content for _, _, content in together))
+    return ", ".join(_distinct([content for _, _, content in together]))
+
+
+def _distinct(contents: list[str]) -> list[str]:
+    """Without those that only write a later one in another way."""
+    values = [read(content) for content in contents]
+    return [
+        content
+        for k, content in enumerate(contents)
+        if not any(_equal(values[k], later) or contents[k] == contents[k + 1 + j] for j, later in enumerate(values[k + 1 :]))
+    ]
+
+
+def _equal(a: Value | None, b: Value | None) -> bool:
+    return isinstance(a, Quantity) and isinstance(b, Quantity) and equal(a.expr, b.expr) is True
 
 
 def _joins(between: str) -> bool:

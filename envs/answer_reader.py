@@ -25,14 +25,14 @@ from fractions import Fraction
 from functools import lru_cache
 
 from envs.answer_algebra import (
-    E, I, MINUS_ONE, ONE, OO, PI, Call, Const, Expr, Num, Pow, Prod, Sum, Sym, children, equal, negated, numeric, over,
+    E, I, MINUS_ONE, ONE, OO, PI, Call, Const, Expr, Num, Pow, Prod, Sum, Sym, children, equal, negated, numeric, over, rational_value,
     renamed, symbols, times, walk,
 )  # fmt: skip
 from envs.answer_text import GREEK, clean, unwrapped
 from envs.answer_units import LETTERS, Unit, known, read_unit
 from envs.answer_values import (
-    Assignments, Based, Choice, Collection, Equation, Inequality, Interval, Matrix, Named, Quantity, Ratio, Sequence,
-    Text, Union, Value,
+    HUNDRED, Assignments, Based, Choice, Collection, Equation, Inequality, Interval, Matrix, Named, Quantity, Ratio,
+    Sequence, Text, Union, Value, is_percentage,
 )  # fmt: skip
 
 MAX_ANSWER = 1000  # characters
@@ -52,13 +52,13 @@ FUNCTIONS = {
     "sin": "sin", "cos": "cos", "tan": "tan", "cot": "cot", "sec": "sec", "csc": "csc", "cosec": "csc", "sinh": "sinh",
     "cosh": "cosh", "tanh": "tanh", "arcsin": "arcsin", "arccos": "arccos", "arctan": "arctan", "asin": "arcsin",
     "acos": "arccos", "atan": "arctan", "ln": "ln", "log": "log", "lg": "log", "exp": "exp", "gcd": "gcd", "lcm": "lcm",
-    "max": "max", "min": "min", "det": "det", "arg": "arg", "Re": "re", "Im": "im",
+    "cis": "cis", "max": "max", "min": "min", "Re": "re", "Im": "im",
 }  # fmt: skip
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 _CONSTANTS = {"pi": PI, "infty": OO, "infinity": OO, "inf": OO, "oo": OO, "imath": I}
 _MULTIPLES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15,
-    "quintillion": 10**18, "lakh": 10**5, "crore": 10**7, "dozen": 12, "gross": 144, "score": 20,
+    "quintillion": 10**18, "lakh": 10**5, "crore": 10**7, "dozen": 12, "ten": 10, "gross": 144, "score": 20,
 }  # fmt: skip
 _PARTS = {
     "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
@@ -68,7 +68,7 @@ _PARTS = {
 _NO_UNITS = frozenset(
     "and or not no nor anything something nothing than plus minus times by to the power over choose mod modulo if except "
     "but unless any other both either neither is are was equals equal maybe about approximately around infinity "
-    "infinities factorial negative positive remainder base squares cubes roots root twice double triple st nd rd th "
+    "infinities factorial negative positive remainder base squares cubes roots root power powers inverse reciprocal bar prime choose twice double triple st nd rd th "
     "january february march april may june july august september october november december jan feb mar apr jun jul aug "
     "sept oct nov dec"
     .split()
@@ -110,12 +110,13 @@ class Token:
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<sci>(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+(?![\d.]))
-    |(?P<number>\d{1,3}(?:\\thousands\ ?\d{3})+(?:\.\d+)?|\d+\.\d+|\.\d+|\d+\.(?=\s*\\(?:overline|dot\b))|\.(?=\s*\\(?:overline|dot\b))|\d+)
+    |(?P<number>\d{1,3}(?:\\thousands\ ?\d{3})+(?:\.\d+)?|\d+\.\d+|\.\d+|\d+\.(?!\d)|\.(?=\s*\\(?:overline|dot\b))|\d+)
     |(?P<command>\\[a-zA-Z]+|\\.)
     |(?P<word>[a-zA-Z]+)
     |(?P<other>.)""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
+_LINE_OVER = re.compile(r"\s*\\(?:overline|dot)\b")
 _GROUPS = re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d]|,\d)")
 _OPENING = {"(", "[", "\\{", "\\langle", "\\lfloor", "\\lceil", "{"}
 _CLOSING = {")", "]", "\\}", "\\rangle", "\\rfloor", "\\rceil", "}"}
@@ -143,6 +144,8 @@ def tokens_of(text: str) -> list[Token]:
             continue
         if kind == "number":
             piece = re.sub(r"\\thousands ?", "", piece)
+            if not _LINE_OVER.match(text, index):
+                piece = piece.rstrip(".")
         depth += (piece in _OPENING and piece != "{") - (piece in _CLOSING and piece != "}")
         depth = max(depth, 0)
         if depth > MAX_DEPTH:
@@ -175,6 +178,8 @@ def _text_tokens(content: str, space: bool) -> list[Token]:
         return [Token("word", stripped, space)]
     if not stripped:
         return []
+    if stripped in FUNCTIONS and stripped not in ("min", "max", "sec"):
+        return [Token("command", f"\\{stripped}", space)]
     if re.search(r"\d|[()]", stripped) and re.fullmatch(r"[-\d\s.,()a-zA-Z:/$'%+]*", stripped):
         return [Token(each.kind, each.text, each.space or not k) for k, each in enumerate(tokens_of(stripped))]
     if stripped in ("\\%", "%"):
@@ -345,6 +350,8 @@ class Formula:
             return False
         if token.kind == "text":
             return True
+        if self.text() == "\\frac" and numeric and _fraction_of_units(self.tokens[self.index :]):
+            return True
         if self.text() == "(" and numeric and token.space:  # 42 (dollars)
             end = next((k for k in range(self.index, len(self.tokens)) if self.tokens[k].text == ")"), 0)
             inside = self.tokens[self.index + 1 : end]
@@ -361,7 +368,7 @@ class Formula:
             following = self.tokens[self.index + 1] if self.index + 1 < len(self.tokens) else None
             apart = following is None or following.text in ("/", "^")
             return word in LETTERS and token.space and literal and behind and apart
-        if word.lower() in ("am", "pm") or (word.lower() in ("sq", "cu") and token.space):
+        if word.lower() in ("am", "pm") or (word.lower() in ("sq", "cu", "fl") and token.space):
             return True
         if known(word):
             return token.space or len(word) > 3 or word in _ATTACHED
@@ -382,6 +389,9 @@ class Formula:
                 if self.text() == "!":
                     raise Unreadable("a double factorial")
                 base = Call("factorial", (base,))
+            elif text == "\\degree" and not self.units:
+                self.index += 1
+                base = Prod((base, PI, Num(Fraction(1, 180))))
             else:
                 return base
 
@@ -670,7 +680,27 @@ class Formula:
             raise Unreadable("a subscript of a function")
         if name == "exp":
             return Pow(E, arguments[0])
+        if name == "cis":
+            return Sum((Call("cos", arguments), Prod((I, Call("sin", arguments)))))
         return Call(name, arguments)
+
+
+def _fraction_of_units(tokens: list[Token]) -> tuple[list[Token], list[Token], int] | None:
+    r"""What stands in ``\frac{\text{m}}{\text{s}}``, and how many tokens it is."""
+    groups, index = list[list[Token]](), 1
+    for _ in range(2):
+        if index >= len(tokens) or tokens[index].text != "{" or tokens[index].kind == "text":
+            return None
+        end = next((k for k in range(index, len(tokens)) if tokens[k].text == "}" and tokens[k].kind != "text"), None)
+        if end is None:
+            return None
+        groups.append(tokens[index + 1 : end])
+        index = end + 1
+    both = groups[0] + groups[1]
+    named = any(token.kind == "text" or (token.kind == "word" and len(token.text) > 1 and known(token.text)) for token in both)
+    if not named or not all(token.kind in ("text", "word", "number") or token.text in "^" for token in both):
+        return None
+    return groups[0], groups[1], index
 
 
 _ATTACHED = frozenset("cm mm km kg mg ml mL ft lb lbs oz mph kph hr hrs min mins sec gal yd yds USD kWh kW".split())
@@ -787,9 +817,8 @@ def _read(text: str) -> Value:
 
 _GROUPED = re.compile(r"[-+]?(?:\\currency )?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?(?:\s*[a-zA-Z\\{}]+)?")
 _CHOICE = re.compile(r"\(\s*([A-Za-z])\s*\)|([A-Z])")
-_CHOICE_WORD = re.compile(r"(?:option|choice|answer)\s*:?\s*\(?([A-Za-z])\)?", re.IGNORECASE)
+_CHOICE_WORD = re.compile(r"(?:option|choice|answer)\s*:?\s*\(?([A-Za-z])\)?(?:\s*[:.,]\s*(.+))?", re.IGNORECASE | re.DOTALL)
 _CHOICE_TEXT = re.compile(r"(?:\(([A-Ja-j])\)|([A-J])\s*[).:])\s*(?:[:.]\s*|-\s+)?(\S.*)", re.DOTALL)
-_AM_PM = re.compile(r"(?<![a-zA-Z])([ap])\s?\.\s?m\b\.?", re.IGNORECASE)
 
 
 def _choice(text: str) -> Value | None:
@@ -799,7 +828,7 @@ def _choice(text: str) -> Value | None:
         letter = match[1] or match[2]
         return Choice(letter.upper()) if bare not in ("i", "e") else None
     if match := _CHOICE_WORD.fullmatch(re.sub(r"\\words |\\text\s*|[{}]", " ", bare).strip()):
-        return Choice(match[1].upper())
+        return Choice(match[1].upper(), read(match[2]) if match[2] else None)
     marked = bool(re.match(r"\\text\s*\{\s*\([A-J]\)\s*\}", text.strip())) or bool(re.match(r"\{\s*\([A-J]\)\s*\}", bare))
     bare = re.sub(r"\\text\s*\{\s*\(?([A-J])\s*(\)|:|\.)\s*([^{}]*)\}", r"\1\2 \3", bare)
     bare = re.sub(r"^\{\s*\(([A-J])\)\s*\}", r"(\1)", bare)
@@ -843,7 +872,8 @@ def _only_words(text: str, tokens: list[Token]) -> Value | None:
             return Choice(word.upper())
         if word in FUNCTIONS or word in _CONSTANTS or word in GREEK:
             return None
-        if not (word.isupper() or is_word(word) or not word.islower() or len(word) > 4):
+        repeated = len(word) > 2 and len(set(word)) < len(word)  # as a product it would be a power
+        if not (word.isupper() or is_word(word) or repeated or not word.islower() or len(word) > 4):
             return None
         return _read_words(word)
     if all(len(word) == 1 or word in FUNCTIONS or word in _CONSTANTS or word in GREEK for word in joined):
@@ -889,6 +919,8 @@ def value_of(tokens: list[Token]) -> Value:
         return _set(tokens[1:-1])
     if whole := _bracketed(tokens):
         return whole
+    if tokens[0].text == "(" and tokens[-1].text == ")" and len(tokens) > 2 and _closes_at_end(tokens):
+        return value_of(tokens[1:-1])
     if any(token.text == "\\cup" for token in tokens) or _has_plain_union(tokens):
         return _union(tokens)
     parts = split(tokens, frozenset((",", ";")), ("separator",))
@@ -1147,6 +1179,12 @@ def _value_or_equation(parts: list[tuple[str, list[Token]]]) -> Value:
     if len(parts) == 1:
         return value_of(parts[0][1])
     values = [_side(part) for _, part in parts]
+    percents = [is_percentage(value) for value in values]
+    if any(percents) and not all(percents):  # 1/2 = 0.5 = 50%
+        values = [
+            Quantity(over(value.expr, Num(HUNDRED))) if percent and isinstance(value, Quantity) else value
+            for value, percent in zip(values, percents, strict=True)
+        ]
     quantities = [value for value in values if isinstance(value, Quantity)]
     if len(quantities) == len(values):
         first = quantities[0]
@@ -1172,9 +1210,9 @@ def _holds(a: Expr, b: Expr) -> bool:
     for rough, fine in ((a, b), (b, a)):
         if isinstance(rough, Num) and rough.unit is not None and not symbols(fine) and rough.digits >= 2:
             value = numeric(fine)
-            if value is not None and not value.imaginary:
-                return bool(abs(value.real - rough.value.numerator / (1 + 0 * value.real) / rough.value.denominator)
-                            < float(rough.unit))  # fmt: skip
+            exact = rational_value(value) if value is not None else None
+            if exact is not None:
+                return abs(exact - rough.value) < rough.unit
     return False
 
 
@@ -1185,6 +1223,7 @@ _LONG_NAME = re.compile(
     r"m?\\(?:angle|triangle|overline|measuredangle|Delta|square) ?\{?[A-Za-z]{1,4}'?\}?|[A-Z]{2,4}'?(?:_\w)?(?:\^2)?"
     r"|\|[^|=<>,]{1,20}\||\[[A-Z]{3,6}\]|\(?(?:[a-zA-Z]|\\[a-z]+)(?:_\w)?(?:,(?:[a-zA-Z]|\\[a-z]+)(?:_\w)?)+\)"
     r"|[a-zA-Z]{2,}\([^()=]{0,30}\)|\\(?:sin|cos|tan|cot|sec|csc) ?(?:[A-Z]|\\[a-z]+|\\angle ?[A-Z]+|[a-z]|\([^()=]{1,12}\))"
+    r"|[a-zA-Z]\^\{?-1\}?\([^()=]{1,20}\)|[A-Z]{2}(?:[-+][A-Z]{2}){1,4}|\\\|[^=]{1,20}\\\||\|\|[^=]{1,20}\|\|"
     r"|n\([A-Z]\)|\\mathbb\{E\}\[[^\[\]]*\]|[A-Za-z]\([^=]{1,40}\)"
 )
 _SUM_NAME = re.compile(r"[a-wA-W](?:[-+]?[a-wA-W]){1,5}")
@@ -1199,6 +1238,8 @@ def _name(tokens: list[Token]) -> str | None:
         text = " ".join(token.text for token in tokens)
         if not (len(tokens) == 1 and tokens[0].kind == "word" and tokens[0].text.isupper()):
             return "" if not any(word in ("not", "no") for word in text.lower().split()) else None
+    if any(token.text in ("\\lim", "\\int", "\\sum", "\\prod", "\\deg") for token in tokens):
+        return ""
     text = "".join(
         f" {token.text}" if token.kind in ("word", "text") and k and tokens[k - 1].kind == "command" else token.text
         for k, token in enumerate(tokens)
@@ -1310,10 +1351,12 @@ _NAMED_BASES = {
 def _based(tokens: list[Token]) -> Value | None:
     text = "".join(token.text + (" " if token.kind == "word" else "") for token in tokens).strip()
     match = re.fullmatch(
-        r"[({]?(-?[\dA-Fa-f]+(?:\.[\dA-Fa-f]+)?)[)}]?\s*(?:_\{?\s*(?:base\s*)?(\d+|[a-z]+)\s*\}?|[({]?\s*(?:in )?base\s*(\d+|[a-z]+)\s*[)}]?)",
+        r"[({]?(-?[\dA-Fa-f]+(?:\.[\dA-Fa-f]+)?)[)}]?\s*(?:_\{?\s*\(?(?:base\s*)?(\d+|[a-z]+)\s*\)?\}?|[({]?\s*(?:in )?base\s*(\d+|[a-z]+)\s*[)}]?)",
         re.sub(r"\s+", "", text) if "base" not in text else text.replace(" ", "").replace("inbase", "base"),
     )
-    if match is None or not re.search(r"\d", match[1]) and "_" not in text:
+    if match is None or any(b.space and a.kind == b.kind == "number" for a, b in zip(tokens, tokens[1:], strict=False)):
+        return None
+    if not re.search(r"\d", match[1]) and not re.fullmatch("[A-F]{2,}", match[1]):
         return None
     name = match[2] or match[3]
     base = _NAMED_BASES.get(name) if name.isalpha() else int(name)
@@ -1322,7 +1365,7 @@ def _based(tokens: list[Token]) -> Value | None:
     digits = match[1].upper()
     whole = digits.lstrip("-").replace(".", "")
     if not whole.isalnum() or any(int(digit, 36) >= base for digit in whole):
-        raise Unreadable("a digit that its base does not have")
+        return None  # 3a_1 is a product
     sign = "-" if digits.startswith("-") else ""
     front, dot, back = digits.lstrip("-").partition(".")
     if base == 10:
@@ -1446,14 +1489,19 @@ def _unit_of(rest: list[Token], words: list[str], multiplied: bool) -> Unit | Qu
             raise Unreadable("two numbers")
         return _quantity(rest[start:])
     pieces = list(words)
+    if rest and rest[0].text == "\\frac" and (fraction := _fraction_of_units(rest)):
+        top, bottom, after = fraction
+        rest = [*top, Token("other", "/"), *bottom, *rest[after:]]
     if rest and rest[0].text == "(" and rest[-1].text == ")":
         rest = rest[1:-1]
+    if rest and "'" in (rest[0].text, rest[-1].text):
+        raise Unreadable("a prime behind a number")
     for token in rest:
         if token.kind in ("word", "text"):
-            lower = _AM_PM.sub(lambda match: f"{match[1]}m", token.text).lower().split()
+            lower = token.text.lower().split()
             if any(re.search(r"\d|[=<>+]", word) or word.strip(".,()") in _NO_UNITS - _ALLOWED_IN_UNITS for word in lower):
                 raise Unreadable("words that are no unit")
-            pieces.append(_AM_PM.sub(lambda match: f"{match[1]}m", token.text).strip("()").replace("$", "dollars"))
+            pieces.append(token.text.strip("()").replace("$", "dollars"))
         elif token.text == "\\degree":
             pieces.append("degree")
         elif token.text == "\\%":
@@ -1469,10 +1517,10 @@ def _unit_of(rest: list[Token], words: list[str], multiplied: bool) -> Unit | Qu
     joined = " ".join(pieces)
     if multiplied and joined.lower().startswith("of "):
         joined = joined[3:]
-    unit = read_unit(re.sub(r"\b([AaPp])\.\s?[Mm]\.?", r"\1m", re.sub(r"\^ ", "^", joined)))
+    unit = read_unit(re.sub(r"\s*\^\s*\{?\s*(-?)\s*(\d)\s*\}?", r"^\1\2", joined))
     if unit is None:
         raise Unreadable("no unit")
-    return unit
+    return unit if unit != Unit() else None
 
 
 def imaginary(expr: Expr) -> Expr:

@@ -67,6 +67,9 @@ def ascii_text(text: str) -> str:
             while end < len(text) and text[end] in table:
                 end += 1
             if end > index:
+                if end < len(text) and text[end] == "√" and mark == "^" and not (index and (text[index - 1].isalnum() or text[index - 1] in ")]}")):
+                    index = _root(text, end + 1, "".join(table[each] for each in text[index:end]), out)
+                    break
                 out.append(f"{mark}{{{''.join(table[each] for each in text[index:end])}}}")
                 index = end
                 break
@@ -81,6 +84,8 @@ def ascii_text(text: str) -> str:
             elif (parts := unicodedata.decomposition(char)).startswith("<fraction>"):
                 value = Fraction(unicodedata.numeric(char)).limit_denominator(1000)
                 out.append(rf"\frac{{{value.numerator}}}{{{value.denominator}}}" if "2044" in parts else char)
+            elif unicodedata.decimal(char, None) is not None:
+                out.append(str(unicodedata.decimal(char)))
             elif unicodedata.category(char) != "Cf":
                 out.append(unicodedata.normalize("NFKC", char))
     return "".join(out)
@@ -102,7 +107,7 @@ def _restored(text: str) -> str:
 
 def _root(text: str, index: int, sign: str, out: list[str]) -> int:
     match = _ROOT_OF.match(text, index)
-    out.append(rf"\sqrt{_ROOTS[sign]}")
+    out.append(rf"\sqrt{_ROOTS.get(sign, f'[{sign}]')}")
     if match is None:
         return index
     inside = match[1] or match[2]
@@ -149,7 +154,7 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:hspace|vspace|phantom|hphantom|vphantom|label|tag)\*?\s*\{[^{}]*\}", " "),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         (r"\\(?:mbox|hbox|textbf|textit|textrm|textsf|texttt|textnormal|textsc|emph|underline|mathrm|mathsf|mathtt|mathnormal"
-         r"|operatorname\*?|rm|unit)\s*(?=\{)", r"\\text"),
+         r"|operatorname\*?|unit)\s*(?=\{)", r"\\text"),
         (r"\\(?:boldsymbol|mathbf|mathit|bm|pmb|mathcal|ensuremath|mathop|bold|textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\})"
          r"(?![a-zA-Z])", ""),
         (r"\\(le|ge)(?:q|qslant|qq)(?![a-zA-Z])", r"\\\1"),
@@ -177,6 +182,17 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:varnothing|O)(?![a-zA-Z])", r"\\emptyset"),
         (r"\\(?:dots|cdots|dotsc|dotsb|ldotp)(?![a-zA-Z])|\.\.\.+", r"\\ldots "),
         (r"\\(?:simeq|cong|sim|doteq)(?![a-zA-Z])", r"\\approx"),
+        (r"\\(?:bf|it|rm|sf|tt|large|Large|LARGE|huge|Huge|small|normalsize|hfill|newline|par|noindent|strut|mathstrut|allowbreak|null"
+         r"|bfseries|itshape|boldmath)(?![a-zA-Z])", " "),
+        (r"\\(?:nicefrac|sfrac|flatfrac)(?![a-zA-Z])", r"\\frac"),
+        (r":=", "="),
+        (r"(?<![a-zA-Z\\])([aApP])\s?\.\s?([mM])(?![a-zA-Z])\.?", r"\1\2"),
+        (r"(?<=\d)\s*\\mu\s*([mgsL])(?![a-zA-Z^_(])", r" \\text{micro\1}"),
+        (r"(?<=\d)\s*\\Omega(?![a-zA-Z_(])\s*(?![\^_(])", r" \\text{ohm}"),
+        (r"[\[(|]\s*(\\begin\s*\{array\})", r"\1"),
+        (r"(\\end\s*\{array\})\s*[\])|]", r"\1"),
+        (r"(\d*\.)(\d+)\s*(?:\\text\s*\{\s*)?\(?\s*(?:repeating|recurring)\s*\)?\s*\}?", r"\1\\overline{\2}"),
+        (r"(\d+\.)\((\d+)\)", r"\1\\overline{\2}"),
         (r"\\(?:widehat|hat|vec|overrightarrow)(?![a-zA-Z])", ""),
         (r"\\(?:bar)(?![a-zA-Z])", r"\\overline"),
         (r"\\overline\s*(\d)", r"\\overline{\1}"),
@@ -238,8 +254,7 @@ def unwrapped(text: str) -> str:
         inner = text.strip().strip("*`").strip()
         if inner.endswith((".", ",", ";", ":")):
             inner = inner[:-1]
-        if inner.endswith("\\") and not inner.endswith("\\\\"):
-            inner = inner[:-1]
+        inner = inner.rstrip("\\").rstrip() if inner.endswith("\\") else inner
         if len(inner) > 1 and inner[0] == inner[-1] == '"':
             inner = inner[1:-1]
         if inner.startswith("{") and "," not in inner and closing(inner, 0) == len(inner) - 1:

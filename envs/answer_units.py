@@ -62,6 +62,10 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
     table["gal"] = table["gallon"] = ("volume", Fraction(473176473, 125000000000), Fraction(0))
     add("volume", str(Fraction(473176473, 500000000000)), "quart, qt")
     add("volume", str(Fraction(473176473, 1000000000000)), "pint, pt")
+    add("volume", str(Fraction(473176473, 16000000000000)), "fl oz, fluid ounce")
+    for name, word in (("microm", "meter"), ("microg", "gram"), ("micros", "second"), ("microL", "liter")):
+        dimension, scale, _ = table.get(word, ("time", Fraction(1), Fraction(0)))
+        table[name] = (dimension, scale / 10**6, Fraction(0))
     add("mass", "45359237/100000", "lb, lbs, pound")
     add("mass", str(Fraction(45359237, 1600000)), "oz, ounce")
     add("mass", "1000000", "tonne")
@@ -90,7 +94,7 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
     add("joule", "3600000", "kWh, kilowatt hour, kilowatt-hour")
     add("joule", "523/125", "cal, calorie")
     add("joule", "4184", "kcal, kilocalorie")
-    for name in ("rpm", "mpg", "psi", "bpm", "fps", "amp", "ohm", "teaspoon", "tablespoon", "tsp", "tbsp", "cup", "unit", "people"):
+    for name in ("rpm", "mpg", "psi", "bpm", "fps", "amp", "ohm", "hectare", "acre", "horsepower", "hp", "teaspoon", "tablespoon", "tsp", "tbsp", "cup", "unit", "people"):
         add(name, "1", name)
     add("kelvin", "1", "K, kelvin")
     add("kelvin", "1", "celsius, degree celsius, degree centigrade, degree C", "27315/100")
@@ -170,7 +174,7 @@ def read_unit(words: str) -> Unit | None:
             label.append(piece)
         index += 1
     named = " ".join(_singular(word) for word in label if word not in _FILLERS and word[0].isalpha())
-    return replace(_unit(parts), label=named) if parts or named else None
+    return replace(_unit(parts), label=named) if parts or label else None
 
 
 def _pieces(text: str) -> list[str] | None:

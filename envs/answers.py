@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import IO
 
 from envs.answer_algebra import (
-    MINUS_ONE, PI, Expr, Num, Pow, Prod, Sym, as_json, equal, minus, negated, numeric, over, proportional, renamed, sign_of_ratio, symbols,
+    MINUS_ONE, PI, Expr, Num, Pow, Prod, Sym, as_json, equal, minus, negated, numeric, over, proportional, rational_value, renamed, sign_of_ratio, symbols,
 )  # fmt: skip
 from envs.answer_finder import find_answer
-from envs.answer_reader import MAX_ANSWER, SIGNIFICANT, read
+from envs.answer_reader import MAX_ANSWER, SIGNIFICANT, ratio_of, read
 from envs.answer_units import Unit
 from envs.answer_values import (
     HUNDRED, Assignments, Based, Choice, Collection, Equation, Inequality, Interval, Matrix, Named, Quantity, Ratio,
@@ -52,6 +52,14 @@ def same_answer(a: str, b: str, algebra: Algebra) -> bool:
     """Whether two answers are the same: reflexive and symmetric, and safe with any text."""
     if a == b:
         return True
+    number, other = _exact_number(a), _exact_number(b)
+    if number is not None and other is not None:
+        return number == other
+    return _verdict(*sorted((a, b)), algebra)
+
+
+@lru_cache(maxsize=CACHED)
+def _verdict(a: str, b: str, algebra: Algebra) -> bool:
     first, second = read(a), read(b)
     if first is None or second is None:
         return False
@@ -59,6 +67,17 @@ def same_answer(a: str, b: str, algebra: Algebra) -> bool:
         return _Comparison(algebra.same).same(first, second)
     except RecursionError:  # nested beyond what is compared
         return False
+
+
+@lru_cache(maxsize=CACHED)
+def _exact_number(answer: str) -> Fraction | None:
+    """The value of an answer that is nothing but an exact number; most comparisons need no more."""
+    value = read(answer)
+    if not isinstance(value, Quantity) or value.unit is not None:
+        return None
+    if isinstance(value.expr, Num):
+        return value.expr.value if value.expr.digits < SIGNIFICANT else None
+    return ratio_of(value.expr)
 
 
 def right_answer(gold: str, answer: str, question: str, algebra: Algebra) -> bool:
@@ -133,6 +152,8 @@ class _Comparison:
             case Interval(), Interval():
                 return a.closed == b.closed and self.equal(a.low, b.low) and self.equal(a.high, b.high)
             case (Union(items), Union(others)) | (Collection(items), Collection(others)):
+                return self._matched(items, others)
+            case (Union(items), Collection(others)) | (Collection(items), Union(others)):  # (1,2) or (3,4)
                 return self._matched(items, others)
             case Matrix(rows), Matrix(others):
                 return [len(row) for row in rows] == [len(row) for row in others] and all(
@@ -259,9 +280,7 @@ def _rounds(rough: Num, fine: Expr) -> bool:
     if symbols(fine):
         return False
     value = numeric(fine)
-    if value is None or value.imaginary:
-        return False
-    exact = Fraction(str(value.real)) if abs(value.real) < 10**40 else None
+    exact = rational_value(value) if value is not None else None
     return exact is not None and _rounds(rough, Num(exact))
 
 
