@@ -44,6 +44,7 @@ __all__ = ["MAX_ANSWER", "Algebra", "find_answer", "right_answer", "same_answer"
 CACHED = 1 << 14  # pairs compared
 START = 120.0  # seconds for loading sympy, on a busy machine
 PATIENCE = 3  # times the processor time, by the clock: what a busy machine may need for it
+SLACK = 5.0  # more seconds for the process itself, which answers after the patience at the latest
 WORKER = Path(__file__).with_name("answers_worker.py")
 Prove = Callable[[Expr, Expr], bool]
 
@@ -382,7 +383,7 @@ class Algebra:
                     self._worker = _Worker()
                 reply: object = None
                 try:
-                    reply = self._worker.ask(question, 2 * patience)
+                    reply = self._worker.ask(question, patience + SLACK)
                 finally:  # also when interrupted: a late reply must not become the next one
                     if not isinstance(reply, bool):
                         self._worker.stop()

@@ -1,10 +1,11 @@
 r"""Every gold answer of MATH-500 and GSM8K, written in other ways and changed into wrong ones: how many are misjudged.
 
-    python tests/sweeps/answers.py [FOLDER] [--math-verify] [--show N]
+    python tests/sweeps/answers.py [FOLDER] [--math-verify [--one-in N]] [--show N]
 
 FOLDER has math500.jsonl and gsm8k_test.jsonl (default: ../shared/data). The rules are those of
 `tests/envs/rewritings.py`; they know the kind of an answer and its text, and nothing of how answers are compared.
-With --math-verify the same pairs are also judged by math-verify alone, as its page shows it. Not collected by pytest.
+With --math-verify the same pairs, or one in N of them, are also judged by math-verify alone, as its page shows it. Not
+collected by pytest.
 """
 
 from __future__ import annotations
@@ -35,13 +36,17 @@ def gold_answers(path: Path) -> list[str]:
     return [row.rpartition("####")[2].strip().replace(",", "") if "####" in row else row for row in rows]
 
 
-def misjudged(golds: Iterable[str], judge: Judge) -> tuple[dict[str, Counter[str]], list[tuple[str, str, str, str]], list[float]]:
-    """Counts by rule, the pairs that were misjudged, and the seconds that each comparison took."""
+def misjudged(golds: Iterable[str], judge: Judge, one_in: int = 1) -> tuple[dict[str, Counter[str]], list[tuple[str, str, str, str]], list[float]]:
+    """Counts by rule, the pairs that were misjudged, and the seconds that each comparison took; of one pair in so many."""
     counts = {key: Counter[str]() for key in ("rewritings", "wrong", "refused", "taken")}
     bad, seconds = list[tuple[str, str, str, str]](), list[float]()
+    number = 0
     for gold, often in Counter(golds).items():
         for made, kind, expected in ((rewritings, "rewritings", True), (perturbations, "wrong", False)):
             for rule, text in made(gold):
+                number += 1
+                if number % one_in:
+                    continue
                 counts[kind][rule] += often
                 start = time.perf_counter()
                 verdict = judge(gold, text)
@@ -67,6 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--math-verify", action="store_true", help="judge the same pairs by math-verify alone, too")
+    parser.add_argument("--one-in", type=int, default=1, help="of how many pairs math-verify judges one (1)")
     parser.add_argument("--show", type=int, default=40, help="how many misjudged pairs to print (40)")
     arguments = parser.parse_args()
     algebra = Algebra()
@@ -79,14 +85,15 @@ def main() -> None:
     for name, file in SETS.items():
         golds = gold_answers(arguments.folder / file)
         for judge, function in judges.items():
-            counts, bad, seconds = misjudged(golds, function)
+            ours = judge == "Stepwell"
+            counts, bad, seconds = misjudged(golds, function, 1 if ours else arguments.one_in)
             print(
                 f"| {name} | {judge} | {len(counts['rewritings'])} | {counts['rewritings'].total()} "
                 f"| {counts['refused'].total()} | {len(counts['wrong'])} | {counts['wrong'].total()} "
                 f"| {counts['taken'].total()} | {1000 * statistics.median(seconds):.2f} | {max(seconds):.2f} |",
                 flush=True,
             )
-            if judge == "Stepwell":
+            if ours:
                 for kind, rule, gold, text in bad[: arguments.show]:
                     print(f"  {kind}, {rule}: {gold!r} and {text!r}", file=sys.stderr)
     algebra.close()
