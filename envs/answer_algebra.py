@@ -83,8 +83,8 @@ class Call:
 
 Expr = Num | Const | Sym | Sum | Prod | Pow | Call
 
-ZERO, ONE, MINUS_ONE = Num(Fraction(0)), Num(Fraction(1)), Num(Fraction(-1))
-PI, E, I, OO = Const("pi"), Const("e"), Const("i"), Const("oo")
+ONE, MINUS_ONE = Num(Fraction(1)), Num(Fraction(-1))
+PI, E, IMAGINARY, OO = Const("pi"), Const("e"), Const("i"), Const("oo")
 
 
 def negated(expr: Expr) -> Expr:
@@ -181,7 +181,7 @@ _COSINES = {
 """cos(r pi) as a sum of rational multiples of square roots."""
 
 
-class TooLarge(Exception):  # noqa: N818 - not an error: the limits of what is worked out exactly
+class TooLarge(Exception):
     """An expression beyond the limits of exact arithmetic."""
 
 
@@ -423,14 +423,14 @@ class Exact:
             else:
                 result = {((f"?unit({index})", Fraction(1)),): Fraction(1)}
         powers = dict[str, Fraction]()
-        for number, sign in ((abs(value.numerator), 1), (value.denominator, -1)):
+        for number, sign in ((abs(value.numerator), Fraction(1)), (value.denominator, Fraction(-1))):
             primes = _factors(number)
             if primes is None:
                 powers[f"?#{number}"] = sign * index
                 self._squares[f"?#{number}"] = (1, {(): Fraction(number)})
             else:
-                for prime, power in primes:
-                    powers[f"#{prime}"] = powers.get(f"#{prime}", Fraction(0)) + sign * power * index
+                for prime, times_in in primes:
+                    powers[f"#{prime}"] = powers.get(f"#{prime}", Fraction(0)) + sign * times_in * index
         for atom, power in key:
             raised = power * index
             even = index.denominator % 2 == 0 and power % 2 == 0 and raised.denominator == 1 and raised % 2 == 1
@@ -453,16 +453,18 @@ class Exact:
         if not top:
             raise Undefined("a power of zero")
         if set(lower) != {()} or len(top) != 1 or set(bottom) != {()} or top[next(iter(top))] < 0:
-            return {((f"?pow({_key(top)}/{_key(bottom)},{_key(upper)}/{_key(lower)})", Fraction(1)),): Fraction(1)}, _UNIT
+            return {
+                ((f"?pow({_key(top)}/{_key(bottom)},{_key(upper)}/{_key(lower)})", Fraction(1)),): Fraction(1)
+            }, _UNIT
         ((key, value),) = top.items()
         value /= bottom[()]
-        bases = {atom: power for atom, power in key}
-        for number, sign in ((value.numerator, 1), (value.denominator, -1)):
+        bases = dict(key)
+        for number, sign in ((value.numerator, Fraction(1)), (value.denominator, Fraction(-1))):
             primes = _factors(number)
             if primes is None:
                 raise TooLarge
-            for prime, power in primes:
-                bases[f"#{prime}"] = bases.get(f"#{prime}", Fraction(0)) + sign * power
+            for prime, times_in in primes:
+                bases[f"#{prime}"] = bases.get(f"#{prime}", Fraction(0)) + sign * times_in
         result = _UNIT
         for atom, power in bases.items():
             for term, factor in upper.items():
@@ -533,7 +535,7 @@ class Exact:
             key = f"{_key(top)}/{_key(bottom)}"
             sine = {((f"?sin({key})", Fraction(1)),): Fraction(sign)}
             cosine = {((f"?cos({key})", Fraction(1)),): Fraction(1)}
-            one = {(): Fraction(1)}
+            one: Poly = {(): Fraction(1)}
             square: Poly = {((f"?sin({key})", Fraction(2)),): Fraction(-1)}
             self._squares[f"?cos({key})"] = (2, self.plus(one, square))
         pairs = {
@@ -549,19 +551,19 @@ class Exact:
         if not top:
             raise Undefined("the logarithm of zero")
         total: Poly = {}
-        for poly, sign in ((top, 1), (bottom, -1)):
+        for poly, sign in ((top, Fraction(1)), (bottom, Fraction(-1))):
             ((key, value),) = poly.items() if len(poly) == 1 else [((), Fraction(0))]
             primes = [_factors(number) for number in (value.numerator, value.denominator)] if value > 0 else [None]
             if None in primes or any(atom[0] not in "#e" or atom[:2] == "?#" for atom, _ in key):
                 if poly == _UNIT:
                     continue
                 return {((f"?ln({_key(top)}/{_key(bottom)})", Fraction(1)),): Fraction(1)}, _UNIT
-            for found, way in zip(primes, (1, -1), strict=True):
-                for prime, power in found or ():
-                    total = self.plus(total, {((f"ln{prime}", Fraction(1)),): Fraction(sign * way * power)})
+            for found, way in zip(primes, (1, -1), strict=False):
+                for prime, times_in in found or ():
+                    total = self.plus(total, {((f"ln{prime}", Fraction(1)),): sign * way * times_in})
             for atom, power in key:
-                one: Monomial = () if atom == "e" else ((f"ln{atom[1:]}", Fraction(1)),)
-                total = self.plus(total, {one: sign * power})
+                log: Monomial = () if atom == "e" else ((f"ln{atom[1:]}", Fraction(1)),)
+                total = self.plus(total, {log: sign * power})
         return total, _UNIT
 
     def _absolute(self, argument: Expr) -> tuple[Poly, Poly]:
@@ -623,7 +625,7 @@ def _of_numbers(name: str, values: list[Fraction]) -> Fraction | None:
         return Fraction(math.lcm(*whole))
     if name == "mod" and whole[1]:
         return Fraction(whole[0] % whole[1])
-    if name == "factorial" and 0 <= whole[0]:
+    if name == "factorial" and whole[0] >= 0:
         if whole[0] > 10_000:
             raise TooLarge
         return Fraction(math.factorial(whole[0]))
@@ -756,8 +758,8 @@ def _modular(expr: Expr) -> int:
             if count is None or not 0 <= count <= 20_000:
                 raise ValueError("no residue")
             result = 1
-            for factor in range(2, count + 1):
-                result = result * factor % PRIME
+            for each in range(2, count + 1):
+                result = result * each % PRIME
             return result
     raise ValueError("no residue")
 
@@ -834,12 +836,17 @@ def _evaluate(expr: Expr, point: int | None) -> tuple[Any, Any]:
         case Prod():
             result = mp.fprod(arguments)
             error = mp.fsum(
-                each * mp.fprod(abs(other) for j, other in enumerate(arguments) if j != k) for k, each in enumerate(errors)
+                each * mp.fprod(abs(other) for j, other in enumerate(arguments) if j != k)
+                for k, each in enumerate(errors)
             )
         case Pow():
             result = _numeric_power(*arguments)
             base, index = arguments
-            error = abs(result) * (abs(index) * errors[0] / abs(base) + abs(mp.log(base)) * errors[1]) if base else mp.mpf(0)
+            error = (
+                abs(result) * (abs(index) * errors[0] / abs(base) + abs(mp.log(base)) * errors[1])
+                if base
+                else mp.mpf(0)
+            )
         case Call(name, _):
             result, error = _numeric_call(name, arguments, errors)
     if result and mp.mag(result) > 1 << 40:
@@ -853,7 +860,8 @@ def _numeric_power(base: Any, exponent: Any) -> Any:
     if abs(exponent) > 1e9 or (base and abs(exponent * mp.log(abs(base))) > 1e10):
         raise ValueError("too large")
     inverse = 1 / exponent if exponent and not mp.im(exponent) else mp.mpf(0)
-    odd = mp.isint(mp.nint(inverse)) and abs(inverse - mp.nint(inverse)) < mp.mpf(10) ** -40 and int(mp.nint(inverse)) % 2
+    nearest = int(mp.nint(inverse))
+    odd = abs(inverse - nearest) < mp.mpf(10) ** -40 and nearest % 2
     if odd and abs(inverse) > 1 and not mp.im(base) and mp.re(base) < 0:
         return -((-base) ** exponent)  # the real root, as it is meant in schools
     return base**exponent
@@ -875,9 +883,9 @@ def _numeric_call(name: str, arguments: list[Any], errors: list[Any]) -> tuple[A
         raise ValueError("unknown")
     result, first = functions[name](*arguments), errors[0]
     slope = {  # how fast the function changes there, or more
-        "ln": 1 / abs(arguments[0]) if arguments[0] else mp.inf, "factorial": abs(result) * 30, "binomial": abs(result) * 1000,
-        "tan": 1 + abs(result) ** 2, "cot": 1 + abs(result) ** 2, "sec": 1 + abs(result) ** 2, "csc": 1 + abs(result) ** 2,
-        "sinh": 1 + abs(result), "cosh": 1 + abs(result),
+        "ln": 1 / abs(arguments[0]) if arguments[0] else mp.inf, "factorial": abs(result) * 30,
+        "binomial": abs(result) * 1000, "sinh": 1 + abs(result), "cosh": 1 + abs(result),
+        **dict.fromkeys(("tan", "cot", "sec", "csc"), 1 + abs(result) ** 2),
     }.get(name, mp.mpf(1))  # fmt: skip
     if name in ("arcsin", "arccos"):
         room = abs(1 - arguments[0] ** 2)
@@ -902,7 +910,7 @@ def _agree(a: Expr, b: Expr) -> bool:
     names = symbols(a) | symbols(b)
     written = sum(
         len(str(node.value)) for each in (a, b) for node in walk(each)
-        if isinstance(node, Num) and node.value.numerator.bit_length() < 3000 and node.value.denominator.bit_length() < 3000
+        if isinstance(node, Num) and max(node.value.numerator.bit_length(), node.value.denominator.bit_length()) < 3000
     )  # fmt: skip
     exponents = sum(
         min(abs(int(node.exponent.value)), 400) for each in (a, b) for node in walk(each)

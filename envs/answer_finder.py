@@ -15,38 +15,47 @@ from envs.answer_values import Quantity, Value
 from envs.core import Finish
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*(?:(\{)|(?=[^\s{]))|\\.|([{}])", re.DOTALL)
-_BARE = re.compile(r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\[a-zA-Z]+|[a-zA-Z])")
+_BARE = re.compile(
+    r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\[a-zA-Z]+|[a-zA-Z])"
+)
 _BETWEEN = re.compile(
     r"[\s$,;.]*(?:\\?(?:text|quad|qquad)?\s*\{?\s*(?:,|;|and|or|&)?\s*\}?)[\s$,;\\]*(?:[a-zA-Z](?:_\{?\w\}?)?\s*=\s*)?[\s$]*"
 )
 _TAGGED = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORECASE)
 _MARK = re.compile(r"(?<![#\w])####+[ \t]*(?!#)")
 _ENDS = re.compile(r"</s>|<\|[\w|]{1,40}\|>|<eos>|<end_of_turn>|\[/?INST\]")
-_ANOTHER = re.compile(r"^\s*\**(?:question|problem|q|exercise|human|user)\s*\d{0,4}\**\s*[:.]", re.IGNORECASE | re.MULTILINE)
+_ANOTHER = re.compile(
+    r"^\s*\**(?:question|problem|q|exercise|human|user)\s*\d{0,4}\**\s*[:.]", re.IGNORECASE | re.MULTILINE
+)
 _SAID = re.compile(
     r"(?<![a-zA-Z])(?:(?:the|our|my|your|a|final|correct|right|best|numerical)\s){0,3}answer(?![a-zA-Z])"
-    r"(?:\s(?:to|for|of)\s[^.:\n]{1,80}?)?(?:[*_]{1,3}|</b>)?\s?(?:\bis\b(?!\sin\b)|\bwould be\b|\bmust be\b|:|=)\s?[*_]{0,3}:?",
+    r"(?:\s(?:to|for|of)\s[^.:\n]{1,80}?)?(?:[*_]{1,3}|</b>)?\s?"
+    r"(?:\bis\b(?!\sin\b)|\bwould be\b|\bmust be\b|:|=)\s?[*_]{0,3}:?",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"[#*_\s]*(?:the\s)?(?:final\s)?answer[#*_:\s.]*", re.IGNORECASE)
 _FAREWELL = re.compile(
-    r"\b(?:hopes?|helps?|let me know|feel free|thanks?|thank you|good luck|happy|questions?|great|done|qed|cheers|welcome|enjoy"
-    r"|confidence|all the best)\b|^\W*$",
+    r"\b(?:hopes?|helps?|let me know|feel free|thanks?|thank you|good luck|happy|questions?|great|done|qed|cheers"
+    r"|welcome|enjoy|confidence|all the best)\b|^\W*$",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<![.\s])\.(?=\s|$|\*|\")|[!?](?=\s|$)")
 _CLAUSE = re.compile(
-    r",?\s(?:because|since|given that|as (?:the|it|we|this|that|required|shown|desired))\b|,\s(?:which|not|so|where|while|but|"
-    r"that|who|who's|rounded|meaning|making|after|thus|hence|therefore|and (?:the|we|this|so|it|not))\b|\s\((?:since|because|as|not|which|"
+    r",?\s(?:because|since|given that|as (?:the|it|we|this|that|required|shown|desired))\b"
+    r"|,\s(?:which|not|so|where|while|but|that|who|who's|rounded|meaning|making|after|thus|hence|therefore"
+    r"|and (?:the|we|this|so|it|not))\b|\s\((?:since|because|as|not|which|"
     r"rounded)\b|\s(?:which|rather than|instead of|when rounded|rounded to)\b"
 )
 _LEADS = re.compile(
     r"(?:[:=\s*_]|\b(?:(?:therefore|thus|simply|just|exactly|approximately|about|around|roughly|indeed|clearly|then|now|"
-    r"(?:the|our|my)\s(?:final\s|correct\s)?answer\sis|(?:the\s)?(?:final\s|correct\s)?answer|option|choice|given by|equal to)\b[,:]?(?!\s*$)))+",
+    r"(?:the|our|my)\s(?:final\s|correct\s)?answer\sis|(?:the\s)?(?:final\s|correct\s)?answer|option|choice"
+    r"|given by|equal to)\b[,:]?(?!\s*$)))+",
     re.IGNORECASE,
 )
 _COMPUTED = re.compile(r"[\d\s+\-*/().,$×÷−·^]{1,200}=\s*(?=\S)")
-_HEADS_A_PART = re.compile(r"\d+[.)]\s+[A-Z]|(?:step|part|case|method|solution|explanation|note|problem|question)\b", re.IGNORECASE)
+_HEADS_A_PART = re.compile(
+    r"\d+[.)]\s+[A-Z]|(?:step|part|case|method|solution|explanation|note|problem|question)\b", re.IGNORECASE
+)
 _BLANKS = re.compile(r"[ \t\f\v]+")
 
 
@@ -125,7 +134,9 @@ def _distinct(contents: list[str]) -> list[str]:
     return [
         content
         for k, content in enumerate(contents)
-        if not any(_equal(values[k], later) or contents[k] == contents[k + 1 + j] for j, later in enumerate(values[k + 1 :]))
+        if not any(
+            _equal(values[k], later) or contents[k] == contents[k + 1 + j] for j, later in enumerate(values[k + 1 :])
+        )
     ]
 
 

@@ -5,6 +5,7 @@ number that follows it, a fraction is ``\frac``; sizes of brackets, thin spaces,
 are gone. What it means is read by `envs.answer_reader`.
 """
 
+# ruff: noqa: RUF001
 from __future__ import annotations
 
 import re
@@ -12,10 +13,13 @@ import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 
-GREEK = (
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho varrho sigma "
-    "tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
-).split()
+GREEK = frozenset(
+    re.findall(
+        r"\w+",
+        "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho varrho "
+        "sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega",
+    )
+)
 
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni", strict=True)) | dict(
     zip("ᵃᵇᶜᵈᵉᶠᵍʰʲᵏˡᵐᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", "abcdefghjklmoprstuvwxyz", strict=True)
@@ -28,7 +32,8 @@ _SIGNS = {
     "≃": r"\approx ", "≅": r"\approx ", "≡": r"\equiv ", "°": r"\degree ", "º": r"\degree ", "˚": r"\degree ",
     "′": "'", "″": "''", "’": "'", "‘": "'", "“": '"', "”": '"', "⟨": r"\langle ", "⟩": r"\rangle ",
     "〈": r"\langle ", "〉": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
-    "∠": r"\angle ", "△": r"\triangle ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "→": r"\to ", "⇒": r"\Rightarrow ",
+    "∠": r"\angle ", "△": r"\triangle ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "→": r"\to ",
+    "⇒": r"\Rightarrow ",
     "…": r"\ldots ", "⋯": r"\ldots ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "℃": r"\degree C", "℉": r"\degree F", "ℓ": "l", "∣": "|", "∥": r"\|", "∶": ":", "％": r"\%", "¬": r"\neg ",
     "∧": r"\wedge ", "∨": r"\vee ", "µ": r"\mu ", "∖": r"\setminus ", "ƒ": "f", "ı": "i", "✓": "", "✅": "",
@@ -40,8 +45,8 @@ _OVER = {"\u0305": "overline", "\u0304": "overline", "\u0307": "dot"}
 
 
 def _of_greek() -> dict[str, str]:
-    found = {}
-    for name in GREEK:
+    found: dict[str, str] = {}
+    for name in sorted(GREEK, key=lambda name: (name.startswith("var"), name)):  # \phi goes before \varphi
         capital = name[0].isupper()
         plain = name.removeprefix("var").lower()
         spelt = f"GREEK {'CAPITAL' if capital else 'SMALL'} LETTER {'LAMDA' if plain == 'lambda' else plain.upper()}"
@@ -67,7 +72,12 @@ def ascii_text(text: str) -> str:
             while end < len(text) and text[end] in table:
                 end += 1
             if end > index:
-                if end < len(text) and text[end] == "√" and mark == "^" and not (index and (text[index - 1].isalnum() or text[index - 1] in ")]}")):
+                if (
+                    end < len(text)
+                    and text[end] == "√"
+                    and mark == "^"
+                    and not (index and (text[index - 1].isalnum() or text[index - 1] in ")]}"))
+                ):
                     index = _root(text, end + 1, "".join(table[each] for each in text[index:end]), out)
                     break
                 out.append(f"{mark}{{{''.join(table[each] for each in text[index:end])}}}")
@@ -101,7 +111,9 @@ def _restored(text: str) -> str:
         for char in text
     )  # fmt: skip
     for mark, command in _OVER.items():
-        plain = re.sub(rf"((?:\d{mark})+)", lambda m, c=command, k=mark: rf"\{c}{{{m[1].replace(k, '')}}}", plain)
+        parts = re.split(rf"((?:\d{mark})+)", plain)
+        parts[1::2] = [rf"\{command}{{{part.replace(mark, '')}}}" for part in parts[1::2]]
+        plain = "".join(parts)
     return plain
 
 
@@ -198,7 +210,8 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\overline\s*(\d)", r"\\overline{\1}"),
         (r"\\dot\s*(\d)", r"\\dot{\1}"),
         (r"\\ang\s*\{([^{}]*)\}", r"\1\\degree "),
-        (r"\\(?:textdegree|degrees?)(?![a-zA-Z])|\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\deg(?![a-zA-Z])", r"\\degree "),
+        (r"\\(?:textdegree|degrees?)(?![a-zA-Z])|\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\deg(?![a-zA-Z])",
+         r"\\degree "),
         (r"\^\s*\\degree", r"\\degree"),
         (r"\\prime(?![a-zA-Z])", "'"),
         (r"\\(?:percent)(?![a-zA-Z])", r"\\%"),
@@ -234,7 +247,8 @@ def clean(answer: str) -> str:
 
 
 _PREFIX = re.compile(
-    r"^\s*(?:\\(?:text|textbf|mathrm|mbox)\s*\{\s*)?(?:\*\*)?(?:the |my |our )?(?:final |correct )?answer(?:\*\*)?\s*(?::|is\b)\s*:?"
+    r"^\s*(?:\\(?:text|textbf|mathrm|mbox)\s*\{\s*)?(?:\*\*)?(?:the |my |our )?(?:final |correct )?answer"
+    r"(?:\*\*)?\s*(?::|is\b)\s*:?"
     r"(?:\*\*)?(?:[ ~]*\})?\s*",
     re.IGNORECASE,
 )
@@ -260,8 +274,7 @@ def unwrapped(text: str) -> str:
         if inner.startswith("{") and "," not in inner and closing(inner, 0) == len(inner) - 1:
             inner = inner[1:-1]
         if match := _WRAPPED.fullmatch(inner):
-            inner = rf"\words {match[1].strip()}" if re.search("[a-zA-Z]", match[1]) else match[1]
-            return inner
+            return rf"\words {match[1].strip()}" if re.search("[a-zA-Z]", match[1]) else match[1]
         if inner == text:
             return text
         text = inner

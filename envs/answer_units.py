@@ -34,23 +34,30 @@ class Unit:
 def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
     table: dict[str, tuple[str, Fraction, Fraction]] = {}
 
-    def add(dimension: str, scale: str | int, names: str, offset: str = "0") -> None:
+    def add(dimension: str, scale: str, names: str, offset: str = "0") -> None:
         for name in names.split(","):
             table[name.strip()] = (dimension, Fraction(scale), Fraction(offset))
 
-    metric = {"nano": "1/1000000000", "micro": "1/1000000", "milli": "1/1000", "centi": "1/100", "deci": "1/10", "kilo": "1000"}
+    metric = {
+        "nano": "1/1000000000",
+        "micro": "1/1000000",
+        "milli": "1/1000",
+        "centi": "1/100",
+        "deci": "1/10",
+        "kilo": "1000",
+    }
     short = {"n": "nano", "m": "milli", "c": "centi", "d": "deci", "k": "kilo"}
-    for dimension, word, sign, base, also in (
+    for dimension, word, sign, unit, also in (
         ("length", "meter", "m", "1", "metre"), ("mass", "gram", "g", "1", "gramme"),
         ("volume", "liter", "L", "1/1000", "litre"), ("watt", "watt", "W", "1", ""), ("joule", "joule", "J", "1", ""),
         ("newton", "newton", "N", "1", ""), ("volt", "volt", "V", "1", ""), ("pascal", "pascal", "Pa", "1", ""),
         ("hertz", "hertz", "Hz", "1", ""), ("mole", "mole", "mol", "1", ""),
     ):  # fmt: skip
         for prefix, factor in (("", "1"), *metric.items()):
-            scale = str(Fraction(factor) * Fraction(base))
+            scale = str(Fraction(factor) * Fraction(unit))
             add(dimension, scale, ",".join(prefix + name for name in (word, also) if name))
         for letter, prefix in (("", ""), *short.items()):
-            add(dimension, str(Fraction(metric.get(prefix, "1")) * Fraction(base)), letter + sign)
+            add(dimension, str(Fraction(metric.get(prefix, "1")) * Fraction(unit)), letter + sign)
     for name in ("l", "ml", "dl", "cl"):
         table[name] = table[name[:-1] + "L"]
     add("length", "1000", "klick")
@@ -64,8 +71,8 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
     add("volume", str(Fraction(473176473, 1000000000000)), "pint, pt")
     add("volume", str(Fraction(473176473, 16000000000000)), "fl oz, fluid ounce")
     for name, word in (("microm", "meter"), ("microg", "gram"), ("micros", "second"), ("microL", "liter")):
-        dimension, scale, _ = table.get(word, ("time", Fraction(1), Fraction(0)))
-        table[name] = (dimension, scale / 10**6, Fraction(0))
+        base, size, _ = table.get(word, ("time", Fraction(1), Fraction(0)))
+        table[name] = (base, size / 10**6, Fraction(0))
     add("mass", "45359237/100000", "lb, lbs, pound")
     add("mass", str(Fraction(45359237, 1600000)), "oz, ounce")
     add("mass", "1000000", "tonne")
@@ -94,7 +101,26 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
     add("joule", "3600000", "kWh, kilowatt hour, kilowatt-hour")
     add("joule", "523/125", "cal, calorie")
     add("joule", "4184", "kcal, kilocalorie")
-    for name in ("rpm", "mpg", "psi", "bpm", "fps", "amp", "ohm", "hectare", "acre", "horsepower", "hp", "teaspoon", "tablespoon", "tsp", "tbsp", "cup", "unit", "people"):
+    for name in (
+        "rpm",
+        "mpg",
+        "psi",
+        "bpm",
+        "fps",
+        "amp",
+        "ohm",
+        "hectare",
+        "acre",
+        "horsepower",
+        "hp",
+        "teaspoon",
+        "tablespoon",
+        "tsp",
+        "tbsp",
+        "cup",
+        "unit",
+        "people",
+    ):
         add(name, "1", name)
     add("kelvin", "1", "K, kelvin")
     add("kelvin", "1", "celsius, degree celsius, degree centigrade, degree C", "27315/100")
@@ -111,12 +137,12 @@ _DERIVED = {
     "watt": (("length", 2), ("mass", 1), ("time", -3)), "hertz": (("time", -1),),
 }  # fmt: skip
 _GRAMS = {"newton": 1000, "joule": 1000, "watt": 1000}  # the base unit of mass here is the gram
-LETTERS = frozenset("m s h g L l N K J W V".split())
+LETTERS = frozenset(["m", "s", "h", "g", "L", "l", "N", "K", "J", "W", "V"])
 """Units of one letter: only behind a plain number and a space; otherwise the letter is a variable."""
 SHORT = frozenset(name for name in _NAMES if 2 <= len(name) <= 3 and name.isalpha())
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
-_FILLERS = frozenset("of in the a an total each every more less per".split())
-_PIECES = re.compile(r"\^?\{?(-?\d)\}?|[A-Za-z°'’-]+|/|\\cdot|[*·.]")
+_FILLERS = frozenset(["of", "in", "the", "a", "an", "total", "each", "every", "more", "less", "per"])
+_PIECES = re.compile(r"\^?\{?(-?\d)\}?|[A-Za-z'-]+|/|\\cdot|[*·.]")
 
 
 def known(word: str) -> bool:

@@ -29,14 +29,45 @@ from pathlib import Path
 from typing import IO
 
 from envs.answer_algebra import (
-    MINUS_ONE, PI, Expr, Num, Pow, Prod, Sym, as_json, equal, minus, negated, numeric, over, proportional, rational_value, renamed, sign_of_ratio, symbols,
+    MINUS_ONE,
+    PI,
+    Expr,
+    Num,
+    Pow,
+    Prod,
+    Sym,
+    as_json,
+    equal,
+    minus,
+    numeric,
+    over,
+    proportional,
+    rational_value,
+    renamed,
+    sign_of_ratio,
+    symbols,
 )  # fmt: skip
 from envs.answer_finder import find_answer
-from envs.answer_reader import MAX_ANSWER, SIGNIFICANT, ratio_of, read
+from envs.answer_formula import ratio_of
+from envs.answer_reader import MAX_ANSWER, SIGNIFICANT, read
 from envs.answer_units import Unit
 from envs.answer_values import (
-    HUNDRED, Assignments, Based, Choice, Collection, Equation, Inequality, Interval, Matrix, Named, Quantity, Ratio,
-    Sequence, Text, Union, Value, is_percentage,
+    HUNDRED,
+    Assignments,
+    Choice,
+    Collection,
+    Equation,
+    Inequality,
+    Interval,
+    Matrix,
+    Named,
+    Quantity,
+    Ratio,
+    Sequence,
+    Text,
+    Union,
+    Value,
+    is_percentage,
 )  # fmt: skip
 
 __all__ = ["MAX_ANSWER", "Algebra", "find_answer", "right_answer", "same_answer"]
@@ -158,7 +189,9 @@ class _Comparison:
                 return self._matched(items, others)
             case Matrix(rows), Matrix(others):
                 return [len(row) for row in rows] == [len(row) for row in others] and all(
-                    self.same(x, y) for row, other in zip(rows, others, strict=True) for x, y in zip(row, other, strict=True)
+                    self.same(x, y)
+                    for row, other in zip(rows, others, strict=True)
+                    for x, y in zip(row, other, strict=True)
                 )
         return False
 
@@ -185,7 +218,12 @@ class _Comparison:
 
     def _named(self, a: Named, b: Named) -> bool:
         if a.name and b.name and _plain_name(a.name) != _plain_name(b.name):
-            if a.symbol is None or b.symbol is None or not isinstance(a.value, Quantity) or not isinstance(b.value, Quantity):
+            if (
+                a.symbol is None
+                or b.symbol is None
+                or not isinstance(a.value, Quantity)
+                or not isinstance(b.value, Quantity)
+            ):
                 return False
             return self._equation(Equation(a.symbol, a.value.expr), Equation(b.symbol, b.value.expr)) and bool(
                 symbols(a.value.expr) and symbols(b.value.expr)
@@ -220,7 +258,12 @@ class _Comparison:
     def number(self, a: Expr, b: Expr) -> bool:
         """Equal, or one is the other rounded to six significant digits or more."""
         for rough, fine in ((a, b), (b, a)):
-            if isinstance(rough, Num) and rough.unit is not None and rough.digits >= SIGNIFICANT and _rounds(rough, fine):
+            if (
+                isinstance(rough, Num)
+                and rough.unit is not None
+                and rough.digits >= SIGNIFICANT
+                and _rounds(rough, fine)
+            ):
                 return True
         return self.equal(a, b)
 

@@ -26,7 +26,8 @@ import sympy
 from sympy.core.random import seed
 
 WARM_UP = (
-    (["pow", ["sum", ["num", "0x3", "0x1"], ["prod", ["num", "0x2", "0x1"], ["pow", ["num", "0x2", "0x1"], ["num", "0x1", "0x2"]]]],
+    (["pow", ["sum", ["num", "0x3", "0x1"],
+                     ["prod", ["num", "0x2", "0x1"], ["pow", ["num", "0x2", "0x1"], ["num", "0x1", "0x2"]]]],
       ["num", "0x1", "0x2"]],
      ["sum", ["num", "0x1", "0x1"], ["pow", ["num", "0x2", "0x1"], ["num", "0x1", "0x2"]]]),
     (["call", "sin", ["prod", ["num", "0x2", "0x1"], ["sym", "x"]]],

@@ -48,7 +48,15 @@ SAMPLES = Path(__file__).with_name("math_samples.jsonl")
 CALIBRATION = 5  # one in so many questions of a train part
 
 _QUESTION_KEYS = ("problem", "question")
-_ANSWER_KEYS = ("answer", "final_answer", "expected_answer", "extracted_groundtruth", "ground_truth", "target", "solution")
+_ANSWER_KEYS = (
+    "answer",
+    "final_answer",
+    "expected_answer",
+    "extracted_groundtruth",
+    "ground_truth",
+    "target",
+    "solution",
+)
 _SUBJECT_KEYS = ("subject", "type")
 _CHOICE_KEYS = ("choices", "options")
 _HUB = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?(?:@([\w.-]+))?", re.ASCII)
@@ -121,7 +129,9 @@ class Math:
                     f"{second.answer!r}; one row of each question is wanted"
                 )
         text = again[0][0].question
-        warnings.warn(f"{len(again)} questions occur again in the data and count once, the first is {text[:60]!r}", stacklevel=3)
+        warnings.warn(
+            f"{len(again)} questions occur again in the data and count once, the first is {text[:60]!r}", stacklevel=3
+        )
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -279,7 +289,9 @@ def _choices(fields: Row) -> dict[str, str]:
     given = next((fields[key] for key in _CHOICE_KEYS if key in fields), None)
     if isinstance(given, Mapping):
         texts, labels = given.get("text"), given.get("label")
-        given = dict(zip(labels, texts, strict=False)) if isinstance(texts, list) and isinstance(labels, list) else given
+        given = (
+            dict(zip(labels, texts, strict=False)) if isinstance(texts, list) and isinstance(labels, list) else given
+        )
         letters = {str(letter).strip("().").upper(): str(text) for letter, text in given.items()}
         if all(len(letter) == 1 for letter in letters):
             return letters
@@ -358,7 +370,10 @@ def _read_list(path: Path) -> Iterator[Any]:
             raise
         yield from _read_lines(path)  # JSON Lines under another name
         return
-    if isinstance(content, Mapping) and len(lists := [each for each in content.values() if isinstance(each, list)]) == 1:
+    if (
+        isinstance(content, Mapping)
+        and len(lists := [each for each in content.values() if isinstance(each, list)]) == 1
+    ):
         (content,) = lists
     if not isinstance(content, list):
         raise ValueError(f"{path} holds a {type(content).__name__}; a list of problems is wanted")

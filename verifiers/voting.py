@@ -91,8 +91,8 @@ def classes(answers: Iterable[str], same: Callable[[str, str], bool]) -> dict[st
     """For each answer the shortest one of its class, whatever the order of the answers.
 
     Every distinct answer is compared with the classes so far, the shortest first, and not with every other answer.
-    Where `same` is an equivalence these are its classes. Where an answer leaves something out (3 is the same as 3 hours
-    and as 3 minutes, which are not the same) it comes first, as the shorter one, and what agrees with it is in its class.
+    Where `same` is an equivalence these are its classes. An answer that leaves something out (3 is the same as 3 hours
+    and as 3 minutes, which are not the same) comes first, as the shorter one, and what agrees with it is in its class.
 
     Args:
         answers: any number of them, in any order, with or without repetitions.

@@ -3,6 +3,7 @@ r"""Gold answers written in other ways, and changed into wrong ones: by the kind
 Every function is written against the text of an answer alone; what is right or wrong is known from how it was made.
 """
 
+# ruff: noqa: RUF001
 from __future__ import annotations
 
 import re
@@ -229,20 +230,29 @@ def _changes(answer: str, match: re.Match[str]) -> bool:
 
 
 NUMERIC = ("integer", "decimal", "fraction", "root or pi")
-_TINY = {"thin space": r"\,", "middle space": r"\;", "wide space": r"\:", "control space": "\\ ", "quad": r"\quad", "tie": "~"}
+_TINY = {
+    "thin space": r"\,",
+    "middle space": r"\;",
+    "wide space": r"\:",
+    "control space": "\\ ",
+    "quad": r"\quad",
+    "tie": "~",
+}
 _SHAPES = {
-    "stars": "**{}**", "double dollars": "$${}$$", "display style": r"\displaystyle {}", "braces": "{{{}}}", "equals": "= {}",
-    "answer colon": "Answer: {}", "the answer is": "The answer is {}", "final answer": "**Final Answer:** {}",
-    "box and full stop": r"$\boxed{{{}}}$.", "zero width": "{}\u200b", "no-break space": "{}\u00a0", "soft hyphen": "{}\u00ad",
-    "lines around": "\n{}\n", "answer in text": r"\text{{Answer: }} {}", "framed": r"\fbox{{{}}}",
+    "stars": "**{}**", "double dollars": "$${}$$", "display style": r"\displaystyle {}", "braces": "{{{}}}",
+    "equals": "= {}", "answer colon": "Answer: {}", "the answer is": "The answer is {}",
+    "final answer": "**Final Answer:** {}", "box and full stop": r"$\boxed{{{}}}$.", "zero width": "{}\u200b",
+    "no-break space": "{}\u00a0", "soft hyphen": "{}\u00ad", "lines around": "\n{}\n",
+    "answer in text": r"\text{{Answer: }} {}", "framed": r"\fbox{{{}}}",
 }  # fmt: skip
 _NAMES = {
-    "sum of letters": "a+b = {}", "total": r"\text{{Total}} = {}", "plain total": "Total = {}", "function": "f(2) = {}", "probability": "P(A) = {}",
-    "segment": "AB = {}", "angle": r"\angle ABC = {}", "modulus": "|z| = {}", "subscript": r"x_{{\max}} = {}", "volume": "V_{{cone}} = {}",
-    "series": "S_{{10}} = {}", "area": "[ABC] = {}", "from the right": "{} = x", "greek": r"\lambda = {}", "sine": r"\sin A = {}",
-    "area in words": r"\text{{Area of the circle}} = {}", "prime": "f'(1) = {}", "overline": r"\overline{{AB}} = {}", "number of": "n(A) = {}",
+    "sum of letters": "a+b = {}", "total": r"\text{{Total}} = {}", "plain total": "Total = {}",
+    "function": "f(2) = {}", "probability": "P(A) = {}", "segment": "AB = {}", "angle": r"\angle ABC = {}",
+    "modulus": "|z| = {}", "subscript": r"x_{{\max}} = {}", "volume": "V_{{cone}} = {}", "series": "S_{{10}} = {}",
+    "area": "[ABC] = {}", "from the right": "{} = x", "greek": r"\lambda = {}", "sine": r"\sin A = {}",
+    "area in words": r"\text{{Area of the circle}} = {}", "prime": "f'(1) = {}", "overline": r"\overline{{AB}} = {}",
+    "number of": "n(A) = {}",
 }  # fmt: skip
-_UNICODE_ROOTS = str.maketrans("", "")
 
 
 def _more_rewritings(answer: str) -> Iterator[tuple[str, str]]:
@@ -263,7 +273,22 @@ def _more_rewritings(answer: str) -> Iterator[tuple[str, str]]:
         yield "bold", rf"\mathbf{{{answer}}}"
     if kind == "integer":
         value = int(answer)
-        for unit in ("L", "mL", "kg", "m", "hours", "dollars", "%", "mph", "square feet", "cm^3", "people", "(dollars)", "miles per hour", "km/h"):
+        for unit in (
+            "L",
+            "mL",
+            "kg",
+            "m",
+            "hours",
+            "dollars",
+            "%",
+            "mph",
+            "square feet",
+            "cm^3",
+            "people",
+            "(dollars)",
+            "miles per hour",
+            "km/h",
+        ):
             yield f"unit {unit}", f"{value} {unit}".replace(" %", r"\%")
         for sign in ("°", "¢", "€", "°C"):
             yield f"sign {sign}", f"{value}{sign}"
@@ -300,7 +325,12 @@ def _more_rewritings(answer: str) -> Iterator[tuple[str, str]]:
         yield "pi sign", answer.replace(r"\pi", "π")
         yield "times", re.sub(r"(?<=\d)\s*(?=\\(?:sqrt|pi))", r" \\cdot ", answer)
         yield "star", re.sub(r"(?<=\d)\s*(?=\\(?:sqrt|pi))", "*", answer)
-        yield "power one half", re.sub(r"\\sqrt\{?(\d+)\}?", r"\1^{1/2}", answer) if "frac" not in answer and not re.search(r"\d\s*\\sqrt", answer) else answer
+        yield (
+            "power one half",
+            re.sub(r"\\sqrt\{?(\d+)\}?", r"\1^{1/2}", answer)
+            if "frac" not in answer and not re.search(r"\d\s*\\sqrt", answer)
+            else answer,
+        )
     if kind == "tuple":
         inside = re.sub(r"\\left|\\right", "", answer).strip()[1:-1]
         letters = ["(x, y)", "(x, y, z)", "(a, b, c, d)"][len(inside.split(",")) - 2]
@@ -308,7 +338,10 @@ def _more_rewritings(answer: str) -> Iterator[tuple[str, str]]:
         yield "angle brackets", rf"\langle {inside} \rangle"
         yield "unicode brackets", f"⟨{inside}⟩"
         yield "column", rf"\begin{{pmatrix}} {inside.replace(',', chr(92) * 2)} \end{{pmatrix}}"
-        yield "assignments", ", ".join(f"{letter} = {part.strip()}" for letter, part in zip("abcd", inside.split(","), strict=False))
+        yield (
+            "assignments",
+            ", ".join(f"{letter} = {part.strip()}" for letter, part in zip("abcd", inside.split(","), strict=False)),
+        )
     if kind == "matrix":
         yield "distance", answer.replace(r"\\", r"\\[6pt]")
         yield "short distance", answer.replace(r"\\", r"\\[2pt]")
@@ -361,7 +394,21 @@ def _more_rewritings(answer: str) -> Iterator[tuple[str, str]]:
 
 
 _LETTERS = ("ab", "abc", "xyz", "x", "rs", "h", "t", "mn", "xy")
-_WORDS = ("cubed", "halves", "thirds", "eighths", "squared", "hundred", "thousand", "million", "dozen", "infinity", "factorial", "lakh", "theta")
+_WORDS = (
+    "cubed",
+    "halves",
+    "thirds",
+    "eighths",
+    "squared",
+    "hundred",
+    "thousand",
+    "million",
+    "dozen",
+    "infinity",
+    "factorial",
+    "lakh",
+    "theta",
+)
 
 
 def _more_perturbations(answer: str) -> Iterator[tuple[str, str]]:
@@ -408,7 +455,12 @@ def _more_perturbations(answer: str) -> Iterator[tuple[str, str]]:
         yield "list with hundreds", f"{value}, 100"
         yield "split digits", f"{answer[:-1]} {answer[-1]}" if len(answer.lstrip("-")) > 1 else "1 1"
         yield "split thousands", f"{answer[:-3]}, {answer[-3:]}" if len(answer.lstrip("-")) > 3 else "2, 100"
-        yield "reversed", answer[::-1] if answer != answer[::-1] and not answer.startswith("-") and answer[-1] != "0" else str(value + 3)
+        yield (
+            "reversed",
+            answer[::-1]
+            if answer != answer[::-1] and not answer.startswith("-") and answer[-1] != "0"
+            else str(value + 3),
+        )
         yield "negated", str(-value) if value else "3"
         yield "ratio", f"{value}:{value + 1}"
         yield "nested box", rf"\boxed{{7 \boxed{{{value}}}}}" if value else "8"
@@ -432,7 +484,12 @@ def _more_perturbations(answer: str) -> Iterator[tuple[str, str]]:
         yield "set of the ends", rf"\{{{ends}\}}"
         yield "list of the ends", ends
     if kind == "complex":
-        yield "conjugate", answer.replace("+", "#").replace("-", "+").replace("#", "-", 1) if not answer.startswith("-") else answer[1:]
+        yield (
+            "conjugate",
+            answer.replace("+", "#").replace("-", "+").replace("#", "-", 1)
+            if not answer.startswith("-")
+            else answer[1:],
+        )
         yield "without i", answer.replace("i", "")
         yield "k for i", answer.replace("i", "k")
     if kind in ("expression", "equation"):
@@ -441,7 +498,10 @@ def _more_perturbations(answer: str) -> Iterator[tuple[str, str]]:
         yield "letter more", f"{answer} + q"
     if kind == "base":
         yield "in base ten", str(int(answer.partition("_")[0], int(answer.partition("_")[2].strip("{}"))))
-        yield "reversed digits", f"{answer.partition('_')[0][::-1]}_{answer.partition('_')[2]}" if answer[:1] != "2" or True else answer
+        yield (
+            "reversed digits",
+            f"{answer.partition('_')[0][::-1]}_{answer.partition('_')[2]}" if answer[:1] != "2" or True else answer,
+        )
     if kind == "text":
         word = re.sub(r"\\text\s*\{\(?([^{}()]*)\)?\}", r"\1", answer)
         if len(word) > 1:

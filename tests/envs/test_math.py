@@ -155,7 +155,7 @@ def test_an_answer_is_read_as_people_write_it(row: dict[str, Any], answer: str, 
 @pytest.mark.parametrize("value", ["true", '{"value": 2}', "NaN", "-Infinity", '[["1"]]', "[]", "[true]"])
 def test_an_answer_that_is_no_text_and_no_number_is_refused(value: str, tmp_path: Path) -> None:
     (tmp_path / "set.jsonl").write_text(f'{{"problem": "Q?", "answer": {value}}}\n')
-    with pytest.raises(ValueError, match="problem 1: its answer is .*a text"):
+    with pytest.raises(ValueError, match=r"problem 1: its answer is .*a text"):
         Math(tmp_path / "set.jsonl")
 
 
@@ -185,7 +185,10 @@ def test_choices_are_shown_to_the_model(choices: Any, answer: Any, tmp_path: Pat
     [
         ({"question": "Q?", "choices": ["1", "2"], "answer": "C"}, "its answer 'C' is none of the choices A, B"),
         ({"question": "Q?", "choices": "1 or 2", "answer": "A"}, "the choices are '1 or 2'; a list of 2 to 26 texts"),
-        ({"question": "Q?", "choices": {"one": "1", "two": "2"}, "answer": "A"}, "the choices are called one, two; letters"),
+        (
+            {"question": "Q?", "choices": {"one": "1", "two": "2"}, "answer": "A"},
+            "the choices are called one, two; letters",
+        ),
     ],
 )
 def test_choices_that_cannot_be_read_are_refused(row: Any, message: str, tmp_path: Path) -> None:
@@ -215,7 +218,9 @@ def test_files_are_known_by_what_is_in_them(tmp_path: Path) -> None:
 
 def test_a_table_with_a_comma_too_many_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set.csv").write_text("question,answer\nWhat?,1\nWhat is x, y?,2\n")
-    with pytest.raises(ValueError, match="line 3: 3 fields where the header has 2; a field with a comma needs quotation"):
+    with pytest.raises(
+        ValueError, match="line 3: 3 fields where the header has 2; a field with a comma needs quotation"
+    ):
         Math(tmp_path / "set.csv")
 
 

@@ -36,8 +36,10 @@ def gold_answers(path: Path) -> list[str]:
     return [row.rpartition("####")[2].strip().replace(",", "") if "####" in row else row for row in rows]
 
 
-def misjudged(golds: Iterable[str], judge: Judge, one_in: int = 1) -> tuple[dict[str, Counter[str]], list[tuple[str, str, str, str]], list[float]]:
-    """Counts by rule, the pairs that were misjudged, and the seconds that each comparison took; of one pair in so many."""
+def misjudged(
+    golds: Iterable[str], judge: Judge, one_in: int = 1
+) -> tuple[dict[str, Counter[str]], list[tuple[str, str, str, str]], list[float]]:
+    """Counts by rule, the misjudged pairs and the seconds of each comparison; of one pair in so many."""
     counts = {key: Counter[str]() for key in ("rewritings", "wrong", "refused", "taken")}
     bad, seconds = list[tuple[str, str, str, str]](), list[float]()
     number = 0

@@ -147,7 +147,26 @@ def test_aggregates_are_ordered(given: list[float]) -> None:
     assert aggregate([*given, 1.0], "product") == values["product"]
 
 
-@given(st.permutations([r"50\%", "50", "50.0", "0.5", r"\frac12", "7", "7.0", "3 hours", "3", "180 minutes", "x=3", "(1,2)", "1,2", "2,1"]))
+@given(
+    st.permutations(
+        [
+            r"50\%",
+            "50",
+            "50.0",
+            "0.5",
+            r"\frac12",
+            "7",
+            "7.0",
+            "3 hours",
+            "3",
+            "180 minutes",
+            "x=3",
+            "(1,2)",
+            "1,2",
+            "2,1",
+        ]
+    )
+)
 def test_classes_do_not_depend_on_the_order_of_the_answers(answers: list[str]) -> None:
     def same(a: str, b: str) -> bool:  # not transitive: a number is like a quantity, and like another one
         return a[0] == b[0] or a[-1] == b[-1]
