@@ -130,6 +130,8 @@ def _read(text: str) -> Value:
         return choice
     if sentence := _sentence(text):
         return _read(sentence)
+    if (lead := _LEAD.match(text)) and not any(word in NO_UNITS for word in lead[0].lower().replace(":", "").split()):
+        return _read(text[lead.end() :])
     if _GROUPED.fullmatch(text):
         text = re.sub(r"(?<=\d) (?=\d{3}(?!\d))", "", text)
     tokens = _marked(tokens_of(text))
@@ -142,6 +144,10 @@ def _read(text: str) -> Value:
     return value_of(tokens)
 
 
+_LEAD = re.compile(
+    r"(?:\\therefore|(?:therefore|thus|so|hence),?(?=\s)|[A-Za-z]{3,}(?: [A-Za-z]{2,}){0,3}\s?:(?=[^:]*\d[^:]*$))\s*(?=\S)",
+    re.IGNORECASE,
+)
 _GROUPED = re.compile(r"[-+]?(?:\\currency )?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?(?:\s*[a-zA-Z\\{}]+)?")
 _CHOICE = re.compile(r"\(\s*([A-Za-z])\s*\)|([A-Z])")
 _CHOICE_WORD = re.compile(
@@ -222,7 +228,7 @@ def _only_words(text: str, tokens: list[Token]) -> Value | None:
 
 def _sentence(text: str) -> str | None:
     """The number of a sentence with one number, ``She has 18 eggs``, if a verb stands before it."""
-    plain = re.sub(r"\\words |\\text\s*\{([^{}]*)\}", r" \1 ", text)
+    plain = re.sub(r"\\words |\\text\s*\{([^{}]*)\}", r" \1 ", text).strip()
     match = re.fullmatch(
         r"((?:[A-Za-z][A-Za-z'-]*,?\s+)+)(-?\s*(?:\\currency )?[\d.,]*\d(?:/\d+)?(?:\s*\\%)?)((?:\s+[A-Za-z'-]+)*)\s*",
         plain,
@@ -562,7 +568,7 @@ _LONG_NAME = re.compile(
     r"|[a-zA-Z]{2,}\([^()=]{0,30}\)"
     r"|\\(?:sin|cos|tan|cot|sec|csc) ?(?:[A-Z]|\\[a-z]+|\\angle ?[A-Z]+|[a-z]|\([^()=]{1,12}\))"
     r"|[a-zA-Z]\^\{?-1\}?\([^()=]{1,20}\)|[A-Z]{2}(?:[-+][A-Z]{2}){1,4}|\\\|[^=]{1,20}\\\||\|\|[^=]{1,20}\|\|"
-    r"|n\([A-Z]\)|\\mathbb\{E\}\[[^\[\]]*\]|[A-Za-z]\([^=]{1,40}\)"
+    r"|n\([A-Z]\)|\\mathbb\{E\}\[[^\[\]]*\]|[A-Za-z]\([^()]{1,40}\)|\\frac\{d[a-z]?\}\{d[a-z]\}"
 )
 _SUM_NAME = re.compile(r"[a-wA-W](?:[-+]?[a-wA-W]){1,5}")
 
@@ -576,7 +582,7 @@ def _name(tokens: list[Token]) -> str | None:
         text = " ".join(token.text for token in tokens)
         if not (len(tokens) == 1 and tokens[0].kind == "word" and tokens[0].text.isupper()):
             return "" if not any(word in ("not", "no") for word in text.lower().split()) else None
-    if any(token.text in ("\\lim", "\\int", "\\sum", "\\prod", "\\deg") for token in tokens):
+    if any(token.text in ("\\lim", "\\int", "\\sum", "\\prod", "\\det", "\\dim") for token in tokens):
         return ""
     text = "".join(
         f" {token.text}" if token.kind in ("word", "text") and k and tokens[k - 1].kind == "command" else token.text
@@ -698,7 +704,7 @@ def _based(tokens: list[Token]) -> Value | None:
     )
     if match is None or any(b.space and a.kind == b.kind == "number" for a, b in pairwise(tokens)):
         return None
-    if not re.search(r"\d", match[1]) and not re.fullmatch("[A-F]{2,}", match[1]):
+    if not re.search(r"\d", match[1]) and not re.fullmatch("[A-F]{2,}", match[1]) and match[2] != "16":
         return None
     name = match[2] or match[3]
     base = _NAMED_BASES.get(name) if name.isalpha() else int(name)

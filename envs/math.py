@@ -81,7 +81,7 @@ class Math:
 
     Raises:
         ValueError: for an option that cannot be, and for data that cannot be read: with the file and the line.
-        ModuleNotFoundError: when math-verify is not installed.
+        ModuleNotFoundError: when sympy is not installed.
     """
 
     name = "math"
