@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -794,25 +795,34 @@ def numeric(expr: Expr, point: int | None = None, digits: int = 60) -> Value | N
         point: the number of a point at which variables have values drawn by their names, between 0.2 and 0.8.
         digits: decimal digits to work with.
     """
-    from mpmath import mp
-
     if sum(1 for _ in walk(expr)) > 500:
         return None
-    with mp.workdps(digits):
-        try:
-            value, error = _evaluate(expr, point)
-            value = mp.mpc(value)
-            if not mp.isfinite(value) or not mp.isfinite(error):
-                return None
-            return Value(value.real, value.imag if abs(value.imag) > 1000 * error else mp.mpf(0), error)
-        except (ValueError, ArithmeticError, RecursionError, TypeError, NotImplementedError):
+    mp = _precision(digits)
+    try:
+        value, error = _evaluate(expr, point, mp)
+        value = mp.mpc(value)
+        if not mp.isfinite(value) or not mp.isfinite(error):
             return None
+        return Value(value.real, value.imag if abs(value.imag) > 1000 * error else mp.mpf(0), error)
+    except (ValueError, ArithmeticError, RecursionError, TypeError, NotImplementedError):
+        return None
 
 
-def _evaluate(expr: Expr, point: int | None) -> tuple[Any, Any]:
+_contexts = threading.local()
+
+
+def _precision(digits: int) -> Any:
+    """The arithmetic of mpmath with so many digits; each thread has its own."""
+    if not hasattr(_contexts, "own"):
+        from mpmath.ctx_mp import MPContext
+
+        _contexts.own = MPContext()
+    _contexts.own.dps = digits
+    return _contexts.own
+
+
+def _evaluate(expr: Expr, point: int | None, mp: Any) -> tuple[Any, Any]:
     """A value and a bound of its error, to first order."""
-    from mpmath import mp
-
     match expr:
         case Num(number):
             if max(number.numerator.bit_length(), number.denominator.bit_length()) > MAX_BITS:
@@ -828,7 +838,7 @@ def _evaluate(expr: Expr, point: int | None) -> tuple[Any, Any]:
                 raise ValueError("a variable")
             drawn = int.from_bytes(hashlib.sha256(f"{point}/{name}".encode()).digest()[:12])
             return mp.mpf(drawn) / (1 << 96) * 0.6 + 0.2, mp.eps
-    values = [_evaluate(child, point) for child in children(expr)]
+    values = [_evaluate(child, point, mp) for child in children(expr)]
     arguments, errors = [value for value, _ in values], [error for _, error in values]
     match expr:
         case Sum():
@@ -840,7 +850,7 @@ def _evaluate(expr: Expr, point: int | None) -> tuple[Any, Any]:
                 for k, each in enumerate(errors)
             )
         case Pow():
-            result = _numeric_power(*arguments)
+            result = _numeric_power(*arguments, mp)
             base, index = arguments
             error = (
                 abs(result) * (abs(index) * errors[0] / abs(base) + abs(mp.log(base)) * errors[1])
@@ -848,15 +858,13 @@ def _evaluate(expr: Expr, point: int | None) -> tuple[Any, Any]:
                 else mp.mpf(0)
             )
         case Call(name, _):
-            result, error = _numeric_call(name, arguments, errors)
+            result, error = _numeric_call(name, arguments, errors, mp)
     if result and mp.mag(result) > 1 << 40:
         raise ValueError("too large")
     return result, error + mp.eps * abs(result) * 4
 
 
-def _numeric_power(base: Any, exponent: Any) -> Any:
-    from mpmath import mp
-
+def _numeric_power(base: Any, exponent: Any, mp: Any) -> Any:
     if abs(exponent) > 1e9 or (base and abs(exponent * mp.log(abs(base))) > 1e10):
         raise ValueError("too large")
     inverse = 1 / exponent if exponent and not mp.im(exponent) else mp.mpf(0)
@@ -867,9 +875,7 @@ def _numeric_power(base: Any, exponent: Any) -> Any:
     return base**exponent
 
 
-def _numeric_call(name: str, arguments: list[Any], errors: list[Any]) -> tuple[Any, Any]:
-    from mpmath import mp
-
+def _numeric_call(name: str, arguments: list[Any], errors: list[Any], mp: Any) -> tuple[Any, Any]:
     most = 1e9 if name == "factorial" else MAX_MAGNITUDE
     if any(abs(argument) > most for argument in arguments) and name not in ("abs", "ln", "max", "min"):
         raise ValueError("too large")
@@ -905,8 +911,6 @@ def rational_value(value: Value) -> Fraction | None:
 
 def _agree(a: Expr, b: Expr) -> bool:
     """Whether the values of two expressions can be had and agree; their digits follow the numbers in them."""
-    from mpmath import mp
-
     names = symbols(a) | symbols(b)
     written = sum(
         len(str(node.value)) for each in (a, b) for node in walk(each)
@@ -923,8 +927,9 @@ def _agree(a: Expr, b: Expr) -> bool:
         if first is None or second is None:
             continue
         compared = True
-        with mp.workdps(digits):
-            gap = abs(mp.mpc(first.real - second.real, first.imaginary - second.imaginary))
-            if gap > 1000 * (first.error + second.error):
-                return False
+        mp = _precision(digits)
+        if abs(mp.mpc(first.real - second.real, first.imaginary - second.imaginary)) > 1000 * (
+            first.error + second.error
+        ):
+            return False
     return compared

@@ -145,7 +145,8 @@ def _read(text: str) -> Value:
 
 
 _LEAD = re.compile(
-    r"(?:\\therefore|(?:therefore|thus|so|hence),?(?=\s)|[A-Za-z]{3,}(?: [A-Za-z]{2,}){0,3}\s?:(?=[^:]*\d[^:]*$))\s*(?=\S)",
+    r"(?:\\therefore|(?:therefore|thus|so|hence),?(?=\s)|[A-Za-z]{3,}(?: [A-Za-z]{2,}){0,3}\s?:"
+    r"(?=[^:]*\d[^:]*$))\s*(?=\S)",
     re.IGNORECASE,
 )
 _GROUPED = re.compile(r"[-+]?(?:\\currency )?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?(?:\s*[a-zA-Z\\{}]+)?")
@@ -568,7 +569,7 @@ _LONG_NAME = re.compile(
     r"|[a-zA-Z]{2,}\([^()=]{0,30}\)"
     r"|\\(?:sin|cos|tan|cot|sec|csc) ?(?:[A-Z]|\\[a-z]+|\\angle ?[A-Z]+|[a-z]|\([^()=]{1,12}\))"
     r"|[a-zA-Z]\^\{?-1\}?\([^()=]{1,20}\)|[A-Z]{2}(?:[-+][A-Z]{2}){1,4}|\\\|[^=]{1,20}\\\||\|\|[^=]{1,20}\|\|"
-    r"|n\([A-Z]\)|\\mathbb\{E\}\[[^\[\]]*\]|[A-Za-z]\([^()]{1,40}\)|\\frac\{d[a-z]?\}\{d[a-z]\}"
+    r"|n\([A-Z]\)|\\mathbb\{E\}\[[^\[\]]*\]|[A-Za-z]\((?:[^()]|\([^()]{0,20}\)){1,40}\)|\\frac\{d[a-z]?\}\{d[a-z]\}"
 )
 _SUM_NAME = re.compile(r"[a-wA-W](?:[-+]?[a-wA-W]){1,5}")
 

@@ -370,7 +370,8 @@ def _converted(quantity: Quantity, first: Unit, second: Unit) -> Expr:
 class Algebra:
     """sympy in a process of its own; what it does not prove within the limits is "not the same".
 
-    The process starts with the first question, and again should it die. Verdicts are kept. Any thread may ask.
+    The process starts at once, so that it is ready when it is needed, and again should it die. Verdicts are kept. Any
+    thread may ask.
 
     Args:
         seconds: of processor time that one comparison may take, so that a busy machine changes no verdict.
