@@ -850,8 +850,8 @@ def _evaluate(expr: Expr, point: int | None, mp: Any) -> tuple[Any, Any]:
                 for k, each in enumerate(errors)
             )
         case Pow():
-            result = _numeric_power(*arguments, mp)
             base, index = arguments
+            result = _numeric_power(base, index, mp)
             error = (
                 abs(result) * (abs(index) * errors[0] / abs(base) + abs(mp.log(base)) * errors[1])
                 if base
