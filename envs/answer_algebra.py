@@ -22,6 +22,7 @@ from typing import Any
 MAX_TERMS = 400  # of a polynomial
 MAX_BITS = 1 << 17  # of a coefficient
 MAX_WORK = 40_000  # products of two terms, in one expression or one comparison
+MAX_KEY = 4000  # characters of the name of an opaque atom
 MAX_PRIME = 10_000  # integers are factored by trial division up to here
 MAX_MAGNITUDE = 1e5  # arguments of exponential and trigonometric functions in numerical evaluation
 PRIME = (1 << 127) - 1
@@ -638,7 +639,10 @@ def _of_numbers(name: str, values: list[Fraction]) -> Fraction | None:
 
 
 def _key(poly: Poly) -> str:
-    return "+".join(f"{value}{list(map(_pair, key))}" for key, value in sorted(poly.items()))
+    text = "+".join(f"{value}[{' '.join(map(_pair, key))}]" for key, value in sorted(poly.items()))
+    if len(text) > MAX_KEY:
+        raise TooLarge
+    return text
 
 
 def _pair(pair: tuple[str, Fraction]) -> str:

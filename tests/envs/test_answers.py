@@ -448,6 +448,15 @@ def test_finding_takes_time_in_proportion_to_the_text(line: str) -> None:
         assert time.process_time() - start < 0.5
 
 
+@pytest.mark.parametrize(
+    "text", ["x**" * 130 + "x", "x^{" * 30 + "x" + "}" * 30, "f(" * 35 + "x" + ")" * 35, "9**" * 300 + "9"]
+)
+def test_nesting_takes_time_in_proportion_to_the_text(text: str) -> None:
+    start = time.process_time()
+    assert not same_answer(text, "x+1", NoProofs())
+    assert time.process_time() - start < 2
+
+
 def test_a_vote_over_dear_answers_is_cheap() -> None:
     algebra = Algebra()
     answers = [f"(x+{k})^{{5000}}" for k in range(1, 17)] + [rf"\sin((x+{k})^{{50}})" for k in range(1, 9)]
