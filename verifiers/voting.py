@@ -7,7 +7,7 @@ Scores of a trajectory are aggregated by *last*, *min*, *mean* or *product*; ans
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -87,23 +87,42 @@ def aggregate(scores: Sequence[float], how: Aggregate) -> float:
             return math.prod(scores)
 
 
+def classes(answers: Iterable[str], same: Callable[[str, str], bool]) -> dict[str, str]:
+    """For each answer the shortest one of its class, whatever the order of the answers.
+
+    Every distinct answer is compared with the classes so far, the shortest first, and not with every other answer.
+    Where `same` is an equivalence these are its classes. An answer that leaves something out (3 is the same as 3 hours
+    and as 3 minutes, which are not the same) comes first, as the shorter one, and what agrees with it is in its class.
+
+    Args:
+        answers: any number of them, in any order, with or without repetitions.
+        same: the environment's equivalence of answers.
+    """
+    leader: dict[str, str] = {}
+    leaders = list[str]()
+    for answer in sorted(set(answers), key=lambda text: (len(text), text)):
+        first = next((each for each in leaders if same(each, answer)), None)
+        if first is None:
+            leaders.append(answer)
+        leader[answer] = answer if first is None else first
+    return leader
+
+
 def tally(candidates: Sequence[Candidate], vote: Vote, same: Callable[[str, str], bool]) -> list[Group]:
     """Group candidates by `same` and weigh the groups, heaviest first; ties go to more samples, then to the earlier.
+
+    Which candidates are in a group does not depend on their order (`classes`).
 
     Args:
         candidates: finished trajectories, in order of creation.
         vote: the rule and the aggregation.
         same: the environment's equivalence of answers.
     """
-    members: list[list[Candidate]] = []
+    leader = classes((candidate.answer for candidate in candidates), same)
+    members: dict[str, list[Candidate]] = {}
     for candidate in candidates:
-        for group in members:
-            if same(group[0].answer, candidate.answer):
-                group.append(candidate)
-                break
-        else:
-            members.append([candidate])
-    groups = [_weigh(group, vote) for group in members]
+        members.setdefault(leader[candidate.answer], []).append(candidate)
+    groups = [_weigh(group, vote) for group in members.values()]
     order = sorted(range(len(groups)), key=lambda i: (-groups[i].weight, -groups[i].count, i))
     return [groups[i] for i in order]
 

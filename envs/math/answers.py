@@ -1,9 +1,13 @@
-r"""Free-form mathematical answers: finding them in a solution, and telling whether two of them are the same.
+r"""Whether two mathematical answers are the same, decided by what was written and not by how.
 
-An answer is LaTeX or plain text, as models write it. `normalize` gives it one form out of the many ways to write it;
-forms, numbers and words are compared right here, exactly. Only what needs algebra (``2\sqrt{5}`` and ``\sqrt{20}``)
-goes to math-verify, in a process of its own with hard limits (`Algebra`), because no text of a model can be trusted to
-be cheap or harmless. Nothing is ever evaluated in this process.
+Both answers are read into typed values (`envs.math.answer_reader`), and values are compared by the rule of their type:
+numbers and expressions exactly (`envs.math.answer_algebra`), sets and lists in any order, tuples in theirs. Only what
+needs identities that are not applied there (``\sqrt{3+2\sqrt2}`` and ``1+\sqrt2``) goes to sympy, in a process of its
+own with hard limits (`Algebra`), and only when the values of both agree. No text of a model is ever evaluated.
+
+The relation is reflexive and symmetric. What was left out of one answer is taken from the other: a unit (``3 hours``
+and ``3``), a name (``x = 5`` and 5), the digits behind a rounded decimal (``2/3`` and 0.666667). Between answers that
+leave nothing out it is transitive. `verifiers.voting.tally` makes classes of it that depend on no order.
 """
 
 from __future__ import annotations
@@ -11,295 +15,360 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import select
 import subprocess
 import sys
 import tempfile
 import threading
-import unicodedata
 import weakref
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from envs.core import Finish
+from envs.math.answer_algebra import (
+    MINUS_ONE,
+    PI,
+    Expr,
+    Num,
+    Pow,
+    Prod,
+    Sym,
+    as_json,
+    equal,
+    minus,
+    numeric,
+    over,
+    proportional,
+    rational_value,
+    renamed,
+    sign_of_ratio,
+    symbols,
+)
+from envs.math.answer_finder import find_answer
+from envs.math.answer_formula import ratio_of
+from envs.math.answer_reader import MAX_ANSWER, SIGNIFICANT, read
+from envs.math.answer_units import Unit
+from envs.math.answer_values import (
+    HUNDRED,
+    Assignments,
+    Choice,
+    Collection,
+    Equation,
+    Inequality,
+    Interval,
+    Matrix,
+    Named,
+    Quantity,
+    Ratio,
+    Sequence,
+    Text,
+    Union,
+    Value,
+    is_percentage,
+)
 
-MAX_ANSWER = 1000  # characters; a longer answer is the same only as itself
-MAX_DIGITS = 100  # of a number that is read as one, and its largest power of ten
-SIGNIFICANT = 6  # digits from which on a decimal may stand for the number that it is rounded from
-CACHED = 1 << 14  # answers read, and pairs compared
+__all__ = ["MAX_ANSWER", "Algebra", "find_answer", "right_answer", "same_answer"]
+
+CACHED = 1 << 14  # pairs compared
 START = 120.0  # seconds for loading sympy, on a busy machine
-PATIENCE = 10  # times the processor time, by the clock: what a busy machine may need for it
+PATIENCE = 3  # times the processor time, by the clock: what a busy machine may need for it
+SLACK = 5.0  # more seconds for the process itself, which answers after the patience at the latest
 WORKER = Path(__file__).with_name("answers_worker.py")
-
-# -------------------------------------------------------------------------------------------------------- finding
-
-_BRACES = re.compile(r"(\\(?:boxed|fbox)\s*\{)|\\.|([{}])", re.DOTALL)
-_MARKED = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
-_SAID = re.compile(r"\b(?:the|final) answer(?: is\b|:)[ \t]*:?", re.IGNORECASE)
-_SENTENCE = re.compile(r"(?<!\.)\.(?=\s|$)")
-
-
-def find_answer(solution: str, finish: Finish = "answer") -> str | None:
-    r"""The final answer that a solution states, or None.
-
-    The last ``\boxed{...}`` goes before a line ``#### ...``, and that before "the answer is ..." in the last line.
-    Nothing before a ``</think>`` counts.
-
-    Args:
-        solution: the text of its steps.
-        finish: how its last step ended. Unless the solution is over, ``####`` must have a number after it (it is also
-            how headings are written); where the text was cut, only a closed box is sure to be whole.
-    """
-    thought, _, solution = solution.rpartition("</think>")
-    if not thought and "<think>" in solution:
-        return None
-    boxed = _last_box(solution)
-    if boxed or finish == "length":
-        return boxed
-    if marked := [line for line in _MARKED.findall(solution) if finish == "answer" or _number(_form(line.strip()))]:
-        return str(marked[-1]).strip()
-    if finish == "step":
-        return None
-    _, *said = _SAID.split(solution.rstrip().rpartition("\n")[2])
-    return _SENTENCE.split(said[-1], maxsplit=1)[0].strip(" \t*") or None if said else None
-
-
-def _last_box(text: str) -> str | None:
-    """What is in the last box that is closed and not empty; one pass, however many are left open."""
-    found, opened = None, list[tuple[bool, int]]()
-    for match in _BRACES.finditer(text):
-        if match[1] or match[2] == "{":
-            opened.append((bool(match[1]), match.end()))
-        elif match[2] and opened:
-            boxed, start = opened.pop()
-            if boxed and text[start : match.start()].strip():
-                found = start, match.start()
-    return text[found[0] : found[1]].strip() if found else None
-
-
-# ---------------------------------------------------------------------------------------------------- normal form
-
-_UNICODE = str.maketrans(
-    {
-        "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "\u2215": "/",
-        "π": r"\pi ", "∞": r"\infty ", "√": r"\sqrt ", "±": r"\pm ", "\u222a": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
-        "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "θ": r"\theta ", "∅": r"\emptyset ", "°": "",
-        "²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}",
-        "⅔": r"\frac{2}{3}", "€": "", "£": "", "\u2019": "'", "\u200b": "", "\ufeff": "", "\u2044": "/",
-    }
-)  # fmt: skip
-_FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|log|ln|exp|gcd|lcm|max|min|mod"
-_NO_UNITS = "(?:hundred|thousand|tenth|hundredth|thousandth|million|billion|trillion|dozen)s?|times|plus|minus|squared"
-_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern, re.ASCII), replacement)
-    for pattern, replacement in (
-        (r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])", ""),
-        (r"\\(?:displaystyle|limits)(?![a-zA-Z])", " "),
-        (r"(?<=\d)(?:\{,\}|,\s*\\!|\\[,;: ]|~)\s*(?=\d{3}(?!\d))", ","),  # 10{,}080, 10,\!080 and 10\,080
-        (r"(?<!\\)\\[,;:! ]|\\q?quad(?![a-zA-Z])|~", " "),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"\\(?:mbox|textbf|textit|textrm|textsf|texttt|mathrm|operatorname)\s*(?=\{)", r"\\text"),
-        (r"\\(?:boldsymbol|mathbf|mathit|bm)\s*\{([^{}]*)\}", r"\1"),
-        (r"\\(le|ge)(?:q|qslant)(?![a-zA-Z])", r"\\\1"),
-        (r"\\neq(?![a-zA-Z])", r"\\ne"),
-        (r"<=", r"\\le "),
-        (r">=", r"\\ge "),
-        (r"\*\*", "^"),
-        (r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
-        (r"\\(begin|end)\s*\{(?:b|small|B)matrix\}", r"\\\1{pmatrix}"),
-        (r"\\\\\s*(?=\\end\s*\{)", ""),  # the last row of a matrix needs no end
-        (r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\degrees?(?![a-zA-Z])", ""),
-        (r"\\?\$", ""),
-        (r"\\%|\s*(?:\\text\s*\{\s*percent\s*\}|(?<![a-zA-Z\\])percent(?![a-zA-Z]))", "%"),
-        *(
-            (rf"(?<=\d)\s*(?:\\text\s*\{{\s*{word}\s*\}}|{word}(?![a-zA-Z]))", rf"\\cdot 10^{power}")
-            for word, power in (("thousand", 3), ("million", 6), ("billion", 9))
-        ),
-        (rf"\\text\s*\{{\s*({_NO_UNITS})\s*\}}", r" \1"),
-        (r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}|,?\s+(?:and|or)\s+", ","),
-        (r"(?<![a-zA-Z\\])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (rf"(?<![a-zA-Z\\])(pi|infty|{_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
-        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
-        (r"\\frac\s*(\d)\s*(?=\{)", r"\\frac{\1}"),
-        (r"(\\frac\s*\{[^{}]*\})\s*(\w)", r"\1{\2}"),
-        (r"\\sqrt\s*(\w)", r"\\sqrt{\1}"),
-        (r"(?<![\w.}^/])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\w.])", r"\1\\frac{\2}{\3}"),  # 137 1/2
-        (r"(?<![\w.}^/])(\d+)\s*/\s*(\d+)(?![\w./^!])", r"\\frac{\1}{\2}"),
-        (r"(_|\^)\s*\{\s*(\w)\s*\}", r"\1\2"),
-        (r"_(?:\\text)?\s*\{\s*(\d+)\s*\}", r"_\1"),
-    )
-)
-_WRAPPED = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}|\\\((.*)\\\)|\\\[(.*)\\\]|\\text\s*\{([^{}]*)\}", re.DOTALL)
-_UNIT = re.compile(
-    rf"""(?:
-        (?<=[\w}})%])\s*\\text\s*\{{(?!\s*(?:{_NO_UNITS})(?![a-zA-Z]))[^{{}}]*\}}  # 15\text{{ cm}}^2
-        |(?:(?<=[\d}})])\s*|(?<=\\pi)\s+)                                       # 15 square cm, 12 apples, 3pi cm
-        (?:[cmk]?m|in|ft|mi|k?g|lbs?|oz|mph|sq|hrs?|(?!(?:{_FUNCTIONS}|{_NO_UNITS})(?![a-zA-Z]))[a-zA-Z]{{3,}})
-        (?![a-zA-Z\d_])
-        (?:\.?[\s/-]+(?:[a-zA-Z]{{2,}}|[mgh])(?![a-zA-Z\d_]))*
-        )\.?\s*(?:\^\s*\{{?[23]\}}?)?\s*$""",
-    re.ASCII | re.VERBOSE,
-)
-_SPACE = re.compile(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])|\s+")
-
-
-def normalize(answer: str) -> str:
-    r"""One form out of the many ways to write an answer: without dollars, spaces, sizes, degrees and units.
-
-    >>> normalize(r" $\left( 3,\, \dfrac12 \right)$. ")
-    '(3,\\frac{1}{2})'
-    """
-    text = _unwrap(unicodedata.normalize("NFKC", answer.translate(_UNICODE)))
-    for pattern, replacement in _REWRITES:
-        text = pattern.sub(replacement, text)
-    text = _unwrap(_UNIT.sub("", text))
-    return _SPACE.sub(lambda match: f"{match[1]} " if match[1] else "", text)
-
-
-def _unwrap(text: str) -> str:
-    """Without the dollars, stars, boxes and full stops around it."""
-    while True:
-        inner = text.strip().strip("$*").rstrip(".,;:").strip()
-        if match := _WRAPPED.fullmatch(inner):
-            inner = next(group for group in match.groups() if group is not None)
-        if inner == text:
-            return text
-        text = inner
-
-
-# -------------------------------------------------------------------------------------------------------- numbers
-
-_INTEGER = r"\d{1,3}(?:,\d{3})+|\d+"
-_DECIMAL = rf"(?:(?:{_INTEGER})(?:\.\d*)?|\.\d+)"
-_NUMBER = re.compile(
-    rf"""(?P<sign>[-+]?)(?:
-        (?P<whole>\d+)?\\frac\{{(?P<top>[-+]?{_DECIMAL})\}}\{{(?P<bottom>[-+]?{_DECIMAL})\}}
-        |(?P<over>{_DECIMAL})/(?P<under>{_DECIMAL})
-        |(?P<decimal>{_DECIMAL})(?:(?:[eE]|(?:\\times|\\cdot|\*)10\^)\{{?(?P<power>[-+]?\d{{1,3}})\}}?)?
-        )(?P<percent>%?)""",
-    re.ASCII | re.VERBOSE,
-)
-
-
-@dataclass(frozen=True)
-class _Number:
-    """An exact value; `unit` is that of its last digit where it is a decimal long enough to be an approximation."""
-
-    value: Fraction
-    unit: Fraction | None
-    percent: bool
-
-
-def _number(form: str) -> _Number | None:
-    match = _NUMBER.fullmatch(form)
-    if match is None or len(form) > MAX_DIGITS or abs(int(match["power"] or 0)) > MAX_DIGITS:
-        return None
-    unit = None
-    if digits := match["decimal"]:
-        scale = Fraction(10) ** int(match["power"] or 0)
-        value = _exact(digits) * scale
-        places = len(digits.partition(".")[2])
-        if places and len(digits.replace(".", "").lstrip("0")) >= SIGNIFICANT:
-            unit = scale / 10**places
-    else:
-        top, bottom = _exact(match["top"] or match["over"]), _exact(match["bottom"] or match["under"])
-        if not bottom:
-            return None
-        value = int(match["whole"] or 0) + top / bottom
-    return _Number(-value if match["sign"] == "-" else value, unit, bool(match["percent"]))
-
-
-def _exact(digits: str) -> Fraction:
-    return Fraction(digits.replace(",", ""))
-
-
-def _same_number(a: _Number, b: _Number) -> bool:
-    """Equal values; or one is the other, rounded or cut; a percentage is also as good as its plain number."""
-    if a.percent != b.percent:
-        plain, percent = (b, a) if a.percent else (a, b)
-        return any(
-            _same_number(plain, _Number(percent.value / by, percent.unit and percent.unit / by, False))
-            for by in (1, 100)
-        )
-    if a.value == b.value:
-        return True
-    if a.unit is None and b.unit is None:
-        return False
-    rough, fine = (a, b) if b.unit is None or (a.unit is not None and a.unit > b.unit) else (b, a)
-    gap = abs(rough.value) - abs(fine.value)
-    return rough.value * fine.value > 0 and rough.unit is not None and -rough.unit < gap <= rough.unit / 2
-
-
-# ----------------------------------------------------------------------------------------------------- comparison
-
-_RELATION = re.compile(r"=|\\in(?![a-zA-Z])")
-_NAMED = re.compile(r"(?:[a-zA-Z]|\\[a-z]+|[a-zA-Z]\([a-z]\))(?:_\w)?(?:=|\\in(?![a-zA-Z]))")
-_LETTERS = re.compile(r"[a-zA-Z][-a-zA-Z',.]*")
-_WORD = re.compile(r"[a-zA-Z]{4}")
-_CHOICE = re.compile(r"\(([a-zA-Z])\)")
-_BASED = re.compile(r"\d[\dA-F]*_\d+", re.ASCII)
+Prove = Callable[[Expr, Expr], bool]
 
 
 def same_answer(a: str, b: str, algebra: Algebra) -> bool:
-    """Whether two answers are the same: reflexive and symmetric, and safe with any text.
-
-    Units and degrees do not count, nor the name that a value is given (``x = 5`` is 5), nor capitals.
-    """
+    """Whether two answers are the same: reflexive and symmetric, and safe with any text."""
     if a == b:
         return True
-    if max(len(a), len(b)) > MAX_ANSWER:
-        return False
-    first, second = _form(a), _form(b)
-    if bool(_RELATION.search(first)) != bool(_RELATION.search(second)):
-        first, second = _value(first), _value(second)
-        if bool(_RELATION.search(first)) != bool(_RELATION.search(second)):  # an equation is not its right side
-            return False
-    if not first or not second:
-        return False
-    verdict = _compare(first, second)
-    return algebra.same(first, second) if verdict is None else verdict
+    number, other = _exact_number(a), _exact_number(b)
+    if number is not None and other is not None:
+        return number == other
+    return _verdict(*sorted((a, b)), algebra)
 
 
 @lru_cache(maxsize=CACHED)
-def _form(answer: str) -> str:
-    form = normalize(answer)
-    choice = _CHOICE.fullmatch(form)
-    return choice[1] if choice else form
+def _verdict(a: str, b: str, algebra: Algebra) -> bool:
+    first, second = read(a), read(b)
+    if first is None or second is None:
+        return False
+    try:
+        return _Comparison(algebra.same).same(first, second)
+    except RecursionError:  # nested beyond what is compared
+        return False
 
 
-def _value(form: str) -> str:
-    r"""What ``x=`` or ``x\in`` says of x, in each part of a list; the last side of a chain."""
-    named = _NAMED.match(form)
-    if named is None:
-        return form
-    value = form[named.end() :].replace("," + named[0], ",")
-    return value if "," in value else value.rpartition("=")[2]
+@lru_cache(maxsize=CACHED)
+def _exact_number(answer: str) -> Fraction | None:
+    """The value of an answer that is nothing but an exact number; most comparisons need no more."""
+    value = read(answer)
+    if not isinstance(value, Quantity) or value.unit is not None:
+        return None
+    if isinstance(value.expr, Num):
+        return value.expr.value if value.expr.digits < SIGNIFICANT else None
+    return ratio_of(value.expr)
 
 
-def _compare(a: str, b: str) -> bool | None:
-    """The verdict on two normal forms, or None where it takes algebra."""
+def right_answer(gold: str, answer: str, question: str, algebra: Algebra) -> bool:
+    """Whether an answer is the gold answer, where the question may decide what its writing leaves open.
+
+    Besides what `same_answer` takes: a percentage for its fraction, unless the question asks for a percentage; and
+    the value of an expression that the question names (``m+n = 7`` for 7).
+    """
+    if same_answer(gold, answer, algebra):
+        return True
+    wanted, given = read(gold), read(answer)
+    if wanted is None or given is None:
+        return False
+    comparison = _Comparison(algebra.same)
+    if isinstance(given, Equation) and isinstance(wanted, Quantity) and not symbols(wanted.expr):
+        left = answer.partition("=")[0].strip("$ \\()")
+        plain = "".join(left.split())
+        if plain and not symbols(given.right) and plain in "".join(question.split()):
+            return comparison.same(wanted, Quantity(given.right))
+    if is_percentage(wanted) != is_percentage(given) and isinstance(wanted, Quantity) and isinstance(given, Quantity):
+        asks = "percent" in question.lower() or "\\%" in question
+        part, whole = (given, wanted) if is_percentage(given) else (wanted, given)
+        if not asks and whole.unit is None:
+            fraction = Quantity(over(part.expr, Num(HUNDRED)))
+            size = numeric(whole.expr)
+            return size is not None and abs(size.real) <= 1 and comparison.same(fraction, whole)
+    return False
+
+
+# ----------------------------------------------------------------------------------------------------------- comparison
+
+
+class _Comparison:
+    """The rule of each type. `prove` decides on expressions that were shown neither equal nor different."""
+
+    def __init__(self, prove: Prove) -> None:
+        self.prove = prove
+
+    def same(self, a: Value, b: Value) -> bool:
+        """Whether two values are the same; symmetric."""
+        if a == b:
+            return True
+        if isinstance(b, Choice | Named | Assignments) and not isinstance(a, Choice):
+            a, b = b, a
+        match a, b:
+            case Choice(letter, value), Choice(other, further):
+                return letter == other and (value is None or further is None or self.same(value, further))
+            case Choice(letter, value), _:
+                return self._choice(letter, value, b)
+            case Named(), Named():
+                return self._named(a, b)
+            case Named(_, value, symbol), Equation() if symbol is not None and isinstance(value, Quantity):
+                return self._equation(Equation(symbol, value.expr), b)
+            case Named(_, value), (Assignments() | Equation()):
+                return False
+            case Named(_, value), _:
+                return self.same(value, b)
+            case Assignments(), Assignments():
+                return self._matched(a.parts, b.parts)
+            case Assignments(), _:
+                return self._assigned(a, b)
+            case Quantity(), Quantity():
+                return self._quantity(a, b)
+            case Ratio(), Ratio():
+                return self._ratio(a, b)
+            case Equation(), Equation():
+                return self._equation(a, b)
+            case Inequality(), Inequality():
+                return self._inequality(a, b)
+            case Sequence(items), Sequence(others):
+                return len(items) == len(others) and all(map(self.same, items, others))
+            case Interval(), Interval():
+                return a.closed == b.closed and self.equal(a.low, b.low) and self.equal(a.high, b.high)
+            case (Union(items), Union(others)) | (Collection(items), Collection(others)):
+                return self._matched(items, others)
+            case (Union(items), Collection(others)) | (Collection(items), Union(others)):  # (1,2) or (3,4)
+                return self._matched(items, others)
+            case Matrix(rows), Matrix(others):
+                return [len(row) for row in rows] == [len(row) for row in others] and all(
+                    self.same(x, y)
+                    for row, other in zip(rows, others, strict=True)
+                    for x, y in zip(row, other, strict=True)
+                )
+        return False
+
+    def _matched(self, items: tuple[Value, ...], others: tuple[Value, ...]) -> bool:
+        """Whether two lists are the same in some order."""
+        if len(items) != len(others):
+            return False
+        left = list(others)
+        for item in items:
+            found = next((k for k, other in enumerate(left) if self.same(item, other)), None)
+            if found is None:
+                return False
+            del left[found]
+        return True
+
+    def _choice(self, letter: str, value: Value | None, other: Value) -> bool:
+        if isinstance(other, Text) and other.key == letter.casefold():
+            return True
+        if value is not None:
+            return self.same(value, other)
+        if isinstance(other, Quantity) and other.unit is None:
+            return self.equal(Sym(letter), other.expr)
+        return isinstance(other, Named) and self.same(Choice(letter), other.value)
+
+    def _named(self, a: Named, b: Named) -> bool:
+        if a.name and b.name and _plain_name(a.name) != _plain_name(b.name):
+            if (
+                a.symbol is None
+                or b.symbol is None
+                or not isinstance(a.value, Quantity)
+                or not isinstance(b.value, Quantity)
+            ):
+                return False
+            return self._equation(Equation(a.symbol, a.value.expr), Equation(b.symbol, b.value.expr)) and bool(
+                symbols(a.value.expr) and symbols(b.value.expr)
+            )
+        return self.same(a.value, b.value)
+
+    def _assigned(self, a: Assignments, b: Value) -> bool:
+        """``x = 1, y = 2`` is the pair (1, 2), in the order of the letters; ``x_1 = 1, x_2 = 2`` also the list."""
+        if isinstance(b, Named):
+            return self.same(a, b.value)
+        heads = {part.name.partition("_")[0] for part in a.parts}
+        if isinstance(b, Collection) and len(heads) == 1:
+            return self._matched(tuple(part.value for part in a.parts), b.items)
+        if isinstance(b, Sequence) and len({part.name for part in a.parts}) == len(a.parts):
+            ordered = sorted(a.parts, key=lambda part: (part.name.startswith("\\"), part.name))
+            return self.same(Sequence(tuple(part.value for part in ordered)), b)
+        return False
+
+    # ------------------------------------------------------------------------------------------------------- numbers
+
+    def _quantity(self, a: Quantity, b: Quantity) -> bool:
+        first, second = a.unit, b.unit
+        if first is None or second is None:
+            if self.number(a.expr, b.expr):
+                return True
+            named, bare = (a, b) if first is not None else (b, a)
+            return _in_cents(named.unit) and self.number(over(named.expr, Num(HUNDRED)), bare.expr)
+        if not _compatible(first, second):
+            return False
+        return self.number(*(_converted(each, first, second) for each in (a, b)))
+
+    def number(self, a: Expr, b: Expr) -> bool:
+        """Equal, or one is the other rounded to six significant digits or more."""
+        for rough, fine in ((a, b), (b, a)):
+            if (
+                isinstance(rough, Num)
+                and rough.unit is not None
+                and rough.digits >= SIGNIFICANT
+                and _rounds(rough, fine)
+            ):
+                return True
+        return self.equal(a, b)
+
+    def equal(self, a: Expr, b: Expr) -> bool:
+        """Whether two expressions are equal; capitals do not count, unless an answer has a letter in both forms."""
+        a, b = _folded(a), _folded(b)
+        verdict = equal(a, b)
+        return self.prove(a, b) if verdict is None else verdict
+
+    def _ratio(self, a: Ratio, b: Ratio) -> bool:
+        if a.unit is not None and b.unit is not None and not _compatible(a.unit, b.unit):
+            return False
+        if len(a.parts) != len(b.parts):
+            return False
+        if a.clock or b.clock:
+            return all(map(self.equal, a.parts, b.parts))
+        return all(
+            self.equal(Prod((a.parts[0], other)), Prod((b.parts[0], part)))
+            for part, other in zip(a.parts[1:], b.parts[1:], strict=True)
+        )
+
+    def _equation(self, a: Equation, b: Equation) -> bool:
+        first, second = (_folded(minus(each.left, each.right)) for each in (a, b))
+        return symbols(first) == symbols(second) and bool(proportional(first, second))
+
+    def _inequality(self, a: Inequality, b: Inequality) -> bool:
+        if a.relation != b.relation:
+            return False
+        first, second = (_folded(minus(each.left, each.right)) for each in (a, b))
+        if not proportional(first, second):
+            return False
+        return a.relation == "\\ne" or sign_of_ratio(first, second) > 0
+
+
+def _plain_name(name: str) -> str:
+    return "".join(each for each in name if each not in " {}\\").casefold()
+
+
+def _folded(expr: Expr) -> Expr:
+    names = symbols(expr)
+    small = {name: name.casefold() for name in names}
+    if len(set(small.values())) < len(names):
+        return expr
+    changed: dict[str, Expr] = {name: Sym(other) for name, other in small.items() if other != name}
+    return renamed(expr, changed) if changed else expr
+
+
+def _rounds(rough: Num, fine: Expr) -> bool:
+    """Whether a decimal is a value, rounded or cut behind its last digit."""
+    unit = rough.unit or Fraction(0)
+    if isinstance(fine, Num):
+        if fine.unit is not None and fine.digits >= SIGNIFICANT and fine.unit > unit:
+            return False  # then that one is the rougher of the two
+        if fine.value * rough.value <= 0:
+            return False
+        gap = abs(rough.value) - abs(fine.value)
+        return -unit < gap <= unit / 2
+    if symbols(fine):
+        return False
+    value = numeric(fine)
+    exact = rational_value(value) if value is not None else None
+    return exact is not None and _rounds(rough, Num(exact))
+
+
+_CENT = Fraction(1, 100)
+
+
+def _in_cents(unit: Unit | None) -> bool:
+    return unit is not None and unit.dimension == (("dollar", 1),) and unit.scale == _CENT
+
+
+def _compatible(a: Unit, b: Unit) -> bool:
+    """Whether two units that were named can be those of one quantity."""
     if a == b:
         return True
-    numbers = _number(a), _number(b)
-    if numbers[0] is not None and numbers[1] is not None:
-        return _same_number(numbers[0], numbers[1])
-    letters = [bool(_LETTERS.fullmatch(form)) for form in (a, b)]
-    if all(letters) and a.casefold() == b.casefold():
-        return True
-    if any(spelt and _WORD.search(form) for spelt, form in zip(letters, (a, b), strict=True)):
-        return False
-    return False if _BASED.fullmatch(a) or _BASED.fullmatch(b) else None
+    if a.dimension and b.dimension:
+        if _angles(a.dimension) != _angles(b.dimension):
+            return False
+        return not a.label or not b.label or a.label == b.label
+    return bool(a.label) and a.label == b.label
+
+
+def _angles(dimension: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    return (("degree", 1),) if dimension == (("radian", 1),) else dimension
+
+
+def _converted(quantity: Quantity, first: Unit, second: Unit) -> Expr:
+    unit = quantity.unit
+    assert unit is not None
+    if (first.scale, first.offset, first.dimension) == (second.scale, second.offset, second.dimension):
+        return quantity.expr
+    expr = quantity.expr if not unit.offset else minus(quantity.expr, Num(-unit.offset))
+    factor = Num(unit.scale)
+    if unit.dimension == (("radian", 1),):
+        return Prod((expr, factor, Pow(PI, MINUS_ONE)))
+    if isinstance(expr, Num):
+        return replace(expr, value=expr.value * unit.scale, unit=expr.unit and expr.unit * unit.scale)
+    return Prod((expr, factor)) if unit.scale != 1 else expr
 
 
 # -------------------------------------------------------------------------------------------------------- algebra
 
 
 class Algebra:
-    """math-verify in a process of its own; a verdict that it does not reach within the limits is "not the same".
+    """sympy in a process of its own; what it does not prove within the limits is "not the same".
 
     The process starts at once, so that it is ready when it is needed, and again should it die. Verdicts are kept. Any
     thread may ask.
@@ -309,13 +378,13 @@ class Algebra:
         memory: bytes of address space that one comparison may take.
 
     Raises:
-        ModuleNotFoundError: when math-verify is not installed.
+        ModuleNotFoundError: when sympy is not installed.
     """
 
-    def __init__(self, seconds: float = 1.0, memory: int = 1 << 30) -> None:
-        if importlib.util.find_spec("math_verify") is None:
+    def __init__(self, seconds: float = 0.6, memory: int = 1 << 30) -> None:
+        if importlib.util.find_spec("sympy") is None:
             raise ModuleNotFoundError(
-                "comparing mathematical answers needs math-verify: pip install 'stepwell[math]'", name="math_verify"
+                "comparing mathematical answers needs sympy: pip install 'stepwell[math]'", name="sympy"
             )
         self.seconds = seconds
         self.memory = memory
@@ -323,9 +392,14 @@ class Algebra:
         self._worker: _Worker | None = _Worker()
         self._verdict = lru_cache(maxsize=CACHED)(self._ask)
 
-    def same(self, a: str, b: str) -> bool:
-        """Whether two normal forms are the same mathematical object."""
-        return self._verdict(*sorted((a, b)))
+    def same(self, a: Expr, b: Expr) -> bool:
+        """Whether two expressions are proved to be equal."""
+        first, second = sorted(json.dumps(as_json(each)) for each in (a, b))
+        return self._verdict(first, second)
+
+    def warm(self) -> None:
+        """Wait until the process has loaded sympy."""
+        self._ask('["sym", "x"]', '["sym", "x"]')
 
     @property
     def pid(self) -> int | None:
@@ -346,14 +420,14 @@ class Algebra:
 
     def _ask(self, a: str, b: str) -> bool:
         patience = PATIENCE * self.seconds
-        question = json.dumps([a, b, self.seconds, patience, self.memory])
+        question = json.dumps([json.loads(a), json.loads(b), self.seconds, patience, self.memory])
         with self._lock:
             for _ in range(2):  # something else may have ended the process: then once more, in a new one
                 if self._worker is None or self._worker.owner != os.getpid():  # a fork has no share in it
                     self._worker = _Worker()
                 reply: object = None
                 try:
-                    reply = self._worker.ask(question, 2 * patience)
+                    reply = self._worker.ask(question, patience + SLACK)
                 finally:  # also when interrupted: a late reply must not become the next one
                     if not isinstance(reply, bool):
                         self._worker.stop()

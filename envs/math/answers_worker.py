@@ -1,8 +1,9 @@
-"""The process in which answers that need computer algebra are compared; `envs.math.answers` runs it as a script.
+"""The process that proves equalities with sympy; `envs.math.answers` runs it as a script.
 
-It loads math-verify once and then forks a child for every question, so that no answer can spoil the next: the child
-has hard limits of time and memory and may neither run text as code nor reach anything outside itself. A line of
-standard input is the arguments of `judged` in JSON; the line that comes back is ``true`` or ``false``.
+It loads sympy once and then forks a child for every question, so that no answer can spoil the next: the child has hard
+limits of time and memory and may neither run text as code nor reach anything outside itself. A line of standard input
+is the arguments of `judged` in JSON; the line that comes back is ``true`` or ``false``. Expressions come as nested
+lists (`envs.math.answer_algebra.as_json`), from which sympy's objects are built: no text is parsed here.
 """
 
 from __future__ import annotations
@@ -18,53 +19,87 @@ import resource
 import select
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Expr, nan, oo, zoo
+import sympy
 from sympy.core.random import seed
 
 WARM_UP = (
-    (r"\frac{1}{2}", "0.5"),
-    (r"2\sqrt{5}", r"\sqrt{20}"),
-    (r"x^2+2x+1", "(x+1)^2"),
-    (r"(1,2]", r"\left(1,2\right]"),
-    (r"(-\infty,2)\cup(3,\infty)", r"x<2"),
-    (r"\{1,2\}", "2,1"),
-    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\3\end{pmatrix}"),
-    (r"y=2x+3", r"2x-y+3=0"),
-    (r"\sin^2(x)", r"1-\cos^2(x)"),
-    (r"1+2i", r"e^{i\pi}"),
-    (r"\int_0^1 x^2 dx", r"\lim_{x\to 0}\frac{\sin x}{x}"),
-    (r"\sum_{k=1}^{n} k", r"\binom{n+1}{2}"),
-    (r"\log_2 8", r"\lfloor 3.5\rfloor"),
-)
+    (["pow", ["sum", ["num", "0x3", "0x1"],
+                     ["prod", ["num", "0x2", "0x1"], ["pow", ["num", "0x2", "0x1"], ["num", "0x1", "0x2"]]]],
+      ["num", "0x1", "0x2"]],
+     ["sum", ["num", "0x1", "0x1"], ["pow", ["num", "0x2", "0x1"], ["num", "0x1", "0x2"]]]),
+    (["call", "sin", ["prod", ["num", "0x2", "0x1"], ["sym", "x"]]],
+     ["prod", ["num", "0x2", "0x1"], ["call", "sin", ["sym", "x"]], ["call", "cos", ["sym", "x"]]]),
+    (["call", "arctan", ["num", "0x1", "0x1"]], ["prod", ["const", "pi"], ["num", "0x1", "0x4"]]),
+    (["call", "factorial", ["sum", ["sym", "n"], ["num", "0x1", "0x1"]]],
+     ["prod", ["sum", ["sym", "n"], ["num", "0x1", "0x1"]], ["call", "factorial", ["sym", "n"]]]),
+    (["pow", ["const", "e"], ["prod", ["const", "i"], ["sym", "x"]]],
+     ["sum", ["call", "cos", ["sym", "x"]], ["prod", ["const", "i"], ["call", "sin", ["sym", "x"]]]]),
+    (["call", "ln", ["sym", "x"]], ["call", "binomial", ["sym", "n"], ["num", "0x2", "0x1"]]),
+)  # fmt: skip
 """Loads what sympy loads late, before the first fork."""
 
-OWN_CODE = re.compile(
-    rb"from sympy import \*|(?:Integer|Float) \('?[\d.eE+-]+'? \)|def monomial_\w+\([ABk, ]+\):[\w\s(),:=<>+*-]*"
-)
-"""All that sympy compiles on the way from a parsed answer to a verdict: numbers, and its own loops over exponents."""
+OWN_CODE = re.compile(rb"def monomial_\w+\([ABk, ]+\):[\w\s(),:=<>+*-]*")
+"""All that sympy compiles on the way from an expression to a verdict: its own loops over exponents."""
 
 REFUSED = ("ctypes.", "os.", "pty.", "shutil.", "signal.", "socket.", "subprocess.", "tempfile.")
 READING = ("os.listdir", "os.scandir")
 """Audit events that end in an error, but for those that importing a module needs."""
 
+_CALLS: dict[str, Callable[..., Any]] = {
+    "sin": sympy.sin, "cos": sympy.cos, "tan": sympy.tan, "cot": sympy.cot, "sec": sympy.sec, "csc": sympy.csc,
+    "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan, "sinh": sympy.sinh, "cosh": sympy.cosh,
+    "tanh": sympy.tanh, "ln": sympy.log, "abs": sympy.Abs, "factorial": sympy.factorial, "binomial": sympy.binomial,
+    "floor": sympy.floor, "ceil": sympy.ceiling, "gcd": sympy.gcd, "lcm": sympy.lcm, "mod": sympy.Mod, "max": sympy.Max,
+    "min": sympy.Min, "conj": sympy.conjugate, "re": sympy.re, "im": sympy.im,
+}  # fmt: skip
 
-def equal(a: str, b: str) -> bool:
-    """Whether math-verify takes two LaTeX texts for the same; it is not symmetric, so both ways are tried."""
+
+def built(tree: list[Any]) -> Any:
+    """The sympy expression that nested lists stand for."""
+    kind, *parts = tree
+    if kind == "num":
+        return sympy.Rational(int(parts[0], 16), int(parts[1], 16))
+    if kind == "const":
+        return {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "oo": sympy.oo}[parts[0]]
+    if kind == "sym":
+        return sympy.Symbol(parts[0])
+    if kind == "call":
+        function = _CALLS.get(parts[0]) or sympy.Function(f"own_{parts[0]}")
+        return function(*map(built, parts[1:]))
+    made = [built(part) for part in parts]
+    if kind == "pow":
+        base, exponent = made
+        if base.is_negative and exponent.is_Rational and exponent.p == 1 and exponent.q % 2 and exponent.q > 1:
+            return -((-base) ** exponent)  # the real root, as it is meant in schools
+        return base**exponent
+    return {"sum": sympy.Add, "prod": sympy.Mul}[kind](*made)
+
+
+def equal(a: list[Any], b: list[Any]) -> bool:
+    """Whether the difference of two expressions is proved to be zero."""
     seed(0)  # sympy asks for an expression's properties in a random order, which can change what it finds
-    target = [LatexExtractionConfig(boxed_match_priority=-1)]
-    first, second = (
-        [evaluated(part) for part in parse(f"${text}$", target, parsing_timeout=None)]  # its timeouts are signals
-        for text in (a, b)
-    )
-    return any(verify(*pair, timeout_seconds=None) for pair in ((first, second), (second, first)))
+    difference = built(a) - built(b)
+    return any(zero for zero in proofs(difference))
 
 
-def evaluated(part: Any) -> Any:
-    """What was parsed, with arithmetic on infinities done: to some orders, 17 - oo*oo is zero as long as it is not."""
-    return part.doit() if isinstance(part, Expr) and part.has(oo, -oo, zoo, nan) else part
+def proofs(difference: Any) -> Iterator[bool]:
+    """One way after the other to show that an expression is zero, the cheap ones first."""
+    yield difference == 0
+    yield sympy.expand(difference) == 0
+    if not difference.free_symbols:
+        with contextlib.suppress(NotImplementedError, sympy.PolynomialError):
+            x = sympy.Symbol("x")
+            if difference.is_algebraic:
+                yield sympy.minimal_polynomial(difference, x) == x
+    yield sympy.radsimp(sympy.sqrtdenest(sympy.expand(difference))) == 0
+    yield sympy.expand(difference, trig=True, power_exp=True, log=True, force=True, complex=False) == 0
+    yield sympy.simplify(difference) == 0
+    yield sympy.simplify(sympy.expand(difference.rewrite(sympy.exp))) == 0
+    yield sympy.gammasimp(sympy.combsimp(difference)) == 0
+    yield sympy.simplify(sympy.logcombine(sympy.expand_log(difference, force=True), force=True)) == 0
 
 
 def confine(seconds: float, memory: int) -> None:
@@ -94,11 +129,11 @@ def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         raise PermissionError(event)
 
 
-def judged(a: str, b: str, seconds: float, patience: float, memory: int) -> bool:
+def judged(a: list[Any], b: list[Any], seconds: float, patience: float, memory: int) -> bool:
     """The verdict of a child of its own; False if it ends without one.
 
     Args:
-        a: an answer in LaTeX.
+        a: an expression as nested lists.
         b: another.
         seconds: of processor time that the child may take.
         patience: seconds to wait for it, by the clock.

@@ -15,8 +15,10 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import math
 import random
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -36,7 +38,8 @@ from envs.core import (
     transition,
     truncation,
 )
-from envs.math.answers import Algebra, find_answer, same_answer
+from envs.math.answer_finder import stated_answer
+from envs.math.answers import Algebra, find_answer, right_answer, same_answer
 from envs.messages import nearest
 
 MAX_QUESTION = 10_000  # characters
@@ -45,10 +48,20 @@ SAMPLES = Path(__file__).with_name("samples.jsonl")
 CALIBRATION = 5  # one in so many questions of a train part
 
 _QUESTION_KEYS = ("problem", "question")
-_ANSWER_KEYS = ("answer", "extracted_groundtruth", "solution")
+_ANSWER_KEYS = (
+    "answer",
+    "final_answer",
+    "expected_answer",
+    "extracted_groundtruth",
+    "ground_truth",
+    "target",
+    "solution",
+)
 _SUBJECT_KEYS = ("subject", "type")
+_CHOICE_KEYS = ("choices", "options")
 _HUB = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?(?:@([\w.-]+))?", re.ASCII)
 _TRAIN = re.compile(r"(?:^|[^a-z])train(?![a-z])", re.IGNORECASE)
+_NUMERIC = re.compile(r"-?\d[\d.,]*", re.ASCII)
 _WHOLE = re.compile(r"0*(\d+)(?:\.0+)?", re.ASCII)
 _LEVEL = re.compile(r"(?:Level )?(\d+)", re.ASCII)
 
@@ -68,7 +81,7 @@ class Math:
 
     Raises:
         ValueError: for an option that cannot be, and for data that cannot be read: with the file and the line.
-        ModuleNotFoundError: when math-verify is not installed.
+        ModuleNotFoundError: when sympy is not installed.
     """
 
     name = "math"
@@ -92,13 +105,33 @@ class Math:
         self.template = template
         self._algebra = _algebra()
         self.splits: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
-        known = set[str]()
+        known: dict[str, tuple[Problem, Split]] = {}
+        again = list[tuple[Problem, Problem]]()
         drawn = [entry for source in ([data] if isinstance(data, str | Path) else data) for entry in _load(source)]
         for problem, split in sorted(drawn, key=lambda entry: SPLITS.index(entry[1]), reverse=True):  # test first
             level = problem.meta.get("level")
-            if (not levels or level is None or level in levels) and problem.id not in known:
+            if problem.id in known:
+                if known[problem.id][1] == split:
+                    again.append((known[problem.id][0], problem))
+                continue
+            known[problem.id] = problem, split
+            if not levels or level is None or level in levels:
                 self.splits[split].append(problem)
-            known.add(problem.id)
+        if again:
+            self._report(again)
+
+    def _report(self, again: Sequence[tuple[Problem, Problem]]) -> None:
+        """Warn of questions that occur more than once in a split; raises ValueError where their answers differ."""
+        for first, second in again:
+            if first.answer != second.answer and not self.same(first.answer or "", second.answer or ""):
+                raise ValueError(
+                    f"the question {first.question[:60]!r} has two answers in the data, {first.answer!r} and "
+                    f"{second.answer!r}; one row of each question is wanted"
+                )
+        text = again[0][0].question
+        warnings.warn(
+            f"{len(again)} questions occur again in the data and count once, the first is {text[:60]!r}", stacklevel=3
+        )
 
     # ------------------------------------------------------------------------------------------------- questions
 
@@ -135,8 +168,8 @@ class Math:
         return find_answer(self.delimiter.join(state.texts), state.steps[-1].finish)
 
     def check(self, problem: Problem, answer: str) -> bool:
-        """Whether the answer is the gold answer, written in any way."""
-        return problem.answer is not None and self.same(problem.answer, answer)
+        """Whether the answer is the gold answer, written in any way; the question decides what is ambiguous."""
+        return problem.answer is not None and right_answer(problem.answer, answer, problem.question, self._algebra)
 
     def same(self, a: str, b: str) -> bool:
         """Whether two answers are the same mathematical object; a second of processor time at most, for any texts."""
@@ -201,20 +234,20 @@ def _load(source: str | Path) -> Iterator[tuple[Problem, Split]]:
     """The problems of a file, a folder or a hub's dataset, with their splits; raises ValueError."""
     path = Path(source).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in _READERS)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in _READERS)
         if not files:
             raise ValueError(f"there is no file of problems in {path}; {_READABLE}")
         for file in files:
             yield from _load(file)
     elif path.is_file():
-        if path.suffix not in _READERS:
+        if path.suffix.lower() not in _READERS:
             raise ValueError(f"cannot read {path}: its name ends in {path.suffix!r}; {_READABLE}")
         try:
-            rows = list(_READERS[path.suffix](path))
+            rows = list(_READERS[path.suffix.lower()](path))
         except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
             raise ValueError(f"{path}: {error}") from None
         yield from _entries(rows, str(path), "train" if _TRAIN.search(path.stem) else "test")
-    elif isinstance(source, str) and (named := _HUB.fullmatch(source)) and path.suffix not in _READERS:
+    elif isinstance(source, str) and (named := _HUB.fullmatch(source)) and path.suffix.lower() not in _READERS:
         yield from _from_hub(named[1], named[2], named[3])
     else:
         siblings = path.parent.iterdir() if path.parent.is_dir() else ()
@@ -236,10 +269,13 @@ def _entry(row: Any, part: str) -> tuple[Problem, Split]:
     question = next((fields[key] for key in _QUESTION_KEYS if key in fields), None)
     if not isinstance(question, str):
         raise ValueError(f"the fields are {', '.join(fields)}; one of {', '.join(_QUESTION_KEYS)} must hold a text")
+    choices = _choices(fields)
+    if choices:
+        question = question.rstrip() + "\n" + "".join(f"\n({letter}) {text}" for letter, text in choices.items())
     subject = next((fields[key] for key in _SUBJECT_KEYS if key in fields), None)
     level = _LEVEL.fullmatch(str(fields.get("level", "")))
     meta = {"level": int(level[1])} if level else {}
-    problem = _problem(question, _gold(fields), meta | ({"subject": str(subject)} if subject else {}))
+    problem = _problem(question, _gold(fields, choices), meta | ({"subject": str(subject)} if subject else {}))
     split = fields.get("split")
     if split is None:
         return problem, _split_of(problem) if part == "train" else "test"
@@ -248,17 +284,67 @@ def _entry(row: Any, part: str) -> tuple[Problem, Split]:
     return problem, split
 
 
-def _gold(fields: Row) -> str:
+def _choices(fields: Row) -> dict[str, str]:
+    """The texts to choose from by their letters: a list, texts by letter, or a list of labels and one of texts."""
+    given = next((fields[key] for key in _CHOICE_KEYS if key in fields), None)
+    if isinstance(given, Mapping):
+        texts, labels = given.get("text"), given.get("label")
+        given = (
+            dict(zip(labels, texts, strict=False)) if isinstance(texts, list) and isinstance(labels, list) else given
+        )
+        letters = {str(letter).strip("().").upper(): str(text) for letter, text in given.items()}
+        if all(len(letter) == 1 for letter in letters):
+            return letters
+        raise ValueError(f"the choices are called {', '.join(map(str, given))}; letters are wanted")
+    if given is None:
+        return {}
+    if not isinstance(given, list) or not 1 < len(given) <= 26:
+        raise ValueError(f"the choices are {str(given)[:60]!r}; a list of 2 to 26 texts is wanted")
+    bare = [re.sub(r"^\s*\(?[A-Z][).:]\s+", "", str(text)) for text in given]
+    return {chr(ord("A") + index): text.strip() for index, text in enumerate(bare)}
+
+
+def _chosen(value: Any, choices: Mapping[str, str]) -> str:
+    """The right choice with its text, from its letter, its text or its place (from 0)."""
+    text = str(value).strip()
+    letter = text.strip("().").upper()
+    if letter not in choices:
+        by_text = [each for each, words in choices.items() if words.strip() == text]
+        places = list(choices)
+        if by_text:
+            letter = by_text[0]
+        elif text.isdecimal() and int(text) < len(places):
+            letter = places[int(text)]
+        else:
+            raise ValueError(f"its answer {text[:60]!r} is none of the choices {', '.join(choices)}")
+    return f"({letter}) {choices[letter]}"
+
+
+def _gold(fields: Row, choices: Mapping[str, str]) -> str:
     """The answer by itself, or the one that a worked solution states; raises ValueError if there is none."""
     key = next((key for key in _ANSWER_KEYS if key in fields), None)
     if key is None:
         raise ValueError(f"the fields are {', '.join(fields)}; one of {', '.join(_ANSWER_KEYS)} is needed")
-    text = str(fields[key]).strip()
-    answer = find_answer(text) if key == "solution" or "####" in text else text
+    if choices:
+        return _chosen(fields[key], choices)
+    text = _text_of(fields[key], key)
+    worked = key == "solution" and not _NUMERIC.fullmatch(text)
+    answer = find_answer(text) if worked else stated_answer(text)
     if not answer:
         raise ValueError(f"its {key} states no answer: neither in a box nor after '####'")
     whole = _WHOLE.fullmatch(answer)
     return whole[1] if whole else answer  # 025 is how AIME writes 25, and 27.0 how AMC23 has 27
+
+
+def _text_of(value: Any, key: str) -> str:
+    """A text or a number as it is; the texts of a list with commas between them."""
+    if isinstance(value, list) and value and not any(isinstance(each, list) for each in value):
+        return ", ".join(_text_of(each, key) for each in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"its {key} is {value}; a text or a number is wanted")
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value).strip()
+    raise ValueError(f"its {key} is {json.dumps(value)[:60]}; a text, a number or a list of them is wanted")
 
 
 def _split_of(problem: Problem) -> Split:
@@ -276,7 +362,19 @@ def _read_lines(path: Path) -> Iterator[Any]:
 
 
 def _read_list(path: Path) -> Iterator[Any]:
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise
+        yield from _read_lines(path)  # JSON Lines under another name
+        return
+    if (
+        isinstance(content, Mapping)
+        and len(lists := [each for each in content.values() if isinstance(each, list)]) == 1
+    ):
+        (content,) = lists
     if not isinstance(content, list):
         raise ValueError(f"{path} holds a {type(content).__name__}; a list of problems is wanted")
     yield from content
@@ -284,7 +382,14 @@ def _read_list(path: Path) -> Iterator[Any]:
 
 def _read_table(path: Path) -> Iterator[Any]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        yield from csv.DictReader(file)
+        reader = csv.DictReader(file)
+        for row in reader:
+            if None in row:
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: {len(row) - 1 + len(row[None])} fields where the header has "
+                    f"{len(row) - 1}; a field with a comma needs quotation marks"
+                )
+            yield row
 
 
 _READERS = {".csv": _read_table, ".json": _read_list, ".jsonl": _read_lines}

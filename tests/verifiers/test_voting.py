@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verifiers.voting import Aggregate, Candidate, Rule, Vote, aggregate, tally
+from verifiers.voting import Aggregate, Candidate, Rule, Vote, aggregate, classes, tally
 
 RULES: list[Rule] = ["majority", "max", "vote"]
 AGGREGATES: list[Aggregate] = ["last", "min", "mean", "product"]
@@ -145,3 +145,45 @@ def test_aggregates_are_ordered(given: list[float]) -> None:
     assert values["last"] == given[-1]
     assert values["product"] == math.prod(given)
     assert aggregate([*given, 1.0], "product") == values["product"]
+
+
+@given(
+    st.permutations(
+        [
+            r"50\%",
+            "50",
+            "50.0",
+            "0.5",
+            r"\frac12",
+            "7",
+            "7.0",
+            "3 hours",
+            "3",
+            "180 minutes",
+            "x=3",
+            "(1,2)",
+            "1,2",
+            "2,1",
+        ]
+    )
+)
+def test_classes_do_not_depend_on_the_order_of_the_answers(answers: list[str]) -> None:
+    def same(a: str, b: str) -> bool:  # not transitive: a number is like a quantity, and like another one
+        return a[0] == b[0] or a[-1] == b[-1]
+
+    assert classes(answers, same) == classes(sorted(answers), same)
+    votes = [Candidate(answer, (0.5,), 1 + len(answer)) for answer in answers]
+    first, second = (tally(each, Vote("majority"), same) for each in (votes, sorted(votes, key=lambda c: c.answer)))
+    assert {(group.weight, group.count) for group in first} == {(group.weight, group.count) for group in second}
+
+
+def test_a_vote_compares_classes_and_not_all_pairs() -> None:
+    asked = list[tuple[str, str]]()
+
+    def same(a: str, b: str) -> bool:
+        asked.append((a, b))
+        return int(a) % 3 == int(b) % 3
+
+    groups = tally([Candidate(str(number)) for number in range(300)] * 5, Vote("majority"), same)
+    assert [group.count for group in groups] == [500, 500, 500]
+    assert len(asked) < 900

@@ -80,6 +80,7 @@ def test_answers_are_compared_as_mathematics() -> None:
     problem = Problem("p", "q", r"2\sqrt{5}")
     assert ENVIRONMENT.check(problem, r"$\sqrt{20}$")
     assert not ENVIRONMENT.check(problem, r"\sqrt{21}")
+    assert ENVIRONMENT.check(Problem("p", "Find $m+n$.", "7"), "m+n = 7")
     assert ENVIRONMENT.same("0.5", r"\dfrac12")
 
 
@@ -127,6 +128,100 @@ def test_the_published_layouts_are_read(row: dict[str, Any], answer: str, meta: 
     assert (problem.question, problem.answer, problem.meta) == ("Q?", answer, meta)
     (tmp_path / "set.json").write_text(json.dumps([row]))
     assert only(tmp_path / "set.json") == problem
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"problem": "Q?", "solution": r"So it is $\boxed 2$."}, "2"),
+        ({"problem": "Q?", "solution": r"So it is \boxed2."}, "2"),
+        ({"problem": "Q?", "answer": "9 minus 4 is #### 5"}, "5"),
+        ({"problem": "Q?", "answer": r"First \boxed{3}, then 2 more.\n#### 5".replace(r"\n", "\n")}, "5"),
+        ({"problem": "Q?", "answer": ["1", "2"]}, "1, 2"),
+        ({"problem": "Q?", "answer": [r"\frac{1}{2}"]}, r"\frac{1}{2}"),
+        ({"problem": "Q?", "answer": [3]}, "3"),
+        ({"problem": "Q?", "answer": "The answer is 2."}, "2"),
+        ({"problem": "Q?", "answer": "**Answer:** 4"}, "4"),
+        ({"problem": "Q?", "answer": r"$\boxed{7}$"}, "7"),
+        ({"problem": "Q?", "final_answer": ["5"]}, "5"),
+        ({"problem": "Q?", "answer": "no answer is possible"}, "no answer is possible"),
+        ({"problem": "Q?", "answer": "027"}, "27"),
+    ],
+)
+def test_an_answer_is_read_as_people_write_it(row: dict[str, Any], answer: str, tmp_path: Path) -> None:
+    assert only(write(tmp_path / "set.jsonl", [row])).answer == answer
+
+
+@pytest.mark.parametrize("value", ["true", '{"value": 2}', "NaN", "-Infinity", '[["1"]]', "[]", "[true]"])
+def test_an_answer_that_is_no_text_and_no_number_is_refused(value: str, tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text(f'{{"problem": "Q?", "answer": {value}}}\n')
+    with pytest.raises(ValueError, match=r"problem 1: its answer is .*a text"):
+        Math(tmp_path / "set.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer"),
+    [
+        (["12", "13", "14"], "B"),
+        (["12", "13", "14"], "(b)"),
+        (["(A) 12", "(B) 13", "(C) 14"], "B"),
+        (["12", "13", "14"], "13"),
+        (["12", "13", "14"], 1),
+        ({"A": "12", "B": "13", "C": "14"}, "B"),
+        ({"text": ["12", "13", "14"], "label": ["A", "B", "C"]}, "B"),
+    ],
+)
+def test_choices_are_shown_to_the_model(choices: Any, answer: Any, tmp_path: Path) -> None:
+    problem = only(write(tmp_path / "set.jsonl", [{"question": "Which?", "choices": choices, "answer": answer}]))
+    assert problem.question == "Which?\n\n(A) 12\n(B) 13\n(C) 14"
+    for right in ("B", "(B)", r"\text{(B) }13", "13", "B. 13", "Option B"):
+        assert ENVIRONMENT.check(problem, right)
+    for wrong in ("A", "C", "12", "(C) 13", "(B) 14"):
+        assert not ENVIRONMENT.check(problem, wrong)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "Q?", "choices": ["1", "2"], "answer": "C"}, "its answer 'C' is none of the choices A, B"),
+        ({"question": "Q?", "choices": "1 or 2", "answer": "A"}, "the choices are '1 or 2'; a list of 2 to 26 texts"),
+        (
+            {"question": "Q?", "choices": {"one": "1", "two": "2"}, "answer": "A"},
+            "the choices are called one, two; letters",
+        ),
+    ],
+)
+def test_choices_that_cannot_be_read_are_refused(row: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        Math(write(tmp_path / "set.jsonl", [row]))
+
+
+def test_a_question_that_occurs_again_is_reported(tmp_path: Path) -> None:
+    rows = [{"problem": "Q?", "answer": "1/2"}, {"problem": "R?", "answer": "1"}, {"problem": "Q?", "answer": "0.5"}]
+    with pytest.warns(UserWarning, match=r"1 questions occur again in the data and count once, the first is 'Q\?'"):
+        assert len(Math(write(tmp_path / "set.jsonl", rows)).splits["test"]) == 2
+    rows[2]["answer"] = "0.6"
+    with pytest.raises(ValueError, match=r"the question 'Q\?' has two answers in the data, '1/2' and '0.6'"):
+        Math(write(tmp_path / "set.jsonl", rows))
+
+
+def test_files_are_known_by_what_is_in_them(tmp_path: Path) -> None:
+    rows = [{"problem": "Q?", "answer": "1"}, {"problem": "R?", "answer": "2"}]
+    write(tmp_path / "lines.json", rows)
+    write(tmp_path / "LINES.JSONL", rows)
+    (tmp_path / "inside.json").write_text(json.dumps({"version": 1, "data": rows}))
+    for name in ("lines.json", "LINES.JSONL", "inside.json"):
+        assert len(Math(tmp_path / name).splits["test"]) == 2
+    with pytest.warns(UserWarning, match="4 questions occur again"):
+        assert len(Math(tmp_path).splits["test"]) == 2
+
+
+def test_a_table_with_a_comma_too_many_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "set.csv").write_text("question,answer\nWhat?,1\nWhat is x, y?,2\n")
+    with pytest.raises(
+        ValueError, match="line 3: 3 fields where the header has 2; a field with a comma needs quotation"
+    ):
+        Math(tmp_path / "set.csv")
 
 
 def test_levels_can_be_chosen(tmp_path: Path) -> None:

@@ -1,0 +1,224 @@
+r"""Finds the answer that a solution states: in a box, behind a mark, or in words.
+
+In this order: the last ``\boxed{...}`` (or several with nothing but "or", "and" or a comma between them), the last
+``<answer>...</answer>``, the last ``#### ...``, and in a solution that is over "the answer is ..." or "Final Answer:
+..." in its last lines. Time is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from envs.core import Finish
+from envs.math.answer_algebra import equal, symbols
+from envs.math.answer_reader import MAX_ANSWER, read
+from envs.math.answer_values import Quantity, Value
+
+_BRACES = re.compile(r"\\(?:boxed|fbox)\s*(?:(\{)|(?=[^\s{]))|\\.|([{}])", re.DOTALL)
+_BARE = re.compile(
+    r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\[a-zA-Z]+|[a-zA-Z])"
+)
+_BETWEEN = re.compile(
+    r"[\s$,;.]*(?:\\?(?:text|quad|qquad)?\s*\{?\s*(?:,|;|and|or|&)?\s*\}?)[\s$,;\\]*(?:[a-zA-Z](?:_\{?\w\}?)?\s*=\s*)?[\s$]*"
+)
+_TAGGED = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORECASE)
+_MARK = re.compile(r"(?<![#\w])####+[ \t]*(?!#)")
+_ENDS = re.compile(r"</s>|<\|[\w|]{1,40}\|>|<eos>|<end_of_turn>|\[/?INST\]")
+_ANOTHER = re.compile(
+    r"^\s*\**(?:question|problem|q|exercise|human|user)\s*\d{0,4}\**\s*[:.]", re.IGNORECASE | re.MULTILINE
+)
+_SAID = re.compile(
+    r"(?<![a-zA-Z])(?:(?:the|our|my|your|a|final|correct|right|best|numerical)\s){0,3}answer(?![a-zA-Z])"
+    r"(?:\s(?:to|for|of)\s[^.:\n]{1,80}?)?(?:[*_]{1,3}|</b>)?\s?"
+    r"(?:\bis\b(?!\sin\b)|\bwould be\b|\bmust be\b|:|=)\s?[*_]{0,3}:?",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(r"[#*_\s]*(?:the\s)?(?:final\s)?answer[#*_:\s.]*", re.IGNORECASE)
+_FAREWELL = re.compile(
+    r"\b(?:hopes?|helps?|let me know|feel free|thanks?|thank you|good luck|happy|questions?|great|done|qed|cheers"
+    r"|welcome|enjoy|confidence|all the best)\b|^\W*$",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"(?<![.\s])\.(?=\s|$|\*|\")|[!?](?=\s|$)")
+_CLAUSE = re.compile(
+    r",?\s(?:because|since|given that|as (?:the|it|we|this|that|required|shown|desired))\b"
+    r"|,\s(?:which|not|so|where|while|but|that|who|who's|rounded|meaning|making|after|thus|hence|therefore"
+    r"|and (?:the|we|this|so|it|not))\b|\s\((?:since|because|as|not|which|"
+    r"rounded)\b|\s(?:which|rather than|instead of|when rounded|rounded to)\b"
+)
+_LEADS = re.compile(
+    r"(?:[:=\s*_]|\b(?:(?:therefore|thus|simply|just|exactly|approximately|about|around|roughly|indeed|clearly|then|now|"
+    r"(?:the|our|my)\s(?:final\s|correct\s)?answer\sis|(?:the\s)?(?:final\s|correct\s)?answer|option|choice"
+    r"|given by|equal to)\b[,:]?(?!\s*$)))+",
+    re.IGNORECASE,
+)
+_COMPUTED = re.compile(r"[\d\s+\-*/().,$×÷−·^]{1,200}=\s*(?=\S)")
+_HEADS_A_PART = re.compile(
+    r"\d+[.)]\s+[A-Z]|(?:step|part|case|method|solution|explanation|note|problem|question)\b", re.IGNORECASE
+)
+_BLANKS = re.compile(r"[ \t\f\v]+")
+
+
+def find_answer(solution: str, finish: Finish = "answer") -> str | None:
+    r"""The final answer that a solution states, or None.
+
+    Nothing before a ``</think>`` counts, and nothing behind the next "Question:".
+
+    Args:
+        solution: the text of its steps.
+        finish: how its last step ended. Unless the solution is over, ``####`` must have a number after it (it is also
+            how headings are written); where the text was cut, only what is closed is sure to be whole.
+    """
+    thought, _, solution = solution.rpartition("</think>")
+    if not thought and "<think>" in solution:
+        return None
+    solution = _BLANKS.sub(" ", _ENDS.sub("", solution))
+    if boxed := _boxed(solution):
+        return boxed
+    if tagged := [text.strip() for text in _TAGGED.findall(solution) if text.strip()]:
+        return tagged[-1] if len(tagged[-1]) <= MAX_ANSWER else None
+    if finish == "length":
+        return None
+    if marked := _marked(solution, finish):
+        return marked
+    return _said(solution) if finish == "answer" else None
+
+
+def stated_answer(text: str) -> str | None:
+    """The answer that the field of a data set states: behind its mark, in its box, in its sentence, or all of it.
+
+    None where there is a mark or a box, and nothing in it.
+    """
+    text = text.strip()
+    if "####" in text:
+        return _marked(_BLANKS.sub(" ", text), "answer")
+    if "\\boxed" in text or "\\fbox" in text:
+        return _boxed(text)
+    said = _SAID.match(text.lstrip("*_# "))
+    return (_said(text) or text) if said is not None and said.end() < len(text) else text
+
+
+# -------------------------------------------------------------------------------------------------------------- boxes
+
+
+def _boxed(text: str) -> str | None:
+    """What is in the last boxes that are closed and not empty; one pass, however many are left open."""
+    boxes, opened = list[tuple[int, int, str]](), list[tuple[int, int, bool]]()
+    for match in _BRACES.finditer(text):
+        if match[1] or match[2] == "{":
+            opened.append((match.start(), match.end(), bool(match[1])))
+        elif match[2] and opened:
+            start, inside, is_box = opened.pop()
+            if is_box and (content := text[inside : match.start()].strip()):
+                while boxes and boxes[-1][0] > start:
+                    boxes.pop()
+                boxes.append((start, match.end(), content))
+        elif match[0].startswith(("\\boxed", "\\fbox")) and (bare := _BARE.match(text, match.end())):
+            boxes.append((match.start(), bare.end(), bare[0]))
+    if not boxes:
+        return None
+    together = [boxes[-1]]
+    for before in reversed(boxes[:-1]):
+        between = text[before[1] : together[0][0]]
+        if len(between) > 60 or not _joins(between) or len(together) > 20:
+            break
+        together.insert(0, before)
+    if len(together) == 1:
+        return together[0][2]
+    return ", ".join(_distinct([content for _, _, content in together]))
+
+
+def _distinct(contents: list[str]) -> list[str]:
+    """Without those that only write a later one in another way."""
+    values = [read(content) for content in contents]
+    return [
+        content
+        for k, content in enumerate(contents)
+        if not any(
+            _equal(values[k], later) or contents[k] == contents[k + 1 + j] for j, later in enumerate(values[k + 1 :])
+        )
+    ]
+
+
+def _equal(a: Value | None, b: Value | None) -> bool:
+    return isinstance(a, Quantity) and isinstance(b, Quantity) and equal(a.expr, b.expr) is True
+
+
+def _joins(between: str) -> bool:
+    """Whether nothing but "or", "and", a comma and a name stand between two boxes."""
+    return bool(_BETWEEN.fullmatch(between)) and bool(re.search(r"and|or|,|;|&", between)) and "\n\n" not in between
+
+
+# -------------------------------------------------------------------------------------------------------------- marks
+
+
+def _marked(text: str, finish: Finish) -> str | None:
+    """What stands behind the last ``####`` before another question."""
+    marks = list(_MARK.finditer(text))
+    if not marks:
+        return None
+    another = _ANOTHER.search(text, marks[0].end())
+    end = another.start() if another else len(text)
+    for mark in reversed([mark for mark in marks if mark.start() < end]):
+        line, _, below = text[mark.end() : end].partition("\n")
+        if _HEADING.fullmatch(line) and finish == "answer":
+            line = next((each for each in below.split("\n") if each.strip()), "")
+        content = _only(line)
+        if content is None or _HEADS_A_PART.match(content):
+            continue
+        if finish == "answer" or _is_number(content):
+            return content
+    return None
+
+
+def _only(line: str) -> str | None:
+    """An answer without the words round it; None if it is empty or too long."""
+    line = line.strip()
+    if len(line) > MAX_ANSWER:
+        return None
+    lead = _LEADS.match(line)
+    if lead is not None and lead.end() < len(line) and not (lead[0].strip() == "=" or lead[0].strip("*_ ") == ""):
+        line = line[lead.end() :]
+    line = line.strip().strip("*_").strip()
+    computed = _COMPUTED.match(line)
+    while computed is not None and re.search(r"\d", computed[0]):
+        line = line[computed.end() :].strip()
+        computed = _COMPUTED.match(line)
+    return line or None
+
+
+def _is_number(text: str) -> bool:
+    value = read(text)
+    return isinstance(value, Quantity) and not symbols(value.expr) and bool(re.search(r"\d", text))
+
+
+# ----------------------------------------------------------------------------------------------------------- in words
+
+
+def _said(text: str) -> str | None:
+    """What the last "the answer is" says, if nothing but good wishes follow."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    for back, line in enumerate(reversed(lines[-6:])):
+        below = lines[len(lines) - back :]
+        if len(line) > 4 * MAX_ANSWER:
+            return None
+        content: str | None = None
+        if _HEADING.fullmatch(line):
+            content, below = (below[0], below[1:]) if below else (None, [])
+        elif said := list(_SAID.finditer(line)):
+            content = line[said[-1].end() :]
+            if not content.strip(" *_:$.") and below:
+                content, below = below[0], below[1:]
+        if content is not None:
+            return _of_sentence(content) if all(_FAREWELL.search(each) for each in below) else None
+    return None
+
+
+def _of_sentence(content: str) -> str | None:
+    content = content.strip()
+    if content.startswith(("\\[", "$$")) and len(content) < 3:
+        return None
+    sentence = _SENTENCE.split(content, maxsplit=1)[0]
+    sentence = _CLAUSE.split(sentence, maxsplit=1)[0]
+    found = _only(sentence.strip(" \t*_"))
+    return found.rstrip(" .,;:") or None if found else None

@@ -1,0 +1,280 @@
+r"""The text of an answer: unicode for what it means, and LaTeX without what only changes its looks.
+
+`clean` gives plain ASCII LaTeX: superscripts are ``^{...}``, subscripts ``_{...}``, the sign of a root takes the
+number that follows it, a fraction is ``\frac``; sizes of brackets, thin spaces, fonts and the dollars of mathematics
+are gone. What it means is read by `envs.math.answer_reader`.
+"""
+
+# ruff: noqa: RUF001
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+from functools import lru_cache
+
+GREEK = frozenset(
+    re.findall(
+        r"\w+",
+        "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi pi rho varrho "
+        "sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega",
+    )
+)
+
+_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni", strict=True)) | dict(
+    zip("ᵃᵇᶜᵈᵉᶠᵍʰʲᵏˡᵐᵒᵖʳˢᵗᵘᵛʷˣʸᶻ", "abcdefghjklmoprstuvwxyz", strict=True)
+)
+_SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ", "0123456789+-=()aehijklmnoprstuvx", strict=True))
+_SIGNS = {
+    **dict.fromkeys("−–—‐‑‒―﹣－➖", "-"), **dict.fromkeys("⋅·∙•∗⋆×✕✖", r"\cdot "), **dict.fromkeys("÷∕⁄", "/"),
+    "∞": r"\infty ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
+    "⊂": r"\subset ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "≃": r"\approx ", "≅": r"\approx ", "≡": r"\equiv ", "°": r"\degree ", "º": r"\degree ", "˚": r"\degree ",
+    "′": "'", "″": "''", "’": "'", "‘": "'", "“": '"', "”": '"', "⟨": r"\langle ", "⟩": r"\rangle ",
+    "〈": r"\langle ", "〉": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
+    "∠": r"\angle ", "△": r"\triangle ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "→": r"\to ",
+    "⇒": r"\Rightarrow ",
+    "…": r"\ldots ", "⋯": r"\ldots ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+    "℃": r"\degree C", "℉": r"\degree F", "ℓ": "l", "∣": "|", "∥": r"\|", "∶": ":", "％": r"\%", "¬": r"\neg ",
+    "∧": r"\wedge ", "∨": r"\vee ", "µ": r"\mu ", "∖": r"\setminus ", "ƒ": "f", "ı": "i", "✓": "", "✅": "",
+    "€": r"\text{euros}", "£": r"\text{pounds sterling}", "¥": r"\text{yen}", "₹": r"\text{rupees}",
+    "¢": r"\text{cents}", "₽": r"\text{rubles}", "₩": r"\text{won}", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+}  # fmt: skip
+_ROOTS = {"√": "", "∛": "[3]", "∜": "[4]"}
+_OVER = {"\u0305": "overline", "\u0304": "overline", "\u0307": "dot"}
+
+
+def _of_greek() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in sorted(GREEK, key=lambda name: (name.startswith("var"), name)):  # \phi goes before \varphi
+        capital = name[0].isupper()
+        plain = name.removeprefix("var").lower()
+        spelt = f"GREEK {'CAPITAL' if capital else 'SMALL'} LETTER {'LAMDA' if plain == 'lambda' else plain.upper()}"
+        found.setdefault(unicodedata.lookup(spelt), rf"\{name} ")
+    return found | {"ϕ": r"\phi ", "ϑ": r"\theta ", "ϵ": r"\epsilon "}
+
+
+_SIGNS |= _of_greek()
+_ROOT_OF = re.compile(r"\s*(?:(\d+(?:\.\d+)?)|(\\[a-zA-Z]+|[a-zA-Z])|(?=[({\[]))")
+
+
+def ascii_text(text: str) -> str:
+    """The text with every character that means mathematics written in ASCII LaTeX."""
+    if text.isascii():
+        return text
+    out = list[str]()
+    index = 0
+    text = _restored(text)
+    while index < len(text):
+        char = text[index]
+        for table, mark in ((_SUPERSCRIPTS, "^"), (_SUBSCRIPTS, "_")):
+            end = index
+            while end < len(text) and text[end] in table:
+                end += 1
+            if end > index:
+                if (
+                    end < len(text)
+                    and text[end] == "√"
+                    and mark == "^"
+                    and not (index and (text[index - 1].isalnum() or text[index - 1] in ")]}"))
+                ):
+                    index = _root(text, end + 1, "".join(table[each] for each in text[index:end]), out)
+                    break
+                out.append(f"{mark}{{{''.join(table[each] for each in text[index:end])}}}")
+                index = end
+                break
+        else:
+            index += 1
+            if char in _ROOTS:
+                index = _root(text, index, char, out)
+            elif char in _SIGNS:
+                out.append(_SIGNS[char])
+            elif char.isascii():
+                out.append(char)
+            elif (parts := unicodedata.decomposition(char)).startswith("<fraction>"):
+                value = Fraction(unicodedata.numeric(char)).limit_denominator(1000)
+                out.append(rf"\frac{{{value.numerator}}}{{{value.denominator}}}" if "2044" in parts else char)
+            elif unicodedata.decimal(char, None) is not None:
+                out.append(str(unicodedata.decimal(char)))
+            elif unicodedata.category(char) != "Cf":
+                out.append(unicodedata.normalize("NFKC", char))
+    return "".join(out)
+
+
+def _restored(text: str) -> str:
+    """Full-width, bold and other forms of ASCII and Greek characters as such; lines over digits as commands."""
+    plain = "".join(
+        unicodedata.normalize("NFKC", char)
+        if char not in _SUPERSCRIPTS and char not in _SUBSCRIPTS and char not in _SIGNS
+        and not unicodedata.decomposition(char).startswith("<fraction>")
+        else char
+        for char in text
+    )  # fmt: skip
+    for mark, command in _OVER.items():
+        parts = re.split(rf"((?:\d{mark})+)", plain)
+        parts[1::2] = [rf"\{command}{{{part.replace(mark, '')}}}" for part in parts[1::2]]
+        plain = "".join(parts)
+    return plain
+
+
+def _root(text: str, index: int, sign: str, out: list[str]) -> int:
+    match = _ROOT_OF.match(text, index)
+    out.append(rf"\sqrt{_ROOTS.get(sign, f'[{sign}]')}")
+    if match is None:
+        return index
+    inside = match[1] or match[2]
+    if inside:
+        out.append(f"{{{inside}}}")
+    elif text[match.end()] == "(":
+        end = closing(text, match.end())
+        if end is not None:
+            out.append(f"{{{ascii_text(text[match.end() + 1 : end])}}}")
+            return end + 1
+    return match.end()
+
+
+def closing(text: str, start: int) -> int | None:
+    """Where the bracket that opens at `start` closes."""
+    pair = {"(": ")", "{": "}", "[": "]"}[text[start]]
+    depth = 0
+    for index in range(start, len(text)):
+        if text[index] == "\\":
+            continue
+        if index and text[index - 1] == "\\":
+            continue
+        depth += (text[index] == text[start]) - (text[index] == pair)
+        if not depth:
+            return index
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------------- LaTeX
+
+_BLANKS = re.compile(r"\s+")
+_CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.ASCII), replacement)
+    for pattern, replacement in (
+        (r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]", r"\\\\ "),  # a distance between rows
+        (r"(?<!\\)((?:\\\\)*)\\[()\[\]]", r"\1 "),  # \( \) \[ \]
+        (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?", ""),
+        (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hline|nonumber|centering)(?![a-zA-Z])", " "),
+        (r"\\(?:boxed|fbox)(?=\s*\{)", ""),
+        (r"(?<=\d)(?:\{,\}|,\\!|\\,|\\;|\\:|\\ |~|(?<=\d)'(?=\d{3}(?!\d)))\s*(?=\d{3}(?!\d))", r"\\thousands "),
+        (r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))", r"\\thousands "),
+        (r"\\!", ""),
+        (r"(?<!\\)\\(?:[,;:> ]|\n)|\\(?:q?quad|enspace|thinspace|,)(?![a-zA-Z])|~", " "),
+        (r"\\(?:hspace|vspace|phantom|hphantom|vphantom|label|tag)\*?\s*\{[^{}]*\}", " "),
+        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\(?:mbox|hbox|textbf|textit|textrm|textsf|texttt|textnormal|textsc|emph|underline|mathrm|mathsf|mathtt|mathnormal"
+         r"|operatorname\*?|unit)\s*(?=\{)", r"\\text"),
+        (r"\\(?:boldsymbol|mathbf|mathit|bm|pmb|mathcal|ensuremath|mathop|bold|textcolor\s*\{[^{}]*\}|color\s*\{[^{}]*\})"
+         r"(?![a-zA-Z])", ""),
+        (r"\\(le|ge)(?:q|qslant|qq)(?![a-zA-Z])", r"\\\1"),
+        (r"\\lt(?![a-zA-Z])", "<"),
+        (r"\\gt(?![a-zA-Z])", ">"),
+        (r"\\neq(?![a-zA-Z])", r"\\ne"),
+        (r"<=|=<(?!=)", r"\\le "),
+        (r">=|=>", r"\\ge "),
+        (r"!=(?!=)", r"\\ne "),
+        (r"==", "="),
+        (r"\+\s*/\s*-|\+-", r"\\pm "),
+        (r"~=", r"\\approx "),
+        (r"\*\*", "^"),
+        (r"\\times(?![a-zA-Z])|\\cdot(?![a-zA-Z])|\\ast(?![a-zA-Z])|\*", r"\\cdot "),
+        (r"\\div(?![a-zA-Z])", "/"),
+        (r"\\colon(?![a-zA-Z])", ":"),
+        (r"\\(?:lvert|rvert|vert|mid)(?![a-zA-Z])", "|"),
+        (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
+        (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
+        (r"\\(?:lbrack)(?![a-zA-Z])", "["),
+        (r"\\(?:rbrack)(?![a-zA-Z])", "]"),
+        (r"\\(?:lparen)(?![a-zA-Z])", "("),
+        (r"\\(?:rparen)(?![a-zA-Z])", ")"),
+        (r"\\bigcup(?![a-zA-Z])", r"\\cup "),
+        (r"\\(?:varnothing|O)(?![a-zA-Z])", r"\\emptyset"),
+        (r"\\(?:dots|cdots|dotsc|dotsb|ldotp)(?![a-zA-Z])|\.\.\.+", r"\\ldots "),
+        (r"\\(?:simeq|cong|sim|doteq)(?![a-zA-Z])", r"\\approx"),
+        (r"\\(?:bf|it|rm|sf|tt|large|Large|LARGE|huge|Huge|small|normalsize|hfill|newline|par|noindent|strut|mathstrut|allowbreak|null"
+         r"|bfseries|itshape|boldmath)(?![a-zA-Z])", " "),
+        (r"\\(?:nicefrac|sfrac|flatfrac)(?![a-zA-Z])", r"\\frac"),
+        (r":=", "="),
+        (r"(?<![a-zA-Z\\])([aApP])\s?\.\s?([mM])(?![a-zA-Z])\.?", r"\1\2"),
+        (r"(?<=\d)\s*\\mu\s*([mgsL])(?![a-zA-Z^_(])", r" \\text{micro\1}"),
+        (r"(?<=\d)\s*\\Omega(?![a-zA-Z_(])\s*(?![\^_(])", r" \\text{ohm}"),
+        (r"[\[(|]\s*(\\begin\s*\{array\})", r"\1"),
+        (r"(\\end\s*\{array\})\s*[\])|]", r"\1"),
+        (r"(\d*\.)(\d+)\s*(?:\\text\s*\{\s*)?\(?\s*(?:repeating|recurring)\s*\)?\s*\}?", r"\1\\overline{\2}"),
+        (r"(\d+\.)\((\d+)\)", r"\1\\overline{\2}"),
+        (r"\\(?:widehat|hat|vec|overrightarrow)(?![a-zA-Z])", ""),
+        (r"\\(?:bar)(?![a-zA-Z])", r"\\overline"),
+        (r"\\overline\s*(\d)", r"\\overline{\1}"),
+        (r"\\dot\s*(\d)", r"\\dot{\1}"),
+        (r"\\ang\s*\{([^{}]*)\}", r"\1\\degree "),
+        (r"\\(?:textdegree|degrees?)(?![a-zA-Z])|\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\deg(?![a-zA-Z])",
+         r"\\degree "),
+        (r"\^\s*\\degree", r"\\degree"),
+        (r"\\prime(?![a-zA-Z])", "'"),
+        (r"\\(?:percent)(?![a-zA-Z])", r"\\%"),
+        (r"\bper cent\b", "percent"),
+        (r"(?<!\\)%", r"\\%"),
+        (r"\\(?:pounds)(?![a-zA-Z])", r"\\text{pounds sterling}"),
+        (r"\\(?:euro)(?![a-zA-Z])", r"\\text{euros}"),
+        (r"\\(?:begin|end)\s*\{(?:center|align\*?|aligned|equation\*?|gathered|split)\}", " "),
+        (r"\\(?:begin)\s*\{(?:[bBvVp]?matrix|smallmatrix)\}", r"\\begin{pmatrix}"),
+        (r"\\(?:end)\s*\{(?:[bBvVp]?matrix|smallmatrix)\}", r"\\end{pmatrix}"),
+    )
+)  # fmt: skip
+_DETERMINANT = re.compile(r"\\begin\s*\{[vV]matrix\}")
+_WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}", re.DOTALL)
+_CURRENCY = re.compile(r"\\\$|(?<![\w}])\$(?=\s?\d[\d,.]*(?:[^$]*$|(?=[^$]*\$\s?\d)))")
+
+
+@lru_cache(maxsize=1 << 14)
+def clean(answer: str) -> str:
+    r"""The answer as plain ASCII LaTeX, without what only changes its looks.
+
+    >>> clean(r" $\left( 3,\, \dfrac12 \right)$. ")
+    '( 3, \\frac12 )'
+    """
+    text = ascii_text(answer)
+    text = _BLANKS.sub(" ", text).strip().strip("*`").strip()
+    text = _PREFIX.sub("", _dollars(text), count=1)
+    if _DETERMINANT.search(text):  # a determinant is a number that is not worked out here
+        text = text.replace("vmatrix", "determinant").replace("Vmatrix", "determinant")
+    for pattern, replacement in _CLEANING:
+        text = pattern.sub(replacement, text)
+    return unwrapped(_BLANKS.sub(" ", text))
+
+
+_PREFIX = re.compile(
+    r"^\s*(?:\\(?:text|textbf|mathrm|mbox)\s*\{\s*)?(?:\*\*)?(?:the |my |our )?(?:final |correct )?answer"
+    r"(?:\*\*)?\s*(?::|is\b)\s*:?"
+    r"(?:\*\*)?(?:[ ~]*\})?\s*",
+    re.IGNORECASE,
+)
+
+
+def _dollars(text: str) -> str:
+    r"""Currency as ``\text{dollars}``, and the dollars around mathematics gone."""
+    text = text.replace(r"\$", r"\currency ")
+    if text.count("$") % 2 or re.match(r"^\$\s?\d[\d,.]*(?:[^$]*[^\d$\s][^$]*)?\$\d", text):
+        text = re.sub(r"\$(?=\s?[\d.])", r"\\currency ", text, count=0 if text.count("$") % 2 == 0 else 1)
+    return text.replace("$", " ")
+
+
+def unwrapped(text: str) -> str:
+    """Without the stars, quotes, braces and full stops around it."""
+    while True:
+        inner = text.strip().strip("*`").strip()
+        if inner.endswith((".", ",", ";", ":")):
+            inner = inner[:-1]
+        inner = inner.rstrip("\\").rstrip() if inner.endswith("\\") else inner
+        if len(inner) > 1 and inner[0] == inner[-1] == '"':
+            inner = inner[1:-1]
+        if inner.startswith("{") and "," not in inner and closing(inner, 0) == len(inner) - 1:
+            inner = inner[1:-1]
+        if match := _WRAPPED.fullmatch(inner):
+            return rf"\words {match[1].strip()}" if re.search("[a-zA-Z]", match[1]) else match[1]
+        if inner == text:
+            return text
+        text = inner
