@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin
 
 from envs.messages import RecipeError, nearest, short
 from envs.options import Options, annotations_of, checked_options, options_of
@@ -257,18 +257,23 @@ class Registry(Generic[P]):
 
     def methods(self) -> list[str]:
         """The methods of the contract, in its order."""
-        members = vars(self.contract).items()
-        return [name for name, member in members if not name.startswith("_") and _is_method(member)]
+        return [name for name, member in self._declared().items() if _is_method(member)]
 
     def members(self) -> list[str]:
         """The attributes and methods of the contract, in its order."""
-        return [name for name in vars(self.contract) if not name.startswith("_")]
+        return list(self._declared())
+
+    def _declared(self) -> dict[str, Any]:
+        """What the contract declares, with the protocols that it extends."""
+        protocols = [each for each in reversed(self.contract.__mro__) if getattr(each, "_is_protocol", False)]
+        found = {name: member for each in protocols if each is not Protocol for name, member in vars(each).items()}
+        return {name: member for name, member in found.items() if not name.startswith("_")}
 
     def _lacks(self, kind: type[Any]) -> list[str]:
         """What a class is without: methods of the contract, or the requests that they take (a judge is no policy)."""
         lacks = [name for name in self.methods() if not callable(getattr(kind, name, None))]
         if not lacks and hasattr(self.contract, "submit"):
-            wanted, given = (annotations_of(each.submit).get("request") for each in (self.contract, kind))
+            wanted, given = (_request_of(each) for each in (self.contract, kind))
             if inspect.isclass(wanted) and inspect.isclass(given) and not issubclass(wanted, given):
                 return [f"a submit() that takes {wanted.__name__}: its own takes {given.__name__}"]
         return lacks
@@ -343,6 +348,16 @@ class Registry(Generic[P]):
             raise self.error(f"{spec!r} {what}: it lacks {', '.join(missing)}")
         part: P = made
         return part
+
+
+def _request_of(kind: type[Any]) -> Any:
+    """What `submit` of a class takes: as it is annotated, or as the generic class is filled in that declares it."""
+    request = annotations_of(kind.submit).get("request")
+    if not isinstance(request, TypeVar):
+        return request
+    bases = [base for each in kind.__mro__ for base in getattr(each, "__orig_bases__", ())]
+    filled = (get_args(base) for base in bases if hasattr(get_origin(base), "submit"))
+    return next((arguments[0] for arguments in filled if not isinstance(arguments[0], TypeVar)), None)
 
 
 def _is_method(member: Any) -> bool:

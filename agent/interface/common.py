@@ -171,7 +171,7 @@ def quiet(level: str = "ERROR") -> None:
     said: dict[str | None, str | int | bool] = {
         "": level,
         "envs.code.sandbox": "INFO",
-        "policies.models.http_client": "WARNING",
+        "policies.servers.http_client": "WARNING",
         "policies.models.made_once": "INFO",
         "policies.backends.openai": "WARNING",
         # which recipe was taken of two, and a model that was trained for another environment

@@ -23,7 +23,7 @@ from agent.search.graph import SearchGraph
 from agent.strategies import STRATEGIES, Traits
 from envs.core import Environment, Problem
 from policies.training.jsonl_log import ResultsFile
-from verifiers.voting import Vote, aggregate
+from verifiers.voting import Vote, aggregate, classes
 
 VOTE = Vote()  # what plans are fitted for
 
@@ -184,16 +184,13 @@ def read_runs(
         by_problem[row["problem"]].append(row)
     recorded = []
     for problem in problems:
-        answers: list[str] = []
-        index: dict[str, int] = {}
+        given = [answer for row in by_problem[problem.id] for answer, _, _ in row["found"]]
+        leaders = classes(given, environment.same)
+        answers = list(dict.fromkeys(leaders[answer] for answer in given))
+        places_of = {answer: place for place, answer in enumerate(answers)}
+        index = {answer: places_of[leader] for answer, leader in leaders.items()}
         runs: dict[str, list[Run]] = {arm.name: [] for arm in arms}
         for row in by_problem[problem.id]:
-            for answer, _, _ in row["found"]:
-                if answer not in index:
-                    index[answer] = next(
-                        (i for i, a in enumerate(answers) if environment.same(a, answer)), len(answers)
-                    )
-                    answers += [answer] if index[answer] == len(answers) else []
             found = tuple((index[answer], score, count) for answer, score, count in row["found"])
             places = tuple(row.get("places", ()))
             runs[row["arm"]].append(Run(found, row["policy_flops"], row["verifier_flops"], places))

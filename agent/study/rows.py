@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 from agent.search.graph import SearchGraph
 from agent.search.solution import Solution
-from verifiers.voting import Aggregate, Candidate, Rule, Vote, tally
+from verifiers.voting import Aggregate, Candidate, Rule, Vote, classes, tally
 
 VOTES = [Vote(rule, how) for rule in get_args(Rule) for how in get_args(Aggregate)]
 COSTS = (
@@ -83,21 +83,21 @@ def failure_of(place: Place, error: str, known: bool) -> Result:
 
 def _candidates(graph: SearchGraph) -> list[dict[str, Any]]:
     environment, problem = graph.environment, graph.problem
-    firsts: list[Candidate] = []
+    candidates = graph.candidates()
+    leaders = classes((candidate.answer for candidate in candidates), environment.same)
+    firsts: dict[str, int] = {}  # node by class
     verdicts: dict[str, int | None] = {}
     rows = []
-    for candidate in graph.candidates():
+    for candidate in candidates:
         answer = candidate.answer
-        first = next((each for each in firsts if environment.same(each.answer, answer)), None)
-        if first is None:
-            firsts.append(first := candidate)
+        first = firsts.setdefault(leaders[answer], candidate.node)
         if answer not in verdicts:
             verdicts[answer] = None if problem.answer is None else int(environment.check(problem, answer))
         rows.append(
             {
                 "node": candidate.node,
                 "answer": sanitized(answer),
-                "same": first.node,
+                "same": first,
                 "correct": verdicts[answer],
                 "count": candidate.count,
                 "steps": json.dumps([_step(graph[node]) for node in graph.path(candidate.node)[1:]]),

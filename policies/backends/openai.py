@@ -1,6 +1,6 @@
 """Language models behind a server that speaks the OpenAI protocol: vLLM, SGLang, llama.cpp, Ollama and others.
 
-One request for each sample, with its seed, many in flight at once (`policies.models.http_client`). A state is
+One request for each sample, with its seed, many in flight at once (`policies.servers.http_client`). A state is
 continued, never asked about anew: as token ids made here when a tokenizer is given, else as the assistant's own
 message, which the server is told to go on with. The server keeps the prefixes; what it says it did not run again is not
 charged.
@@ -24,10 +24,10 @@ from policies.generation.chat import Dialogue, messages, own_text
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_splitter import THINK, THOUGHT, Cut, cut, is_thinking
-from policies.models.http_client import Client, Limits, ServerRefused
-from policies.models.openai_protocol import Prompt, Sampling, Written, find_model, longest, request_of
 from policies.models.pretrained import load_tokenizer
-from policies.models.refusals import printable, says_no_room
+from policies.servers.http_client import Client, Limits, ServerRefused
+from policies.servers.openai_protocol import Prompt, Sampling, Written, find_model, longest, request_of
+from policies.servers.refusals import printable, says_no_room
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
 _MOST_BLANK = 3  # requests in a row that bring nothing but blanks
@@ -85,13 +85,13 @@ class ServedPolicy:
         options: of sampling.
         name: in records; by default the last part of the model's.
         base_url: of the server, with its version.
-        server: its kind, one of `policies.models.openai_protocol.KINDS`; ``auto`` asks it.
+        server: its kind, one of `policies.servers.openai_protocol.KINDS`; ``auto`` asks it.
         tokenizer: folder or hub id of the model's tokenizer. Prompts are then rendered here and sent as token ids,
             which is exact whatever a template does to a message; without it the server's chat template is used.
         parameters: of the model, for FLOPs; 0 takes what the server says, if it says.
         key_variable: the environment variable that holds the API key, if the server wants one.
         logprobs: whether to ask for log-probabilities; without them those of steps are 0.
-        connections, timeout, patience, pause, longest_pause: see `policies.models.http_client.Limits`.
+        connections, timeout, patience, pause, longest_pause: see `policies.servers.http_client.Limits`.
 
     Raises:
         ConnectionError: the server does not answer.

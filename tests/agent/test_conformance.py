@@ -175,7 +175,7 @@ def test_every_strategy_that_ships_conforms(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "knobs"),
-    [("beam", {"branch": 2}), ("dvts", {"branch": 8}), ("lookahead", {"k": 0}), ("auto", {"mode": "table"})],
+    [("beam", {"branch": 2}), ("dvts", {"branch": 8}), ("lookahead", {"k": 0}), ("table", {"probe": 0.5})],
 )
 def test_and_with_other_knobs(name: str, knobs: dict[str, Any]) -> None:
     check_strategy(METHODS[name], **knobs)

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from envs.math.answers import Algebra, same_answer
+from envs.math.answers import Algebra, same_answer  # noqa: E402
 from tests.envs.math.rewritings import perturbations, rewritings  # noqa: E402
 
 SETS = {"MATH-500": "math500.jsonl", "GSM8K": "gsm8k_test.jsonl"}

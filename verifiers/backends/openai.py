@@ -8,8 +8,8 @@ from typing import Annotated
 
 from envs.core import Environment, State
 from envs.options import AtLeast, Group
-from policies.models.http_client import Client, Limits
-from policies.models.openai_protocol import Model, Sampling, Written, find_model, request_of
+from policies.servers.http_client import Client, Limits
+from policies.servers.openai_protocol import Model, Sampling, Written, find_model, request_of
 from verifiers.backends.server import Query, ServedVerifier
 from verifiers.families.judge import question_of
 from verifiers.scoring.cached_scorer import ROUNDED
@@ -81,10 +81,10 @@ def load_judge(
         model: as the server calls it; the only one it has if empty.
         environment: whose states it scores.
         base_url: of the server, with its version.
-        server: its kind, one of `policies.models.openai_protocol.KINDS`; ``auto`` asks it.
+        server: its kind, one of `policies.servers.openai_protocol.KINDS`; ``auto`` asks it.
         parameters: of the model, for FLOPs; 0 takes what the server says, if it says.
         key_variable: the environment variable that holds the API key, if the server wants one.
-        limits: see `policies.models.http_client.Limits`.
+        limits: see `policies.servers.http_client.Limits`.
 
     Raises:
         ConnectionError: the server does not answer.

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Unpack
 from envs.core import Environment, State
 from envs.options import AtLeast, Group
 from policies.models.errors import UnsupportedModel
-from policies.models.http_client import LARGEST, Call, Client, Limits, Unreadable
-from policies.models.openai_protocol import Model, find_model
 from policies.models.prefix_tree import Ids
+from policies.servers.http_client import LARGEST, Call, Client, Limits, Unreadable
+from policies.servers.openai_protocol import Model, find_model
 from verifiers.backends.server import _FRAME, _ROW, Query, ServedVerifier
 from verifiers.families import FAMILIES
 from verifiers.families.options import LayoutOptions

@@ -2,7 +2,7 @@
 
 What is asked and where scores are read is the family's matter (`verifiers.families`), as for a model on this machine;
 here it is only sent. Each text is asked about once per search; many are in flight at once
-(`policies.models.http_client`).
+(`policies.servers.http_client`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from envs.core import State
-from policies.models.http_client import Call, Client, ServerRefused
-from policies.models.refusals import says_no_room
+from policies.servers.http_client import Call, Client, ServerRefused
+from policies.servers.refusals import says_no_room
 from verifiers.core import Score, Scored
 
 _WAIT = 0.02  # seconds that a poll may wait for replies

@@ -15,7 +15,7 @@ from policies.conformance import ask, check_policy
 from policies.core import Propose, Proposed
 from policies.generation.chat import Dialogue
 from policies.generation.options import SamplingOptions
-from policies.models.http_client import ServerRefused, ServerUnavailable
+from policies.servers.http_client import ServerRefused, ServerUnavailable
 from tests.policies.families import QWEN25, tokenizer_of
 from tests.servers import Dialect, Fault, Faults, Recital, Script, Server, openai_routes
 

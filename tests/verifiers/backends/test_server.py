@@ -12,7 +12,7 @@ import transformers as hf
 from envs.core import State, Step
 from envs.math.environment import Math
 from policies.conformance import ask
-from policies.models.http_client import ServerRefused, ServerUnavailable
+from policies.servers.http_client import ServerRefused, ServerUnavailable
 from tests.servers import Fault, Faults, Reply, Route, Server, pooling_routes
 from verifiers.conformance import check_verifier
 from verifiers.core import Score

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from envs.messages import nearest
-from policies.models.http_client import LARGEST, Call, Client, ServerRefused, ServerUnavailable, Unreadable
-from policies.models.refusals import printable
+from policies.servers.http_client import LARGEST, Call, Client, ServerRefused, ServerUnavailable, Unreadable
+from policies.servers.refusals import printable
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, str]]
 """Plain text, token ids, or the messages of a chat."""

@@ -16,7 +16,7 @@ import pytest
 from loguru import logger
 
 from policies.models import http_client as remote
-from policies.models.http_client import Client, Limits, ServerRefused, ServerUnavailable, Unreadable
+from policies.servers.http_client import Client, Limits, ServerRefused, ServerUnavailable, Unreadable
 from tests.servers import Faults, Reply, Server
 
 QUICK = Limits(timeout=3.0, patience=300.0, pause=0.01, longest_pause=0.1)

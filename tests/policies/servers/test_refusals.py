@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.models.refusals import printable, says_no_room
+from policies.servers.refusals import printable, says_no_room
 
 NO_ROOM = [
     # vLLM

@@ -30,7 +30,7 @@ import httpx2
 from loguru import logger
 
 from envs.options import Above, AtLeast, check_ranges
-from policies.models.refusals import printable, says_no_room
+from policies.servers.refusals import printable, says_no_room
 
 LARGEST = 64 << 20  # bytes of a reply of which nothing else is known; a longer one is not read to its end
 _LARGEST_REFUSAL = 64 << 10  # bytes that are read of a refusal

@@ -1,0 +1,1 @@
+"""Model servers: the HTTP client, the OpenAI protocol, and what servers refuse."""
