@@ -23,7 +23,7 @@ from envs.options import checked_options
 from envs.plugins import BUILT_IN, Listed
 from envs.registry import ENVIRONMENTS, list_environments, load_environment
 from policies.core import Policy
-from policies.models.training_record import trained_for
+from policies.training.training_record import trained_for
 from verifiers.core import Verifier
 from verifiers.voting import Rule, Vote
 

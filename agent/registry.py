@@ -32,6 +32,8 @@ def load_strategy(spec: str) -> type[Strategy]:
     usable = isinstance(kind, type) and dataclasses.is_dataclass(kind)
     if not usable:
         raise UnusablePart(f"strategy {spec!r} is no dataclass: its fields are its knobs")
+    if not hasattr(kind, "traits"):
+        raise UnusablePart(f"strategy {spec!r} has no `traits`: what it says of itself (agent.Traits), as a property")
     _names.setdefault(kind, spec)
     strategy: type[Strategy] = kind
     return strategy

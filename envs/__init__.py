@@ -7,7 +7,7 @@ from pathlib import Path
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from envs.arithmetic import Arithmetic
-from envs.conformance import NonConforming, check_environment
+from envs.conformance import NonConforming, Timing, check_environment
 from envs.core import (
     SPLITS,
     Demonstrator,
@@ -64,6 +64,7 @@ __all__ = [
     "Step",
     "StepChecker",
     "StepLister",
+    "Timing",
     "Toy",
     "Transition",
     "UnreadableQuestion",

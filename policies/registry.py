@@ -20,7 +20,7 @@ from envs.plugins import BUILT_IN, Factory, Listed, Registry
 from policies.core import Policy
 from policies.models.errors import UnsupportedModel
 from policies.models.gguf import SMOLLM2, smollm2_file
-from policies.models.training_record import about
+from policies.training.training_record import about
 
 ENTRY_POINTS = "stepwell.policies"
 SCRIPTED = "scripted"

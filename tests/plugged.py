@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from agent.search.requests import propose, score
+from agent.strategies.traits import Traits
 from envs.options import AtLeast
 from envs.toy import Toy
 from policies.scripted import ScriptedPolicy
@@ -71,6 +72,10 @@ class Pairs:
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
         return cls(n=n, **knobs)
+
+    @property
+    def traits(self) -> Traits:
+        return Traits()
 
     def search(self, graph):
         for drawn in range(0, self.n, self.pair):

@@ -18,7 +18,7 @@ from envs.core import Environment
 from envs.messages import RecipeError, short
 from envs.options import checked_options, options_of
 from envs.plugins import BUILT_IN, Factory, Listed, Registry
-from policies.models.training_record import about
+from policies.training.training_record import about
 from verifiers.core import Verifier
 from verifiers.ensemble import Ensemble
 from verifiers.table import TableVerifier
