@@ -9,6 +9,16 @@ from envs.core import Step
 from policies.core import Propose, Proposed, Usage
 
 
+class BrokenModel(RuntimeError):
+    """A model's outputs are no distribution (NaN or infinite), so nothing can be sampled from it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"model {name!r} gives NaN or infinite logits: its weights are broken, or its numbers are too large for "
+            "its precision (dtype float32 and bfloat16 hold larger ones than float16)"
+        )
+
+
 @dataclass
 class Job:
     """A request in progress.
@@ -22,6 +32,7 @@ class Job:
         generated: tokens sampled for it.
         known: those of them that needed no model, as samples before had drawn them
             (`policies.generation.without_replacement`).
+        error: why it cannot be answered, if it cannot.
     """
 
     ticket: int
@@ -31,6 +42,7 @@ class Job:
     prefilled: int = 0
     generated: int = 0
     known: int = 0
+    error: Exception | None = None
 
     @classmethod
     def of(cls, ticket: int, request: Propose, tickets: Container[int]) -> Job:
@@ -60,11 +72,13 @@ class Job:
         self.missing -= 1
         return not self.missing
 
-    def reply(self, parameters: int) -> Proposed:
-        """What the policy answers, once nothing is missing.
+    def reply(self, parameters: int) -> Proposed | Exception:
+        """What the policy answers, once nothing is missing or something failed.
 
         A sample of n tokens runs n: the last of its prompt and all but the last of its own. One whose first m are known
         runs n - m: the last of those, and all but the last of the others.
         """
+        if self.error is not None:
+            return self.error
         flops = 2.0 * parameters * (self.prefilled + self.generated - self.known)
         return Proposed(tuple(map(tuple, self.samples)), Usage(self.prefilled, self.generated, flops))

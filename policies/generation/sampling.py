@@ -34,9 +34,16 @@ def draw(
             the one with the token drawn.
 
     Returns:
-        Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each.
+        Tokens and their log-probabilities at temperature 1 (no less than that of the least float32), (rows,) each. The
+        log-probability is NaN where the logits are no distribution: one of them is NaN or infinite, or all are minus
+        infinity.
     """
     likely = torch.softmax(logits, -1).cpu().numpy()
+    broken = np.flatnonzero(np.isnan(likely[:, 0]))  # a softmax is NaN in all places or in none
+    if len(broken):
+        logits = logits.clone()
+        logits[torch.from_numpy(broken).to(logits.device)] = 0.0  # any numbers, to be drawn from like the others
+        likely = torch.softmax(logits, -1).cpu().numpy()
     kinds = set(temperatures.tolist())
     if kinds <= {0.0, 1.0} and top_p == 1 and not top_k:
         weights = likely
@@ -50,6 +57,7 @@ def draw(
         tokens[greedy] = logits.cpu().numpy()[greedy].argmax(-1)
     chosen = likely[np.arange(len(tokens)), tokens]
     logprobs = np.log(np.maximum(chosen, np.finfo(np.float32).tiny))
+    logprobs[broken] = np.nan
     if branches:
         follow(weights, tokens, logprobs, branches)
     return tokens, logprobs

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from policies.models.prefix_tree import Ids, KeptPrefix, PrefixTree
+from policies.models.prefix_tree import Extension, KeptPrefix, PrefixTree
 
 ROWS = 4  # the fewest rows of a matrix product, and what new tokens are padded to a multiple of
 BLOCK = 16  # keys are attended in multiples of this
+_PREFILL = 4096  # most tokens of one prefill pass, padding included
 
 
 class Decoder(Protocol):
@@ -67,10 +68,11 @@ class Cache:
         if before[0]:
             self.data[:, : before[0], : before[1]] = old
 
-    def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+    def move(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
         """Copy the first positions of rows onto others."""
         data = _plain(self.data)
-        data[:, list(targets), :length] = data[:, list(sources), :length]
+        for source, target, length in zip(sources, targets, lengths, strict=True):
+            data[:, target, :length] = data[:, source, :length]
 
 
 class Rows:
@@ -206,22 +208,6 @@ class Prefix(KeptPrefix):
         return self._path
 
 
-class Tail:
-    """Tokens to run: the parts that end `keys`, each of which goes on from the one before it, after a prefix.
-
-    Attributes:
-        start: tokens that are kept already.
-        length: tokens to run.
-    """
-
-    __slots__ = ("before", "keys", "length", "scope", "start")
-
-    def __init__(self, scope: str, before: Prefix | None, keys: tuple[Ids, ...]) -> None:
-        self.scope, self.before, self.keys = scope, before, keys
-        self.start = len(before.ids) if before else 0
-        self.length = len(keys[-1]) - self.start
-
-
 class Prefixes(PrefixTree[Prefix]):
     """Prefixes in one pool of slots.
 
@@ -246,7 +232,7 @@ class Prefixes(PrefixTree[Prefix]):
         layers, slots, width = self.pool.shape
         return (slots - 1 - self._left) * layers * width * self.pool.element_size()
 
-    def store(self, tails: Sequence[Tail], cache: Cache, rows: Sequence[int]) -> None:
+    def store(self, tails: Sequence[Extension[Prefix]], cache: Cache, rows: Sequence[int]) -> None:
         """Keep tails that were run already: rows of a cache hold them, with all that is before them."""
         starts = np.array([tail.start for tail in tails])
         counts = np.array([tail.length for tail in tails])
@@ -266,7 +252,9 @@ class Prefixes(PrefixTree[Prefix]):
             target[:, rows, :length] = source[:, None, first : first + length]
             first += length
 
-    def extend(self, tails: Sequence[Tail], wanted: Sequence[int] = ()) -> tuple[list[list[Prefix]], Tensor]:
+    def extend(
+        self, tails: Sequence[Extension[Prefix]], wanted: Sequence[int] = ()
+    ) -> tuple[list[list[Prefix]], Tensor]:
         """Run tails in one pass, and keep them.
 
         Args:
@@ -299,7 +287,9 @@ class Prefixes(PrefixTree[Prefix]):
         hidden = self.model.run(pages, self._tensor(ids), self._tensor(positions), which)
         return self._keep(tails, counts, slots), hidden[: len(wanted)]
 
-    def _keep(self, tails: Sequence[Tail], counts: NDArray[np.int64], slots: NDArray[np.int64]) -> list[list[Prefix]]:
+    def _keep(
+        self, tails: Sequence[Extension[Prefix]], counts: NDArray[np.int64], slots: NDArray[np.int64]
+    ) -> list[list[Prefix]]:
         """The prefixes of tails whose keys and values are in slots, one tail after another."""
         made, first = [], 0
         for tail, count in zip(tails, counts.tolist(), strict=True):
@@ -336,3 +326,72 @@ class Prefixes(PrefixTree[Prefix]):
         slots = np.concatenate([prefix.slots for prefix in prefixes])
         self._free[self._left : self._left + len(slots)] = slots
         self._left += len(slots)
+
+
+# ------------------------------------------------------------------------------------------------- a model that writes
+
+
+class CausalDecoder(Decoder, Protocol):
+    """A decoder with the head of a language model."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(n, hidden) to (n, vocabulary), float32."""
+        ...
+
+
+class CachedDecoder:
+    """A decoder with rows and prefixes: a `policies.generation.batch.DecodeModel`.
+
+    Args:
+        model: what runs.
+        memory: bytes of prefixes.
+    """
+
+    keeps_steps = False  # of small models: copying a row takes longer than running a step again, which is seldom needed
+
+    def __init__(self, model: CausalDecoder, memory: int) -> None:
+        self.model = model
+        self.prefixes = Prefixes(model, memory)
+        self._cache = Cache(model)
+
+    def prefill(self, work: Sequence[Extension[Prefix]]) -> list[Prefix]:
+        """Run tokens in common passes, those of like length together, as the shorter ones are padded."""
+        made: dict[int, Prefix] = {}
+        lacking = sorted(range(len(work)), key=lambda index: work[index].length)
+        while lacking:
+            most = max(1, _PREFILL // work[lacking[-1]].length)
+            batch = lacking[: -most - 1 : -1]
+            del lacking[-most:]
+            prefixes, _ = self.prefixes.extend([work[index] for index in batch])
+            made |= {index: each[-1] for index, each in zip(batch, prefixes, strict=True)}
+        return [made[index] for index in range(len(work))]
+
+    def load(self, places: Sequence[tuple[Prefix | None, Sequence[int]]], rows: int, length: int) -> None:
+        """Write prefixes into rows."""
+        self._cache.reserve(rows, length + 1)
+        self.prefixes.load([(prefix, own) for prefix, own in places if prefix is not None], self._cache)
+
+    def move(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
+        """Copy the first tokens of rows onto others."""
+        self._cache.move(sources, targets, lengths)
+
+    def shrink(self, rows: int, length: int) -> None:
+        """Nothing to do: rows beyond those in use are left alone."""
+
+    def decode(self, last: NDArray[np.int64], start: NDArray[np.int64]) -> Tensor:
+        """Run a token of each row; see `policies.generation.batch.DecodeModel`."""
+        count, end = len(last), int(start.max()) + 1
+        if count < ROWS:  # rows that pad the batch write at position 0 of cache rows that nobody has
+            last, start = (np.concatenate([each, np.zeros(ROWS - count, np.int64)]) for each in (last, start))
+        self._cache.reserve(len(last), end)
+        ids, positions = (torch.from_numpy(each).to(self.model.device) for each in (last, start))
+        return self.model.logits(self.model.run(Rows(self._cache, positions, end), ids, positions))[:count]
+
+    def store(self, work: Sequence[Extension[Prefix]], rows: Sequence[int]) -> None:
+        """Keep what rows hold."""
+        self.prefixes.store(work, self._cache, rows)
+
+    def clear(self) -> None:
+        """Free all memory."""
+        self.prefixes = Prefixes(self.model, self.prefixes.limit)
+        self._cache = Cache(self.model)

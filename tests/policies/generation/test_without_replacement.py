@@ -23,7 +23,7 @@ from policies.generation.sampling import draw
 from policies.generation.without_replacement import Branch, walk
 from policies.registry import WEIGHTS
 
-from ..conftest import Chatter
+from tests.conftest import Chatter
 
 FIRST = (0.6, 0.3, 0.1)
 SECOND = {0: (0.5, 0.5, 0.0), 1: (0.9, 0.1, 0.0), 2: (0.2, 0.3, 0.5)}
@@ -122,8 +122,8 @@ def test_what_samples_share_is_run_once(kind: str, steps: int | None) -> None:
     replies = ask(policy, [replace(request, temperature=1.0) for request in requests])
     drawn = [sample for reply in replies for sample in texts(reply)]
     assert len(set(drawn)) == len(drawn)
-    (line,) = policy._lines._lines["s"].values()
-    ids = next(iter(policy._lines._lines["s"]))[0]
+    (line,) = policy._proposals.loop._lines._lines["s"].values()
+    ids = next(iter(policy._proposals.loop._lines._lines["s"]))[0]
     nodes, generated = size(line.root), sum(reply.usage.generated for reply in replies)
     assert nodes < 0.9 * generated
     assert sum(reply.usage.prefilled for reply in replies) == len(ids) - 1
