@@ -2,8 +2,8 @@
 
 One request of vLLM for each sample, with its own seed. Samples join and leave at every step of the engine, and nothing
 waits for the slowest; a sample is one request from its first token to its last, unless what its state reads as differs
-from what it wrote (`policies.generation.chat`). Siblings share their prompt, and what was written for a search is found again
-by those who go on from it, in blocks of 16 tokens (32 on a CPU).
+from what it wrote (`policies.generation.chat`). Siblings share their prompt, and what was written for a search is found
+again by those who go on from it, in blocks of 16 tokens (32 on a CPU).
 
 What a sample depends on: its state, its seed and the temperature, and the numbers that the model gives. Those differ in
 their last bits with what else is in a batch, where kernels add in another order, and then a token may differ, once in
@@ -21,10 +21,10 @@ from typing import Any
 
 from envs.core import Environment
 from policies.core import Propose, Proposed
+from policies.generation.batch import StepEvent
 from policies.generation.chat import Dialogue
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
-from policies.generation.batch import StepEvent
 from policies.generation.step_stream import StepWriter, StreamedSample, spent_on
 from policies.models.gguf import dequantized
 from policies.models.vllm_engine import VllmEngine, VllmOptions

@@ -345,21 +345,29 @@ class DecodeLoop(Generic[S]):
 
     def _prefill(self, groups: Sequence[list[S]]) -> None:
         """Run what groups of siblings lack, all but their last token, and keep it."""
-        lacking: list[tuple[list[S], Extension[Any]]] = []
-        for samples in groups:
-            first = samples[0]
-            prefix = self.text.known(first)
-            known = len(prefix.ids) if prefix is not None else 0
-            if known < len(first.ids) + len(first.new) - 1:
-                lacking.append((samples, Extension(first.scope, prefix, self.text.keys(first, known))))
-            for sample in samples:
-                sample.prefix = prefix
-        if lacking:
-            made = self.model.prefill([work for _, work in lacking])
+        while groups:
+            lacking: list[tuple[list[S], Extension[Any]]] = []
+            covered: set[tuple[str, Ids]] = set()  # prefixes that this pass keeps
+            later: list[list[S]] = []  # groups that go on from them
+            for samples in groups:
+                first = samples[0]
+                prefix = self.text.known(first)
+                known = len(prefix.ids) if prefix is not None else 0
+                if known < len(first.ids) + len(first.new) - 1:
+                    keys = self.text.keys(first, known)
+                    if (first.scope, keys[0]) in covered:
+                        later.append(samples)
+                        continue
+                    covered.update((first.scope, key) for key in keys)
+                    lacking.append((samples, Extension(first.scope, prefix, keys)))
+                for sample in samples:
+                    sample.prefix = prefix
+            made = self.model.prefill([work for _, work in lacking]) if lacking else ()
             for (samples, work), prefix in zip(lacking, made, strict=True):
                 self.text.charge(samples[0], work.length)
                 for sample in samples:
                     sample.prefix = prefix
+            groups = later
 
     def _join(self, groups: Collection[list[S]]) -> None:
         """Give siblings rows, those that others left first, and write there what their states hold."""

@@ -1,9 +1,9 @@
 """Cutting what a language model writes into steps.
 
 A model writes text, token by token. A step ends with the environment's delimiter, which is not part of it; a solution
-ends with a stop string, which is, or with a token of the model's own. Blank steps are none, unless asked for: delimiters
-at the start of a step are skipped. What stands between ``<think>`` and ``</think>`` before a step is the step's
-thinking: delimiters and stop strings do not count in it.
+ends with a stop string, which is, or with a token of the model's own. Blank steps are none, unless asked for:
+delimiters at the start of a step are skipped. What stands between ``<think>`` and ``</think>`` before a step is the
+step's thinking: delimiters and stop strings do not count in it.
 """
 
 from __future__ import annotations

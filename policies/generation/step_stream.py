@@ -5,7 +5,7 @@ Every backend that sees tokens as they come has it so: it begins a step, adds to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -91,6 +91,12 @@ def spent_on(state: State) -> int:
     return sum(step.tokens for step in state.steps)
 
 
+def last_characters(texts: Iterable[str]) -> frozenset[str]:
+    """The characters of which a token that completes one of some texts has one; half of one reads as U+FFFD."""
+    lasts = {text[-1] for text in texts}
+    return frozenset(lasts if all(map(str.isascii, lasts)) else {"\ufffd", *lasts})
+
+
 class StepWriter:
     """Follows samples as they are written.
 
@@ -105,9 +111,9 @@ class StepWriter:
         self.chat, self.context = chat, context
         self.environment: Environment = chat.environment
         self.options: SamplingOptions = chat.options
-        # a step may have ended after a token that has one of these characters, or half of one; thinking, of the others
-        self._lasts = {"\ufffd", *(text[-1] for text in (self.environment.delimiter, THOUGHT, *self.options.stop))}
-        self._thought_lasts = {"\ufffd", THOUGHT[-1]}
+        # a step may have ended after a token that has one of these characters; thinking, of the others
+        self._lasts = last_characters([self.environment.delimiter, THOUGHT, *self.options.stop])
+        self._thought_lasts = last_characters([THOUGHT])
         self._kinds: dict[int, int] = {}  # of tokens
 
     def begin(self, sample: StreamedSample) -> None:

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from policies.models.gguf import UnusableModel
-from policies.core import Policy, Propose
 from policies.backends.hf import TransformersPolicy
-from policies.generation.requests import BrokenModel
 from policies.backends.lab import LabPolicy
+from policies.core import Policy, Propose
+from policies.generation.requests import BrokenModel
 from policies.generation.sampling import draw
 
 

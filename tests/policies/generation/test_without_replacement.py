@@ -22,7 +22,6 @@ from policies.generation.random_numbers import uniform
 from policies.generation.sampling import draw
 from policies.generation.without_replacement import Branch, walk
 from policies.registry import WEIGHTS
-
 from tests.conftest import Chatter
 
 FIRST = (0.6, 0.3, 0.1)
