@@ -169,6 +169,10 @@ class DecodeModel(Protocol):
         """Run tokens, and keep them: for each the prefix of all its ids."""
         ...
 
+    def arrange(self, prefixes: Sequence[Any], rows: Sequence[int]) -> list[int]:
+        """Give each of some prefixes (None is an empty one) one of as many rows: an order of the rows."""
+        ...
+
     def load(self, places: Sequence[tuple[Any, Sequence[int]]], rows: int, length: int) -> None:
         """Write prefixes (None is an empty one) into rows; there are so many rows now, of at most so many tokens."""
         ...
@@ -374,11 +378,12 @@ class DecodeLoop(Generic[S]):
         joining = list(chain.from_iterable(groups))
         rows = self._gone[-len(joining) :][::-1]
         del self._gone[-len(joining) :]
-        for row, sample in zip(rows, joining, strict=False):
-            self.active[row] = sample
         new = joining[len(rows) :]
         rows += range(len(self.active), len(self.active) + len(new))
         self.active += new
+        rows = self.model.arrange([sample.prefix for sample in joining], rows)
+        for row, sample in zip(rows, joining, strict=True):
+            self.active[row] = sample
         tokens = [sample.tokens for sample in joining]
         self._seeds[rows] = np.array([sample.seed for sample in joining], np.uint64)
         self.drawn[rows] = [sample.drawn for sample in joining]
@@ -405,6 +410,7 @@ class DecodeLoop(Generic[S]):
         targets = sorted(row for row in gone if row < left)
         sources = [row for row in range(left, len(self.active)) if row not in leaving]
         if targets:
+            targets = self.model.arrange([self.active[source].prefix for source in sources], targets)
             for source, target in zip(sources, targets, strict=True):
                 self.active[target] = self.active[source]
             for values in (

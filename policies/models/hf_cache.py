@@ -219,6 +219,10 @@ class CachedTransformer:
         own = [(k[0, :, known:].clone(), v[0, :, known:].clone()) for k, v in layers_of(cache)]
         return self.prefixes.add(work.scope, ids, work.before, own)
 
+    def arrange(self, prefixes: Sequence[HfPrefix | None], rows: Sequence[int]) -> list[int]:
+        """Any order will do: sequences end in the same column, so that what a row held lies elsewhere by now."""
+        return list(rows)
+
     def load(self, places: Sequence[tuple[HfPrefix | None, Sequence[int]]], rows: int, length: int) -> None:
         """Write prefixes into rows."""
         self._rows.load([(self._whole(prefix), own) for prefix, own in places], rows, length)

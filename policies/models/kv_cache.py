@@ -19,6 +19,7 @@ from policies.models.prefix_tree import Extension, KeptPrefix, PrefixTree
 ROWS = 4  # the fewest rows of a matrix product, and what new tokens are padded to a multiple of
 BLOCK = 16  # keys are attended in multiples of this
 _PREFILL = 4096  # most tokens of one prefill pass, padding included
+_LOOK_BACK = 4  # steps of a search by which the sequences of two rows that are worth pairing differ, at most
 
 
 class Decoder(Protocol):
@@ -68,11 +69,10 @@ class Cache:
         if before[0]:
             self.data[:, : before[0], : before[1]] = old
 
-    def move(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
-        """Copy the first positions of rows onto others."""
+    def move(self, source: int, target: int, start: int, end: int) -> None:
+        """Copy positions of a row onto another."""
         data = _plain(self.data)
-        for source, target, length in zip(sources, targets, lengths, strict=True):
-            data[:, target, :length] = data[:, source, :length]
+        data[:, target, start:end] = data[:, source, start:end]
 
 
 class Rows:
@@ -232,24 +232,29 @@ class Prefixes(PrefixTree[Prefix]):
         layers, slots, width = self.pool.shape
         return (slots - 1 - self._left) * layers * width * self.pool.element_size()
 
-    def store(self, tails: Sequence[Extension[Prefix]], cache: Cache, rows: Sequence[int]) -> None:
-        """Keep tails that were run already: rows of a cache hold them, with all that is before them."""
+    def store(self, tails: Sequence[Extension[Prefix]], cache: Cache, rows: Sequence[int]) -> list[list[Prefix]]:
+        """Keep tails that were run already: rows of a cache hold them, with all that is before them.
+
+        Returns:
+            For each tail a prefix for each of its keys.
+        """
         starts = np.array([tail.start for tail in tails])
         counts = np.array([tail.length for tail in tails])
         slots = self._allot(int(counts.sum()))
         source = self._tensor(spans(np.array(rows) * cache.length + starts, counts))
         self.pool.index_copy_(1, self._tensor(slots), cache.data.flatten(1, 2).index_select(1, source))
-        self._keep(tails, counts, slots)
+        return self._keep(tails, counts, slots)
 
-    def load(self, prefixes: Sequence[tuple[Prefix, Sequence[int]]], cache: Cache) -> None:
-        """Write whole sequences into rows of a cache, each into its own."""
+    def load(self, prefixes: Sequence[tuple[Prefix, Sequence[int], int]], cache: Cache) -> None:
+        """Write sequences into rows of a cache, each into its own, from a position on: what is before is there."""
         if not prefixes:
             return
-        found = self.pool.index_select(1, self._tensor(np.concatenate([prefix.path for prefix, _ in prefixes])))
+        paths = [prefix.path[start:] for prefix, _, start in prefixes]
+        found = self.pool.index_select(1, self._tensor(np.concatenate(paths)))
         source, target, first = _plain(found), _plain(cache.data), 0
-        for prefix, rows in prefixes:
-            length = len(prefix.path)
-            target[:, rows, :length] = source[:, None, first : first + length]
+        for (_, rows, start), path in zip(prefixes, paths, strict=True):
+            length = len(path)
+            target[:, rows, start : start + length] = source[:, None, first : first + length]
             first += length
 
     def extend(
@@ -342,6 +347,9 @@ class CausalDecoder(Decoder, Protocol):
 class CachedDecoder:
     """A decoder with rows and prefixes: a `policies.generation.batch.DecodeModel`.
 
+    A row that samples left still holds what they had read. The next one is given a row that holds the most of what it
+    goes on from, and only the rest is copied: otherwise copying would take longer with every step of a search.
+
     Args:
         model: what runs.
         memory: bytes of prefixes.
@@ -353,6 +361,7 @@ class CachedDecoder:
         self.model = model
         self.prefixes = Prefixes(model, memory)
         self._cache = Cache(model)
+        self._held: dict[int, Prefix] = {}  # by row: a prefix whose keys and values it holds, to the last bit
 
     def prefill(self, work: Sequence[Extension[Prefix]]) -> list[Prefix]:
         """Run tokens in common passes, those of like length together, as the shorter ones are padded."""
@@ -366,14 +375,51 @@ class CachedDecoder:
             made |= {index: each[-1] for index, each in zip(batch, prefixes, strict=True)}
         return [made[index] for index in range(len(work))]
 
+    def arrange(self, prefixes: Sequence[Prefix | None], rows: Sequence[int]) -> list[int]:
+        """Give each of some prefixes one of as many rows, if possible one that holds most of it already."""
+        holding: dict[Prefix, list[int]] = {}  # rows by what they hold
+        for row in rows:
+            node = self._held.get(row)
+            for _ in range(_LOOK_BACK):
+                if node is None:
+                    break
+                holding.setdefault(node, []).append(row)
+                node = node.before
+        free, chosen = dict.fromkeys(rows), dict[int, int]()
+        wanted = list(prefixes)
+        for _ in range(_LOOK_BACK):
+            for index, node in enumerate(wanted):
+                if node is None:
+                    continue
+                there = [row for row in holding.pop(node, ()) if row in free]
+                if there:
+                    chosen[index] = there.pop()
+                    del free[chosen[index]]
+                    holding[node] = there
+                wanted[index] = None if index in chosen else node.before
+        left = iter(free)
+        return [chosen[index] if index in chosen else next(left) for index in range(len(prefixes))]
+
     def load(self, places: Sequence[tuple[Prefix | None, Sequence[int]]], rows: int, length: int) -> None:
         """Write prefixes into rows."""
         self._cache.reserve(rows, length + 1)
-        self.prefixes.load([(prefix, own) for prefix, own in places if prefix is not None], self._cache)
+        work: list[tuple[Prefix, Sequence[int], int]] = []
+        for prefix, own in places:
+            starts: dict[int, list[int]] = {}  # rows by how much they hold of it
+            for row in own:
+                starts.setdefault(_common(prefix, self._held.pop(row, None)), []).append(row)
+            if prefix is not None:
+                self._held.update(dict.fromkeys(own, prefix))
+                work += [(prefix, there, start) for start, there in starts.items() if start < len(prefix.ids)]
+        self.prefixes.load(work, self._cache)
 
     def move(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
         """Copy the first tokens of rows onto others."""
-        self._cache.move(sources, targets, lengths)
+        for source, target, length in zip(sources, targets, lengths, strict=True):
+            held = self._held.get(source)
+            self._cache.move(source, target, _common(held, self._held.pop(target, None)), length)
+            if held is not None:
+                self._held[target] = held
 
     def shrink(self, rows: int, length: int) -> None:
         """Nothing to do: rows beyond those in use are left alone."""
@@ -383,15 +429,35 @@ class CachedDecoder:
         count, end = len(last), int(start.max()) + 1
         if count < ROWS:  # rows that pad the batch write at position 0 of cache rows that nobody has
             last, start = (np.concatenate([each, np.zeros(ROWS - count, np.int64)]) for each in (last, start))
+            for row in range(count, ROWS):
+                self._held.pop(row, None)
         self._cache.reserve(len(last), end)
         ids, positions = (torch.from_numpy(each).to(self.model.device) for each in (last, start))
         return self.model.logits(self.model.run(Rows(self._cache, positions, end), ids, positions))[:count]
 
     def store(self, work: Sequence[Extension[Prefix]], rows: Sequence[int]) -> None:
         """Keep what rows hold."""
-        self.prefixes.store(work, self._cache, rows)
+        kept: set[Prefix] = set()
+        for row, (*_, prefix) in zip(rows, self.prefixes.store(work, self._cache, rows), strict=True):
+            if prefix not in kept:  # otherwise it is made of another row
+                self._held[row] = prefix
+                kept.add(prefix)
 
     def clear(self) -> None:
         """Free all memory."""
         self.prefixes = Prefixes(self.model, self.prefixes.limit)
         self._cache = Cache(self.model)
+        self._held.clear()
+
+
+def _common(one: Prefix | None, other: Prefix | None) -> int:
+    """Tokens of the longest prefix that two have in common."""
+    if one is None or other is None or one.scope != other.scope:
+        return 0
+    while one is not other:
+        if len(one.ids) < len(other.ids):
+            one, other = other, one
+        if one.before is None:
+            return 0
+        one = one.before
+    return len(one.ids)

@@ -41,7 +41,7 @@ def test_logits_are_those_of_transformers(checkpoint: Callable[..., Path], kind:
         # the last tokens again, one by one after a shorter prefix
         made, _ = extend(prefixes, ids[:, :36], scope="shorter")
         for row, prefix in enumerate(made):
-            prefixes.load([(prefix, [row])], cache)
+            prefixes.load([(prefix, [row], 0)], cache)
         last = [decode(ours, cache, ids[:, at], at) for at in range(36, 40)]
     torch.testing.assert_close(ours.logits(hidden).view(want.shape), want, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.logits(torch.stack(last, 1)), want[:, 36:], atol=1e-4, rtol=0)
@@ -194,7 +194,7 @@ def test_a_prefix_is_split_where_others_leave_it(checkpoint: Callable[..., Path]
         assert fork is not None
         assert (fork.ids, fork.before, leaf.before, prefixes.bytes) == (ids[:4], root, fork, size)
         for prefix, length in ((fork, 4), (leaf, 6)):
-            prefixes.load([(prefix, [0])], cache)
+            prefixes.load([(prefix, [0], 0)], cache)
             assert torch.equal(cache.data[:, 0, :length], data[:, :length])
         ((more,),), _ = prefixes.extend([Extension("s", fork, ((*ids[:4], 9),))])
         assert more.before is fork
@@ -213,7 +213,7 @@ def test_a_prefix_loads_its_whole_chain_and_a_row_is_stored(checkpoint: Callable
         data = prefixes.pool[:, whole.path]
         assert data.shape[1] == 6
         for rows in ([2, 3], [0, 5]):
-            prefixes.load([(whole, rows)], cache)
+            prefixes.load([(whole, rows, 0)], cache)
             assert all(torch.equal(cache.data[:, row, :6], data) for row in rows)
         assert (cache.data[:, [1, 4]] == 0).all()
         prefixes.store([Extension("t", None, (ids[:2],)), Extension("s", root, (ids[:5],))], cache, [3, 5])
