@@ -30,7 +30,7 @@ from torch import Tensor
 from policies.core import Propose
 from policies.generation.random_numbers import uniform
 from policies.generation.sampling import draw
-from policies.generation.without_replacement import Branch, Line, Lines, walk
+from policies.generation.without_replacement import PrefixNode, SampleQueue, SampleQueues, sample_shared_prefix
 from policies.models.prefix_tree import Extension, Ids
 
 StepEvent = Literal["on", "step", "anew", "end"]
@@ -59,8 +59,8 @@ class DecodeSample:
         instead: the token to be written in place of the one that was just drawn.
         longest: most tokens that it may come to have in all, for a loop with a limit of positions.
         prefix: what is kept of its tokens, when it is given a row.
-        line: of samples that shall differ from it, if it is drawn without replacement.
-        branch: where it is among these.
+        queue: of samples that shall differ from it, if it is drawn without replacement.
+        node: where it is among these.
     """
 
     scope: str
@@ -77,8 +77,8 @@ class DecodeSample:
     instead: int | None = None
     longest: int = 0
     prefix: Any = None
-    line: Line | None = None
-    branch: Branch | None = None
+    queue: SampleQueue | None = None
+    node: PrefixNode | None = None
 
     @property
     def tokens(self) -> Ids:
@@ -237,7 +237,7 @@ class DecodeLoop(Generic[S]):
         self.logits: Tensor | None = None
         self._top_p, self._top_k, self._positions = top_p, top_k, positions
         self._queue: deque[S] = deque()
-        self._lines: Lines[S] = Lines(lambda sample: self._queue.append(sample))
+        self._queues: SampleQueues[S] = SampleQueues(lambda sample: self._queue.append(sample))
         self._ending: list[tuple[S, int, Ids]] = []  # with their rows and what these hold, to be kept
         self._gone: list[int] = []  # rows whose samples ended in the last step
         self._kinds: NDArray[np.uint8] = np.zeros(0, np.uint8)  # of tokens
@@ -259,7 +259,7 @@ class DecodeLoop(Generic[S]):
         if request is None:
             self._queue.append(sample)
         else:
-            self._lines.add(request, sample.ids, sample)
+            self._queues.add(request, sample.ids, sample)
 
     def step(self) -> bool:
         """Admit samples and decode one token for each; whether there were any."""
@@ -271,7 +271,7 @@ class DecodeLoop(Generic[S]):
     def drop(self, scope: str) -> None:
         """Forget the samples of a search and what was kept for it."""
         self.model.prefixes.drop(scope)
-        self._lines.drop(scope)
+        self._queues.drop(scope)
         self._queue = deque(sample for sample in self._queue if sample.scope != scope)
         out = {row for row, sample in enumerate(self.active) if sample.scope == scope}
         if not out.issubset(self._gone):  # rows that are free already are best left to those who come next
@@ -280,7 +280,7 @@ class DecodeLoop(Generic[S]):
     def clear(self) -> None:
         """Forget everything, the memory included."""
         self._queue.clear()
-        self._lines.clear()
+        self._queues.clear()
         self.active, self._gone, self.logits = [], [], None
         self.model.clear()
 
@@ -332,12 +332,12 @@ class DecodeLoop(Generic[S]):
             Whether it goes on; not so only where an environment says now that it is over, and did not before.
         """
         self.text.begin(sample)
-        if sample.branch is None:
+        if sample.node is None:
             return True
-        for token, branch in walk(sample.branch, sample.seed, sample.drawn):
-            sample.branch = branch
+        for token, node in sample_shared_prefix(sample.node, sample.seed, sample.drawn):
+            sample.node = node
             sample.new += (token,)
-            sample.logprob += branch.logprob
+            sample.logprob += node.logprob
             sample.drawn += 1
             sample.known += 1
             if len(sample.new) >= sample.limit or self.text.kind(token) & sample.watch:
@@ -430,9 +430,9 @@ class DecodeLoop(Generic[S]):
         count = len(self.active)
         self.logits = logits = self.model.decode(self._last[:count], self._length[:count])
         uniforms = uniform(self._seeds[:count], self.drawn[:count])
-        branches = self._lines.branches(self.active)
-        tokens, logprobs = draw(logits, uniforms, self._temperatures[:count], self._top_p, self._top_k, branches)
-        self._lines.follow(self.active, branches)
+        nodes = self._queues.nodes(self.active)
+        tokens, logprobs = draw(logits, uniforms, self._temperatures[:count], self._top_p, self._top_k, nodes)
+        self._queues.follow(self.active, nodes)
         if self.text.forces:
             self._force(tokens)
         if not self._spare:
@@ -463,7 +463,7 @@ class DecodeLoop(Generic[S]):
             return []
         scopes = self.text.broken({self.active[row].scope for row in np.flatnonzero(broken)})
         for scope in scopes:
-            self._lines.drop(scope)
+            self._queues.drop(scope)
         self._queue = deque(sample for sample in self._queue if sample.scope not in scopes)
         return [row for row, sample in enumerate(self.active) if sample.scope in scopes]
 
@@ -526,10 +526,10 @@ class DecodeLoop(Generic[S]):
         """Whether others may go on from what a sample has at the end of a step."""
         if not self.model.keeps_steps and end.event != "end":
             return False
-        return sample.line is not None or (end.whole and not end.stored)
+        return sample.queue is not None or (end.whole and not end.stored)
 
     def _finish(self, sample: S, row: int | None) -> None:
-        self._lines.end(sample)
+        self._queues.end(sample)
         self.text.finish(sample, row)
 
     def _store(self) -> None:
@@ -550,8 +550,8 @@ class DecodeLoop(Generic[S]):
             kept = prefixes.find(sample.scope, ids)
             if kept is not None:
                 sample.prefix = kept
-                if sample.branch is not None:
-                    sample.branch.keep(kept)
+                if sample.node is not None:
+                    sample.node.keep(kept)
         self._ending.clear()
         if work:
             prefixes.trim()

@@ -109,7 +109,7 @@ class Proposals(StepWriter):
 
     def known(self, sample: StreamedSample) -> Any:
         """The longest kept prefix: up to its last token, or to the last of a state on the way to it."""
-        before = sample.branch.kept if sample.branch is not None else None
+        before = sample.node.kept if sample.node is not None else None
         return self.model.prefixes.nearest(
             sample.scope, sample.tokens, before, lambda: [*self.chat.parts(sample.state), sample.new]
         )
