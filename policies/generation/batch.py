@@ -288,20 +288,18 @@ class DecodeLoop(Generic[S]):
 
     def admit(self) -> None:
         """Give queued samples the free rows, after running what they still lack."""
-        groups: list[list[S]] = []
         places: dict[tuple[str, Ids], list[S]] = {}
+        group: list[S] = []
         last: tuple[str, Ids] | None = None
         for sample in self._waiting():
             if not self._walk(sample):
                 continue
             key = sample.scope, sample.tokens
             if last is None or key[1] is not last[1] or key[0] != last[0]:  # siblings come one after another
-                group = places.get(key)
-                if group is None:
-                    group = places[key] = []
-                    groups.append(group)
+                group = places.setdefault(key, [])
                 last = key
             group.append(sample)
+        groups = list(places.values())
         if groups:
             self._prefill(groups)
             self._join(groups)
