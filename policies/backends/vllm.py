@@ -22,10 +22,11 @@ from typing import Annotated, Any
 from envs.core import Environment
 from envs.options import Above, AtLeast, Group
 from policies.core import Propose, Proposed
+from policies.generation.batch import StepEvent
 from policies.generation.chat import Dialogue
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
-from policies.generation.step_stream import Led, Writer, Writing
+from policies.generation.step_stream import StepWriter, StreamedSample, spent_on
 from policies.models.checkpoints import find_folder
 from policies.models.digest import model_digest
 from policies.models.vllm_engine import VllmEngine, VllmOptions
@@ -86,10 +87,10 @@ class VllmPolicy:
         self.parameters = self._engine.parameters
         self.thinks = dialogue.thinks
         self.environment, self.dialogue = environment, dialogue
-        self._writer = Writer(dialogue, self._engine.context)
+        self._writer = StepWriter(dialogue, self._engine.context)
         self._jobs: dict[int, Job] = {}
         self._done: list[tuple[Job, Exception | None]] = []
-        self._running: dict[str, Writing] = {}  # by the name of its request
+        self._running: dict[str, StreamedSample] = {}  # by the name of its request
         self._fresh: set[str] = set()  # requests without an output yet
 
     def digest(self) -> str:
@@ -104,7 +105,7 @@ class VllmPolicy:
                 the ticket is in use.
         """
         job = Job.of(ticket, request, self._jobs)
-        ids = [self._writer.dialogue.ids(state) for state in request.states]
+        ids = [self.dialogue.ids(state) for state in request.states]
         for state, tokens in zip(request.states, ids, strict=True):
             if not 0 < len(tokens) < self._writer.context:
                 raise ValueError(
@@ -117,7 +118,10 @@ class VllmPolicy:
         try:
             for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
                 for j, seed in enumerate(request.seeds[i]):
-                    sample = Writing(job, (i, j), seed, state, tokens)
+                    sample = StreamedSample(
+                        request.scope, seed, request.temperature, tokens,
+                        job=job, place=(i, j), state=state, spent=spent_on(state),
+                    )  # fmt: skip
                     self._writer.begin(sample)
                     self._ask(sample)
         except Exception:
@@ -151,7 +155,7 @@ class VllmPolicy:
         self._running, self._fresh, self._jobs, self._done = {}, set(), {}, []
         self._engine.close()
 
-    def _ask(self, sample: Writing) -> None:
+    def _ask(self, sample: StreamedSample) -> None:
         """Have vLLM go on from where a sample is."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -171,14 +175,14 @@ class VllmPolicy:
         self._running[name] = sample
         self._fresh.add(name)
 
-    def _written(self, sample: Writing, output: Any) -> None:
+    def _written(self, sample: StreamedSample, output: Any) -> None:
         """Take what vLLM wrote for a sample."""
         job, name = sample.job, output.request_id
         if name in self._fresh:
             self._fresh.remove(name)
             job.prefilled += len(output.prompt_token_ids) - (output.num_cached_tokens or 0)
         (new,) = output.outputs
-        led: Led = "on"
+        led: StepEvent = "on"
         try:
             for token, logprobs in zip(new.token_ids, new.logprobs, strict=True):
                 led = self._writer.add(sample, token, logprobs[token].logprob)
@@ -212,7 +216,7 @@ def _checkpoint(model: str | Path, path: Path) -> str | Path:
     return find_folder(model) if path.suffix == ".gguf" or path.is_dir() else model
 
 
-def _seed(sample: Writing) -> int:
+def _seed(sample: StreamedSample) -> int:
     """Its own, or for a later request of the same sample one that follows from it."""
     if not sample.drawn:
         return sample.seed & _SEEDS

@@ -73,6 +73,8 @@ class Dialogue:
         ValueError: for options that this tokenizer or environment cannot keep, and for a template that fails.
     """
 
+    blank_steps = False
+
     def __init__(
         self, tokenizer: Any, environment: Environment, options: SamplingOptions, ends: Iterable[int] = ()
     ) -> None:

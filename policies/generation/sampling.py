@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from policies.generation.without_replacement import Branch, follow, take_out
+from policies.generation.without_replacement import PrefixNode, follow, take_out
 
 _BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
 _BELOW = np.float32(1 - 2.0**-23)
@@ -20,7 +20,7 @@ def draw(
     temperatures: NDArray[np.float32],
     top_p: float = 1.0,
     top_k: int = 0,
-    branches: MutableMapping[int, Branch] | None = None,
+    branches: MutableMapping[int, PrefixNode] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Draw one token per row by the inverse of its cumulative distribution; temperature 0 takes the likeliest.
 

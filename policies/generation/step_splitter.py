@@ -1,9 +1,9 @@
 """Cutting what a language model writes into steps.
 
 A model writes text, token by token. A step ends with the environment's delimiter, which is not part of it; a solution
-ends with a stop string, which is, or with a token of the model's own. Blank steps are none: delimiters at the start of
-a step are skipped. What stands between ``<think>`` and ``</think>`` before a step is the step's thinking: delimiters
-and stop strings do not count in it.
+ends with a stop string, which is, or with a token of the model's own. Blank steps are none, unless asked for:
+delimiters at the start of a step are skipped. What stands between ``<think>`` and ``</think>`` before a step is the
+step's thinking: delimiters and stop strings do not count in it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,13 @@ class Cut:
 
 
 def cut(
-    text: str, delimiter: str, stop: Sequence[str] = (), *, opened: bool = False, over: Finish | None = None
+    text: str,
+    delimiter: str,
+    stop: Sequence[str] = (),
+    *,
+    opened: bool = False,
+    over: Finish | None = None,
+    blank: bool = False,
 ) -> Cut | None:
     """Cut the first step from a text.
 
@@ -58,6 +64,7 @@ def cut(
         stop: texts that end the solution.
         opened: whether the prompt ends with ``<think>``, so that the text starts in the middle of thinking.
         over: how the text ended, or None while more may come.
+        blank: whether a delimiter at the start ends an empty step, instead of being skipped.
 
     Returns:
         The step, or None while it may go on.
@@ -66,7 +73,7 @@ def cut(
     if start is None:
         return None if over is None else Cut(text, "", over, None)
     thinking, first = text[:start], start
-    while text.startswith(delimiter, first):
+    while not blank and text.startswith(delimiter, first):
         first += len(delimiter)
     ends = [(at, at + len(each)) for each in stop if (at := text.find(each, first)) >= 0]
     at = text.find(delimiter, first)

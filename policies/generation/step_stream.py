@@ -5,51 +5,80 @@ Every backend that sees tokens as they come has it so: it begins a step, adds to
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Protocol
 
 from envs.core import Environment, Finish, State, Step, transition
-from policies.generation.chat import Dialogue
+from policies.generation.batch import DecodeSample, StepEnd, StepEvent
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_splitter import THOUGHT, cut, is_thinking
 from policies.models.prefix_tree import Ids
 
-Led = Literal["on", "step", "anew", "end"]
-"""What a token led to: more of the same step; the next step, written right after it; the next step, for which what the
-state reads as must be run again; or the end of the sample."""
+_SPEAKING, _THINKING = 1, 2  # kinds of tokens: a step may end after them, while the model speaks, and while it thinks
 
 
-@dataclass(eq=False)
-class Writing:
-    """A sample in progress.
+class Chat(Protocol):
+    """How states become tokens and tokens text: `policies.generation.chat.Dialogue`, or that of an embedded model.
+
+    Attributes:
+        environment: whose steps.
+        options: where steps and solutions end.
+        ends: ids that end an answer; as the last of some tokens they have no text.
+        opened: whether the prompt ends with ``<think>``.
+        blank_steps: whether a delimiter at the start of a step ends it; otherwise it is skipped.
+    """
+
+    environment: Environment
+    options: SamplingOptions
+    ends: frozenset[int]
+    opened: bool
+    blank_steps: bool
+
+    def parts(self, state: State) -> list[Ids]:
+        """The ids of the prompt, then of each step with its observation."""
+        ...
+
+    def step(self, step: Step) -> Ids:
+        """The ids of a step, closed by the delimiter, and of its observation."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated ids."""
+        ...
+
+
+@dataclass(slots=True)
+class _Ended:
+    """The end of a step, and what comes after it."""
+
+    end: StepEnd
+    state: State
+    ids: Ids
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class StreamedSample(DecodeSample):
+    """A sample of a policy in progress; its `ids` are those of `state`.
 
     Args:
         job: it belongs to.
         place: there.
-        seed: its own.
-        state: where it is; `ids` are those of it, and `made` counts the steps that it added.
-        drawn: tokens of the sample.
-        new: tokens of the current step, and their `logprobs`.
+        state: where it is; `made` counts the steps that it added, and `spent` the tokens of all steps.
+        ended: steps that samples of the same request wrote, by the state before (its id) and their tokens.
         thinking: whether it is in the middle of thinking.
-        limit: tokens at which the current step is cut.
-        room: tokens at which it is cut, whatever it holds.
-        whole: whether its ids are the very tokens that were written so far, and the trajectory goes on.
+        room: tokens at which the current step is cut, whatever it holds.
     """
 
     job: Job
     place: tuple[int, int]
-    seed: int
     state: State
-    ids: Ids
-    drawn: int = 0
+    spent: int = 0
+    ended: dict[tuple[int, Ids], _Ended] = field(default_factory=dict)
     made: int = 0
-    new: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
     thinking: bool = False
-    limit: int = 0
     room: int = 0
-    whole: bool = True
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -57,81 +86,121 @@ class Writing:
         return self.state.steps[len(self.state.steps) - self.made :]
 
 
-class Writer:
+def spent_on(state: State) -> int:
+    """Tokens of all steps of a state."""
+    return sum(step.tokens for step in state.steps)
+
+
+def last_characters(texts: Iterable[str]) -> frozenset[str]:
+    """The characters of which a token that completes one of some texts has one; half of one reads as U+FFFD."""
+    lasts = {text[-1] for text in texts}
+    return frozenset(lasts if all(map(str.isascii, lasts)) else {"\ufffd", *lasts})
+
+
+class StepWriter:
     """Follows samples as they are written.
 
     Args:
-        dialogue: between texts and ids.
+        chat: between texts and ids.
         context: most tokens of a text.
     """
 
-    def __init__(self, dialogue: Dialogue, context: int) -> None:
-        self.dialogue, self.context = dialogue, context
-        self.environment: Environment = dialogue.environment
-        self.options: SamplingOptions = dialogue.options
-        # a step may have ended after a token that has one of these characters, or half of one; thinking, of the others
-        self._lasts = {"\ufffd", *(text[-1] for text in (self.environment.delimiter, THOUGHT, *self.options.stop))}
-        self._thought_lasts = {"\ufffd", THOUGHT[-1]}
-        self._texts: dict[int, str] = {}  # of tokens
+    forces = False
 
-    def begin(self, sample: Writing) -> None:
+    def __init__(self, chat: Chat, context: int) -> None:
+        self.chat, self.context = chat, context
+        self.environment: Environment = chat.environment
+        self.options: SamplingOptions = chat.options
+        # a step may have ended after a token that has one of these characters; thinking, of the others
+        self._lasts = last_characters([self.environment.delimiter, THOUGHT, *self.options.stop])
+        self._thought_lasts = last_characters([THOUGHT])
+        self._kinds: dict[int, int] = {}  # of tokens
+
+    def begin(self, sample: StreamedSample) -> None:
         """Before the first token of a step."""
-        sample.new, sample.logprobs = [], []
-        spent = sum(step.tokens for step in sample.state.steps)
-        sample.room = max(1, min(self.options.solution_tokens - spent, self.context - len(sample.ids)))
-        sample.thinking = self._opened(sample)
-        sample.limit = sample.room if sample.thinking else min(self.options.step_tokens, sample.room)
+        options = self.options
+        sample.new, sample.logprob = (), 0.0
+        sample.room = max(1, min(options.solution_tokens - sample.spent, self.context - len(sample.ids)))
+        self._limit(sample, self._opened(sample), 0)
 
-    def add(self, sample: Writing, token: int, logprob: float) -> Led:
+    def add(self, sample: StreamedSample, token: int, logprob: float) -> StepEvent:
         """Take the next token, with its log-probability at temperature 1."""
-        sample.new.append(token)
-        sample.logprobs.append(logprob)
+        sample.new += (token,)
+        sample.logprob += logprob
         sample.drawn += 1
-        if len(sample.new) < sample.limit and not self._may_end(sample, token):
+        if len(sample.new) < sample.limit and not self.kind(token) & sample.watch:
             return "on"
-        text, opened = self.dialogue.decode(sample.new), self._opened(sample)
+        end = self.end_step(sample, sample.new, sample.logprob)
+        return "on" if end is None else end.event
+
+    def kind(self, token: int) -> int:
+        """Whether a step, or the thinking before it, may have ended after a token: only then is text decoded."""
+        if token not in self._kinds:
+            self._kinds[token] = self._kind(token)
+        return self._kinds[token]
+
+    def end_step(self, sample: StreamedSample, new: Ids, logprob: float) -> StepEnd | None:
+        """Take a step, if the new tokens end one; see `policies.generation.batch.SampleText`."""
+        key = id(sample.state), new  # of a state that the request or `ended` holds
+        ended = sample.ended.get(key)
+        if ended is None:
+            ended = self._ended(sample, new, logprob)
+            if ended is None:
+                return None
+            sample.ended[key] = ended
+        sample.state, sample.ids = ended.state, ended.ids
+        sample.made += 1
+        sample.spent += len(new)
+        if ended.end.event != "end":
+            self.begin(sample)
+        return ended.end
+
+    def _ended(self, sample: StreamedSample, new: Ids, logprob: float) -> _Ended | None:
+        """The step that new tokens are, and where it leads, if they end one."""
+        text, opened = self.chat.decode(new), self._opened(sample)
         thinking = is_thinking(text, opened)
         over: Finish | None = None
-        if token in self.dialogue.ends:
+        if new[-1] in self.chat.ends:
             over = "answer"
-        elif len(sample.new) >= (sample.room if thinking else sample.limit):
+        elif len(new) >= (sample.room if thinking else sample.limit):
             over = "length"
-        ended = cut(text, self.environment.delimiter, self.options.stop, opened=opened, over=over)
+        delimiter, stop, blank = self.environment.delimiter, self.options.stop, self.chat.blank_steps
+        ended = cut(text, delimiter, stop, opened=opened, over=over, blank=blank)
         if ended is None:
-            if thinking:
-                sample.limit = sample.room
-            elif sample.thinking:  # it speaks now
-                sample.limit = min(len(sample.new) + self.options.step_tokens, sample.room)
-            sample.thinking = thinking
-            return "on"
+            if thinking or sample.thinking:  # it thinks on, or speaks now
+                self._limit(sample, thinking, len(new))
+            return None
         # all tokens are the step's, as each one was looked at
-        logprob = min(sum(sample.logprobs), 0.0)
-        return self._after(sample, Step(ended.text, len(sample.new), logprob, ended.finish, thinking=ended.thinking))
+        return self._after(
+            sample, new, Step(ended.text, len(new), min(logprob, 0.0), ended.finish, thinking=ended.thinking)
+        )
 
-    def _after(self, sample: Writing, step: Step) -> Led:
+    def _after(self, sample: StreamedSample, new: Ids, step: Step) -> _Ended:
         """Where a step leads."""
-        sample.made += 1
-        last = sample.made == sample.job.request.max_steps
+        last = sample.made + 1 == sample.job.request.max_steps
         # where the last step leads is not asked here: the search asks, and an environment may take its time
         after = transition(sample.state.then(step)) if last else self.environment.step(sample.state, step)
-        ids = sample.ids + self.dialogue.step(after.state.steps[-1])
-        running = after.status == "running"
-        sample.whole = running and ids == (*sample.ids, *sample.new)
-        sample.state, sample.ids = after.state, ids
-        spent = sum(each.tokens for each in after.state.steps)
-        self.begin(sample)
+        written = self.chat.step(after.state.steps[-1])
+        ids, running = sample.ids + written, after.status == "running"
+        whole = running and written == new
+        spent = sample.spent + len(new)
+        event: StepEvent = "step" if whole else "anew"
         if last or not running or len(ids) >= self.context or spent >= self.options.solution_tokens:
-            return "end"
-        return "step" if sample.whole else "anew"
+            event = "end"
+        return _Ended(StepEnd(event, whole), after.state, ids)
 
-    def _may_end(self, sample: Writing, token: int) -> bool:
-        """Whether a step, or the thinking before it, may have ended after a token: only then is text decoded."""
-        if token in self.dialogue.ends:
-            return True
-        if token not in self._texts:
-            self._texts[token] = self.dialogue.decode((token,))
-        lasts = self._thought_lasts if sample.thinking else self._lasts
-        return not lasts.isdisjoint(self._texts[token])
+    def _limit(self, sample: StreamedSample, thinking: bool, count: int) -> None:
+        """How far a step may go that has so many tokens, of which none speaks yet."""
+        sample.thinking = thinking
+        sample.limit = sample.room if thinking else min(count + self.options.step_tokens, sample.room)
+        sample.watch = _THINKING if thinking else _SPEAKING
 
-    def _opened(self, sample: Writing) -> bool:
-        return self.dialogue.opened and not sample.state.steps
+    def _kind(self, token: int) -> int:
+        if token in self.chat.ends:
+            return _SPEAKING | _THINKING
+        text = self.chat.decode((token,))
+        speaking = 0 if self._lasts.isdisjoint(text) else _SPEAKING
+        return speaking | (0 if self._thought_lasts.isdisjoint(text) else _THINKING)
+
+    def _opened(self, sample: StreamedSample) -> bool:
+        return self.chat.opened and not sample.state.steps

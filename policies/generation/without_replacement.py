@@ -2,8 +2,8 @@
 
 Shi, Bieber and Sutton 2020 (arXiv 2002.09067, UniqueRandomizer): a tree of the tokens drawn so far keeps, for each
 prefix, how much of the probability of what may follow it is left. The tree knows how likely its own branches are, so
-whether a sample shares its next token with one before it is drawn without the model (`walk`): that runs only from where
-a sample goes a way of its own.
+whether a sample shares its next token with one before it is drawn without the model (`sample_shared_prefix`): that runs
+only from where a sample goes a way of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WALK = 0xD1B54A32D192ED03  # makes of a sample's seed another, for numbers that
 _AHEAD = 64  # tokens for which these numbers are made at once
 
 
-class Branch:
+class PrefixNode:
     """A prefix of what was drawn.
 
     Args:
@@ -41,12 +41,12 @@ class Branch:
 
     __slots__ = ("after", "before", "kept", "left", "logprob", "share")
 
-    def __init__(self, before: Branch | None = None, share: float = 1.0, logprob: float = 0.0) -> None:
+    def __init__(self, before: PrefixNode | None = None, share: float = 1.0, logprob: float = 0.0) -> None:
         self.before = before
         self.share = share
         self.logprob = logprob
         self.left = 1.0
-        self.after: dict[int, Branch] = {}
+        self.after: dict[int, PrefixNode] = {}
         self.kept: KeptPrefix | None = None
 
     @property
@@ -82,14 +82,14 @@ class Branch:
 
     def keep(self, kept: KeptPrefix) -> None:
         """Remember what was kept of a sample that ends here, where what was before is not kept any more."""
-        branch: Branch | None = self
+        branch: PrefixNode | None = self
         while branch is not None:
             if branch.kept is None or not branch.kept.kept:
                 branch.kept = kept
             branch = branch.before
 
 
-def walk(branch: Branch, seed: int, index: int) -> Iterator[tuple[int, Branch]]:
+def sample_shared_prefix(branch: PrefixNode, seed: int, index: int) -> Iterator[tuple[int, PrefixNode]]:
     """The tokens that a sample shares with those before it, with the branches that they lead to.
 
     Args:
@@ -108,14 +108,14 @@ def walk(branch: Branch, seed: int, index: int) -> Iterator[tuple[int, Branch]]:
         index += _AHEAD
 
 
-def take_out(weights: NDArray[np.float32], branches: Mapping[int, Branch]) -> NDArray[np.float32]:
+def take_out(weights: NDArray[np.float32], branches: Mapping[int, PrefixNode]) -> NDArray[np.float32]:
     """The weights of tokens without those that were drawn before, for the rows of some branches.
 
     Where nothing would be left, a row stays as it is.
 
     Args:
         weights: (rows, vocabulary); it is not changed.
-        branches: by row; whether to draw what was drawn before is decided (`walk`).
+        branches: by row; whether to draw what was drawn before is decided (`sample_shared_prefix`).
     """
     taken = {row: list(branch.after) for row, branch in branches.items() if branch.after and branch.rest}
     if not taken:
@@ -133,7 +133,7 @@ def follow(
     weights: NDArray[np.float32],
     tokens: NDArray[np.int64],
     logprobs: NDArray[np.float32],
-    branches: MutableMapping[int, Branch],
+    branches: MutableMapping[int, PrefixNode],
 ) -> None:
     """Put in the place of each branch the one of the token that was drawn after it.
 
@@ -147,7 +147,7 @@ def follow(
         token = int(tokens[row])
         if token not in branch.after:
             share = float(weights[row, token] / weights[row].sum())
-            branch.after[token] = Branch(branch, share, float(logprobs[row]))
+            branch.after[token] = PrefixNode(branch, share, float(logprobs[row]))
         branches[row] = branch.after[token]
 
 
@@ -155,17 +155,17 @@ def follow(
 
 
 class Drawn(Protocol):
-    """A sample in progress: if it shall differ from others, `line` are those, and `branch` is what it has drawn."""
+    """A sample in progress: if it shall differ from others, `queue` is of those, and `node` is what it has drawn."""
 
-    line: Line | None
-    branch: Branch | None
+    queue: SampleQueue | None
+    node: PrefixNode | None
 
 
 S = TypeVar("S", bound=Drawn)
 
 
 @dataclass(eq=False)
-class Line:
+class SampleQueue:
     """Samples of one state that shall differ: one is drawn after the other.
 
     Args:
@@ -174,7 +174,7 @@ class Line:
         busy: whether one is being drawn.
     """
 
-    root: Branch = field(default_factory=Branch)
+    root: PrefixNode = field(default_factory=PrefixNode)
     waiting: deque[Callable[[], None]] = field(default_factory=deque)
     busy: bool = False
 
@@ -185,8 +185,8 @@ class Line:
             self.waiting.popleft()()
 
 
-class Lines(Generic[S]):
-    """The lines of all searches.
+class SampleQueues(Generic[S]):
+    """The queues of all searches.
 
     Args:
         begin: puts a sample where a policy takes up those to draw next.
@@ -194,7 +194,7 @@ class Lines(Generic[S]):
 
     def __init__(self, begin: Callable[[S], None]) -> None:
         self._begin = begin
-        self._lines: dict[str, dict[tuple[Ids, float, int | None], Line]] = {}  # by scope
+        self._queues: dict[str, dict[tuple[Ids, float, int | None], SampleQueue]] = {}  # by scope
 
     def add(self, request: Propose, ids: Ids, sample: S) -> None:
         """Draw a sample of a request at a state: at once, or if it shall differ from others, when its turn comes."""
@@ -202,33 +202,33 @@ class Lines(Generic[S]):
             self._begin(sample)
             return
         key = ids, request.temperature, request.max_steps
-        line = self._lines.setdefault(request.scope, {}).setdefault(key, Line())
-        sample.line, sample.branch = line, line.root
-        line.waiting.append(lambda: self._begin(sample))
-        line.go_on()
+        queue = self._queues.setdefault(request.scope, {}).setdefault(key, SampleQueue())
+        sample.queue, sample.node = queue, queue.root
+        queue.waiting.append(lambda: self._begin(sample))
+        queue.go_on()
 
-    def branches(self, active: Sequence[S]) -> dict[int, Branch]:
+    def nodes(self, active: Sequence[S]) -> dict[int, PrefixNode]:
         """What `policies.generation.sampling.draw` needs, by the row of each sample in progress."""
-        if not self._lines:
+        if not self._queues:
             return {}
-        return {row: sample.branch for row, sample in enumerate(active) if sample.branch is not None}
+        return {row: sample.node for row, sample in enumerate(active) if sample.node is not None}
 
-    def follow(self, active: Sequence[S], branches: Mapping[int, Branch]) -> None:
-        """Keep what `draw` made of the branches."""
-        for row, branch in branches.items():
-            active[row].branch = branch
+    def follow(self, active: Sequence[S], nodes: Mapping[int, PrefixNode]) -> None:
+        """Keep what `draw` made of the nodes."""
+        for row, node in nodes.items():
+            active[row].node = node
 
     def end(self, sample: S) -> None:
-        """A sample is complete: the next of its line has its turn, if it is in one."""
-        if sample.line is not None and sample.branch is not None:
-            sample.branch.end()
-            sample.line.busy = False
-            sample.line.go_on()
+        """A sample is complete: the next of its queue has its turn, if it is in one."""
+        if sample.queue is not None and sample.node is not None:
+            sample.node.end()
+            sample.queue.busy = False
+            sample.queue.go_on()
 
     def drop(self, scope: str) -> None:
         """Forget a search."""
-        self._lines.pop(scope, None)
+        self._queues.pop(scope, None)
 
     def clear(self) -> None:
         """Forget all."""
-        self._lines.clear()
+        self._queues.clear()

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from policies.models.prefix_tree import Ids, KeptPrefix, PrefixTree
+from policies.models.prefix_tree import Extension, KeptPrefix, PrefixTree
 
 ROWS = 4  # the fewest rows of a matrix product, and what new tokens are padded to a multiple of
 BLOCK = 16  # keys are attended in multiples of this
+_PREFILL = 4096  # most tokens of one prefill pass, padding included
+_LOOK_BACK = 4  # steps of a search by which the sequences of two rows that are worth pairing differ, at most
 
 
 class Decoder(Protocol):
@@ -67,10 +69,10 @@ class Cache:
         if before[0]:
             self.data[:, : before[0], : before[1]] = old
 
-    def move(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
-        """Copy the first positions of rows onto others."""
+    def move(self, source: int, target: int, start: int, end: int) -> None:
+        """Copy positions of a row onto another."""
         data = _plain(self.data)
-        data[:, list(targets), :length] = data[:, list(sources), :length]
+        data[:, target, start:end] = data[:, source, start:end]
 
 
 class Rows:
@@ -206,22 +208,6 @@ class Prefix(KeptPrefix):
         return self._path
 
 
-class Tail:
-    """Tokens to run: the parts that end `keys`, each of which goes on from the one before it, after a prefix.
-
-    Attributes:
-        start: tokens that are kept already.
-        length: tokens to run.
-    """
-
-    __slots__ = ("before", "keys", "length", "scope", "start")
-
-    def __init__(self, scope: str, before: Prefix | None, keys: tuple[Ids, ...]) -> None:
-        self.scope, self.before, self.keys = scope, before, keys
-        self.start = len(before.ids) if before else 0
-        self.length = len(keys[-1]) - self.start
-
-
 class Prefixes(PrefixTree[Prefix]):
     """Prefixes in one pool of slots.
 
@@ -246,27 +232,34 @@ class Prefixes(PrefixTree[Prefix]):
         layers, slots, width = self.pool.shape
         return (slots - 1 - self._left) * layers * width * self.pool.element_size()
 
-    def store(self, tails: Sequence[Tail], cache: Cache, rows: Sequence[int]) -> None:
-        """Keep tails that were run already: rows of a cache hold them, with all that is before them."""
+    def store(self, tails: Sequence[Extension[Prefix]], cache: Cache, rows: Sequence[int]) -> list[list[Prefix]]:
+        """Keep tails that were run already: rows of a cache hold them, with all that is before them.
+
+        Returns:
+            For each tail a prefix for each of its keys.
+        """
         starts = np.array([tail.start for tail in tails])
         counts = np.array([tail.length for tail in tails])
         slots = self._allot(int(counts.sum()))
         source = self._tensor(spans(np.array(rows) * cache.length + starts, counts))
         self.pool.index_copy_(1, self._tensor(slots), cache.data.flatten(1, 2).index_select(1, source))
-        self._keep(tails, counts, slots)
+        return self._keep(tails, counts, slots)
 
-    def load(self, prefixes: Sequence[tuple[Prefix, Sequence[int]]], cache: Cache) -> None:
-        """Write whole sequences into rows of a cache, each into its own."""
+    def load(self, prefixes: Sequence[tuple[Prefix, Sequence[int], int]], cache: Cache) -> None:
+        """Write sequences into rows of a cache, each into its own, from a position on: what is before is there."""
         if not prefixes:
             return
-        found = self.pool.index_select(1, self._tensor(np.concatenate([prefix.path for prefix, _ in prefixes])))
+        paths = [prefix.path[start:] for prefix, _, start in prefixes]
+        found = self.pool.index_select(1, self._tensor(np.concatenate(paths)))
         source, target, first = _plain(found), _plain(cache.data), 0
-        for prefix, rows in prefixes:
-            length = len(prefix.path)
-            target[:, rows, :length] = source[:, None, first : first + length]
+        for (_, rows, start), path in zip(prefixes, paths, strict=True):
+            length = len(path)
+            target[:, rows, start : start + length] = source[:, None, first : first + length]
             first += length
 
-    def extend(self, tails: Sequence[Tail], wanted: Sequence[int] = ()) -> tuple[list[list[Prefix]], Tensor]:
+    def extend(
+        self, tails: Sequence[Extension[Prefix]], wanted: Sequence[int] = ()
+    ) -> tuple[list[list[Prefix]], Tensor]:
         """Run tails in one pass, and keep them.
 
         Args:
@@ -299,7 +292,9 @@ class Prefixes(PrefixTree[Prefix]):
         hidden = self.model.run(pages, self._tensor(ids), self._tensor(positions), which)
         return self._keep(tails, counts, slots), hidden[: len(wanted)]
 
-    def _keep(self, tails: Sequence[Tail], counts: NDArray[np.int64], slots: NDArray[np.int64]) -> list[list[Prefix]]:
+    def _keep(
+        self, tails: Sequence[Extension[Prefix]], counts: NDArray[np.int64], slots: NDArray[np.int64]
+    ) -> list[list[Prefix]]:
         """The prefixes of tails whose keys and values are in slots, one tail after another."""
         made, first = [], 0
         for tail, count in zip(tails, counts.tolist(), strict=True):
@@ -336,3 +331,133 @@ class Prefixes(PrefixTree[Prefix]):
         slots = np.concatenate([prefix.slots for prefix in prefixes])
         self._free[self._left : self._left + len(slots)] = slots
         self._left += len(slots)
+
+
+# ------------------------------------------------------------------------------------------------- a model that writes
+
+
+class CausalDecoder(Decoder, Protocol):
+    """A decoder with the head of a language model."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(n, hidden) to (n, vocabulary), float32."""
+        ...
+
+
+class CachedDecoder:
+    """A decoder with rows and prefixes: a `policies.generation.batch.DecodeModel`.
+
+    A row that samples left still holds what they had read. The next one is given a row that holds the most of what it
+    goes on from, and only the rest is copied: otherwise copying would take longer with every step of a search.
+
+    Args:
+        model: what runs.
+        memory: bytes of prefixes.
+    """
+
+    keeps_steps = False  # of small models: copying a row takes longer than running a step again, which is seldom needed
+
+    def __init__(self, model: CausalDecoder, memory: int) -> None:
+        self.model = model
+        self.prefixes = Prefixes(model, memory)
+        self._cache = Cache(model)
+        self._held: dict[int, Prefix] = {}  # by row: a prefix whose keys and values it holds, to the last bit
+
+    def prefill(self, work: Sequence[Extension[Prefix]]) -> list[Prefix]:
+        """Run tokens in common passes, those of like length together, as the shorter ones are padded."""
+        made: dict[int, Prefix] = {}
+        lacking = sorted(range(len(work)), key=lambda index: work[index].length)
+        while lacking:
+            most = max(1, _PREFILL // work[lacking[-1]].length)
+            batch = lacking[: -most - 1 : -1]
+            del lacking[-most:]
+            prefixes, _ = self.prefixes.extend([work[index] for index in batch])
+            made |= {index: each[-1] for index, each in zip(batch, prefixes, strict=True)}
+        return [made[index] for index in range(len(work))]
+
+    def arrange(self, prefixes: Sequence[Prefix | None], rows: Sequence[int]) -> list[int]:
+        """Give each of some prefixes one of as many rows, if possible one that holds most of it already."""
+        holding: dict[Prefix, list[int]] = {}  # rows by what they hold
+        for row in rows:
+            node = self._held.get(row)
+            for _ in range(_LOOK_BACK):
+                if node is None:
+                    break
+                holding.setdefault(node, []).append(row)
+                node = node.before
+        free, chosen = dict.fromkeys(rows), dict[int, int]()
+        wanted = list(prefixes)
+        for _ in range(_LOOK_BACK):
+            for index, node in enumerate(wanted):
+                if node is None:
+                    continue
+                there = [row for row in holding.pop(node, ()) if row in free]
+                if there:
+                    chosen[index] = there.pop()
+                    del free[chosen[index]]
+                    holding[node] = there
+                wanted[index] = None if index in chosen else node.before
+        left = iter(free)
+        return [chosen[index] if index in chosen else next(left) for index in range(len(prefixes))]
+
+    def load(self, places: Sequence[tuple[Prefix | None, Sequence[int]]], rows: int, length: int) -> None:
+        """Write prefixes into rows."""
+        self._cache.reserve(rows, length + 1)
+        work: list[tuple[Prefix, Sequence[int], int]] = []
+        for prefix, own in places:
+            starts: dict[int, list[int]] = {}  # rows by how much they hold of it
+            for row in own:
+                starts.setdefault(_common(prefix, self._held.pop(row, None)), []).append(row)
+            if prefix is not None:
+                self._held.update(dict.fromkeys(own, prefix))
+                work += [(prefix, there, start) for start, there in starts.items() if start < len(prefix.ids)]
+        self.prefixes.load(work, self._cache)
+
+    def move(self, sources: Sequence[int], targets: Sequence[int], lengths: Sequence[int]) -> None:
+        """Copy the first tokens of rows onto others."""
+        for source, target, length in zip(sources, targets, lengths, strict=True):
+            held = self._held.get(source)
+            self._cache.move(source, target, _common(held, self._held.pop(target, None)), length)
+            if held is not None:
+                self._held[target] = held
+
+    def shrink(self, rows: int, length: int) -> None:
+        """Nothing to do: rows beyond those in use are left alone."""
+
+    def decode(self, last: NDArray[np.int64], start: NDArray[np.int64]) -> Tensor:
+        """Run a token of each row; see `policies.generation.batch.DecodeModel`."""
+        count, end = len(last), int(start.max()) + 1
+        if count < ROWS:  # rows that pad the batch write at position 0 of cache rows that nobody has
+            last, start = (np.concatenate([each, np.zeros(ROWS - count, np.int64)]) for each in (last, start))
+            for row in range(count, ROWS):
+                self._held.pop(row, None)
+        self._cache.reserve(len(last), end)
+        ids, positions = (torch.from_numpy(each).to(self.model.device) for each in (last, start))
+        return self.model.logits(self.model.run(Rows(self._cache, positions, end), ids, positions))[:count]
+
+    def store(self, work: Sequence[Extension[Prefix]], rows: Sequence[int]) -> None:
+        """Keep what rows hold."""
+        kept: set[Prefix] = set()
+        for row, (*_, prefix) in zip(rows, self.prefixes.store(work, self._cache, rows), strict=True):
+            if prefix not in kept:  # otherwise it is made of another row
+                self._held[row] = prefix
+                kept.add(prefix)
+
+    def clear(self) -> None:
+        """Free all memory."""
+        self.prefixes = Prefixes(self.model, self.prefixes.limit)
+        self._cache = Cache(self.model)
+        self._held.clear()
+
+
+def _common(one: Prefix | None, other: Prefix | None) -> int:
+    """Tokens of the longest prefix that two have in common."""
+    if one is None or other is None or one.scope != other.scope:
+        return 0
+    while one is not other:
+        if len(one.ids) < len(other.ids):
+            one, other = other, one
+        if one.before is None:
+            return 0
+        one = one.before
+    return len(one.ids)

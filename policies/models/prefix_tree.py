@@ -31,6 +31,22 @@ class KeptPrefix:
 P = TypeVar("P", bound=KeptPrefix)
 
 
+class Extension(Generic[P]):
+    """Tokens to run or to keep: the parts that end `keys`, each of which goes on from the one before, after a prefix.
+
+    Attributes:
+        start: tokens that are kept already.
+        length: tokens to run.
+    """
+
+    __slots__ = ("before", "keys", "length", "scope", "start")
+
+    def __init__(self, scope: str, before: P | None, keys: tuple[Ids, ...]) -> None:
+        self.scope, self.before, self.keys = scope, before, keys
+        self.start = len(before.ids) if before else 0
+        self.length = len(keys[-1]) - self.start
+
+
 class PrefixTree(ABC, Generic[P]):
     """Prefixes by scope and token ids.
 

@@ -28,7 +28,7 @@ from verifiers.families.implicit import Implicit, LikelihoodReader, Measure, Rat
 from verifiers.families.options import FamilyOptions
 from verifiers.families.probe import Probe, read_probe
 from verifiers.scoring.cached_scorer import Reader, Runner, ScoreReader, Whole
-from verifiers.scoring.critique_generation import Writer
+from verifiers.scoring.critique_generation import CritiqueWriter
 from verifiers.scoring.generative_verifier import CriticVerifier
 from verifiers.scoring.hf_model import Backbone, check_head, head_of
 from verifiers.scoring.local_verifier import LocalVerifier
@@ -318,7 +318,14 @@ def _critic(
     model = setting.model(critic.head)
     if not model.pieces:
         raise UnsupportedModel(f"{setting.folder} cannot be run token by token, so it cannot write")
-    writer = Writer(
-        model, setting.texts, critic.reading.columns, sampling, setting.room(model), max(1, rows), setting.memory
+    writer = CritiqueWriter(
+        model,
+        setting.texts,
+        critic.reading.columns,
+        critic.stop,
+        sampling,
+        setting.room(model),
+        max(1, rows),
+        setting.memory,
     )
     return CriticVerifier(setting.name, model.parameters, critic, setting.texts, setting.environment, writer, votes)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from policies.models.prefix_tree import Ids
-from verifiers.scoring.critique_generation import Sampling
+from verifiers.scoring.critique_generation import CritiqueOptions
 from verifiers.scoring.score_layout import Head, Reading, Script
 from verifiers.scoring.tokenization import Piece, Texts
 
@@ -27,7 +27,7 @@ class GenPRM:
 
     name = "genprm"
     head: Head = "causal"
-    sampling = Sampling(temperature=0.6, top_p=0.95, top_k=20, tokens=2048)
+    sampling = CritiqueOptions(temperature=0.6, top_p=0.95, top_k=20, tokens=2048)
     stop = "</analyze>"
     verdict = "\n<output>\n**Judgement**: $\\boxed{"
     chained = True

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from policies.models.prefix_tree import Ids
-from verifiers.scoring.critique_generation import Sampling
+from verifiers.scoring.critique_generation import CritiqueOptions
 from verifiers.scoring.score_layout import Head, Reading, Script
 from verifiers.scoring.tokenization import Piece, Texts
 
@@ -29,7 +29,7 @@ class ThinkPRM:
 
     name = "thinkprm"
     head: Head = "causal"
-    sampling = Sampling(tokens=4096)
+    sampling = CritiqueOptions(tokens=4096)
     stop = "Is the solution correct?"
     verdict = ""
     chained = False

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from policies.models.kv_cache import Decoder, Prefix, Prefixes, Tail
-from policies.models.prefix_tree import Ids
+from policies.models.kv_cache import Decoder, Prefix, Prefixes
+from policies.models.prefix_tree import Extension, Ids
 from verifiers.scoring.score_layout import Path, Reading
 
 ROUNDED = 5  # decimals of a score: ties stay ties where the last bits differ
@@ -115,7 +115,7 @@ class ScoreReader:
 class _Tail(NamedTuple):
     """What is run of a text: the texts that its parts end, those parts, and the notes of the parts before them."""
 
-    tail: Tail
+    tail: Extension[Prefix]
     texts: list[Text]
     parts: list[Part]
     notes: tuple[Any, ...]
@@ -171,7 +171,7 @@ class Runner:
                 if size >= self.tokens or made[0] in covered:
                     later.append(index)  # in the latter case it goes on from what this pass runs
                     continue
-                tail = Tail(scope, before, path.keys[start:end])
+                tail = Extension(scope, before, path.keys[start:end])
                 covered.update(made)
                 spent[index] += tail.length
                 size += tail.length

@@ -1,22 +1,23 @@
 """Text written by a checkpoint, token by token: what a generative verifier thinks before it judges.
 
-Drafts join and leave between decode steps, each in a row of one cache (`policies.models.kv_cache.Cache`); nothing waits
-for the longest. A draft depends on its prompt, its seed and the sampling alone, never on what is written beside it.
+Drafts are decoded as the samples of policies are (`policies.generation.batch`): they join and leave between decode
+steps, and nothing waits for the longest. A draft depends on its prompt, its seed and the sampling alone, never on what
+is written beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-import random
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from policies.models.kv_cache import ROWS, Cache, Prefix, Prefixes, Rows, Tail
+from policies.generation.batch import DecodeLoop, DecodeSample, StepEnd
+from policies.generation.step_stream import last_characters
+from policies.models.kv_cache import CachedDecoder
 from policies.models.prefix_tree import Ids
 from verifiers.scoring.cached_scorer import Spent
 from verifiers.scoring.hf_model import Backbone
@@ -26,14 +27,17 @@ _LOOK_BACK = 8  # tokens more than a text has characters, in which its end is lo
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn.
+class CritiqueOptions:
+    """How the tokens of a critique are drawn.
 
     Args:
         temperature: 0 is greedy.
         top_p: from the likeliest tokens that together have this probability.
         top_k: from this many of the likeliest tokens; 0 is all.
         tokens: most that are drawn.
+
+    Raises:
+        ValueError: for a value that cannot be.
     """
 
     temperature: float = 0.0
@@ -46,209 +50,187 @@ class Sampling:
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.tokens < 0:
             raise ValueError(f"{self} given; temperature, top_k and tokens are 0 or more, top_p above 0 and at most 1")
 
-    def draw(self, logits: NDArray[np.float32], chance: random.Random) -> int:
-        """One of the tokens that logits are given for."""
-        if not self.temperature or np.isnan(logits).any():
-            return int(logits.argmax())
-        order = np.argsort(-logits, kind="stable")[: self.top_k or None]
-        scaled = logits[order].astype(np.float64) / self.temperature
-        odds = np.exp(scaled - scaled[0])
-        total = np.cumsum(odds / odds.sum())
-        count = int(np.searchsorted(total, self.top_p)) + 1  # the first so many reach it
-        kept = total[:count]
-        drawn = np.searchsorted(kept, chance.random() * kept[-1], side="right")
-        return int(order[min(int(drawn), len(kept) - 1)])
 
-
-@dataclass(eq=False)
-class Draft:
-    """A text to be written after a prompt, and what is read at its end.
+@dataclass(eq=False, slots=True, kw_only=True)
+class Draft(DecodeSample):
+    """A text to be written after a prompt, and what is read at its end; its `ids` are the prompt.
 
     Args:
-        scope: the search that asks; prompts are kept for it.
         keys: prefixes of the prompt that others may share, the shortest first, and the prompt.
-        seed: of the sampling.
-        stop: the text that ends what is written; it stays in it.
-        closing: text put after it, where `stop` was written.
-        forced: text put after it, where it was not.
+        closing: text put after it, where the text that ends it was written.
+        forcing: text put after it, where it was not.
         keep: whether others will go on from what was written.
 
     Attributes:
-        ids: what was written, and the text put after it.
+        written: what was written, and the text put after it.
         outputs: logits of the next token after that, over the columns asked for; NaN if there was no room.
         spent: what it took.
     """
 
-    scope: str
     keys: tuple[Ids, ...]
-    seed: str
-    stop: str
     closing: str
-    forced: str
+    forcing: str
     keep: bool = False
-    ids: list[int] = field(default_factory=list, init=False)
-    outputs: tuple[float, ...] = field(default=(), init=False)
-    spent: Spent = field(default=Spent(), init=False)
-    ending: list[int] | None = field(default=None, init=False)  # ids that are still to be put after it
-    chance: random.Random = field(default_factory=random.Random, init=False)
-    prefix: Prefix | None = field(default=None, init=False)  # all of the prompt but its last token
+    written: Ids = ()
+    outputs: tuple[float, ...] = ()
+    spent: Spent = field(default=Spent())
+    reading: bool = False  # all is written but what is to be put after it
 
-    @property
-    def prompt(self) -> Ids:
-        """The token ids to go on from."""
-        return self.keys[-1]
+    @classmethod
+    def of(cls, scope: str, keys: tuple[Ids, ...], name: str, **options: Any) -> Draft:
+        """A draft after a prompt, with a seed of its own for each name."""
+        seed = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+        return cls(scope, seed, 0.0, keys[-1], keys=keys, **options)
 
     @property
     def whole(self) -> Ids:
         """The prompt and what was written."""
-        return self.prompt + tuple(self.ids)
+        return self.ids + self.written
 
 
-class Writer:
-    """Writes drafts.
+class CritiqueWriter:
+    """Writes drafts: a `policies.generation.batch.SampleText`, and the loop that decodes them.
 
     Args:
         model: a causal checkpoint that runs in pieces.
         texts: its tokenizer.
         columns: token ids whose logits are read at the end of each draft.
+        stop: the text that ends what is written; it stays in it.
         sampling: how tokens are drawn.
         context: most tokens of a prompt with what is written after it.
         rows: most drafts in progress at once.
         memory: bytes of keys and values of prompts kept for reuse, and about as many of drafts in progress.
     """
 
+    forces = True
+
     def __init__(
         self,
         model: Backbone,
         texts: Texts,
         columns: Sequence[int],
-        sampling: Sampling,
+        stop: str,
+        sampling: CritiqueOptions,
         context: int,
         rows: int,
         memory: int,
     ) -> None:
         self.model, self.texts, self.columns, self.sampling = model, texts, tuple(columns), sampling
-        self.context, self.rows = context, rows
+        self.stop, self.context = stop, context
         sizes = model.config
         position = sizes.layers * 2 * sizes.kv_heads * sizes.head_dim * model.dtype.itemsize
-        self._positions = memory // position  # that all rows together may have
         self._ends = set(texts.eos)
-        self._prefixes = Prefixes(model, memory)
-        self._cache = Cache(model)
-        self._queue: deque[Draft] = deque()
-        self._active: list[Draft] = []  # draft i is in row i
+        self._decoder = CachedDecoder(model, memory)
+        self._loop: DecodeLoop[Draft] = DecodeLoop(
+            self._decoder, self, rows, sampling.top_p, sampling.top_k, positions=memory // position
+        )
+        self._done: list[Draft] = []
+        self._kinds: dict[int, int] = {}  # of tokens
+        self._lasts = last_characters([stop])
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of all that is kept."""
+        return self._decoder.prefixes.bytes
 
     def submit(self, draft: Draft) -> None:
-        """Queue a draft."""
-        draft.chance.seed(draft.seed)
-        self._queue.append(draft)
+        """Queue a draft; one that there is no room for is done."""
+        draft.temperature = self.sampling.temperature
+        forced = len(self._ids(draft.forcing))
+        longest = max(forced, len(self.stop) + len(self._ids(draft.closing)))
+        if len(draft.ids) + longest >= self.context:
+            draft.outputs = (math.nan,) * len(self.columns)
+            self._done.append(draft)
+            return
+        draft.longest = min(self.context, len(draft.ids) + self.sampling.tokens + forced)
+        self._loop.add(draft)
 
     @torch.inference_mode()
     def step(self) -> list[Draft]:
         """Write one token of every draft in progress; return those that are done."""
-        done = self._admit()
-        if not self._active:
-            return done
-        count = len(self._active)
-        start = np.array([len(draft.prompt) + len(draft.ids) - 1 for draft in self._active])
-        last = [(draft.ids or draft.prompt)[-1] for draft in self._active]
-        fill = max(0, ROWS - count)
-        end = int(start.max()) + 1
-        self._cache.reserve(count + fill, end)
-        positions = torch.tensor([*start.tolist(), *[0] * fill], device=self.model.device)
-        ids = torch.tensor([*last, *[0] * fill], device=self.model.device)
-        logits = self.model.logits(self.model.run(Rows(self._cache, positions, end), ids, positions))[:count]
-        table = logits.cpu().numpy()
-        going: list[int] = []
-        for row, draft in enumerate(self._active):
-            draft.spent += self._cost(1)
-            if self._go_on(draft, table[row]):
-                going.append(row)
-            else:
-                done.append(draft)
-                if draft.keep and draft.prefix is not None and draft.prefix.kept:
-                    tail = Tail(draft.scope, draft.prefix, (draft.whole,))
-                    self._prefixes.store([tail], self._cache, [row])
-        self._prefixes.trim()
-        self._keep_rows(going)
+        self._loop.step()
+        done, self._done = self._done, []
         return done
 
+    @torch.inference_mode()
     def drop(self, scope: str) -> None:
         """Forget the drafts and the prompts of a scope."""
-        self._queue = deque(draft for draft in self._queue if draft.scope != scope)
-        self._keep_rows([row for row, draft in enumerate(self._active) if draft.scope != scope])
-        self._prefixes.drop(scope)
+        self._loop.drop(scope)
+        self._done = [draft for draft in self._done if draft.scope != scope]
 
     def clear(self) -> None:
         """Forget everything, the memory included."""
-        self._queue.clear()
-        self._active = []
-        self._prefixes = Prefixes(self.model, self._prefixes.limit)
-        self._cache = Cache(self.model)
+        self._loop.clear()
+        self._done = []
 
-    def _go_on(self, draft: Draft, logits: NDArray[np.float32]) -> bool:
-        """Add a token to a draft, or read its end; whether it goes on."""
-        if draft.ending is None:
-            room = self.context - len(draft.prompt) - len(self._ids(draft.forced))
-            token = self.sampling.draw(logits, draft.chance)
-            if token not in self._ends and len(draft.ids) < min(self.sampling.tokens, room):
-                draft.ids.append(token)
-                if draft.stop in self.texts.decode(draft.ids[-len(draft.stop) - _LOOK_BACK :]):
-                    draft.ending = self._ids(draft.closing)
-                return True
-            draft.ending = self._ids(draft.forced)
-        if draft.ending:
-            draft.ids.append(draft.ending.pop(0))
-            return True
-        draft.outputs = tuple(float(logits[column]) for column in self.columns)
-        return False
+    # ------------------------------------------------------------------------------------------------- of the loop
 
-    def _admit(self) -> list[Draft]:
-        """Read the prompts of waiting drafts, and give them rows; return those that there is no room for."""
-        hopeless: list[Draft] = []
-        while self._queue and len(self._active) < self.rows:
-            draft = self._queue[0]
-            lengths = [self._length(each) for each in (*self._active, draft)]
-            if self._active and len(lengths) * max(lengths) > self._positions:
-                break
-            self._queue.popleft()
-            longest = max(len(self._ids(draft.forced)), len(draft.stop) + len(self._ids(draft.closing)))
-            if len(draft.prompt) + longest >= self.context:
-                draft.outputs = (math.nan,) * len(self.columns)
-                hopeless.append(draft)
-                continue
-            before = draft.prompt[:-1]  # the last token is run by the first decode step
-            keys = (*(key for key in draft.keys if len(key) < len(before)), before)
-            kept = [self._prefixes.find(draft.scope, key) for key in keys]
-            last = max((index for index, prefix in enumerate(kept) if prefix is not None), default=-1)
-            prefix = kept[last] if last >= 0 else None
-            if last < len(keys) - 1:
-                tail = Tail(draft.scope, prefix, keys[last + 1 :])
-                ((*_, prefix),), _ = self._prefixes.extend([tail])
-                draft.spent += self._cost(tail.length)
-            assert prefix is not None
-            row = len(self._active)
-            self._cache.reserve(max(ROWS, row + 1), len(draft.prompt))
-            self._prefixes.load([(prefix, [row])], self._cache)
-            draft.prefix = prefix
-            self._active.append(draft)
-        self._prefixes.trim()
-        return hopeless
+    def begin(self, sample: Draft) -> None:
+        """Before the first token."""
+        most = min(self.sampling.tokens, self.context - len(sample.ids) - len(self._ids(sample.forcing)))
+        if most < 1:
+            self._put(sample, sample.forcing, 0)
+        else:
+            sample.limit = most
 
-    def _length(self, draft: Draft) -> int:
-        """Most positions that a draft may come to have."""
-        return min(self.context, len(draft.prompt) + self.sampling.tokens + len(self._ids(draft.forced)))
+    def kind(self, token: int) -> int:
+        """Whether a draft may end after a token."""
+        if token not in self._kinds:
+            text = self.texts.decode((token,))
+            self._kinds[token] = int(token in self._ends or not self._lasts.isdisjoint(text))
+        return self._kinds[token]
 
-    def _keep_rows(self, rows: Sequence[int]) -> None:
-        """Let go of the others; what is left moves up."""
-        moved = [(row, place) for place, row in enumerate(rows) if row != place]
-        if moved:
-            length = max(len(self._active[row].prompt) + len(self._active[row].ids) for row, _ in moved)
-            self._cache.move([row for row, _ in moved], [place for _, place in moved], min(length, self._cache.length))
-        self._active = [self._active[row] for row in rows]
+    def end_step(self, sample: Draft, new: Ids, logprob: float) -> StepEnd | None:
+        """Put the words that lead to the verdict after a text that ended; end the draft after them."""
+        if sample.reading:
+            sample.written = new[:-1]  # the last token was drawn where the verdict is read
+            return StepEnd("end", sample.keep)
+        if new[-1] in self._ends:
+            self._put(sample, sample.forcing, len(new) - 1)
+            sample.instead, sample.forced = sample.forced[0], sample.forced[1:]
+        elif self.stop in self.texts.decode(new[-len(self.stop) - _LOOK_BACK :]):
+            self._put(sample, sample.closing, len(new))
+        elif len(new) >= sample.limit:
+            self._put(sample, sample.forcing, len(new))
+        return None
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self.texts.encode([text])[0])
+    def _put(self, sample: Draft, text: str, count: int) -> None:
+        """Write a text after so many tokens, and then read."""
+        sample.reading, sample.watch = True, 0
+        sample.forced = self._ids(text)
+        sample.limit = count + len(sample.forced) + 1
+
+    def known(self, sample: Draft) -> Any:
+        """The longest kept prefix among the keys of its prompt."""
+        for key in reversed(self.keys(sample, 0)):
+            if (prefix := self._decoder.prefixes.find(sample.scope, key)) is not None:
+                return prefix
+        return None
+
+    def keys(self, sample: Draft, known: int) -> tuple[Ids, ...]:
+        """Those of its prompt: the last token is run by the first decode step."""
+        before = sample.ids[:-1]
+        return (*(key for key in sample.keys if known < len(key) < len(before)), before)
+
+    def charge(self, sample: Draft, tokens: int) -> None:
+        """The first draft of a prompt pays for it."""
+        sample.spent += self._cost(tokens)
+
+    def broken(self, scopes: set[str]) -> set[str]:
+        """Nothing is given up: a verdict that is no number is a score of NaN."""
+        return set()
+
+    def finish(self, sample: Draft, row: int | None) -> None:
+        """Read the verdict."""
+        logits = self._loop.logits
+        assert logits is not None
+        assert row is not None
+        sample.outputs = tuple(logits[row, list(self.columns)].tolist())
+        sample.spent += self._cost(sample.drawn)
+        self._done.append(sample)
+
+    def _ids(self, text: str) -> Ids:
+        return self.texts.encode([text])[0]
 
     def _cost(self, tokens: int) -> Spent:
         return Spent(tokens, 2.0 * self.model.parameters * tokens)

@@ -19,7 +19,7 @@ from envs.core import Environment, State
 from policies.models.prefix_tree import Ids
 from verifiers.core import Score, Scored
 from verifiers.scoring.cached_scorer import ROUNDED, Spent
-from verifiers.scoring.critique_generation import Draft, Sampling, Writer
+from verifiers.scoring.critique_generation import CritiqueOptions, CritiqueWriter, Draft
 from verifiers.scoring.score_layout import PRIOR, Head, Reading, Script, keys_of, spoken
 from verifiers.scoring.tokenization import Texts
 
@@ -45,7 +45,7 @@ class Critic(Protocol):
     name: str
     head: Head
     reading: Reading
-    sampling: Sampling
+    sampling: CritiqueOptions
     stop: str
     verdict: str
     chained: bool
@@ -110,7 +110,7 @@ class CriticVerifier:
         critic: Critic,
         texts: Texts,
         environment: Environment,
-        writer: Writer,
+        writer: CritiqueWriter,
         votes: int = 1,
     ) -> None:
         if votes < 1 or (votes > 1 and not writer.sampling.temperature):
@@ -192,13 +192,12 @@ class CriticVerifier:
         whole, chance = (before.whole, before.chance) if before is not None and critic.chained else ((), 0.0)
         script = critic.write(question, steps, whole, chance >= 0.5)
         keys, _ = keys_of(script, self._texts)
-        return Draft(
+        return Draft.of(
             scope,
             (whole, *keys) if whole else keys,
             f"{question}\n{steps}\n{vote}",
-            critic.stop,
-            critic.verdict,
-            f"\n{critic.stop}{critic.verdict}",
+            closing=critic.verdict,
+            forcing=f"\n{critic.stop}{critic.verdict}",
             keep=critic.chained,
         )
 

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from policies.models.errors import UnsupportedModel
-from policies.models.kv_cache import ROWS, Pages, Prefixes, Rows, Tail
+from policies.models.kv_cache import ROWS, Pages, Prefixes, Rows
+from policies.models.prefix_tree import Extension
 from policies.models.pretrained import quietly, said
 from verifiers.scoring.score_layout import Head
 from verifiers.scoring.tokenization import read_config
@@ -176,8 +177,8 @@ class Backbone:
         try:
             self._base.set_attn_implementation(_ATTENTION)
             prefixes, keys = Prefixes(self, 0), (tuple(ids[: _TRIAL // 2]), tuple(ids))
-            ((first,),), early = prefixes.extend([Tail("", None, keys[:1])], range(len(keys[0])))
-            _, late = prefixes.extend([Tail("", first, keys[1:])], range(_TRIAL - len(keys[0])))
+            ((first,),), early = prefixes.extend([Extension("", None, keys[:1])], range(len(keys[0])))
+            _, late = prefixes.extend([Extension("", first, keys[1:])], range(_TRIAL - len(keys[0])))
             if self._alike(torch.cat([early, late]), expected):
                 return True
         except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):

@@ -75,23 +75,20 @@ def test_logits_that_are_no_distribution_fail_the_search(
 def test_one_broken_row_spoils_its_own_search_only(
     policy: Policy, chatter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import policies.backends.hf
-    import policies.backends.lab
+    import policies.generation.batch
 
     states = [chatter.initial(problem) for problem in chatter.problems("test", 2)]
     asked = [Propose((state,), ((1, 2),), 1.0, None, str(i)) for i, state in enumerate(states)]
     alone = replies(policy, asked[1:])[0]
     policy.cancel("1")
-    for room in (policies.backends.hf, policies.backends.lab):
 
-        def breaking(logits: torch.Tensor, *given: Any, **named: Any) -> Any:
-            rows: Any = policy._active  # type: ignore[attr-defined]
-            for row, sample in enumerate(rows):
-                if sample.job.request.scope == "0" and row < len(logits):
-                    logits[row, 3] = float("nan")
-            return draw(logits, *given, **named)
+    def breaking(logits: torch.Tensor, *given: Any, **named: Any) -> Any:
+        for row, sample in enumerate(policy._proposals.loop.active):  # type: ignore[attr-defined]
+            if sample.scope == "0" and row < len(logits):
+                logits[row, 3] = float("nan")
+        return draw(logits, *given, **named)
 
-        monkeypatch.setattr(room, "draw", breaking)
+    monkeypatch.setattr(policies.generation.batch, "draw", breaking)
     found = replies(policy, asked)
     assert isinstance(found[0], BrokenModel)
     assert [step.text for steps in found[1].samples[0] for step in steps] == [

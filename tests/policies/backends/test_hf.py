@@ -155,7 +155,7 @@ def test_without_memory_everything_is_run_and_charged_again(folder: Callable[...
     again = [ask(forgetful, [one(root, 1, 2, steps=1)], 600)[0] for _ in range(2)]
     assert texts(again) == texts([first, first])
     assert [reply.usage.prefilled for reply in again] == [first.usage.prefilled] * 2
-    assert forgetful._prefixes.bytes == 0
+    assert forgetful._proposals.model.prefixes.bytes == 0
 
 
 def test_cancelled_samples_leave_their_rows(policy: TransformersPolicy, chatter: Any) -> None:
@@ -164,9 +164,9 @@ def test_cancelled_samples_leave_their_rows(policy: TransformersPolicy, chatter:
     policy.cancel("b")
     policy.submit(0, one(a, *range(9), scope="a"))
     policy.submit(1, one(b, *range(4), scope="b"))
-    policy._admit()
+    policy._proposals.loop.admit()
     policy.cancel("a")
-    assert len(policy._active) == 4
+    assert len(policy._proposals.loop.active) == 4
     replies: list[tuple[int, Proposed]] = []
     while not replies:
         replies += policy.poll()
@@ -210,9 +210,10 @@ def written(policy: TransformersPolicy, text: str | Sequence[int], **options: An
 
     def scripted(cache: Any, ids: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
         logits = run(cache, ids, starts)
-        for row, sample in enumerate(policy._active):
+        loop = policy._proposals.loop
+        for row in range(len(loop.active)):
             logits[row] = -50.0
-            logits[row, script[min(sample.drawn, len(script) - 1)]] = 50.0
+            logits[row, script[min(int(loop.drawn[row]), len(script) - 1)]] = 50.0
         return logits
 
     policy._run = scripted  # type: ignore[method-assign]

@@ -92,8 +92,9 @@ def scripted(policy: LabPolicy, script: Sequence[int]) -> None:
 
     def logits(hidden: torch.Tensor) -> torch.Tensor:
         wanted = torch.full((hidden.shape[0], policy.model.config.vocabulary), -50.0)
-        for row in range(len(policy._active)):
-            wanted[row, script[min(int(policy._drawn[row]), len(script) - 1)]] = 50.0
+        loop = policy._proposals.loop
+        for row in range(len(loop.active)):
+            wanted[row, script[min(int(loop.drawn[row]), len(script) - 1)]] = 50.0
         return wanted
 
     policy.model.logits = logits  # type: ignore[method-assign]
@@ -209,7 +210,7 @@ def test_without_memory_the_same_samples_at_a_greater_charge(
             after = chatter.step(state, a.samples[0][0][0])
             state, running = after.state, after.status == "running"
     assert prefilled[0] > prefilled[1]
-    assert small._prefixes.bytes <= memory
+    assert small._proposals.model.prefixes.bytes <= memory
 
 
 def test_cancel_drops_requests_and_memory_of_one_scope_only(policy: LabPolicy, chatter: Any) -> None:
@@ -225,14 +226,15 @@ def test_cancel_drops_requests_and_memory_of_one_scope_only(policy: LabPolicy, c
         replies |= dict(policy.poll())
     assert [replies[ticket].samples for ticket in (0, 2, 4)] == want
     policy.cancel("even")
-    assert (len(policy._prefixes), policy._prefixes.bytes, policy._active, policy.poll()) == (0, 0, [], [])
+    prefixes, active = policy._proposals.model.prefixes, policy._proposals.loop.active
+    assert (len(prefixes), prefixes.bytes, active, policy.poll()) == (0, 0, [], [])
 
 
 def test_close_empties_everything(policy: LabPolicy, chatter: Any) -> None:
     policy.submit(0, one(roots(chatter, 1)[0], 1, 2))
     policy.close()
     assert policy.poll() == []
-    assert len(policy._prefixes) == 0
+    assert len(policy._proposals.model.prefixes) == 0
 
 
 # ---------------------------------------------------------------------------------------------------------- errors

@@ -20,7 +20,7 @@ from policies.core import Propose, Proposed
 from policies.generation.options import SamplingOptions
 from policies.generation.random_numbers import uniform
 from policies.generation.sampling import draw
-from policies.generation.without_replacement import Branch, walk
+from policies.generation.without_replacement import PrefixNode, sample_shared_prefix
 from policies.registry import WEIGHTS
 from tests.conftest import Chatter
 
@@ -29,11 +29,11 @@ SECOND = {0: (0.5, 0.5, 0.0), 1: (0.9, 0.1, 0.0), 2: (0.2, 0.3, 0.5)}
 EVERY = {(a, b): FIRST[a] * p for a in SECOND for b, p in enumerate(SECOND[a]) if p}
 
 
-def pair(root: Branch, seed: int, temperature: float = 1.0) -> tuple[int, int]:
+def pair(root: PrefixNode, seed: int, temperature: float = 1.0) -> tuple[int, int]:
     """Draw two tokens after a root, the second from a distribution that depends on the first."""
     drawn: list[int] = []
     branches = {0: root}
-    for token, branch in walk(root, seed, 0):
+    for token, branch in sample_shared_prefix(root, seed, 0):
         drawn.append(token)
         branches = {0: branch}
     while len(drawn) < 2:
@@ -48,7 +48,7 @@ def pair(root: Branch, seed: int, temperature: float = 1.0) -> tuple[int, int]:
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_everything_is_drawn_once_before_anything_is_drawn_twice(temperature: float) -> None:
     for seed in range(50):
-        root = Branch()
+        root = PrefixNode()
         assert {pair(root, 100 * seed + i, temperature) for i in range(len(EVERY))} == set(EVERY)
         assert root.left == 0
         assert pair(root, 100 * seed + 99, temperature) in EVERY  # nothing is left: again
@@ -57,7 +57,7 @@ def test_everything_is_drawn_once_before_anything_is_drawn_twice(temperature: fl
 def test_what_is_left_keeps_its_proportions() -> None:
     counts: Counter[tuple[Any, ...]] = Counter()
     for i in range(5000):
-        root = Branch()
+        root = PrefixNode()
         counts[pair(root, 2 * i), pair(root, 2 * i + 1)] += 1
     for first, p in EVERY.items():
         for second, q in EVERY.items():
@@ -95,7 +95,7 @@ def test_samples_differ_within_and_across_requests_of_a_scope(policy: LabPolicy,
     assert again.samples == one.samples  # what a search had is forgotten with it
 
 
-def paths(branch: Branch) -> Iterator[list[tuple[int, float]]]:
+def paths(branch: PrefixNode) -> Iterator[list[tuple[int, float]]]:
     """All that was drawn after a branch: tokens with their log-probabilities."""
     if not branch.after:
         yield []
@@ -104,7 +104,7 @@ def paths(branch: Branch) -> Iterator[list[tuple[int, float]]]:
             yield [(token, after.logprob), *path]
 
 
-def size(branch: Branch) -> int:
+def size(branch: PrefixNode) -> int:
     """Branches after one."""
     return sum(1 + size(after) for after in branch.after.values())
 
@@ -121,14 +121,14 @@ def test_what_samples_share_is_run_once(kind: str, steps: int | None) -> None:
     replies = ask(policy, [replace(request, temperature=1.0) for request in requests])
     drawn = [sample for reply in replies for sample in texts(reply)]
     assert len(set(drawn)) == len(drawn)
-    (line,) = policy._lines._lines["s"].values()
-    ids = next(iter(policy._lines._lines["s"]))[0]
-    nodes, generated = size(line.root), sum(reply.usage.generated for reply in replies)
+    (queue,) = policy._proposals.loop._queues._queues["s"].values()
+    ids = next(iter(policy._proposals.loop._queues._queues["s"]))[0]
+    nodes, generated = size(queue.root), sum(reply.usage.generated for reply in replies)
     assert nodes < 0.9 * generated
     assert sum(reply.usage.prefilled for reply in replies) == len(ids) - 1
     assert sum(reply.usage.flops for reply in replies) == 2 * policy.parameters * (len(ids) - 1 + nodes)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    every = list(paths(line.root))
+    every = list(paths(queue.root))
     assert len(every) == len(drawn)
     for path in every:
         tokens = [token for token, _ in path]

@@ -5,7 +5,7 @@ import random
 import torch
 from torch import Tensor
 
-from policies.models.hf_cache import Rows
+from policies.models.hf_cache import PaddedRows
 
 LAYERS, HEADS, WIDTH = 2, 3, 4
 
@@ -14,22 +14,34 @@ def sequence(length: int) -> list[tuple[Tensor, Tensor]]:
     return [(torch.randn(HEADS, length, WIDTH), torch.randn(HEADS, length, WIDTH)) for _ in range(LAYERS)]
 
 
+def longest(held: list[list[tuple[Tensor, Tensor]]]) -> int:
+    return max((layers[0][0].shape[1] for layers in held), default=0)
+
+
 def test_rows_hold_what_was_put_in_them() -> None:
     torch.manual_seed(0)
     rng = random.Random(0)
-    rows, held = Rows(sequence(0)), []  # held: for each row its sequence
+    rows, held = PaddedRows(sequence(0)), []  # held: for each row its sequence
     for _ in range(300):
         if rng.random() < 0.3:
             new = [(sequence(rng.choice((0, 3, 40, 90))), rng.randint(1, 3)) for _ in range(rng.randint(1, 3))]
-            rows.append(new)
-            held += [layers for layers, times in new for _ in range(times)]
+            places = []
+            for layers, times in new:
+                over = rng.sample(range(len(held)), min(len(held), rng.randint(0, 1)))  # in place of another
+                own = [*over, *range(len(held), len(held) + times - len(over))]
+                held += [layers] * (times - len(over))
+                for row in over:
+                    held[row] = layers
+                places.append((layers, own))
+            rows.load([(layers, own) for layers, own in places if own], len(held), longest(held))
         elif held and rng.random() < 0.4:
-            kept = sorted(rng.sample(range(len(held)), rng.randint(max(0, len(held) - 30), len(held) - 1)))
-            length = max((held[row][0][0].shape[1] for row in kept), default=0)
-            was = rows.keep(kept, length)
-            assert sorted(was) == kept
-            held = [held[row] for row in was]
-            assert rows.length == length
+            left = rng.randint(max(0, len(held) - 30), len(held) - 1)
+            moved = {rng.randrange(left): row for row in range(left, len(held)) if rng.random() < 0.5 and left}
+            sources, targets = list(moved.values()), list(moved)
+            rows.move(sources, targets, [held[row][0][0].shape[1] for row in sources])
+            held = [held[moved.get(row, row)] for row in range(left)]
+            rows.shrink(left, longest(held))
+            assert rows.length == longest(held)
         elif held:
             cache = rows.cache()
             before = cache.get_seq_length()

@@ -12,9 +12,10 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 from envs.core import Problem, State, Step, render
 from policies.models.errors import UnsupportedModel
-from policies.models.kv_cache import Cache, Prefix, Prefixes, Rows, Tail, spans
+from policies.models.kv_cache import Cache, Prefix, Prefixes, Rows, spans
 from policies.models.lab_tokens import Tokens
 from policies.models.llama import Llama
+from policies.models.prefix_tree import Extension
 
 SHAPES: list[dict[str, Any]] = [
     {},
@@ -41,7 +42,7 @@ def test_logits_are_those_of_transformers(checkpoint: Callable[..., Path], kind:
         # the last tokens again, one by one after a shorter prefix
         made, _ = extend(prefixes, ids[:, :36], scope="shorter")
         for row, prefix in enumerate(made):
-            prefixes.load([(prefix, [row])], cache)
+            prefixes.load([(prefix, [row], 0)], cache)
         last = [decode(ours, cache, ids[:, at], at) for at in range(36, 40)]
     torch.testing.assert_close(ours.logits(hidden).view(want.shape), want, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.logits(torch.stack(last, 1)), want[:, 36:], atol=1e-4, rtol=0)
@@ -49,7 +50,7 @@ def test_logits_are_those_of_transformers(checkpoint: Callable[..., Path], kind:
 
 
 def extend(prefixes: Prefixes, ids: torch.Tensor, scope: str = "s") -> tuple[list[Prefix], torch.Tensor]:
-    tails = [Tail(f"{scope}{row}", None, (tuple(each),)) for row, each in enumerate(ids.tolist())]
+    tails = [Extension(f"{scope}{row}", None, (tuple(each),)) for row, each in enumerate(ids.tolist())]
     made, hidden = prefixes.extend(tails, range(ids.numel()))
     return [prefix for (prefix,) in made], hidden
 
@@ -70,11 +71,11 @@ def test_rows_do_not_depend_on_each_other_to_the_last_bit(checkpoint: Callable[.
             assert torch.equal(few.view(rows, 9, -1), whole[:rows])
         prefixes = Prefixes(model, 1 << 20)
         # beside a longer one, after a part of itself, and with less of itself
-        long = Tail("long", None, (tuple(torch.randint(3, 19, (90,)).tolist()),))
+        long = Extension("long", None, (tuple(torch.randint(3, 19, (90,)).tolist()),))
         short = tuple(ids[0, :5].tolist())
-        ((_,), (before,)), few = prefixes.extend([long, Tail("s", None, (short,))], range(90, 95))
+        ((_,), (before,)), few = prefixes.extend([long, Extension("s", None, (short,))], range(90, 95))
         assert torch.equal(few, whole[0, :5])
-        _, rest = prefixes.extend([Tail("s", before, (made[0].ids[:6], made[0].ids))], range(4))
+        _, rest = prefixes.extend([Extension("s", before, (made[0].ids[:6], made[0].ids))], range(4))
         assert torch.equal(rest, whole[0, 5:])
 
 
@@ -156,7 +157,7 @@ def test_prefixes_drop_the_least_recently_used_leaf_first_and_hold_what_they_cou
     kept = Prefixes(model, 3 * token)
 
     def add(scope: str, ids: tuple[int, ...], before: Prefix | None = None) -> Prefix:
-        (((made,),), _) = kept.extend([Tail(scope, before, (ids,))])
+        (((made,),), _) = kept.extend([Extension(scope, before, (ids,))])
         kept.trim()
         return made
 
@@ -187,16 +188,16 @@ def test_a_prefix_is_split_where_others_leave_it(checkpoint: Callable[..., Path]
     cache.reserve(2, 8)
     ids = (3, 4, 5, 6, 7, 8)
     with torch.inference_mode():
-        ((root, leaf),), _ = prefixes.extend([Tail("s", None, (ids[:2], ids))])
+        ((root, leaf),), _ = prefixes.extend([Extension("s", None, (ids[:2], ids))])
         data, size = prefixes.pool[:, leaf.path], prefixes.bytes
         assert prefixes.longest(leaf, (*ids[:4], 9)) is root
         fork = prefixes.longest(leaf, ids[:4])
         assert fork is not None
         assert (fork.ids, fork.before, leaf.before, prefixes.bytes) == (ids[:4], root, fork, size)
         for prefix, length in ((fork, 4), (leaf, 6)):
-            prefixes.load([(prefix, [0])], cache)
+            prefixes.load([(prefix, [0], 0)], cache)
             assert torch.equal(cache.data[:, 0, :length], data[:, :length])
-        ((more,),), _ = prefixes.extend([Tail("s", fork, ((*ids[:4], 9),))])
+        ((more,),), _ = prefixes.extend([Extension("s", fork, ((*ids[:4], 9),))])
         assert more.before is fork
         prefixes.drop("s")
     assert prefixes.bytes == 0
@@ -208,15 +209,15 @@ def test_a_prefix_loads_its_whole_chain_and_a_row_is_stored(checkpoint: Callable
     cache.reserve(6, 8)
     ids = (3, 4, 5, 6, 7, 8)
     with torch.inference_mode():
-        ((root, whole),), _ = prefixes.extend([Tail("s", None, (ids[:2], ids))])
+        ((root, whole),), _ = prefixes.extend([Extension("s", None, (ids[:2], ids))])
         assert whole.before is root
         data = prefixes.pool[:, whole.path]
         assert data.shape[1] == 6
         for rows in ([2, 3], [0, 5]):
-            prefixes.load([(whole, rows)], cache)
+            prefixes.load([(whole, rows, 0)], cache)
             assert all(torch.equal(cache.data[:, row, :6], data) for row in rows)
         assert (cache.data[:, [1, 4]] == 0).all()
-        prefixes.store([Tail("t", None, (ids[:2],)), Tail("s", root, (ids[:5],))], cache, [3, 5])
+        prefixes.store([Extension("t", None, (ids[:2],)), Extension("s", root, (ids[:5],))], cache, [3, 5])
         for scope, stored in (("t", ids[:2]), ("s", ids[:5])):
             found = prefixes.find(scope, stored)
             assert found is not None

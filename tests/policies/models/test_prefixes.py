@@ -1,6 +1,6 @@
 import torch
 
-from policies.prefixes import KeysValues, Prefixes
+from policies.models.hf_cache import HfPrefixes, KeysValues
 
 
 def part(start: int, tokens: int) -> KeysValues:
@@ -10,7 +10,7 @@ def part(start: int, tokens: int) -> KeysValues:
 
 
 def test_a_prefix_is_its_parts() -> None:
-    kept = Prefixes(1 << 20)
+    kept = HfPrefixes(1 << 20)
     root = kept.add("s", (1, 2), None, part(0, 2))
     leaf = kept.add("s", (1, 2, 3, 4, 5), root, part(2, 3))
     assert kept.find("s", (1, 2, 3, 4, 5)) is leaf
@@ -24,7 +24,7 @@ def test_a_prefix_is_its_parts() -> None:
 
 
 def test_ends_that_were_not_used_lately_go_first() -> None:
-    kept = Prefixes(4 * 32)
+    kept = HfPrefixes(4 * 32)
     root = kept.add("s", (1,), None, part(0, 1))
     leaves = [kept.add("s", (1, token), root, part(1, 1)) for token in (2, 3, 4)]
     kept.trim()
@@ -41,7 +41,7 @@ def test_ends_that_were_not_used_lately_go_first() -> None:
 
 
 def test_a_scope_is_dropped_whole() -> None:
-    kept = Prefixes(1 << 20)
+    kept = HfPrefixes(1 << 20)
     first = kept.add("a", (1,), None, part(0, 1))
     other = kept.add("b", (1,), None, part(0, 1))
     kept.drop("a")
@@ -53,7 +53,7 @@ def test_a_scope_is_dropped_whole() -> None:
 
 
 def test_the_longest_that_is_kept_of_a_known_prefix_is_split_where_others_leave_it() -> None:
-    kept = Prefixes(1 << 20)
+    kept = HfPrefixes(1 << 20)
     root = kept.add("s", (1, 2), None, part(0, 2))
     leaf = kept.add("s", (1, 2, 3, 4, 5), root, part(2, 3))
     assert kept.longest(leaf, (1, 2, 3, 4, 5)) is leaf

@@ -68,7 +68,7 @@ def test_samples_are_durable_and_a_killed_run_goes_on(policy: LabPolicy, chatter
     collect(RECIPE, chatter, policy, problems, killed, concurrency=2)
     assert killed.solutions == whole.solutions == SampleFile(tmp_path / "killed.jsonl", {"a": 1}).solutions
     assert killed.generated == whole.generated > 0
-    assert len(policy._prefixes) == 0
+    assert len(policy._proposals.model.prefixes) == 0
     with pytest.raises(ValueError, match="choose another file"):
         SampleFile(tmp_path / "killed.jsonl", {"a": 2})
 
