@@ -173,7 +173,7 @@ class Solver:
             signal.signal(signal.SIGINT, before)
 
     def close(self) -> None:
-        """Free the models."""
+        """Close the policy and the verifier, which frees their memory; the solver cannot be used afterwards."""
         self.policy.close()
         if self.verifier is not None:
             self.verifier.close()

@@ -240,7 +240,7 @@ class _Checks:
     # ------------------------------------------------------------------------------------------------- reporting
 
     def report(self, rule: str, seen: str) -> None:
-        """Note a breach."""
+        """Record what was seen of a broken rule; a rule may be broken in several ways."""
         self.breaches.setdefault(rule, []).append(seen)
 
     def call(self, what: str, function: Callable[..., T], *arguments: Any, allow: type[Exception] | None = None) -> T:
@@ -360,7 +360,7 @@ class _Checks:
                     break
 
     def answers(self, problems: Sequence[Problem]) -> None:
-        """`check` and `same`."""
+        """Check `same` (reflexive, symmetric, for hostile texts too) and `check` (of gold and of other answers)."""
         environment = self.environment
         gold = {answer: problem for problem in problems if (answer := self.right(problem)) is not None}
         texts = [*list(gold)[:8], *HOSTILE]

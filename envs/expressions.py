@@ -15,7 +15,7 @@ MAX_DEPTH = 40
 
 @dataclass(frozen=True)
 class Number:
-    """A leaf."""
+    """A leaf of the syntax tree: a number."""
 
     value: Fraction
 
@@ -29,7 +29,7 @@ class Unknown:
 
 @dataclass(frozen=True)
 class Operation:
-    """``left operator right``."""
+    """An inner node of the syntax tree: ``left operator right``."""
 
     operator: str
     left: Expression

@@ -149,7 +149,7 @@ class _Pool:
         self._watched = False
 
     def submit(self, call: Call) -> None:
-        """Queue a call."""
+        """Queue a call for a thread of the pool; `news` is set when it is over."""
         with self._lock:
             self._queue.put(call)
             self._load += 1

@@ -55,7 +55,7 @@ class Toy:
         return problem.question + "\n"
 
     def initial(self, problem: Problem) -> State:
-        """Nothing paid."""
+        """The state before the first step, in which nothing has been paid."""
         return State(problem)
 
     def step(self, state: State, step: Step) -> Transition:
@@ -80,7 +80,7 @@ class Toy:
         return problem.answer is not None and self.same(problem.answer, answer)
 
     def same(self, a: str, b: str) -> bool:
-        """Equality of text."""
+        """Whether two answers are the same text."""
         return a.strip() == b.strip()
 
     def problems(self, split: Split, n: int, seed: int = 0) -> Sequence[Problem]:

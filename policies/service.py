@@ -104,7 +104,7 @@ class QueuedService(Generic[Asked, Answered]):
         self._queue = {ticket: request for ticket, request in self._queue.items() if request.scope != scope}
 
     def close(self) -> None:
-        """Drop everything."""
+        """Drop all queued requests; they are never answered."""
         self._queue.clear()
 
     def _answer(self, request: Asked) -> Answered:

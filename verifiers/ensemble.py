@@ -71,7 +71,7 @@ class Ensemble:
             member.cancel(scope)
 
     def close(self) -> None:
-        """Close every member."""
+        """Close all verifiers of the ensemble, which frees their models."""
         self._waiting = {}
         for member in self.members:
             member.close()

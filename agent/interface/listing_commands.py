@@ -10,7 +10,7 @@ from agent.interface.common import make_console
 
 
 def run_envs(arguments: argparse.Namespace) -> int:
-    """List the environments."""
+    """Print the installed environments, and why those that failed to load did."""
     from agent.build import parts
     from agent.interface.study_view import listing
 

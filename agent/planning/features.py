@@ -45,7 +45,7 @@ class Evidence:
 
     @property
     def spent(self) -> float:
-        """Sample-equivalents."""
+        """Sample-equivalents spent so far, independent samples and searches together."""
         return self.plain + self.searched
 
     @property

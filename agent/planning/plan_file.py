@@ -174,7 +174,7 @@ class Online:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
-        """Undo `asdict`."""
+        """Build it from the JSON of a plan file; raises ValueError if it was fitted to other features."""
         moves = [
             Action(**each | {"flops": float(each["flops"]), "right": tuple(map(float, each["right"]))})
             for each in raw["moves"]
@@ -204,7 +204,9 @@ class Calibration:
     """What was fitted for one (policy, verifier, environment); a JSON file of configs/plans/.
 
     Args:
-        policy, verifier, environment: names; using it with others is refused.
+        policy: its name, as are the next two; use with others is refused.
+        verifier: its name.
+        environment: its name.
         pass_at_1: logistic coefficients over `Probe.features`, by probe size.
         confidence: logistic coefficients over `Probe.confidence_features`.
         table: per difficulty, per budget in samples: what to do with the rest of the budget.

@@ -276,7 +276,7 @@ class Replay:
 
     @property
     def spent(self) -> int:
-        """Sample-equivalents."""
+        """Sample-equivalents spent so far, independent samples and searches together."""
         return self.plain + self.searched
 
     @property

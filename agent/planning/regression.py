@@ -18,7 +18,7 @@ def logit(p: float) -> float:
 
 
 def logistic(coefficients: Sequence[float], features: Sequence[float]) -> float:
-    """A probability."""
+    """The probability that a logistic regression gives: sigmoid of the inner product of coefficients and features."""
     z = sum(c * x for c, x in zip(coefficients, features, strict=True))
     return 1 / (1 + math.exp(-max(-50.0, min(50.0, z))))
 

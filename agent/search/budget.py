@@ -44,10 +44,13 @@ class Meter:
     """What one search has spent.
 
     Args:
-        generated, prefilled: policy tokens.
+        generated: tokens that the policy sampled.
+        prefilled: tokens of prompts and prefixes that the policy read.
         verifier_tokens: tokens run through the verifier.
-        policy_calls, verifier_calls: requests answered.
-        policy_flops, verifier_flops: as the services measured them.
+        policy_calls: requests that the policy answered.
+        verifier_calls: requests that the verifier answered.
+        policy_flops: floating-point operations of the policy, as it measured them.
+        verifier_flops: the same of the verifier.
         unscored: steps that the verifier failed on; the engine reads it off the graph.
         seconds: since the search began; the engine keeps it.
     """

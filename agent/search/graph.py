@@ -285,7 +285,7 @@ class SearchGraph:
         return [node for node in self._finished if not self._attributes[node]["pruned"]]
 
     def candidates(self) -> list[Candidate]:
-        """What votes."""
+        """What the vote counts: the finished nodes, with their answers and the scores of their steps."""
         return [Candidate(self[n]["answer"], self.scores(n), self[n]["count"], n) for n in self.finished()]
 
     def tally(self, vote: Vote) -> list[Group]:

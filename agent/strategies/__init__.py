@@ -30,7 +30,7 @@ class Strategy(Protocol):
         ...
 
     def search(self, graph: SearchGraph) -> Search[None]:
-        """Fill the graph."""
+        """Yield requests to the engine, and write what they bring into the graph, until the budget is spent."""
         ...
 
     @classmethod

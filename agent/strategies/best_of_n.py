@@ -41,7 +41,7 @@ class BestOfN:
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
-        """Best of n."""
+        """Best-of-N whose N is n; other knobs as given."""
         return cls(n=n, **knobs)
 
     @property
@@ -81,16 +81,16 @@ class Majority:
 
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
-        """Majority of n."""
+        """Majority voting over n samples; other knobs as given."""
         return cls(n=n, **knobs)
 
     @property
     def traits(self) -> Traits:
-        """Whole samples, counted."""
+        """Independent whole samples, without scores."""
         return Traits(needs_scores=False, independent=True, deterministic=self.temperature == 0)
 
     def search(self, graph: SearchGraph) -> Search[None]:
-        """Sample."""
+        """Draw n whole samples, round by round."""
         yield from BestOfN(self.n, self.temperature, Vote("majority"), self.distinct).search(graph)
 
 
@@ -115,5 +115,5 @@ class Greedy:
         return Traits(needs_scores=False, independent=True, deterministic=True)
 
     def search(self, graph: SearchGraph) -> Search[None]:
-        """Decode."""
+        """Decode one whole sample at temperature 0."""
         yield from BestOfN(1, 0.0, Vote("majority")).search(graph)

@@ -51,7 +51,9 @@ class Study:
     """What ``configs/studies/*.yaml`` may say. The cells are the product of the six axes, less what the rules drop.
 
     Args:
-        environments, policies, verifiers: names, or mappings with a name and options.
+        environments: names, or mappings with a name and options.
+        policies: the same.
+        verifiers: the same; ``none`` is no verifier.
         strategies: names, or mappings with a name and knobs.
         budgets: samples per problem, or texts such as ``samples=16,flops=1e12``.
         seeds: of the samples.
@@ -59,7 +61,9 @@ class Study:
             (``policy``, ``strategy``...) to a value or a list of them; a name stands for all its options. This says
             which environment goes with which models.
         exclude: rules, none of which a cell may meet.
-        split, n, problem_seed: which problems, of every environment.
+        split: of the problems, in every environment.
+        n: problems of each environment.
+        problem_seed: which n problems of the split.
         vote: how answers are chosen, in strategies that use scores. Other votes are counted from the results.
         temperature: of the samples.
         graphs: whether the whole search graphs are kept; the candidates with their scores always are.

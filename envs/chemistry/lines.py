@@ -49,7 +49,7 @@ class Demand:
 
 @dataclass(frozen=True)
 class Limiting:
-    """``limiting: H2``."""
+    """A line that names the limiting reactant: ``limiting: H2``."""
 
     substance: str
 

@@ -65,11 +65,11 @@ class Jugs:
 
     @property
     def start(self) -> Position:
-        """All empty."""
+        """The position before the first move: all jugs are empty."""
         return (0,) * len(self.capacities)
 
     def moves(self, position: Position) -> Iterator[tuple[str, Position]]:
-        """Fill, empty, pour."""
+        """Every move (fill, empty or pour) that changes the position, with the position after it."""
         letters = string.ascii_uppercase[: len(self.capacities)]
         written = [f"{verb} {letter}" for letter in letters for verb in ("fill", "empty")]
         written += [f"pour {a}->{b}" for a in letters for b in letters if a != b]
@@ -101,7 +101,7 @@ class Jugs:
         return self.target in position
 
     def write(self, moves: Sequence[str]) -> str:
-        """A JSON list."""
+        """The moves as an answer: a JSON list of their texts."""
         return json.dumps(list(moves))
 
     @staticmethod
@@ -242,7 +242,7 @@ class Ladder:
 
     @property
     def start(self) -> Position:
-        """The first word."""
+        """The position before the first move: the word that the ladder starts from."""
         return self.source
 
     def moves(self, position: Position) -> Iterator[tuple[str, Position]]:

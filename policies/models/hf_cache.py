@@ -100,7 +100,7 @@ class PaddedRows:
 
     @property
     def length(self) -> int:
-        """Columns in use."""
+        """Number of columns (positions) in use; all rows have as many."""
         return self._end - self._start
 
     def layers(self) -> list[tuple[Tensor, Tensor]]:

@@ -50,7 +50,7 @@ class VllmOptions:
     enforce_eager: bool | None = None
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Raise ValueError if an option is outside its range."""
         check_ranges(self)
 
 

@@ -1,1 +1,1 @@
-"""Training of policies."""
+"""Training of policies: the recipe, its data, tokenizer, optimisers and log, and how a small model is widened."""

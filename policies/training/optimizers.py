@@ -101,7 +101,7 @@ class Optimizers:
         }
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Undo `state`."""
+        """Restore the optimiser from the tensors that `state` returned."""
         for i, part in enumerate(self.parts):
             whole = part.state_dict()
             for key, value in tensors.items():

@@ -143,7 +143,7 @@ class Ratio:
         self.reference.drop(scope)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget what both models kept, of all scopes."""
         self.model.clear()
         self.reference.clear()
 

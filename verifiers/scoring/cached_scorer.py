@@ -105,7 +105,7 @@ class ScoreReader:
         return part.reads
 
     def notes(self, parts: Sequence[tuple[Part, Any]], hidden: Tensor) -> list[float]:
-        """The scores, rounded."""
+        """The score of each part, rounded; NaN for a part without one."""
         outputs = iter(self._logits(hidden, self._reading.columns).tolist() if len(hidden) else ())
         return [
             math.nan if part.read < 0 else round(self._reading.probability(next(outputs)), ROUNDED) for part, _ in parts
@@ -255,7 +255,7 @@ class Whole:
         return notes, spent
 
     def drop(self, scope: str) -> None:
-        """Nothing is kept."""
+        """Do nothing: this runner keeps nothing between calls."""
 
     def clear(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: this runner keeps nothing between calls."""

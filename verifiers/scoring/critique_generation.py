@@ -46,7 +46,7 @@ class CritiqueOptions:
     tokens: int = 4096
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Raise ValueError if an option is outside its range."""
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.tokens < 0:
             raise ValueError(f"{self} given; temperature, top_k and tokens are 0 or more, top_p above 0 and at most 1")
 

@@ -24,7 +24,7 @@ class PathReader(Protocol):
         ...
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget what was kept, of all scopes."""
         ...
 
 
