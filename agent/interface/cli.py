@@ -32,7 +32,7 @@ def build_parser() -> CommandParser:
     """The whole grammar of the command line."""
     parser = CommandParser(
         prog="stepwell",
-        description="A small model, searched well. Without a command: an interactive session.",
+        description="Test-time search with small language models. Without a command: an interactive session.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,71 +41,93 @@ def build_parser() -> CommandParser:
     add_recipe(parser)
     add = command_names(parser, "command")
 
-    solve = add("solve", run_solve, "solve one question and show how")
+    solve = add("solve", run_solve, "solve one question and show the steps")
     solve._negative_number_matcher = re.compile(r"^-[\d(.]")  # -3+5 and -(3+5) are questions, not options
-    solve.add_argument("question", help="as a person types it; the environment says what it can read")
+    solve.add_argument("question", help="the question; if it cannot be read, the error says what can")
     add_recipe(solve)
     solve.add_argument("--json", action="store_true", help="print JSON")
-    solve.add_argument("--graph", metavar="FILE", help="save the whole search: .json (loads again) or .graphml")
-    solve.add_argument("--tree", action="store_true", help="print the search tree too")
+    solve.add_argument("--graph", metavar="FILE", help="save the search graph: .json (can be loaded again) or .graphml")
+    solve.add_argument("--tree", action="store_true", help="also print the search tree")
 
-    measure = add("eval", run_eval, "measure strategies on many problems; the same command resumes")
+    measure = add("eval", run_eval, "measure strategies on many problems; run it again to resume")
     add_recipe(measure, several=True)
-    measure.add_argument("--split", default="test", help="of the environment's problems: train, calibration, test")
-    measure.add_argument("-n", type=positive, default=200, help="how many problems (default 200)")
-    measure.add_argument("--problem-seed", type=int, default=0, metavar="N", help="which problems (default 0)")
-    measure.add_argument("--out", metavar="FILE", help="the file of results (default: under runs/, by configuration)")
     measure.add_argument(
-        "--concurrency", type=positive, default=64, metavar="N", help="searches open at once (default 64)"
+        "--split", default="test", help="split of the problems: train, calibration or test (default test)"
+    )
+    measure.add_argument("-n", type=positive, default=200, help="number of problems (default 200)")
+    measure.add_argument(
+        "--problem-seed", type=int, default=0, metavar="N", help="seed of the choice of problems (default 0)"
+    )
+    measure.add_argument("--out", metavar="FILE", help="results file (default: in runs/, named by the configuration)")
+    measure.add_argument(
+        "--concurrency", type=positive, default=64, metavar="N", help="number of searches that run at once (default 64)"
     )
     measure.add_argument(
         "--total-budget",
         metavar="N",
-        help="samples, or e.g. flops=1e12, that all problems share; the planner spends\n"
-        "them where they gain most, and --budget is the most that one problem gets",
+        help="budget that all problems share, in samples or e.g. flops=1e12; the planner\n"
+        "spends it where it gains most, and --budget limits what one problem may spend",
     )
     measure.add_argument("--json", action="store_true", help="print the summary as JSON")
 
-    study = add("study", run_study, "run a study (configs/studies/NAME.yaml); the same command resumes")
-    study.add_argument("study", metavar="STUDY", help="a study by name or path")
-    study.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the study")
+    study = add("study", run_study, "run a study (configs/studies/NAME.yaml); run it again to resume")
+    study.add_argument("study", metavar="STUDY", help="name or path of the study")
+    study.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the study, e.g. n=40"
+    )
     add_trust(study)
-    study.add_argument("--out", metavar="FILE", help="the file of results (default: under runs/, by configuration)")
+    study.add_argument("--out", metavar="FILE", help="results file (default: in runs/, named by the configuration)")
     study.add_argument(
-        "--concurrency", type=positive, default=64, metavar="N", help="searches open at once (default 64)"
+        "--concurrency", type=positive, default=64, metavar="N", help="number of searches that run at once (default 64)"
     )
     study.add_argument(
-        "--ray", metavar="ADDRESS", help="run on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT or local"
+        "--ray", metavar="ADDRESS", help="address of a Ray cluster to run on: auto, HOST:PORT, ray://HOST:PORT or local"
     )
-    study.add_argument("--workers", type=positive, metavar="N", help="of --ray (default: one per GPU, or per CPU)")
-    study.add_argument("--retry-errors", action="store_true", help="run the searches that failed again")
-    study.add_argument("--table", action="store_true", help="only show what the file has")
-    study.add_argument("--dry-run", action="store_true", help="only show what would be run, and what it can show")
+    study.add_argument(
+        "--workers", type=positive, metavar="N", help="with --ray: number of workers (default: one per GPU, or per CPU)"
+    )
+    study.add_argument("--retry-errors", action="store_true", help="run failed searches again")
+    study.add_argument("--table", action="store_true", help="only show the results that are in the file")
+    study.add_argument(
+        "--dry-run", action="store_true", help="only show what would run, and how small a difference it can detect"
+    )
     study.add_argument("--json", action="store_true", help="print the table as JSON")
 
-    report = add("report", run_report, "show what a study or an evaluation found")
-    report.add_argument("file", metavar="FILE", help="of the results, .sqlite")
+    report = add("report", run_report, "show the results of a study or an evaluation")
+    report.add_argument("file", metavar="FILE", help="results file (.sqlite)")
+    report.add_argument("--baseline", metavar="NAME", help="strategy to compare the others with (default: the first)")
     report.add_argument(
-        "--baseline", metavar="NAME", help="strategy that others are compared with (default: the first)"
+        "--vote", dest="rule", metavar="RULE", help="count the votes by another rule: majority, max or vote"
     )
-    report.add_argument("--vote", dest="rule", metavar="RULE", help="count other votes: majority, max or vote")
-    report.add_argument("--aggregate", metavar="HOW", help="of scores: last, min, mean or product")
-    report.add_argument("--holm", action="store_true", help="p-values too, corrected for many comparisons (Holm)")
-    report.add_argument("--votes", action="store_true", help="accuracy under every vote too")
-    report.add_argument("--problem", metavar="ID", help="show one problem instead: its searches, answers and paths")
-    report.add_argument("--plots", type=Path, metavar="DIR", help="draw all figures into a folder, as PNG, PDF and SVG")
+    report.add_argument(
+        "--aggregate", metavar="HOW", help="how step scores become one score: last, min, mean or product"
+    )
+    report.add_argument(
+        "--holm", action="store_true", help="also print p-values, corrected for many comparisons (Holm)"
+    )
+    report.add_argument("--votes", action="store_true", help="also print the accuracy under every vote")
+    report.add_argument("--problem", metavar="ID", help="show one problem: its searches, answers and paths")
+    report.add_argument("--plots", type=Path, metavar="DIR", help="write all figures to a folder, as PNG, PDF and SVG")
     machine = report.add_mutually_exclusive_group()
     machine.add_argument("--table", metavar="FORMAT", help="print the table as csv, markdown or latex")
     machine.add_argument("--json", action="store_true", help="print the table as JSON")
-    report.add_argument("--out", type=Path, metavar="FILE", help="of --table and --json: write it there")
+    report.add_argument("--out", type=Path, metavar="FILE", help="with --table or --json: write to this file")
     add_trust(report)
 
-    export = add("export", run_export, "write what a study found for other tools")
-    export.add_argument("file", metavar="FILE", help="of the results, .sqlite")
-    export.add_argument("--to", required=True, metavar="KIND", help="parquet, graphml, trl-prm, trl-dpo or trl-sft")
-    export.add_argument("--out", required=True, type=Path, metavar="PATH", help="a folder; for trl-*, a .jsonl file")
+    export = add("export", run_export, "write the results of a study for other tools")
+    export.add_argument("file", metavar="FILE", help="results file (.sqlite)")
     export.add_argument(
-        "--most", type=positive, default=4, metavar="N", help="of trl-*: examples of one problem (default 4)"
+        "--to", required=True, metavar="KIND", help="format: parquet, graphml, trl-prm, trl-dpo or trl-sft"
+    )
+    export.add_argument(
+        "--out", required=True, type=Path, metavar="PATH", help="folder to write; for trl-*, a .jsonl file"
+    )
+    export.add_argument(
+        "--most",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="for trl-*: largest number of examples per problem (default 4)",
     )
     add_trust(export)
 
@@ -113,38 +135,54 @@ def build_parser() -> CommandParser:
     train.set_defaults(run=lambda arguments: train.error("what to train? policy or prm"))
     kinds = command_names(train, "kind")
     for kind, run, what in (
-        ("policy", run_train_policy, "train a policy on worked solutions; the same command resumes"),
-        ("prm", run_train_prm, "train a process reward model on roll-outs; the same command resumes"),
+        ("policy", run_train_policy, "train a policy on worked solutions; run it again to resume"),
+        ("prm", run_train_prm, "train a process reward model on rollouts; run it again to resume"),
     ):
         inner = kinds(kind, run, what)
         inner.add_argument(
-            "--config", required=True, metavar="NAME", help="a recipe by name (configs/NAME.yaml) or path"
+            "--config", required=True, metavar="NAME", help="name (configs/NAME.yaml) or path of a recipe"
         )
         inner.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the recipe"
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the recipe, e.g. seed=1"
         )
         add_trust(inner)
-        inner.add_argument("--out", metavar="DIR", help="where the model goes (default: runs/NAME)")
-        inner.add_argument("--device", default="cpu", help="where to train (default cpu)")
+        inner.add_argument("--out", metavar="DIR", help="folder for the model (default: runs/NAME)")
+        inner.add_argument("--device", default="cpu", help="device to train on, e.g. cuda (default cpu)")
         if kind == "policy":
             inner.add_argument(
                 "--from-study",
                 nargs="+",
                 default=[],
                 metavar="FILE",
-                help="learn from the right solutions that studies of the train split found",
+                help="train on the right solutions in results files of studies of the train split",
             )
-            inner.add_argument("--most", type=positive, default=4, metavar="N", help="of one problem (default 4)")
             inner.add_argument(
-                "--workers", type=positive, default=0, metavar="N", help="processes that write the examples meanwhile"
+                "--most",
+                type=positive,
+                default=4,
+                metavar="N",
+                help="with --from-study: largest number of solutions per problem (default 4)",
+            )
+            inner.add_argument(
+                "--workers",
+                type=positive,
+                default=0,
+                metavar="N",
+                help="number of processes that write examples during training (default 0)",
             )
         if kind == "prm":
-            inner.add_argument("--samples", metavar="DIR", help="sampled solutions, to share them (default: in --out)")
+            inner.add_argument(
+                "--samples",
+                metavar="DIR",
+                help="folder of sampled solutions, to share between runs (default: in --out)",
+            )
 
     fit = add("calibrate", run_calibrate, "fit the planner to the policy, verifier and environment of a recipe")
     add_recipe(fit)
-    fit.add_argument("-n", type=positive, default=200, help="problems of the calibration split (default 200)")
-    fit.add_argument("--runs", metavar="FILE", help="where runs are kept and found again (default: under runs/)")
+    fit.add_argument("-n", type=positive, default=200, help="number of problems of the calibration split (default 200)")
+    fit.add_argument(
+        "--runs", metavar="FILE", help="file of recorded runs, used again if it exists (default: in runs/)"
+    )
     fit.add_argument("--beams", action="store_true", help="try more sizes of beams that keep half of their prefixes")
     fit.add_argument(
         "--distinct",
@@ -152,22 +190,24 @@ def build_parser() -> CommandParser:
         type=temperature,
         const=0.0,
         metavar="T",
-        help="draw independent samples without replacement, at a temperature of their own (default: that of the plan)",
+        help="draw samples without replacement, at temperature T (default: the recipe's)",
     )
-    fit.add_argument("--revise", action="store_true", help="try revision too, for a policy that learnt it")
+    fit.add_argument("--revise", action="store_true", help="also try revision, for a policy that was trained for it")
     fit.add_argument(
-        "--out", metavar="FILE", help="default: where the planner looks first, ~/.local/share/stepwell/plans/"
+        "--out",
+        metavar="FILE",
+        help="file for the plan (default: in ~/.local/share/stepwell/plans, where the planner looks)",
     )
 
     add("envs", run_envs, "list the environments")
-    check = add("check-env", run_check_env, "try every rule of environments on one, and list those it breaks")
-    check.add_argument("environment", metavar="NAME", help="name, package.module:Class or path, with KEY=VALUE options")
-    check.add_argument("-n", type=positive, default=12, help="problems drawn from each split (default 12)")
-    check.add_argument("--seed", type=int, default=0, metavar="N", help="which problems (default 0)")
+    check = add("check-env", run_check_env, "check an environment against the contract and list the rules it breaks")
+    check.add_argument("environment", metavar="NAME", help="name, package.module:Class or path; options as KEY=VALUE")
+    check.add_argument("-n", type=positive, default=12, help="number of problems of each split (default 12)")
+    check.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the choice of problems (default 0)")
     check.add_argument("--json", action="store_true", help="print JSON")
-    new = add("new-env", run_new_env, "write the project of a new environment, ready to run")
-    new.add_argument("name", metavar="NAME", help="of the environment, e.g. word-ladders")
-    new.add_argument("--folder", metavar="DIR", type=Path, help="of the project (default: NAME)")
+    new = add("new-env", run_new_env, "create a project with a new environment, ready to run")
+    new.add_argument("name", metavar="NAME", help="name of the environment, e.g. word-ladders")
+    new.add_argument("--folder", metavar="DIR", type=Path, help="folder of the project (default: NAME)")
     kit = add("check-strategy", run_check_strategy, "try every rule of strategies on one, and list those it breaks")
     kit.add_argument("strategy", metavar="NAME", help="name, package.module:Class or path, with KNOB=VALUE")
     kit.add_argument("--json", action="store_true", help="print JSON")

@@ -65,19 +65,27 @@ def command_names(parser: argparse.ArgumentParser, name: str) -> Callable[..., a
 def add_recipe(parser: argparse.ArgumentParser, several: bool = False) -> None:
     """Add the options of a recipe; `several` lets strategies and budgets be lists."""
     many: dict[str, Any] = {"nargs": "+"} if several else {}
-    group = parser.add_argument_group("recipe (every key can be given; see configs/arithmetic.yaml)")
-    group.add_argument("--config", metavar="NAME", help="a recipe by name (configs/NAME.yaml) or path")
-    group.add_argument("--env", metavar="NAME", help="environment; its own recipe, if there is one, is the default")
+    group = parser.add_argument_group("recipe (configs/arithmetic.yaml explains every key)")
+    group.add_argument("--config", metavar="NAME", help="name (configs/NAME.yaml) or path of a recipe")
+    group.add_argument("--env", metavar="NAME", help="environment; its recipe is used if it has one")
     group.add_argument("--policy", metavar="NAME", help="name or folder of the model that proposes steps")
-    group.add_argument("--verifier", metavar="NAME", help="name or folder of the model that scores them, or none")
-    group.add_argument("--strategy", metavar="NAME", help="how to search, e.g. beam or 'beam branch=2'", **many)
-    group.add_argument("--budget", metavar="N", help="samples per problem, or e.g. samples=16,seconds=5", **many)
-    group.add_argument("--vote", metavar="RULE", help="majority, max or vote")
-    group.add_argument("--aggregate", metavar="HOW", help="step scores to one number: last, min, mean or product")
-    group.add_argument("--temperature", type=float, metavar="T", help="of the samples; 0 is greedy")
-    group.add_argument("--seed", type=int, metavar="N", help="of the samples")
+    group.add_argument("--verifier", metavar="NAME", help="name or folder of the model that scores steps, or none")
+    group.add_argument("--strategy", metavar="NAME", help="search strategy, e.g. beam or 'beam branch=2'", **many)
     group.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="any key, e.g. strategy.branch=2"
+        "--budget", metavar="N", help="budget per problem in samples, or e.g. samples=16,seconds=5", **many
+    )
+    group.add_argument("--vote", metavar="RULE", help="how the answer is chosen: majority, max or vote")
+    group.add_argument(
+        "--aggregate", metavar="HOW", help="how step scores become one score: last, min, mean or product"
+    )
+    group.add_argument("--temperature", type=float, metavar="T", help="sampling temperature; 0 is greedy decoding")
+    group.add_argument("--seed", type=int, metavar="N", help="random seed of the samples")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set any key of the recipe, e.g. strategy.branch=2",
     )
     add_trust(group)
 
