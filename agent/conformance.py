@@ -42,19 +42,19 @@ class _Words:
     max_steps: int = 9
 
     def read(self, question: str) -> Problem:
-        """Any text."""
+        """A problem without a gold answer, of any text."""
         return Problem(question, question)
 
     def prompt(self, problem: Problem) -> str:
-        """The question."""
+        """The question, on a line of its own."""
         return f"{problem.question}\n"
 
     def initial(self, problem: Problem) -> State:
-        """Nothing said."""
+        """The state before the first word."""
         return State(problem)
 
     def step(self, state: State, step: Step) -> Transition:
-        """One word more."""
+        """Append a word; the fifth ends the trajectory."""
         after = state.then(step)
         return termination(after) if len(after.steps) == self.depth else transition(after)
 
@@ -67,15 +67,15 @@ class _Words:
         return False
 
     def same(self, a: str, b: str) -> bool:
-        """Equal texts."""
+        """Whether two answers are the same text."""
         return a == b
 
     def problems(self, split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
-        """Numbered ones."""
+        """Problems that differ by split, seed and number."""
         return [self.read(f"{split} {seed} {number}") for number in range(n)]
 
     def options(self, state: State) -> Mapping[str, float]:
-        """Equally likely words."""
+        """The vocabulary, every word with the same weight."""
         return _VOCABULARY
 
     def worth(self, state: State) -> float:
