@@ -204,9 +204,9 @@ class Calibration:
     """What was fitted for one (policy, verifier, environment); a JSON file of configs/plans/.
 
     Args:
-        policy: its name, as are the next two; use with others is refused.
-        verifier: its name.
-        environment: its name.
+        policy: name of the policy; use with another policy, verifier or environment is refused.
+        verifier: name of the verifier.
+        environment: name of the environment.
         pass_at_1: logistic coefficients over `Probe.features`, by probe size.
         confidence: logistic coefficients over `Probe.confidence_features`.
         table: per difficulty, per budget in samples: what to do with the rest of the budget.
