@@ -208,7 +208,9 @@ def build_parser() -> CommandParser:
     new = add("new-env", run_new_env, "create a project with a new environment, ready to run")
     new.add_argument("name", metavar="NAME", help="name of the environment, e.g. word-ladders")
     new.add_argument("--folder", metavar="DIR", type=Path, help="folder of the project (default: NAME)")
-    kit = add("check-strategy", run_check_strategy, "check a strategy against the contract and list the rules it breaks")
+    kit = add(
+        "check-strategy", run_check_strategy, "check a strategy against the contract and list the rules it breaks"
+    )
     kit.add_argument("strategy", metavar="NAME", help="name, package.module:Class or path, with KNOB=VALUE")
     kit.add_argument("--json", action="store_true", help="print JSON")
     add("models", run_models, "list environments, policies, verifiers and strategies, and what failed to load")

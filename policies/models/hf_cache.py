@@ -247,7 +247,7 @@ class CachedTransformer:
             self.prefixes.add(each.scope, each.keys[-1], each.before, own)
 
     def clear(self) -> None:
-        """Free all memory."""
+        """Forget all kept prefixes and free the cache."""
         self.prefixes = HfPrefixes(self.prefixes.limit)
         self._rows = PaddedRows(self._none)
 

@@ -444,7 +444,7 @@ class CachedDecoder:
                 kept.add(prefix)
 
     def clear(self) -> None:
-        """Free all memory."""
+        """Forget all kept prefixes and free the cache."""
         self.prefixes = Prefixes(self.model, self.prefixes.limit)
         self._cache = Cache(self.model)
         self._held.clear()

@@ -221,7 +221,7 @@ class CritiqueWriter:
         return set()
 
     def finish(self, sample: Draft, row: int | None) -> None:
-        """Read the verdict."""
+        """Read the verdict off the last logits of its row, and count the draft as done."""
         logits = self._loop.logits
         assert logits is not None
         assert row is not None
