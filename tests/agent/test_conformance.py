@@ -12,7 +12,7 @@ from agent.interface.cli import main
 from agent.planning.planner import METHODS
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
-from agent.strategies import Strategy
+from agent.strategies import Strategy, Traits
 from envs.conformance import NonConforming
 from verifiers.voting import Vote
 
@@ -34,6 +34,10 @@ class Sampling:
     @classmethod
     def sized(cls, n: int, **knobs: Any) -> Self:
         return cls(n=n, **knobs)
+
+    @property
+    def traits(self) -> Traits:
+        return Traits()
 
     def search(self, graph: SearchGraph) -> Search[None]:
         (ends,) = yield from propose(graph, [graph.root], self.drawn(), max_steps=None)

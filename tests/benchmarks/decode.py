@@ -150,7 +150,9 @@ def main() -> None:
                 policy.submit(0, request)
                 while not (ready := policy.poll()):
                     pass
-                assert ready[0][1].usage.generated == rows * NEW
+                reply = ready[0][1]
+                assert not isinstance(reply, Exception)
+                assert reply.usage.generated == rows * NEW
 
             def generate(ids: torch.Tensor = ids) -> None:
                 made = model.generate(

@@ -35,11 +35,12 @@ class Counted:
             self.alone += len(seeds) * (len(self.policy.dialogue.ids(state)) - 1)
         self.policy.submit(ticket, request)
 
-    def poll(self) -> Sequence[tuple[int, Proposed]]:
+    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
         """Pass on and count."""
         replies = self.policy.poll()
-        self.prefilled += sum(reply.usage.prefilled for _, reply in replies)
-        self.generated += sum(reply.usage.generated for _, reply in replies)
+        used = [reply.usage for _, reply in replies if isinstance(reply, Proposed)]
+        self.prefilled += sum(usage.prefilled for usage in used)
+        self.generated += sum(usage.generated for usage in used)
         return replies
 
     def cancel(self, scope: str) -> None:

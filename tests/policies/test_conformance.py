@@ -34,8 +34,11 @@ class Spoiled:
         self.requests[ticket] = request
         self.policy.submit(ticket, self.change_request(request))
 
-    def poll(self) -> Sequence[tuple[int, Proposed]]:
-        return [(ticket, self.change_reply(self.requests[ticket], reply)) for ticket, reply in self.policy.poll()]
+    def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
+        return [
+            (ticket, reply if isinstance(reply, Exception) else self.change_reply(self.requests[ticket], reply))
+            for ticket, reply in self.policy.poll()
+        ]
 
     def cancel(self, scope: str) -> None:
         self.policy.cancel(scope)

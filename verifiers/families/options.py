@@ -13,9 +13,11 @@ class LayoutOptions(TypedDict, total=False):
 
     Attributes:
         separator: what closes a step, of ``token-classification`` and of probes.
+        label: of ``token-classification`` and ``outcome``: the label that stands for right, where the names do not say.
     """
 
     separator: str
+    label: str
 
 
 class FamilyOptions(LayoutOptions, total=False):

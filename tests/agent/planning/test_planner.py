@@ -56,7 +56,9 @@ def plans(choice: Choice, **more: Any) -> Calibration:
 MODES: dict[str, type[Planner] | type[TablePlanner]] = {"online": Planner, "table": TablePlanner}
 
 
-def run(planner: Planner, problem: Problem = PROBLEM, policy: Any = None, verifier: Any = None) -> SearchGraph:
+def run(
+    planner: Planner | TablePlanner, problem: Problem = PROBLEM, policy: Any = None, verifier: Any = None
+) -> SearchGraph:
     engine = Engine(TOY, policy or ScriptedPolicy(TOY), verifier or TableVerifier(TOY))
     (graph,) = engine.run([Task(problem, planner.search, Budget(samples=planner.n), vote=planner.vote)])
     return graph

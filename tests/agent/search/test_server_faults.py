@@ -15,7 +15,7 @@ from agent.study.results_db import StudyFile
 from agent.study.run import open_study, run_study, study_problems
 from agent.study.study import Study
 from envs.toy import Toy
-from policies.models import http_client as remote
+from policies.servers import http_client as remote
 from tests.servers import Faults, Script, Server, openai_routes
 
 TOY = Toy()

@@ -369,7 +369,9 @@ def test_models_read_the_observation_in_the_next_prompt(checkpoint: Callable[...
 
     class Policy(LabPolicy):
         def submit(self, ticket: int, request: Propose) -> None:
-            read.extend((state, self.tokens.decode(self._ids(state))) for state in request.states)
+            for state in request.states:
+                parts = self.tokens.parts(self.environment, state)
+                read.append((state, self.tokens.decode([token for part in parts for token in part])))
             super().submit(ticket, request)
 
     class Verifier(LabVerifier):

@@ -159,7 +159,7 @@ def test_a_study_finds_what_the_solver_finds(toy: Path) -> None:
             assert [row[key] for key in ("samples", "generated", "verifier_flops")] == [
                 solution.spent[key] for key in ("samples", "generated", "verifier_flops")
             ]
-            graph = file.graph((number, 6))  # type: ignore[arg-type]
+            graph = file.graph((number, 6))
             for info in (graph.info, solution.graph.info):
                 del info["spent"]["seconds"]
             assert graph == solution.graph
@@ -171,7 +171,7 @@ def test_every_vote_is_that_of_the_graph_and_needs_no_other_run(toy: Path) -> No
         votes = {(row["cell"], row["problem"], row["rule"], row["aggregate"]): row for row in file.votes()}
         assert len(votes) == len(rows) * len(VOTES)
         for row in rows[::7]:
-            graph = file.graph((row["cell"], row["problem"]))  # type: ignore[arg-type]
+            graph = file.graph((row["cell"], row["problem"]))
             for vote in VOTES:
                 groups = graph.tally(vote)
                 found = votes[row["cell"], row["problem"], vote.rule, vote.aggregate]
@@ -185,7 +185,7 @@ def test_every_vote_is_that_of_the_graph_and_needs_no_other_run(toy: Path) -> No
 def test_candidates_hold_steps_scores_and_verdicts(toy: Path) -> None:
     with StudyFile(toy) as file:
         for row in itertools.islice(file.candidates(), 60):
-            graph = file.graph((row["cell"], row["problem"]))  # type: ignore[arg-type]
+            graph = file.graph((row["cell"], row["problem"]))
             assert [step["text"] for step in json.loads(row["steps"])] == list(graph.state(row["node"]).texts)
             assert scores_of(row) == graph.scores(row["node"])
             assert bool(row["correct"]) == graph.environment.check(graph.problem, row["answer"])

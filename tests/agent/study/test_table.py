@@ -72,7 +72,7 @@ def written(
 
 def _search(place: Place, answers: Sequence[tuple[str, bool | None, float]], gold: bool, flops: float) -> Result:
     firsts: dict[str, int] = {}
-    candidates = []
+    candidates: list[dict[str, Any]] = []
     for node, (answer, right, score) in enumerate(answers, 1):
         texts = (f"think of {answer}", f"#### {answer}")
         steps = [{"text": text, "tokens": 5, "score": score} for text in texts]
@@ -83,8 +83,8 @@ def _search(place: Place, answers: Sequence[tuple[str, bool | None, float]], gol
         )
     votes = [vote_row(candidates, vote) for vote in VOTES]
     chosen = next(vote for vote in votes if (vote["rule"], vote["aggregate"]) == ("vote", "last"))
-    node = next((each["node"] for each in candidates if each["answer"] == chosen["answer"]), None)
-    row = {"node": node, "drawn": len(candidates), "stopped": "finished", "error": None, "plan": None}
+    first = next((each["node"] for each in candidates if each["answer"] == chosen["answer"]), None)
+    row = {"node": first, "drawn": len(candidates), "stopped": "finished", "error": None, "plan": None}
     row |= {key: chosen[key] for key in ("answer", "confidence")}
     row |= {"correct": chosen["correct"] if gold else None} | dict.fromkeys(COSTS, 0.0)
     row |= {"samples": 4.0, "policy_flops": flops, "seconds": 2.0}

@@ -17,7 +17,7 @@ from policies.backends.lab import LabPolicy
 from policies.conformance import ask, check_policy
 from policies.core import Policy, Propose, Proposed
 from policies.generation.options import SamplingOptions
-from policies.models.gguf import UnusableModel
+from policies.models.pretrained import UnusableModel
 from policies.registry import WEIGHTS
 from tests.policies.families import DEEPSEEK_R1, QWEN3, Family, tokenizer_of
 
@@ -167,7 +167,7 @@ def test_cancelled_samples_leave_their_rows(policy: TransformersPolicy, chatter:
     policy._proposals.loop.admit()
     policy.cancel("a")
     assert len(policy._proposals.loop.active) == 4
-    replies: list[tuple[int, Proposed]] = []
+    replies: list[tuple[int, Any]] = []
     while not replies:
         replies += policy.poll()
     assert [ticket for ticket, _ in replies] == [1]

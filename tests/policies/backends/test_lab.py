@@ -221,7 +221,7 @@ def test_cancel_drops_requests_and_memory_of_one_scope_only(policy: LabPolicy, c
         policy.submit(ticket, request)
     policy.poll()
     policy.cancel("odd")
-    replies: dict[int, Proposed] = {}
+    replies: dict[int, Any] = {}
     while len(replies) < 3:
         replies |= dict(policy.poll())
     assert [replies[ticket].samples for ticket in (0, 2, 4)] == want

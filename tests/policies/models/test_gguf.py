@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import Qwen2Config
 
-from policies.models import gguf, made_once
+from policies.models import gguf
 from policies.models.checkpoints import load_checkpoint
 from policies.models.gguf import dequantized
 from policies.models.pretrained import UnusableModel
@@ -21,7 +21,9 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The lines that the log gets."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     lines: list[str] = []
-    monkeypatch.setattr(made_once.logger, "info", lambda form, *values: lines.append(form.format(*values)))
+    monkeypatch.setattr(
+        "policies.models.made_once.logger.info", lambda form, *values: lines.append(form.format(*values))
+    )
     return lines
 
 

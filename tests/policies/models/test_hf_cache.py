@@ -1,6 +1,7 @@
 """Rows of keys and values against plain lists of sequences."""
 
 import random
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ def longest(held: list[list[tuple[Tensor, Tensor]]]) -> int:
 def test_rows_hold_what_was_put_in_them() -> None:
     torch.manual_seed(0)
     rng = random.Random(0)
-    rows, held = PaddedRows(sequence(0)), []  # held: for each row its sequence
+    rows = PaddedRows(sequence(0))
+    held: list[Any] = []  # for each row its sequence
     for _ in range(300):
         if rng.random() < 0.3:
             new = [(sequence(rng.choice((0, 3, 40, 90))), rng.randint(1, 3)) for _ in range(rng.randint(1, 3))]

@@ -50,7 +50,9 @@ def test_logits_are_those_of_transformers(checkpoint: Callable[..., Path], kind:
 
 
 def extend(prefixes: Prefixes, ids: torch.Tensor, scope: str = "s") -> tuple[list[Prefix], torch.Tensor]:
-    tails = [Extension(f"{scope}{row}", None, (tuple(each),)) for row, each in enumerate(ids.tolist())]
+    tails: list[Extension[Prefix]] = [
+        Extension(f"{scope}{row}", None, (tuple(each),)) for row, each in enumerate(ids.tolist())
+    ]
     made, hidden = prefixes.extend(tails, range(ids.numel()))
     return [prefix for (prefix,) in made], hidden
 
@@ -71,7 +73,7 @@ def test_rows_do_not_depend_on_each_other_to_the_last_bit(checkpoint: Callable[.
             assert torch.equal(few.view(rows, 9, -1), whole[:rows])
         prefixes = Prefixes(model, 1 << 20)
         # beside a longer one, after a part of itself, and with less of itself
-        long = Extension("long", None, (tuple(torch.randint(3, 19, (90,)).tolist()),))
+        long: Extension[Prefix] = Extension("long", None, (tuple(torch.randint(3, 19, (90,)).tolist()),))
         short = tuple(ids[0, :5].tolist())
         ((_,), (before,)), few = prefixes.extend([long, Extension("s", None, (short,))], range(90, 95))
         assert torch.equal(few, whole[0, :5])

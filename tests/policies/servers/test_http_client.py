@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from policies.models import http_client as remote
+from policies.servers import http_client as remote
 from policies.servers.http_client import Client, Limits, ServerRefused, ServerUnavailable, Unreadable
 from tests.servers import Faults, Reply, Server
 

@@ -50,6 +50,7 @@ def forget(loaded: Callable[[str], Any], request: pytest.FixtureRequest) -> None
 
 
 def scored(verifier: Any, *group: State, scope: str = "s") -> Scored:
+    reply: Scored
     (reply,) = ask(verifier, [Score(group, scope)])
     return reply
 

@@ -39,6 +39,7 @@ def verifier(folders: tuple[Path, Path], environment: Math) -> Any:
 
 
 def scored(verifier: Any, *group: State, scope: str = "s") -> Scored:
+    reply: Scored
     (reply,) = ask(verifier, [Score(group, scope)])
     return reply
 
@@ -123,8 +124,8 @@ def test_what_it_needs_is_said(environment: Math, folders: tuple[Path, Path], ti
         load_verifier(spec, environment, family="implicit", reference=str(tiny("math-shepherd")), device="cpu")
     with pytest.raises(UnsupportedModel, match="a value head"):
         load_verifier(spec, environment, family="implicit", reference=str(tiny("skywork")), device="cpu")
-    for wrong in ({"coef": 0.0}, {"measure": "steps"}):
-        with pytest.raises(ValueError, match="given"):
+    for wrong, said in (({"coef": 0.0}, "'coef' is 0.0; expected"), ({"measure": "steps"}, "'measure' is 'steps'")):
+        with pytest.raises(ValueError, match=said):
             load_verifier(spec, environment, family="implicit", reference=str(folders[1]), device="cpu", **wrong)
     with pytest.raises(ValueError, match="no option 'referense'; did you mean 'reference'"):
         load_verifier(spec, environment, family="implicit", referense="x")

@@ -40,6 +40,7 @@ def load(folder: Path, environment: Math, family: str, **options: Any) -> Any:
 
 
 def scored(verifier: Any, *group: State, scope: str = "s") -> Scored:
+    reply: Scored
     (reply,) = ask(verifier, [Score(group, scope)])
     return reply
 
