@@ -216,9 +216,11 @@ def test_a_quantised_model_without_what_runs_it_is_one_sentence(
     folder = tmp_path / "quantised"
     shutil.copytree(tiny("token-classification"), folder)
     config = json.loads((folder / "config.json").read_text())
-    own: dict[str, Any] = {"bits": 4}
-    own = {"bitsandbytes": {"load_in_4bit": True}, "compressed-tensors": {"config_groups": {}}}.get(method, own)
-    config["quantization_config"] = {"quant_method": method, **own}
+    kinds: dict[str, dict[str, Any]] = {
+        "bitsandbytes": {"load_in_4bit": True},
+        "compressed-tensors": {"config_groups": {}},
+    }
+    config["quantization_config"] = {"quant_method": method, **kinds.get(method, {"bits": 4})}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsupportedModel, match=f"a model quantised by {method}, cannot be loaded as") as caught:
         load_verifier(f"hf:{folder}", environment, device="cpu")
