@@ -360,7 +360,7 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 
 def test_limits_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="timeout -1 given"):
+    with pytest.raises(ValueError, match="'timeout' is -1; expected a number, above 0"):
         Limits(timeout=-1)
 
 
