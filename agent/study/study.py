@@ -87,6 +87,9 @@ class Study:
         """Refuse a study without cells, problems or temperature, and rules that match nothing."""
         if self.n < 1 or self.temperature < 0:
             raise RecipeError(f"n is {self.n}, temperature {self.temperature:g}; at least 1 and 0 are needed")
+        for seed in self.seeds:
+            if not -(2**63) <= seed < 2**63:
+                raise RecipeError(f"seed {seed} given; allowed: whole numbers of 64 bits, -2^63 to 2^63 - 1")
         if self.total_budget is not None:
             parse_budget(str(self.total_budget))
         for strategy in self.strategies:
