@@ -49,6 +49,7 @@ def build_parser() -> CommandParser:
     solve.add_argument("--graph", metavar="FILE", help="save the whole search: .json (loads again) or .graphml")
     solve.add_argument("--tree", action="store_true", help="print the search tree too")
 
+    regrade = "where gold answers were edited, judge what the file has by the new ones"
     measure = add("eval", run_eval, "measure strategies on many problems; the same command resumes")
     add_recipe(measure, several=True)
     measure.add_argument("--split", default="test", help="of the environment's problems: train, calibration, test")
@@ -65,6 +66,7 @@ def build_parser() -> CommandParser:
         "them where they gain most, and --budget is the most that one problem gets",
     )
     measure.add_argument("--json", action="store_true", help="print the summary as JSON")
+    measure.add_argument("--regrade", action="store_true", help=regrade)
 
     study = add("study", run_study, "run a study (configs/studies/NAME.yaml); the same command resumes")
     study.add_argument("study", metavar="STUDY", help="a study by name or path")
@@ -78,6 +80,7 @@ def build_parser() -> CommandParser:
     )
     study.add_argument("--workers", type=positive, metavar="N", help="of --ray (default: one per GPU, or per CPU)")
     study.add_argument("--retry-errors", action="store_true", help="run the searches that failed again")
+    study.add_argument("--regrade", action="store_true", help=regrade)
     study.add_argument("--table", action="store_true", help="only show what the file has")
     study.add_argument("--dry-run", action="store_true", help="only show what would be run, and what it can show")
     study.add_argument("--json", action="store_true", help="print the table as JSON")

@@ -74,6 +74,9 @@ _OF_A_SEARCH = ("results", "candidates", "votes", "graphs")
 _OF_CELLS = {"environments", "policies", "verifiers", "strategies", "budgets", "seeds", "only", "exclude"}
 _DIGESTS = {"weights", "models", "plans"}
 _GROWING = {"n"}  # may be more than it was
+_HISTORY = {"draws"}  # the values that n had
+_LABELS = ("environment", "policy", "verifier", "strategy", "budget", "seed")
+_TRIES, _NEARLY_ALL = 3, 0.9  # runs in which a search may fail as its model is out of reach, and the share of answers
 _PATIENCE = 5  # seconds that another program may hold the file when it is opened
 _LONG_PATIENCE = 60  # the same in the middle of a run, where more is lost
 
@@ -221,10 +224,10 @@ class StudyFile:
         if not new:
             self._check()
             self._check_facts()
-            config = self._with_known_models(config)
+            config = self._with_history(config)
             grows = self.fact("fingerprint") != fingerprint(config)
             if grows and not self._can_grow(config := json.loads(json.dumps(config)), cells):
-                what = "; ".join(differences(self.config, config))
+                what = "; ".join(differences(self.config, {**config, "draws": self.config.get("draws")}))
                 raise RecipeError(
                     f"{self.path} belongs to another study ({what});"
                     " give another --out, or a study with all of its cells and problems to go on"
@@ -258,10 +261,17 @@ class StudyFile:
         self.connection.execute(f"PRAGMA application_id = {APPLICATION}")
         self.connection.execute(f"PRAGMA user_version = {FORMAT}")
 
-    def _with_known_models(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A configuration with the models of the file that could not be told from others now."""
-        known = self.config.get("models", {})
-        return {**config, "models": {**known, **config.get("models", {})}} if known else config
+    def _with_history(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A configuration with what the file alone knows.
+
+        These are the models that cannot be told from others now, and the draws by which its problems became as many.
+        """
+        ours = self.config
+        known = {**ours.get("models", {}), **config.get("models", {})}
+        draws = ours.get("draws", [ours.get("n")])
+        if draws[-1] != config["n"]:
+            draws = [*draws, config["n"]]
+        return {**config, **({"models": known} if known else {}), **({"draws": draws} if len(draws) > 1 else {})}
 
     def note_model(self, label: str, digest: str) -> None:
         """Record what a model is, once it is loaded, unless it was known when the file was opened.
@@ -290,8 +300,10 @@ class StudyFile:
     def _can_grow(self, config: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a configuration has all the cells that there are, and what these depend on is the same."""
         ours = self.config
-        same = all(ours.get(key) == config.get(key) for key in {*ours, *config} - _OF_CELLS - _DIGESTS - _GROWING)
-        same = same and all(ours[key] <= config[key] for key in _GROWING)
+        same = all(
+            ours.get(key) == config.get(key) for key in {*ours, *config} - _OF_CELLS - _DIGESTS - _GROWING - _HISTORY
+        )
+        same = same and all(ours.get(key, 0) <= config[key] for key in _GROWING)
         for key in _DIGESTS:
             mine, theirs = ours.get(key, {}), config.get(key, {})
             same = same and all(mine[each] == theirs[each] for each in mine.keys() & theirs.keys())
@@ -308,8 +320,8 @@ class StudyFile:
             self.connection.execute(f"UPDATE {table} SET cell = -1 - cell")
             for before, now in numbers.items():
                 self.connection.execute(f"UPDATE {table} SET cell = ? WHERE cell = ?", (now, -1 - before))
-        for table in ("study", "cells"):
-            self.connection.execute(f"DELETE FROM {table}")
+        self.connection.execute("DELETE FROM study WHERE key IN ('config', 'fingerprint')")
+        self.connection.execute("DELETE FROM cells")
 
     def _describe(self, config: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> None:
         """Write what the study is."""
@@ -407,14 +419,38 @@ class StudyFile:
                 if result.graph is not None:
                     self._insert("graphs", place | {"graph": result.graph})
 
-    def forget_errors(self, unavailable_only: bool = False) -> int:
-        """Drop the results that failed, so that they are run again; returns how many there were.
+    def forget_errors(self) -> int:
+        """Drop the results that failed, so that they are run again; returns how many there were."""
+        return self._forget("SELECT cell, problem FROM results WHERE error IS NOT NULL")
 
-        Args:
-            unavailable_only: only those that failed because a model could not be reached.
+    def forget_unavailable(self) -> int:
+        """Drop the results that failed because a model could not be reached; returns how many there were.
+
+        One that failed so in `_TRIES` runs, though nearly all searches with its models were answered, has failed for
+        good: it is kept, as any other error.
         """
-        query = "SELECT cell, problem FROM results WHERE error IS NOT NULL AND (stopped = ? OR ?)"
-        return self._forget(query, (UNAVAILABLE, not unavailable_only))
+        query = f"""SELECT cell, problem, policy, verifier, json_array({", ".join(_LABELS)}, id) AS name
+            FROM results JOIN cells USING (cell) JOIN problems USING (problem, environment) WHERE stopped = ?"""
+        failed = self.rows(query, (UNAVAILABLE,))
+        if not failed:
+            return 0
+        answered = {
+            (policy, verifier): good >= _NEARLY_ALL * whole
+            for policy, verifier, good, whole in self.rows(
+                """SELECT policy, verifier, sum(error IS NULL), count(*) FROM results JOIN cells USING (cell)
+                GROUP BY policy, verifier"""
+            )
+        }
+        known = self.rows("SELECT value FROM study WHERE key = 'tries'")
+        tries: dict[str, int] = json.loads(known[0][0]) if known else {}
+        for row in failed:
+            if answered[row["policy"], row["verifier"]]:
+                tries[row["name"]] = tries.get(row["name"], 0) + 1
+        final = [(row["cell"], row["problem"]) for row in failed if tries.get(row["name"], 0) >= _TRIES]
+        with self._transaction():
+            self.connection.execute("INSERT OR REPLACE INTO study VALUES ('tries', ?)", (json.dumps(tries),))
+            self.connection.executemany("UPDATE results SET stopped = 'error' WHERE cell = ? AND problem = ?", final)
+        return self._forget("SELECT cell, problem FROM results WHERE stopped = ?", (UNAVAILABLE,))
 
     def forget_cut_cells(self) -> int:
         """Drop the results of cells that are not complete; returns how many there were."""
@@ -517,7 +553,7 @@ class StudyFile:
 
     def candidates(self) -> Iterator[dict[str, Any]]:
         """All candidates in order, their cells' and problems' numbers with them."""
-        query = """SELECT *, json_valid(steps) AND json_type(steps) = 'array' AS sound FROM candidates
+        query = """SELECT *, CASE WHEN json_valid(steps) THEN json_type(steps) = 'array' END AS sound FROM candidates
             ORDER BY cell, problem, node"""
         for row in self._each(query):
             candidate = dict(row)

@@ -19,22 +19,44 @@ from envs.core import Environment, Problem
 from envs.messages import RecipeError
 
 
-def study_problems(study: Study) -> dict[str, tuple[Environment, Sequence[Problem]]]:
+def study_problems(study: Study, path: Path | None = None) -> dict[str, tuple[Environment, Sequence[Problem]]]:
     """The environments of a study, by label, with the problems that are drawn from each.
+
+    Args:
+        study: says how many, and which.
+        path: of the file of results. If its study had fewer problems, they are among those that are drawn now.
 
     Raises:
         RecipeError: when an environment has not so many.
     """
-    drawn = {}
+    drawn, draws = {}, _draws(study, path)
     for cell in study.cells:
         label = cell.environment.label
         if label not in drawn:
             environment = environment_of(study.recipe(cell))
+            chosen: dict[str, Problem] = {}
             try:
-                drawn[label] = environment, environment.problems(study.split, study.n, study.problem_seed)
+                for n in draws:  # 70 problems need not hold the 60 of another draw
+                    for problem in environment.problems(study.split, n, study.problem_seed):
+                        if len(chosen) < n:
+                            chosen.setdefault(problem.id, problem)
             except ValueError as error:
                 raise RecipeError(f"environment {label}: {error}") from None
+            drawn[label] = environment, list(chosen.values())
     return drawn
+
+
+def _draws(study: Study, path: Path | None) -> list[int]:
+    """How many problems to draw, one draw after the other: those of the file first."""
+    if path is None or not path.is_file():
+        return [study.n]
+    try:
+        with StudyFile(path) as file:
+            config = file.config
+    except RecipeError:  # opened for writing, it says the same
+        return [study.n]
+    before = config.get("draws", [config.get("n")])
+    return [*(n for n in before if isinstance(n, int) and 0 < n < study.n), study.n]
 
 
 # ---------------------------------------------------------------------------------------------------------- running
@@ -187,7 +209,7 @@ def measure(study: Study, path: Path, concurrency: int = 64, regrade: bool = Fal
     Raises:
         RecipeError: when the file belongs to another study, or a part cannot be loaded.
     """
-    problems = study_problems(study)
+    problems = study_problems(study, path)
     with open_study(study, path, problems, regrade) as file:
         run_study(study, file, problems, concurrency=concurrency)
 
@@ -201,5 +223,5 @@ def open_study(study: Study, path: Path, problems: Problems, regrade: bool = Fal
     models = model_digests(study, {label: environment for label, (environment, _) in problems.items()})
     config = study.to_config() | ({"models": models} if models else {})
     file = StudyFile.for_writing(path, config, [cell.labels() for cell in study.cells], problems, regrade)
-    file.forget_errors(unavailable_only=True)
+    file.forget_unavailable()
     return file
