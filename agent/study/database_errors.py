@@ -54,9 +54,7 @@ def check_writable(path: Path) -> None:
         if path.is_symlink() or path.exists():
             check_readable(path)
             if not os.access(path, os.W_OK):
-                raise RecipeError(
-                    f"{path} cannot be written to: access is denied ('stepwell report' shows what it has)"
-                )
+                raise RecipeError(f"{path} cannot be written to: access is denied; 'stepwell report' shows it")
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecipeError(f"{path} cannot be made: {error.strerror or error}") from None

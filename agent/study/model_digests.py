@@ -22,7 +22,7 @@ _PATIENCE = 10.0  # seconds that a server has to say which model it is; one that
 
 
 def model_digests(study: Study, environments: Mapping[str, Environment]) -> dict[str, str]:
-    """The digest of each model of a study, by its label: of all its files, of a hub's commit, or a server's name for it.
+    """The digest of each model of a study, by its label: of its files, a hub's commit, or a server's name.
 
     What has no files, and what is not known yet (a hub's model that was not fetched, a server that is down), is left
     out.

@@ -43,7 +43,7 @@ from agent.study.database_errors import check_readable, check_writable, database
 from agent.study.edited_problems import ProblemChanges, problem_row
 from agent.study.packed_graphs import unpack
 from agent.study.regrading import Statement, regraded
-from agent.study.rows import COSTS, Place, Result, sanitized
+from agent.study.rows import COSTS, Place, Result
 from envs.core import Environment, Problem
 from envs.messages import RecipeError, differences
 from envs.registry import load_environment

@@ -23,7 +23,10 @@ from envs.messages import RecipeError
 from policies.training.jsonl_log import fingerprint
 
 
-def study(policy: Component, verifier: Component = Component("none"), seeds: tuple[int, ...] = (0,)) -> Study:
+NONE = Component("none")
+
+
+def study(policy: Component, verifier: Component = NONE, seeds: tuple[int, ...] = (0,)) -> Study:
     return Study(
         environments=(Component("arithmetic"),),
         policies=(policy,),
