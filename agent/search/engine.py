@@ -70,10 +70,14 @@ class _Running:
         self.place = 0  # among those that share a budget
 
     def limit_met(self, scoring: bool = False) -> str | None:
-        """Which limit is met, in words (`Meter.exceeded`), and whether that was too little for an answer."""
+        """Which limit is met, in words (`Meter.exceeded`), or that it is below what a sample and its scores take."""
         samples = self.graph.samples()
         reason = self.meter.exceeded(self.task.budget, samples, scoring)
-        return f"{reason}: less than one sample takes" if reason and samples <= 1 else reason
+        if reason is None or samples > 1:
+            return reason
+        limit = reason.removesuffix(" are spent").removesuffix(" are over")
+        unscored = self.meter.policy_flops < (self.task.budget.flops or 0.0)
+        return f"{limit} buy less than one sample{' with its scores' if unscored else ''}"
 
     def late(self) -> bool:
         """Whether its time is over."""
@@ -318,6 +322,7 @@ class Engine:
             task.budget,
             task.vote,
             self.digest,
+            0 if self.verifier is None else self.verifier.parameters,
         )
         graph = SearchGraph(self.environment, task.problem, task.seed, str(self._tickets), state, context)
         graph.info |= context.to_info() | task.info

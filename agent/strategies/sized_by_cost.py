@@ -84,13 +84,12 @@ class SizedByCost:
         """Draw the first sample, which shows what one costs; returns whether the budget was enough for it.
 
         It is drawn step by step where a step takes so much that the whole may be too dear, and ended where the next
-        step would go over the budget: with the probability that makes the mean what is spent.
+        step, or its scores, would go over the budget: with the probability that makes the mean the budget.
         """
         meter, temperature, node = graph.context.meter, self.knobs.get("temperature", 1.0), graph.root
         step, rng = 0.0, random.Random(f"{graph.seed}/{graph.problem.id}/first")
         while graph.status(node) == "running":
-            left = 1 - self.used(meter)
-            if step > left and rng.random() * step > left:
+            if not self.affords(meter, step, rng):
                 return False
             generated, prefilled, used = meter.generated, meter.prefilled, self.used(meter)
             whole = None if 0 < step < _CHEAP else 1
@@ -99,8 +98,18 @@ class SizedByCost:
             step = (self.used(meter) - used) * generated / max(1, generated + prefilled)
             meter.grace = max(SLACK - 1, step)
         if self.traits.needs_scores:
+            parameters, limit = graph.context.verifier_parameters, self.budget.flops
+            scores = 2 * parameters * (meter.generated + meter.prefilled) / limit if limit else 0.0
+            if not self.affords(meter, scores, rng):
+                return False
+            meter.grace = max(SLACK - 1, scores)
             yield from score(graph, [node])
         return True
+
+    def affords(self, meter: Meter, share: float, rng: random.Random) -> bool:
+        """Whether to spend a share of the budget; by chance where more than what is left, so that the mean is right."""
+        left = 1 - self.used(meter)
+        return share <= left or rng.random() * share < left
 
     def size(self, graph: SearchGraph, drawn: int, buys: float) -> int:
         """How many samples to draw next.
