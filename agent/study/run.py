@@ -29,7 +29,8 @@ def study_problems(study: Study, path: Path | None = None) -> dict[str, tuple[En
     Raises:
         RecipeError: when an environment has not so many.
     """
-    drawn, draws = {}, _draws(study, path)
+    drawn: dict[str, tuple[Environment, Sequence[Problem]]] = {}
+    draws = _draws(study, path)
     for cell in study.cells:
         label = cell.environment.label
         if label not in drawn:

@@ -22,7 +22,6 @@ from agent.study.study import Study
 from envs.messages import RecipeError
 from policies.training.jsonl_log import fingerprint
 
-
 NONE = Component("none")
 
 
