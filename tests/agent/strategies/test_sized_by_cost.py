@@ -44,7 +44,7 @@ def search(engine: Engine, name: str, budget: str, n: int = 1, **knobs: Any) -> 
 
 
 def spent(graphs: Sequence[SearchGraph], *keys: str) -> float:
-    return statistics.mean(sum(graph.info["spent"][key] for key in keys) for graph in graphs)
+    return float(statistics.mean(sum(graph.info["spent"][key] for key in keys) for graph in graphs))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,6 @@ import pytest
 import policies.registry
 import verifiers.registry
 from agent.recipes.recipe import Component
-from agent.study import model_digests as module
 from agent.study.model_digests import model_digests
 from agent.study.results_db import StudyFile
 from agent.study.run import measure, open_study, study_problems
@@ -53,7 +52,7 @@ def change_key(folder: Path, name: str, key: str, value: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Path], object]] = {
     "weights": change_weights,
     "configuration": lambda folder: change_key(folder, "config.json", "rope_theta", 9999.0),
     "tokenizer": lambda folder: change_key(folder, "tokenizer.json", "version", "1.1"),
@@ -144,7 +143,7 @@ def test_the_only_model_of_a_server_is_asked_for(tmp_path: Path, monkeypatch: py
         made.name = answer
         return made
 
-    monkeypatch.setattr(module.policies.registry, "load_policy", load)
+    monkeypatch.setattr(policies.registry, "load_policy", load)
     one = study(served)
     problems = study_problems(one)
     with open_study(one, out, problems) as file:

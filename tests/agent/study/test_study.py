@@ -159,7 +159,7 @@ def test_a_study_finds_what_the_solver_finds(toy: Path) -> None:
             assert [row[key] for key in ("samples", "generated", "verifier_flops")] == [
                 solution.spent[key] for key in ("samples", "generated", "verifier_flops")
             ]
-            graph = file.graph((number, 6))  # type: ignore[arg-type]
+            graph = file.graph((number, 6))
             for info in (graph.info, solution.graph.info):
                 del info["spent"]["seconds"]
             assert graph == solution.graph
@@ -171,7 +171,7 @@ def test_every_vote_is_that_of_the_graph_and_needs_no_other_run(toy: Path) -> No
         votes = {(row["cell"], row["problem"], row["rule"], row["aggregate"]): row for row in file.votes()}
         assert len(votes) == len(rows) * len(VOTES)
         for row in rows[::7]:
-            graph = file.graph((row["cell"], row["problem"]))  # type: ignore[arg-type]
+            graph = file.graph((row["cell"], row["problem"]))
             for vote in VOTES:
                 groups = graph.tally(vote)
                 found = votes[row["cell"], row["problem"], vote.rule, vote.aggregate]
@@ -185,7 +185,7 @@ def test_every_vote_is_that_of_the_graph_and_needs_no_other_run(toy: Path) -> No
 def test_candidates_hold_steps_scores_and_verdicts(toy: Path) -> None:
     with StudyFile(toy) as file:
         for row in itertools.islice(file.candidates(), 60):
-            graph = file.graph((row["cell"], row["problem"]))  # type: ignore[arg-type]
+            graph = file.graph((row["cell"], row["problem"]))
             assert [step["text"] for step in json.loads(row["steps"])] == list(graph.state(row["node"]).texts)
             assert scores_of(row) == graph.scores(row["node"])
             assert bool(row["correct"]) == graph.environment.check(graph.problem, row["answer"])
@@ -301,7 +301,8 @@ def test_what_failed_as_a_model_could_not_be_reached_is_tried_again(
 def test_what_fails_every_time_though_its_model_answers_others_is_not_run_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, path, asked = replace(TOY, seeds=(0,), n=12), tmp_path / "toy.sqlite", []
+    study, path = replace(TOY, seeds=(0,), n=12), tmp_path / "toy.sqlite"
+    asked: list[str] = []
     bad = study_problems(study)["toy"][1][1].id
     search = Beam.search
 
