@@ -16,7 +16,7 @@ import verifiers.registry
 from agent.recipes.recipe import Component, Recipe
 from agent.registry import knobs_of, list_strategies, load_strategy, strategy_name
 from agent.search.budget import Budget
-from agent.strategies import Strategy
+from agent.strategies import SizedByCost, Strategy
 from envs.core import Environment
 from envs.messages import RecipeError
 from envs.options import checked_options
@@ -29,7 +29,7 @@ from verifiers.voting import Rule, Vote
 
 NO_VERIFIER = "none"
 SMALL = 50_000_000  # parameters up to which a model is run by one thread
-UNSIZED = 64  # samples a strategy is sized for when the budget limits something else only
+UNSIZED = 64  # samples a strategy is sized for when nothing is limited, and up to which seconds do not change the size
 
 # ------------------------------------------------------------------------------------------------------ strategies
 
@@ -52,9 +52,23 @@ def make_strategy(chosen: Component, budget: Budget, vote: Vote, temperature: fl
     if "temperature" in fields:
         given["temperature"] = temperature
     try:
-        return kind.sized(UNSIZED if budget.samples is None else max(1, round(budget.samples)), **given)
+        return _sized(kind, budget, given)
+    except RecipeError:
+        raise
     except Exception as error:  # of a plug-in; ours raise ValueError
         raise RecipeError(f"{where}: {error}") from None
+
+
+def _sized(kind: type[Strategy], budget: Budget, knobs: dict[str, Any]) -> Strategy:
+    """A strategy in the size that a budget in samples says, or that of whatever another one buys."""
+    if budget.samples is not None and budget.samples < 1:
+        raise RecipeError(f"a budget of {budget.samples:g} samples buys none; allowed: 1 or more")
+    samples = UNSIZED if budget.samples is None else int(budget.samples)
+    by_cost = budget.tokens is not None or budget.flops is not None
+    timed = budget.seconds is not None and (budget.samples is None or samples > UNSIZED)
+    if kind.sized(1, **knobs).traits.deterministic:
+        return kind.sized(samples if not (by_cost or timed) else 1, **knobs)
+    return SizedByCost(kind, budget, knobs) if by_cost or timed else kind.sized(samples, **knobs)
 
 
 def strategy_of(recipe: Recipe) -> Strategy:
@@ -74,6 +88,9 @@ def strategy_of(recipe: Recipe) -> Strategy:
 
 def describe_strategy(strategy: Strategy) -> dict[str, Any]:
     """The name and the knobs of a strategy, JSON-ready."""
+    if isinstance(strategy, SizedByCost):
+        small, large = describe_strategy(strategy.of(1)), describe_strategy(strategy.of(UNSIZED))
+        return {key: value for key, value in small.items() if large[key] == value}
     knobs = {key: getattr(strategy, key) for key in _fields(type(strategy))}
     plain = {key: value for key, value in knobs.items() if isinstance(value, bool | int | float | str)}
     return {"name": strategy_name(type(strategy)), **plain}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.build import describe_strategy, environment_of, make_strategy, models_of, strategy_of
+from agent.build import UNSIZED, describe_strategy, environment_of, make_strategy, models_of, strategy_of
 from agent.planning.plan_file import calibration_of
 from agent.planning.planner import Planner
 from agent.recipes.recipe import Component, Recipe
@@ -18,7 +18,7 @@ from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.search.shared_budget import Allocation
 from agent.search.solution import Solution
-from agent.strategies import Strategy
+from agent.strategies import SizedByCost, Strategy
 from envs.core import Environment, Problem
 from envs.messages import RecipeError
 from policies.core import Policy
@@ -131,6 +131,8 @@ class Solver:
         Raises:
             RecipeError: the strategy is none that can share it, or there is no plan for these models.
         """
+        if isinstance(strategy, SizedByCost):  # the total is what counts
+            strategy = strategy.of(UNSIZED)
         if not isinstance(strategy, Planner):
             raise RecipeError("a total budget is shared by the planner: use strategy auto")
         names = self.environment.name, self.policy.name, self.verifier.name if self.verifier else ""

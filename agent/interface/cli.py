@@ -49,6 +49,7 @@ def build_parser() -> CommandParser:
     solve.add_argument("--graph", metavar="FILE", help="save the search graph: .json (can be loaded again) or .graphml")
     solve.add_argument("--tree", action="store_true", help="also print the search tree")
 
+    regrade = "where gold answers were edited, judge the stored answers by the new ones"
     measure = add("eval", run_eval, "measure strategies on many problems; run it again to resume")
     add_recipe(measure, several=True)
     measure.add_argument(
@@ -69,6 +70,7 @@ def build_parser() -> CommandParser:
         "spends it where it gains most, and --budget limits what one problem may spend",
     )
     measure.add_argument("--json", action="store_true", help="print the summary as JSON")
+    measure.add_argument("--regrade", action="store_true", help=regrade)
 
     study = add("study", run_study, "run a study (configs/studies/NAME.yaml); run it again to resume")
     study.add_argument("study", metavar="STUDY", help="name or path of the study")
@@ -91,6 +93,7 @@ def build_parser() -> CommandParser:
     study.add_argument(
         "--dry-run", action="store_true", help="only show what would run, and how small a difference it can detect"
     )
+    study.add_argument("--regrade", action="store_true", help=regrade)
     study.add_argument("--json", action="store_true", help="print the table as JSON")
 
     report = add("report", run_report, "show the results of a study or an evaluation")

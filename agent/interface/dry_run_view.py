@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def show_dry_run(study: Study, out: Path, concurrency: int, as_json: bool, console: Console) -> None:
     """Print what a study would do."""
-    plan = dry_run(study, study_problems(study), out, concurrency)
+    plan = dry_run(study, study_problems(study, out), out, concurrency)
     if as_json:
         print(json.dumps(plan, indent=2, ensure_ascii=False))
     else:

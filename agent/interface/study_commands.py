@@ -91,7 +91,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
     from agent.study.run import open_study, run_study, study_problems
 
     errors = make_console(stderr=True)
-    problems = study_problems(study)
+    problems = study_problems(study, out)
     interrupts: list[int] = []
     solvers: list[Solver] = []
 
@@ -104,7 +104,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        with open_study(study, out, problems) as file:
+        with open_study(study, out, problems, arguments.regrade) as file:
             if getattr(arguments, "retry_errors", False) and (failed := file.forget_errors()):
                 errors.print(f"running again what failed: {failed} of {file.total()} results", style="dim")
             done, total = len(file.done()), file.total()

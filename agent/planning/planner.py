@@ -50,7 +50,7 @@ class Planner:
     @property
     def traits(self) -> Traits:
         """It may take any action."""
-        return Traits()
+        return Traits(decides=True)
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Fill the graph; the plan and its reasons are in ``graph.info["plan"]``."""

@@ -59,7 +59,7 @@ class TablePlanner:
     @property
     def traits(self) -> Traits:
         """Its probe is scored."""
-        return Traits()
+        return Traits(decides=True)
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Fill the graph; the plan and its reasons are in ``graph.info["plan"]``."""

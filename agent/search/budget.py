@@ -22,7 +22,8 @@ class Budget:
     Args:
         samples: sample-equivalents, as `SearchGraph.samples` counts them. Strategies are sized to spend this much; the
             engine ends a search at 1.1 times it, so that a beam is not cut a step before its end.
-        tokens: policy tokens, generated and prefilled.
+        tokens: policy tokens, generated and prefilled. Strategies are sized by what these limits buy
+            (`agent.strategies.sized_by_cost`).
         flops: of policy and verifier together.
         seconds: since the search began.
     """
@@ -53,7 +54,13 @@ class Meter:
         verifier_flops: the same of the verifier.
         unscored: steps that the verifier failed on; the engine reads it off the graph.
         seconds: since the search began; the engine keeps it.
+
+    Attributes:
+        grace: share of the limits in tokens and FLOPs that a search may go over them, set by strategies that are sized
+            by what they cost (`agent.strategies.sized_by_cost`); -1 where what is left of them buys nothing.
     """
+
+    grace = 0.0
 
     generated: int = 0
     prefilled: int = 0
@@ -98,9 +105,10 @@ class Meter:
         """
         if not scoring and budget.samples is not None and samples >= SLACK * budget.samples:
             return f"{budget.samples:g} samples are spent"
-        if not scoring and budget.tokens is not None and self.generated + self.prefilled >= budget.tokens:
+        factor = 1 + self.grace
+        if not scoring and budget.tokens is not None and self.generated + self.prefilled >= factor * budget.tokens:
             return f"{budget.tokens} tokens are spent"
-        if budget.flops is not None and self.flops >= budget.flops:
+        if budget.flops is not None and self.flops >= factor * budget.flops:
             return f"{budget.flops:g} FLOPs are spent"
         if budget.seconds is not None and self.seconds >= budget.seconds:
             return f"{budget.seconds:g} seconds are over"

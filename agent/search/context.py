@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from agent.search.budget import Budget
+from agent.search.budget import Budget, Meter
 from verifiers.voting import Group, Vote
 
 Part = Literal["environment", "policy", "verifier"]
@@ -35,6 +35,8 @@ class RunContext:
         vote: how its answer is chosen.
         digest: of the ``environment``, the ``policy`` or the ``verifier``: what tells it from others under the same
             name; empty if that is not known. Worked out when it is asked for.
+        verifier_parameters: how many it has; 0 if unknown, or without one.
+        meter: what it has spent so far; the engine charges it.
     """
 
     policy: str = ""
@@ -45,6 +47,8 @@ class RunContext:
     budget: Budget = field(default_factory=Budget)
     vote: Vote = field(default_factory=Vote)
     digest: Callable[[Part], str] = field(default=_unknown, compare=False, repr=False)
+    verifier_parameters: int = 0
+    meter: Meter = field(default_factory=Meter, compare=False, repr=False)
 
     def to_info(self) -> dict[str, Any]:
         """The context as a record, JSON-ready; what says nothing is left out."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from loguru import logger
 
-from agent.search.budget import Budget, Meter
+from agent.search.budget import Budget
 from agent.search.context import Outcome, Part, RunContext
 from agent.search.graph import SearchGraph
 from agent.search.requests import Reply, Request, Search
@@ -64,10 +64,20 @@ class _Running:
         self.task = task
         self.graph = graph
         self.steps = _begin(task, graph, failure)
-        self.meter = Meter()
+        self.meter = graph.context.meter
         self.started = time.monotonic()
         self.request: Request | None = None  # the one that is out
         self.place = 0  # among those that share a budget
+
+    def limit_met(self, scoring: bool = False) -> str | None:
+        """Which limit is met, in words (`Meter.exceeded`), or that it is below what a sample and its scores take."""
+        samples = self.graph.samples()
+        reason = self.meter.exceeded(self.task.budget, samples, scoring)
+        if reason is None or samples > 1:
+            return reason
+        limit = reason.removesuffix(" are spent").removesuffix(" are over")
+        unscored = self.meter.policy_flops < (self.task.budget.flops or 0.0)
+        return f"{limit} buy less than one sample{' with its scores' if unscored else ''}"
 
     def late(self) -> bool:
         """Whether its time is over."""
@@ -150,12 +160,13 @@ class Engine:
             try:
                 if isinstance(reply, Proposed | Scored):
                     search.meter.charge(reply)
+                search.meter.seconds = time.monotonic() - search.started
                 request = search.steps.send(reply) if reply is not None else next(search.steps)
                 search.meter.seconds = time.monotonic() - search.started
                 if search.task.on_change is not None:
                     search.task.on_change(search.graph)
                 to_score = isinstance(request, Score)
-                if (reason := search.meter.exceeded(search.task.budget, search.graph.samples(), to_score)) is not None:
+                if (reason := search.limit_met(to_score)) is not None:
                     done.append(self._end(search, reason))
                     return
                 self._tickets += 1
@@ -179,7 +190,8 @@ class Engine:
                     scoring[self._tickets] = len(request.states)
                 asked[self._tickets] = search
             except StopIteration:
-                done.append(self._end(search, "finished"))
+                too_dear = search.graph.samples() <= 1 and search.limit_met()
+                done.append(self._end(search, too_dear or "finished"))
             except Exception as error:
                 done.append(self._end(search, "error", error))
 
@@ -310,6 +322,7 @@ class Engine:
             task.budget,
             task.vote,
             self.digest,
+            0 if self.verifier is None else self.verifier.parameters,
         )
         graph = SearchGraph(self.environment, task.problem, task.seed, str(self._tickets), state, context)
         graph.info |= context.to_info() | task.info

@@ -2,42 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Self
-
-from agent.search.graph import SearchGraph
-from agent.search.requests import Search
 from agent.strategies.beam import Beam
 from agent.strategies.best_of_n import BestOfN, Greedy, Majority
 from agent.strategies.dvts import Dvts
 from agent.strategies.lookahead import Lookahead
 from agent.strategies.mcts import Mcts
+from agent.strategies.protocol import Strategy
 from agent.strategies.revision import Revision
+from agent.strategies.sized_by_cost import SizedByCost
 from agent.strategies.traits import Traits
-from verifiers.voting import Vote
-
-
-class Strategy(Protocol):
-    """A way to spend a budget on one problem: a frozen dataclass, whose fields are its knobs."""
-
-    @property
-    def vote(self) -> Vote:
-        """How the answer is chosen of what the search finished."""
-        ...
-
-    @property
-    def traits(self) -> Traits:
-        """What it says of itself."""
-        ...
-
-    def search(self, graph: SearchGraph) -> Search[None]:
-        """Yield requests to the engine, and write what they bring into the graph, until the budget is spent."""
-        ...
-
-    @classmethod
-    def sized(cls, n: int, **knobs: Any) -> Self:
-        """The strategy whose natural cost is n sample-equivalents, other knobs as given."""
-        ...
-
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "greedy": Greedy,
@@ -60,6 +33,7 @@ __all__ = [
     "Majority",
     "Mcts",
     "Revision",
+    "SizedByCost",
     "Strategy",
     "Traits",
 ]

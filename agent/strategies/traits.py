@@ -14,8 +14,10 @@ class Traits:
         independent: it draws whole solutions from the root that do not depend on each other, so that they can be pooled
             with those of another such strategy.
         deterministic: repeated, it finds the same solutions again.
+        decides: it ends when more is not worth its cost, so that it is not begun again to use up a budget.
     """
 
     needs_scores: bool = True
     independent: bool = False
     deterministic: bool = False
+    decides: bool = False

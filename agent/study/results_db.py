@@ -31,16 +31,20 @@ import os
 import platform
 import sqlite3
 import subprocess
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, SupportsIndex
 
 from agent.recipes.files import refuse_code
 from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
-from agent.study.rows import COSTS, Place, Result, sanitized
+from agent.study.database_errors import check_readable, check_writable, database_errors
+from agent.study.edited_problems import ProblemChanges, problem_row
+from agent.study.packed_graphs import unpack
+from agent.study.regrading import Statement, regraded
+from agent.study.rows import COSTS, Place, Result
 from envs.core import Environment, Problem
 from envs.messages import RecipeError, differences
 from envs.registry import load_environment
@@ -69,7 +73,22 @@ CREATE TABLE graphs (cell INTEGER NOT NULL, problem INTEGER NOT NULL, graph BLOB
 """
 _OF_A_SEARCH = ("results", "candidates", "votes", "graphs")
 _OF_CELLS = {"environments", "policies", "verifiers", "strategies", "budgets", "seeds", "only", "exclude"}
-_DIGESTS = {"weights", "plans"}
+_DIGESTS = {"weights", "models", "plans"}
+_GROWING = {"n"}  # may be more than it was
+_HISTORY = {"draws"}  # the values that n had
+_LABELS = ("environment", "policy", "verifier", "strategy", "budget", "seed")
+_TRIES, _NEARLY_ALL = 3, 0.9  # runs in which a search may fail as its model is out of reach, and the share of answers
+_PATIENCE = 5  # seconds that another program may hold the file when it is opened
+_LONG_PATIENCE = 60  # the same in the middle of a run, where more is lost
+
+
+@lru_cache(maxsize=1)
+def _tables() -> dict[str, list[str]]:
+    """The columns of each table of `_SCHEMA`."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(_SCHEMA)
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in names}
 
 
 def about_this_run() -> dict[str, Any]:
@@ -92,7 +111,8 @@ def about_this_run() -> dict[str, Any]:
 class StudyFile:
     """A study's results. A context manager; open it for reading as it is, for writing with `for_writing`.
 
-    It can be read while it is written to, by any number of readers.
+    It can be read while it is written to, by any number of readers. A file may come from a stranger: only tables of
+    ours are read, and graphs are unpacked with a limit.
 
     Args:
         path: of the file.
@@ -100,7 +120,8 @@ class StudyFile:
         trust: let the file name modules and files, whose code then runs, where an environment is needed.
 
     Raises:
-        RecipeError: when there is no such file, it is no study, or of another format.
+        RecipeError: when there is no such file, it is no study, damaged, locked by another program, or of another
+            format. Every method raises it, with the name of the file, where the file cannot be read or written.
     """
 
     def __init__(
@@ -108,13 +129,14 @@ class StudyFile:
     ) -> None:
         self.path = Path(path)
         self._given, self._trust = dict(environments or {}), trust
-        if not self.path.is_file():
-            raise RecipeError(f"there is no file {str(path)!r}")
+        check_readable(self.path)
         self._lock: int | None = None
+        self._told: frozenset[str] = frozenset()  # models that were told from others when it was opened
         self._run = 0
         self._connect(f"{self.path.absolute().as_uri()}?mode=ro")
         try:
             self._check()
+            self._check_facts()
         except BaseException:
             self.close()
             raise
@@ -126,27 +148,33 @@ class StudyFile:
         config: Mapping[str, Any],
         cells: Sequence[Mapping[str, Any]],
         problems: Mapping[str, tuple[Environment, Sequence[Problem]]],
+        regrade: bool = False,
     ) -> StudyFile:
         """Open a study's file to write results, and make it if there is none.
+
+        Nothing is written before all checks have passed: what is refused is left as it was.
 
         Args:
             path: made, with its folder, if it does not exist.
             config: what the results depend on; a file of another configuration is refused, unless all that it lacks are
-                cells: then it gets them.
+                cells or problems: then it gets them.
             cells: their labels by axis.
             problems: environments and their problems, by label.
+            regrade: judge what is stored by the gold answers of `problems`, where those of the file differ.
 
         Raises:
-            RecipeError: when the file belongs to another study, is none of ours, or is being written to.
+            RecipeError: when the file belongs to another study, its problems are not these, it is none of ours, or it
+                is being written to.
         """
         file = cls.__new__(cls)
         file.path, file._lock, file._run = path, None, 0
         file._given, file._trust = {label: environment for label, (environment, _) in problems.items()}, False
-        path.parent.mkdir(parents=True, exist_ok=True)
+        file._told = frozenset(config.get("models", {}))
+        check_writable(path)
         file._take_lock()
         try:
             file._connect(path.absolute().as_uri())
-            file._open(config, cells, problems)
+            file._open(config, cells, problems, regrade)
         except BaseException:
             file.close()
             raise
@@ -154,49 +182,82 @@ class StudyFile:
 
     def _connect(self, uri: str) -> None:
         self._environments = dict(self._given)
-        self.connection = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
-        self.connection.row_factory = sqlite3.Row
+        with self._errors():
+            self.connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
+            self.connection.row_factory = sqlite3.Row
+            self.connection.execute("PRAGMA trusted_schema = OFF")
+
+    def _errors(self) -> contextlib.AbstractContextManager[None]:
+        return database_errors(self.path)
 
     def _check(self) -> None:
-        try:
+        """Refuse a file that is not a study of this format, with its tables as `_SCHEMA` has them and no views."""
+        with self._errors():
             mark = self.connection.execute("PRAGMA application_id").fetchone()[0]
             version = self.connection.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.DatabaseError:
-            mark = version = None
         if mark != APPLICATION:
             raise RecipeError(f"{self.path} is not a file of a study; give another file")
         if version != FORMAT:
             raise RecipeError(f"{self.path} has format {version}, this version reads {FORMAT}; give another file")
+        foreign = self.rows(
+            "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
+            " OR (type = 'index' AND sql IS NOT NULL) OR sql LIKE 'CREATE VIRTUAL%'"
+        )
+        if foreign:
+            kind, name = foreign[0]
+            raise RecipeError(f"{self.path} holds a {kind} {str(name)[:40]!r}, which no study has; give another file")
+        for table, columns in _tables().items():
+            found = {row["name"]: row["hidden"] for row in self.rows(f"PRAGMA table_xinfo({table})")}
+            lacking = [column for column in columns if found.get(column, 1)]
+            if lacking:
+                what = f"no table {table!r}" if not found else f"no column {lacking[0]!r} in its table {table!r}"
+                raise self._damaged(f"it has {what}")
+
+    def _check_facts(self) -> None:
+        """Refuse a file that does not say what was studied."""
+        if not self.rows("SELECT 1 FROM cells LIMIT 1") or not isinstance(self.config.get("environments"), list):
+            raise self._damaged("it does not say what was studied")
 
     def _open(
         self,
         config: Mapping[str, Any],
         cells: Sequence[Mapping[str, Any]],
         problems: Mapping[str, tuple[Environment, Sequence[Problem]]],
+        regrade: bool,
     ) -> None:
-        try:
+        with self._errors():
             new = not self.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        except sqlite3.DatabaseError:
-            new = False
-        grows = False
+        grows, changes = False, ProblemChanges()
         if not new:
             self._check()
+            self._check_facts()
+            config = self._with_history(config)
             grows = self.fact("fingerprint") != fingerprint(config)
             if grows and not self._can_grow(config := json.loads(json.dumps(config)), cells):
-                what = "; ".join(differences(self.config, config))
+                what = "; ".join(differences(self.config, {**config, "draws": self.config.get("draws")}))
                 raise RecipeError(
                     f"{self.path} belongs to another study ({what});"
-                    " give another --out, or a study with all of its cells to go on"
+                    " give another --out, or a study with all of its cells and problems to go on"
                 )
-        self.connection.execute("PRAGMA journal_mode = WAL")
-        self.connection.execute("PRAGMA synchronous = NORMAL")
+            changes = ProblemChanges.between(self.rows("SELECT * FROM problems"), problems)
+            if refusal := changes.refusal(regrade):
+                raise RecipeError(f"{self.path}: {refusal}")
+        judged = self._judge_again(changes, problems)  # may raise, so it comes before all writing
+        with self._errors():
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA synchronous = NORMAL")
+            self.connection.execute(f"PRAGMA busy_timeout = {1000 * _LONG_PATIENCE}")
         with self._transaction():
             if new:
                 self._make()
             if grows:
                 self._renumber(cells)
             if new or grows:
-                self._describe(config, cells, problems)
+                self._describe(config, cells)
+            if new or grows or changes.new:
+                self._write_problems(problems)
+            for statement, parameters in judged:
+                self.connection.execute(statement, parameters)
             began, about = datetime.now(UTC).isoformat(timespec="seconds"), json.dumps(about_this_run())
             cursor = self.connection.execute("INSERT INTO runs (began, about) VALUES (?, ?)", (began, about))
             self._run = cursor.lastrowid or 0
@@ -207,10 +268,49 @@ class StudyFile:
         self.connection.execute(f"PRAGMA application_id = {APPLICATION}")
         self.connection.execute(f"PRAGMA user_version = {FORMAT}")
 
+    def _with_history(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A configuration with what the file alone knows.
+
+        These are the models that cannot be told from others now, and the draws by which its problems became as many.
+        """
+        ours = self.config
+        known = {**ours.get("models", {}), **config.get("models", {})}
+        draws = ours.get("draws", [ours.get("n")])
+        if draws[-1] != config["n"]:
+            draws = [*draws, config["n"]]
+        return {**config, **({"models": known} if known else {}), **({"draws": draws} if len(draws) > 1 else {})}
+
+    def note_model(self, label: str, digest: str) -> None:
+        """Record what a model is, once it is loaded, unless it was known when the file was opened.
+
+        Args:
+            label: of the model.
+            digest: what tells it from others under that label; empty if that is not known.
+
+        Raises:
+            RecipeError: it is not the one that the file has results of.
+        """
+        config = self.config
+        models = config.get("models", {})
+        if not digest or label in self._told or models.get(label) == digest:
+            return
+        if label in models:
+            raise RecipeError(
+                f"{self.path} belongs to another study (model {label}: {models[label]} there, {digest} now);"
+                " give another --out"
+            )
+        config["models"] = {**models, label: digest}
+        with self._transaction():
+            for key, value in (("config", json.dumps(config)), ("fingerprint", fingerprint(config))):
+                self.connection.execute("UPDATE study SET value = ? WHERE key = ?", (value, key))
+
     def _can_grow(self, config: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> bool:
         """Whether a configuration has all the cells that there are, and what these depend on is the same."""
         ours = self.config
-        same = all(ours.get(key) == config.get(key) for key in {*ours, *config} - _OF_CELLS - _DIGESTS)
+        same = all(
+            ours.get(key) == config.get(key) for key in {*ours, *config} - _OF_CELLS - _DIGESTS - _GROWING - _HISTORY
+        )
+        same = same and all(ours.get(key, 0) <= config[key] for key in _GROWING)
         for key in _DIGESTS:
             mine, theirs = ours.get(key, {}), config.get(key, {})
             same = same and all(mine[each] == theirs[each] for each in mine.keys() & theirs.keys())
@@ -227,47 +327,65 @@ class StudyFile:
             self.connection.execute(f"UPDATE {table} SET cell = -1 - cell")
             for before, now in numbers.items():
                 self.connection.execute(f"UPDATE {table} SET cell = ? WHERE cell = ?", (now, -1 - before))
-        for table in ("study", "cells"):
-            self.connection.execute(f"DELETE FROM {table}")
+        self.connection.execute("DELETE FROM study WHERE key IN ('config', 'fingerprint')")
+        self.connection.execute("DELETE FROM cells")
 
-    def _describe(
-        self,
-        config: Mapping[str, Any],
-        cells: Sequence[Mapping[str, Any]],
-        problems: Mapping[str, tuple[Environment, Sequence[Problem]]],
-    ) -> None:
-        """Write what the study is, but for what is there."""
+    def _describe(self, config: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> None:
+        """Write what the study is."""
         for key, value in (("config", json.dumps(config)), ("fingerprint", fingerprint(config))):
             self._insert("study", {"key": key, "value": value})
         for number, cell in enumerate(cells):
             self._insert("cells", {"cell": number, **cell})
-        there = {row[0] for row in self.connection.execute("SELECT environment FROM environments")}
+
+    def _write_problems(self, problems: Mapping[str, tuple[Environment, Sequence[Problem]]]) -> None:
+        """Write environments and problems in their order; those that are there get the numbers that they have in it."""
+        before = {(row["environment"], row["id"]): dict(row) for row in self.rows("SELECT * FROM problems")}
+        for table in ("environments", "problems"):
+            self.connection.execute(f"DELETE FROM {table}")
+        number, moved = 0, []
         for label, (environment, drawn) in problems.items():
-            if label in there:
-                continue
             self._insert("environments", {"environment": label, "delimiter": environment.delimiter})
             for problem in drawn:
-                self._insert(
-                    "problems",
-                    {
-                        "environment": label,
-                        "id": problem.id,
-                        "question": sanitized(problem.question),
-                        "answer": sanitized(problem.answer),
-                        "prompt": sanitized(environment.prompt(problem)),
-                        "meta": json.dumps(dict(problem.meta)),
-                    },
-                )
+                number += 1
+                row = before.get((label, problem.id)) or {"environment": label} | problem_row(environment, problem)
+                moved += [(row["problem"], number)] if "problem" in row else []
+                self._insert("problems", row | {"problem": number})
+        if any(old != new for old, new in moved):
+            self._move_problems(moved)
+
+    def _move_problems(self, moved: Sequence[tuple[int, int]]) -> None:
+        """Give results other numbers of problems: (old, new)."""
+        self.connection.execute("CREATE TEMP TABLE moved (old INTEGER PRIMARY KEY, new INTEGER NOT NULL)")
+        self.connection.executemany("INSERT INTO moved VALUES (?, ?)", moved)
+        for table in _OF_A_SEARCH:  # by way of negative numbers, which are nobody's
+            self.connection.execute(f"UPDATE {table} SET problem = -(SELECT new FROM moved WHERE old = problem)")
+            self.connection.execute(f"UPDATE {table} SET problem = -problem")
+        self.connection.execute("DROP TABLE moved")
+
+    def _judge_again(
+        self, changes: ProblemChanges, problems: Mapping[str, tuple[Environment, Sequence[Problem]]]
+    ) -> list[Statement]:
+        """What judges the results of problems by other gold answers; answers are checked before anything is written."""
+        statements: list[Statement] = []
+        numbers = self.problem_numbers() if changes.answers else {}
+        for label, ids in changes.answers.items():
+            environment, drawn = problems[label]
+            for problem in drawn:
+                if problem.id in ids:
+                    statements += regraded(self.rows, numbers[label, problem.id], environment, problem)
+        return statements
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+        with self._errors():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a full disk has undone it already
+                    self.connection.execute("ROLLBACK")
+                raise
 
     def _insert(self, table: str, row: Mapping[str, Any]) -> None:
         places = ", ".join("?" * len(row))
@@ -277,7 +395,10 @@ class StudyFile:
         """One writer at a time. The lock is a file beside ours: closing a database file would drop SQLite's own."""
         name = self.path.with_name(self.path.name + ".lock")
         while self._lock is None:
-            lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+            except OSError as error:
+                raise RecipeError(f"{self.path} cannot be written to: {name.name}: {error.strerror}") from None
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if name.exists() and os.path.samestat(os.fstat(lock), name.stat()):
@@ -305,14 +426,38 @@ class StudyFile:
                 if result.graph is not None:
                     self._insert("graphs", place | {"graph": result.graph})
 
-    def forget_errors(self, unavailable_only: bool = False) -> int:
-        """Drop the results that failed, so that they are run again; returns how many there were.
+    def forget_errors(self) -> int:
+        """Drop the results that failed, so that they are run again; returns how many there were."""
+        return self._forget("SELECT cell, problem FROM results WHERE error IS NOT NULL")
 
-        Args:
-            unavailable_only: only those that failed because a model could not be reached.
+    def forget_unavailable(self) -> int:
+        """Drop the results that failed because a model could not be reached; returns how many there were.
+
+        One that failed so in `_TRIES` runs, though nearly all searches with its models were answered, has failed for
+        good: it is kept, as any other error.
         """
-        query = "SELECT cell, problem FROM results WHERE error IS NOT NULL AND (stopped = ? OR ?)"
-        return self._forget(query, (UNAVAILABLE, not unavailable_only))
+        query = f"""SELECT cell, problem, policy, verifier, json_array({", ".join(_LABELS)}, id) AS name
+            FROM results JOIN cells USING (cell) JOIN problems USING (problem, environment) WHERE stopped = ?"""
+        failed = self.rows(query, (UNAVAILABLE,))
+        if not failed:
+            return 0
+        answered = {
+            (policy, verifier): good >= _NEARLY_ALL * whole
+            for policy, verifier, good, whole in self.rows(
+                """SELECT policy, verifier, sum(error IS NULL), count(*) FROM results JOIN cells USING (cell)
+                GROUP BY policy, verifier"""
+            )
+        }
+        known = self.rows("SELECT value FROM study WHERE key = 'tries'")
+        tries: dict[str, int] = json.loads(known[0][0]) if known else {}
+        for row in failed:
+            if answered[row["policy"], row["verifier"]]:
+                tries[row["name"]] = tries.get(row["name"], 0) + 1
+        final = [(row["cell"], row["problem"]) for row in failed if tries.get(row["name"], 0) >= _TRIES]
+        with self._transaction():
+            self.connection.execute("INSERT OR REPLACE INTO study VALUES ('tries', ?)", (json.dumps(tries),))
+            self.connection.executemany("UPDATE results SET stopped = 'error' WHERE cell = ? AND problem = ?", final)
+        return self._forget("SELECT cell, problem FROM results WHERE stopped = ?", (UNAVAILABLE,))
 
     def forget_cut_cells(self) -> int:
         """Drop the results of cells that are not complete; returns how many there were."""
@@ -333,7 +478,7 @@ class StudyFile:
         """Close the file. The last writer leaves a single file, which can be read where nothing can be written."""
         if hasattr(self, "connection"):
             if self._run:
-                with contextlib.suppress(sqlite3.OperationalError):  # somebody reads
+                with contextlib.suppress(sqlite3.Error):  # somebody reads, or the disk is full
                     self.connection.execute("PRAGMA journal_mode = DELETE")
             self.connection.close()
         if self._lock is not None:
@@ -351,17 +496,31 @@ class StudyFile:
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """What a query answers."""
-        return self.connection.execute(query, parameters).fetchall()
+        with self._errors():
+            return self.connection.execute(query, parameters).fetchall()
 
     def fact(self, key: str) -> str:
         """A fact of the table ``study``."""
-        value: str = self.rows("SELECT value FROM study WHERE key = ?", (key,))[0][0]
+        found = self.rows("SELECT value FROM study WHERE key = ?", (key,))
+        if not found or not isinstance(found[0][0], str):
+            raise self._damaged(f"it lacks its {key}")
+        value: str = found[0][0]
         return value
+
+    def _damaged(self, what: str) -> RecipeError:
+        return RecipeError(f"{self.path} is a damaged study: {what}; give another file")
 
     @property
     def config(self) -> dict[str, Any]:
         """What was studied: the keys of the study's YAML file, and the digests of the weights."""
-        config: dict[str, Any] = json.loads(self.fact("config"))
+        try:
+            config = json.loads(self.fact("config"))
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, RecipeError):
+                raise
+            raise self._damaged(f"its configuration is no JSON ({error})") from None
+        if not isinstance(config, dict):
+            raise self._damaged("its configuration is no mapping")
         return config
 
     def cells(self) -> list[dict[str, Any]]:
@@ -392,11 +551,33 @@ class StudyFile:
         query = """SELECT environment, policy, verifier, strategy, budget, seed, id,
             json_extract(meta, '$.level') AS level, results.*
             FROM results JOIN cells USING (cell) JOIN problems USING (problem, environment) ORDER BY cell, problem"""
-        return [dict(row) for row in self.rows(query)]
+        rows = [dict(row) for row in self.rows(query)]
+        for row in rows:
+            for column in ("confidence", "drawn", *COSTS):
+                if not isinstance(row[column], int | float):
+                    raise self._damaged(f"{column} of a result is {str(row[column])[:40]!r}, no number")
+        return rows
 
     def candidates(self) -> Iterator[dict[str, Any]]:
         """All candidates in order, their cells' and problems' numbers with them."""
-        return map(dict, self.connection.execute("SELECT * FROM candidates ORDER BY cell, problem, node"))
+        query = """SELECT *, CASE WHEN json_valid(steps) THEN json_type(steps) = 'array' END AS sound FROM candidates
+            ORDER BY cell, problem, node"""
+        for row in self._each(query):
+            candidate = dict(row)
+            if not candidate.pop("sound"):
+                raise self._damaged("the steps of a candidate are no JSON list")
+            yield candidate
+
+    def _each(self, query: str) -> Iterator[sqlite3.Row]:
+        """The rows of a query, one by one."""
+        with self._errors():
+            cursor = self.connection.execute(query)
+        while True:
+            with self._errors():
+                row = cursor.fetchone()
+            if row is None:
+                return
+            yield row
 
     def votes(self) -> list[dict[str, Any]]:
         """The outcome of every vote, in order."""
@@ -404,8 +585,14 @@ class StudyFile:
 
     def raw_graphs(self) -> Iterator[tuple[Place, dict[str, Any]]]:
         """The graphs as JSON, in order; no environment is needed to read them."""
-        cursor = self.connection.execute("SELECT cell, problem, graph FROM graphs ORDER BY cell, problem")
-        return ((Place(row[0], row[1]), json.loads(zlib.decompress(row[2]))) for row in cursor)
+        for row in self._each("SELECT cell, problem, graph FROM graphs ORDER BY cell, problem"):
+            yield Place(row[0], row[1]), self._unpacked(row[2])
+
+    def _unpacked(self, packed: object) -> dict[str, Any]:
+        try:
+            return unpack(packed)
+        except ValueError as error:
+            raise self._damaged(str(error)) from None
 
     def environment(self, label: str) -> Environment:
         """The environment of a label: the one that was given, or as the file names it, made once.
@@ -444,4 +631,8 @@ class StudyFile:
         if not found:
             raise KeyError(f"no graph of cell {cell} and problem {problem}")
         environment = self.environment(found[0]["environment"])
-        return SearchGraph.from_json(json.loads(zlib.decompress(found[0]["graph"])), environment)
+        raw = self._unpacked(found[0]["graph"])
+        try:
+            return SearchGraph.from_json(raw, environment)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise self._damaged(f"the graph of cell {cell} and problem {problem} is no graph ({error})") from None

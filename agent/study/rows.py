@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import operator
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
 
 from agent.search.graph import SearchGraph
 from agent.search.solution import Solution
+from agent.study.packed_graphs import pack
 from verifiers.voting import Aggregate, Candidate, Rule, Vote, classes, tally
 
 VOTES = [Vote(rule, how) for rule in get_args(Rule) for how in get_args(Aggregate)]
@@ -67,11 +67,16 @@ def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Resu
         "stopped": graph.info["stopped"],
         "error": sanitized(error),
         "plan": None if solution.plan is None else json.dumps(solution.plan),
-        **{name: solution.spent[name] for name in COSTS},
+        **{name: _storable(solution.spent[name]) for name in COSTS},
     }
     votes = [vote_row(candidates, vote) for vote in VOTES]
-    packed = zlib.compress(json.dumps(graph.to_json(), separators=(",", ":")).encode()) if with_graph else None
+    packed = pack(graph.to_json()) if with_graph else None
     return Result(place, row, candidates, votes, packed)
+
+
+def _storable(number: float) -> float:
+    """A number as the file holds it: what a server counts may be more than SQLite's integers are."""
+    return number if abs(number) < 2**63 else float(min(number, 10**300))
 
 
 def failure_of(place: Place, error: str, known: bool) -> Result:

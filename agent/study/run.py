@@ -10,6 +10,7 @@ from agent.build import NO_VERIFIER, environment_of, strategy_of
 from agent.recipes.recipe import Recipe, parse_budget
 from agent.search.graph import SearchGraph
 from agent.solver import Solver, task
+from agent.study.model_digests import model_digests, with_options
 from agent.study.progress import Progress, Tracker
 from agent.study.results_db import StudyFile
 from agent.study.rows import Place, Result, result_of
@@ -18,22 +19,45 @@ from envs.core import Environment, Problem
 from envs.messages import RecipeError
 
 
-def study_problems(study: Study) -> dict[str, tuple[Environment, Sequence[Problem]]]:
+def study_problems(study: Study, path: Path | None = None) -> dict[str, tuple[Environment, Sequence[Problem]]]:
     """The environments of a study, by label, with the problems that are drawn from each.
+
+    Args:
+        study: says how many, and which.
+        path: of the file of results. If its study had fewer problems, they are among those that are drawn now.
 
     Raises:
         RecipeError: when an environment has not so many.
     """
-    drawn = {}
+    drawn: dict[str, tuple[Environment, Sequence[Problem]]] = {}
+    draws = _draws(study, path)
     for cell in study.cells:
         label = cell.environment.label
         if label not in drawn:
             environment = environment_of(study.recipe(cell))
+            chosen: dict[str, Problem] = {}
             try:
-                drawn[label] = environment, environment.problems(study.split, study.n, study.problem_seed)
+                for n in draws:  # 70 problems need not hold the 60 of another draw
+                    for problem in environment.problems(study.split, n, study.problem_seed):
+                        if len(chosen) < n:
+                            chosen.setdefault(problem.id, problem)
             except ValueError as error:
                 raise RecipeError(f"environment {label}: {error}") from None
+            drawn[label] = environment, list(chosen.values())
     return drawn
+
+
+def _draws(study: Study, path: Path | None) -> list[int]:
+    """How many problems to draw, one draw after the other: those of the file first."""
+    if path is None or not path.is_file():
+        return [study.n]
+    try:
+        with StudyFile(path) as file:
+            config = file.config
+    except RecipeError:  # opened for writing, it says the same
+        return [study.n]
+    before = config.get("draws", [config.get("n")])
+    return [*(n for n in before if isinstance(n, int) and 0 < n < study.n), study.n]
 
 
 # ---------------------------------------------------------------------------------------------------------- running
@@ -159,6 +183,7 @@ def run_study(
         on_solver(solver)
         parts = [wanted] if study.total_budget is None else by_cell(wanted)
         try:
+            file.note_model(recipe.policy.label, with_options(recipe.policy, solver.engine.digest("policy")))
             for part in parts:
                 results: list[Result] = []
                 for result, scope in search_all(study, solver, part, concurrency, tracker.watch):
@@ -173,19 +198,31 @@ def run_study(
             solver.close()
 
 
-def measure(study: Study, path: Path, concurrency: int = 64) -> None:
+def measure(study: Study, path: Path, concurrency: int = 64, regrade: bool = False) -> None:
     """Run a study, or what its file of results lacks; `agent.study.results_db.StudyFile` then reads the file.
+
+    Args:
+        study: what to measure.
+        path: of the file of results.
+        concurrency: searches open at once.
+        regrade: judge what the file has by the gold answers as they are now, where they were others.
 
     Raises:
         RecipeError: when the file belongs to another study, or a part cannot be loaded.
     """
-    problems = study_problems(study)
-    with open_study(study, path, problems) as file:
+    problems = study_problems(study, path)
+    with open_study(study, path, problems, regrade) as file:
         run_study(study, file, problems, concurrency=concurrency)
 
 
-def open_study(study: Study, path: Path, problems: Problems) -> StudyFile:
-    """The file of a study, for writing (`StudyFile.for_writing`); it lacks what failed as a model was out of reach."""
-    file = StudyFile.for_writing(path, study.to_config(), [cell.labels() for cell in study.cells], problems)
-    file.forget_errors(unavailable_only=True)
+def open_study(study: Study, path: Path, problems: Problems, regrade: bool = False) -> StudyFile:
+    """The file of a study, for writing (`StudyFile.for_writing`); it lacks what failed as a model was out of reach.
+
+    The file knows the models by digests of all their files, a hub's commit or a server's name for them; one that an
+    older version wrote knows the digests of the weights alone, and these are compared.
+    """
+    models = model_digests(study, {label: environment for label, (environment, _) in problems.items()})
+    config = study.to_config() | ({"models": models} if models else {})
+    file = StudyFile.for_writing(path, config, [cell.labels() for cell in study.cells], problems, regrade)
+    file.forget_unavailable()
     return file

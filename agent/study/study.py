@@ -90,6 +90,9 @@ class Study:
     def __post_init__(self) -> None:
         """Refuse a study without cells, problems or temperature, and rules that match nothing."""
         check_ranges(self)
+        for seed in self.seeds:
+            if not -(2**63) <= seed < 2**63:
+                raise RecipeError(f"seed {seed} given; allowed: whole numbers of 64 bits, -2^63 to 2^63 - 1")
         if self.total_budget is not None:
             parse_budget(str(self.total_budget))
         for strategy in self.strategies:

@@ -298,13 +298,42 @@ def test_what_failed_as_a_model_could_not_be_reached_is_tried_again(
     assert [line["errors"] for line in json.loads(capsys.readouterr().out)["results"]] == [0, 0]
 
 
+def test_what_fails_every_time_though_its_model_answers_others_is_not_run_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, path = replace(TOY, seeds=(0,), n=12), tmp_path / "toy.sqlite"
+    asked: list[str] = []
+    bad = study_problems(study)["toy"][1][1].id
+    search = Beam.search
+
+    def unreachable(self: Beam, graph: SearchGraph) -> Search[None]:
+        if down or graph.problem.id == bad:
+            asked.append(graph.problem.id)
+            raise ConnectionError("no usable reply")
+        yield from search(self, graph)
+
+    monkeypatch.setattr(Beam, "search", unreachable)
+    study, down = replace(study, strategies=(Component("beam"),)), True
+    for _ in range(5):  # it is down: that is no search's fault
+        measure(study, path)
+    assert len(asked) == 5 * 12
+    down = False
+    asked.clear()
+    for _ in range(6):
+        measure(study, path)
+    assert len(asked) == 3
+    with StudyFile(path) as file:
+        assert [row["stopped"] for row in file.results() if row["error"]] == ["error"]
+        assert file.unavailable() is None
+
+
 # ------------------------------------------------------------------------------------------------- what is refused
 
 
 def test_a_file_of_another_study_is_refused_with_what_differs(toy: Path) -> None:
     before = toy.read_bytes()
-    with pytest.raises(RecipeError, match=r"belongs to another study \(n: 12 there, 13 now\)"):
-        measured(replace(TOY, n=13), toy)
+    with pytest.raises(RecipeError, match=r"belongs to another study \(n: 12 there, 11 now\)"):
+        measured(replace(TOY, n=11), toy)
     assert toy.read_bytes() == before
 
 
