@@ -27,7 +27,7 @@ from rich.text import Text
 from agent.build import check_parts, choices, describe_strategy, environment_of, parts, strategy_of
 from agent.interface.background import Background
 from agent.interface.common import make_console, start_from
-from agent.interface.text import message, unicode_of, visible
+from agent.interface.text import brief, message, unicode_of, visible
 from agent.interface.tree_view import (
     Drawing,
     answers_view,
@@ -48,7 +48,7 @@ from envs.core import Environment, UnreadableQuestion
 from envs.guarded import guard
 from envs.messages import RecipeError, nearest
 from envs.options import load_dataclass
-from verifiers.voting import Aggregate
+from verifiers.voting import Aggregate, Vote
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -276,9 +276,7 @@ class Session:
         """Set a key of the recipe to what was typed; on an error everything stays as it was."""
         before = self.recipe
         config = self.recipe.to_config()
-        words = split_words(text)
-        if key == "strategy":
-            self._check_knobs(words)
+        words = text.split()
         if key == "budget":
             config["budget"] = {name: value for name, value in vars(parse_budget(text)).items() if value is not None}
         elif key == "vote":
@@ -312,16 +310,6 @@ class Session:
             part = Component(part.name, {**own.options, **part.options})
         return config | {key: part.to_config()}
 
-    def _check_knobs(self, words: list[str]) -> None:
-        """Refuse what is neither the name of a strategy nor a knob with a value, as a person would type it here."""
-        name, *rest = words if "=" not in words[0] else [self.recipe.strategy.name, *words]
-        if wrong := next((word for word in rest if not all(word.partition("="))), None):
-            knobs = ", ".join(knobs_of(load_strategy(name)).kinds) or "none"
-            raise RecipeError(
-                f"/strategy {' '.join(words)}: {wrong!r} is no setting; expected KNOB=VALUE,"
-                f" e.g. /strategy beam branch=2; knobs of {name}: {knobs}"
-            )
-
     def show_setting(self, key: str) -> None:
         """Print the value of a key, what it means, and what else it could be."""
         value = self.recipe.to_config()[key]
@@ -330,7 +318,9 @@ class Session:
                 str(inner) if name == "name" else f"{name}={_short(inner)}" for name, inner in value.items()
             )
         line = Text.assemble((f"{key} ", "dim"), (visible(str(value)), "bold"))
-        others = [name for name in choices(key) if name != self.recipe.to_config()[key]]
+        chosen = getattr(self.recipe, key)
+        current = chosen.rule if isinstance(chosen, Vote) else getattr(chosen, "name", "")
+        others = [name for name in choices(key) if name != current]
         if others:
             line.append(f"   others: {', '.join(others)}", style="dim")
         self.say(line)
@@ -353,14 +343,14 @@ class Session:
         """Print the whole tree of the last search (or its N most promising rows)."""
         solution = self.last()
         if text and not _is_number(text):
-            raise RecipeError(f"/tree {text}: expected a number of rows, or nothing for the whole tree")
+            raise RecipeError(f"/tree {brief(text, 40)}: expected a number of rows, or nothing for the whole tree")
         self._print_tree(solution, int(text) if text else len(solution.graph))
 
     def show_why(self, text: str) -> None:
         """Print what is known about a node."""
         graph = self.last().graph
         if not _is_number(text):
-            raise RecipeError(f"/why {text}: expected the number of a node; /tree shows them")
+            raise RecipeError(f"/why {brief(text, 40)}: expected the number of a node; /tree shows them")
         self.console.print(explain_node(graph, int(text), unicode_of(self.console)))
 
     def show_answers(self, text: str) -> None:
