@@ -182,7 +182,7 @@ def test_an_environment_that_ends_the_program_is_told(tmp_path: Path, capsys: py
     file.write_text("import sys\nsys.exit(3)\n")
     for words in (["check-env", str(file)], ["solve", "1", "--env", str(file)]):
         assert main(words) == 2
-        assert "sys.exit(3)" in capsys.readouterr().err
+        assert "leaves.py' failed to load: SystemExit: 3" in capsys.readouterr().err
 
 
 # --------------------------------------------------------------------------------------------- studies that go wrong

@@ -289,7 +289,7 @@ def test_every_error_is_a_line_and_the_models_stay(tmp_path: Path) -> None:
     session.handle(QUESTIONS[0])
     loaded = session.solver
     for line, said in (
-        (f"/env {tmp_path / 'leaves.py'}", "sys.exit(3)"),
+        (f"/env {tmp_path / 'leaves.py'}", "failed to load: SystemExit: 3"),
         (f"/policy {folder}", ""),
         (f"/load {deep}", "deep.json is not a saved search: it is nested too deeply"),
         (f"/load {tmp_path}", "there is no file"),
