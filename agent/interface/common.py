@@ -175,7 +175,7 @@ def start_from(config: str | None, environment: str | None, trust: bool = False)
 
 def make_console(stderr: bool = False) -> Console:
     """The console of a command: 120 columns wide where the output is no terminal."""
-    from agent.interface.console import PlainConsole
+    from agent.interface.terminal.console import PlainConsole
 
     console = PlainConsole(stderr=stderr)
     if not console.is_terminal and "COLUMNS" not in os.environ:

@@ -25,8 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.build import check_parts, choices, describe_strategy, environment_of, parts, strategy_of
-from agent.interface.background import Background
 from agent.interface.common import make_console, start_from
+from agent.interface.terminal.background import Background
 from agent.interface.text import brief, message, unicode_of, visible
 from agent.interface.tree_view import (
     Drawing,

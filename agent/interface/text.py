@@ -1,7 +1,7 @@
 """Words and numbers as a person reads them: texts that do nothing to a terminal, quantities, durations.
 
 Models, servers, problems and files are strangers. What they wrote is shown by `visible`, and as JSON by `json_text`.
-`agent.interface.console` applies `visible` once more to all that is printed.
+`agent.interface.terminal.console` applies `visible` once more to all that is printed.
 """
 
 from __future__ import annotations

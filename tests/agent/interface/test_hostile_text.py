@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.interface.common import quiet
-from agent.interface.console import PlainConsole
+from agent.interface.terminal.console import PlainConsole
 from agent.interface.text import MESSAGE, json_text, message, visible
 
 ROOT = Path(__file__).parents[3]
@@ -96,7 +96,6 @@ def spawn(words: list[str], environment: dict[str, str]) -> "pexpect.spawn[str]"
     child: pexpect.spawn[str] = pexpect.spawn(
         sys.executable, command, cwd=ROOT, env=environment, dimensions=(50, 150), encoding="utf-8", timeout=60
     )
-    child.logfile_read = io.StringIO()
     return child
 
 
@@ -117,6 +116,7 @@ def test_a_terminal_gets_nothing_raw_in_a_session(
     words: list[str], environment: dict[str, str], tmp_path: Path
 ) -> None:
     child = spawn(words, environment)
+    child.logfile_read = log = io.StringIO()
     file = tmp_path / "search.json"
     child.expect("or /help")
     lines = [
@@ -130,7 +130,7 @@ def test_a_terminal_gets_nothing_raw_in_a_session(
     child.send("/quit\r")
     child.expect(pexpect.EOF)
     child.close()
-    out = child.logfile_read.getvalue()
+    out = log.getvalue()
     assert not RAW.search(out)
     assert out.count(r"\x1b]0;PWNED\x07") > 10
     assert "there is no file '[/x]'" in out

@@ -16,8 +16,8 @@ import pyte
 import pytest
 
 from agent.build import parts
-from agent.interface.console import PlainConsole
 from agent.interface.repl import Leave, Session
+from agent.interface.terminal.console import PlainConsole
 from agent.recipes.recipe import Recipe, load_recipe
 from envs.registry import load_environment
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.interface.console import PlainConsole
+from agent.interface.terminal.console import PlainConsole
 from agent.interface.tree_view import answers_view, explain_node, search_tree, solution_view
 from agent.search import graph_file
 from agent.search.budget import Meter
@@ -403,11 +403,14 @@ def test_a_graph_with_any_value_changed_or_removed_is_refused_or_can_be_used(tmp
             else:
                 part[at[-1]] = wrong
             path.write_text(json.dumps(raw))
+            said = ""
             try:
                 loaded = SearchGraph.load(path, TOY)
             except ValueError as error:
-                assert str(path) in str(error)
-                assert len(str(error)) < 400
+                said = str(error)
+            if said:
+                assert str(path) in said
+                assert len(said) < 400
                 refused += 1
                 continue
             solution = Solution.of(loaded)
