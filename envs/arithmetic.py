@@ -224,7 +224,7 @@ _FOR = re.compile(r"^for\s+[a-zA-Z]\s*:\s*", re.IGNORECASE)
 _TAIL = re.compile(r"\s*(?:equal(?:\s+to)?\s*)?(?:=\s*)?[?.!:]*\s*$", re.IGNORECASE)
 _READABLE = (
     "the arithmetic environment reads expressions of whole numbers with + - * / and parentheses, such as "
-    "'(17 + 8) * 3 - 40', and linear equations in one unknown, such as '3x + 5 = 20'"
+    "'(17 + 8) * 3 - 40', and linear equations in one unknown, such as '5x - 4 = 31'"
 )
 
 

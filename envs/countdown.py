@@ -402,7 +402,7 @@ _BRACKETS = re.compile(r"[\[({]\s*(\d[\d\s,]*?)\s*[\])}]")  # around a list of n
 _CANONICAL = re.compile(r"make (\d+) from (\d+(?: \d+)+)")
 _READABLE = (
     "the countdown environment reads questions such as 'make 24 from 4 6 8 2', '4 6 8 2' (the target is 24) "
-    "and 'use 3, 5, 7 and 25 to reach 100'"
+    "and 'use 3, 5, 7 and 25 to reach 80'"
 )
 
 

@@ -7,24 +7,38 @@ Exit codes: 0 done; 1 no answer, or something failed; 2 wrong usage, recipe or q
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.interface.common import CommandParser, add_recipe, add_trust, command_names, positive, temperature
+from agent.interface.common import (
+    CommandParser,
+    UsageExit,
+    add_recipe,
+    add_trust,
+    command_names,
+    positive,
+    temperature,
+)
 from agent.interface.listing_commands import run_check_env, run_check_strategy, run_envs, run_models, run_new_env
 from agent.interface.solve_commands import run_repl, run_solve
 from agent.interface.study_commands import run_eval, run_export, run_report, run_study
+from agent.interface.text import message
 from agent.interface.training_commands import run_calibrate, run_train_policy, run_train_prm
 
 EPILOG = """\
 examples:
   stepwell                                      open a session
   stepwell solve "(17 + 8) * 3 - 40"            solve one question
-  stepwell solve "3x + 5 = 20" --strategy beam --budget 16 --set strategy.branch=2
+  stepwell solve "12 * (3 + 4)" --strategy beam --budget 16 --set strategy.branch=2
+  stepwell solve "3x + 5 = 20" --policy arithmetic-l-long --strategy best-of-n
   stepwell eval -n 200 --strategy best-of-n beam --budget 4 16
   stepwell models                               policies, verifiers, strategies
+
+The default policy, arithmetic-s, is a model of 0.2 M parameters and often wrong, on equations most of the time;
+arithmetic-l-long is larger and right more often. Whether an answer is right is told wherever that is known.
 """
 
 
@@ -232,6 +246,9 @@ def _version() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; errors that a person can mend are one line on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a model may write what the terminal has no letters for
     parser = build_parser()
     arguments = parser.parse_strictly(words)
     try:
@@ -242,19 +259,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away, e.g. `| head`: nothing more to say
         return 1
-    except (ValueError, OSError, RuntimeError) as error:
-        from agent.solver import SolverError
-        from envs.core import UnreadableQuestion
-        from envs.guarded import EnvironmentFailure
-        from envs.messages import RecipeError
-
-        if isinstance(error, RecipeError | UnreadableQuestion | OSError):
-            print(f"stepwell: {error}", file=sys.stderr)
-            return 2
-        if isinstance(error, SolverError | EnvironmentFailure):
-            print(f"stepwell: {error}", file=sys.stderr)
-            return 1
+    except UsageExit:
         raise
+    except SystemExit as error:  # of an environment's file, or of a package that is imported
+        print(f"stepwell: code that was loaded wanted to end the program: sys.exit({error.code!r})", file=sys.stderr)
+        return 2
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        print(f"stepwell: {message(error)}", file=sys.stderr)
+        return code
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code for what a person can mend; None for what is a fault of the program."""
+    import sqlite3
+    import zlib
+
+    from agent.solver import SolverError
+    from envs.core import UnreadableQuestion
+    from envs.guarded import EnvironmentFailure
+    from envs.messages import RecipeError
+
+    if isinstance(error, RecipeError | UnreadableQuestion | OSError):
+        return 2
+    limits = (OverflowError, RecursionError, MemoryError)
+    data = (sqlite3.Error, zlib.error, UnicodeError)
+    return 1 if isinstance(error, (SolverError, EnvironmentFailure, *limits, *data)) else None
 
 
 if __name__ == "__main__":

@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
 
+from agent.interface.text import MESSAGE, brief, visible
+
 if TYPE_CHECKING:
+    from loguru import Record
     from rich.console import Console
 
     from agent.recipes.recipe import Recipe
 
 
 T = TypeVar("T")
+
+
+class UsageExit(SystemExit):
+    """The command line has said all there is to say: its help, its version, or what is wrong with the usage."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -31,7 +38,13 @@ class CommandParser(argparse.ArgumentParser):
             close = difflib.get_close_matches(given, allowed, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ";"
             message = f"unknown command {given!r}{hint} allowed: {', '.join(allowed)}"
-        self.exit(2, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+        self.exit(2, f"{self.prog}: {brief(visible(message), MESSAGE)}\nTry '{self.prog} --help'.\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Leave, in a way that tells apart the code of others that calls `sys.exit`."""
+        if message:
+            self._print_message(message, sys.stderr)
+        raise UsageExit(status)
 
     def parse_strictly(self, argv: Sequence[str]) -> argparse.Namespace:
         """Like `parse_args`, with the nearest option for one that is unknown."""
@@ -162,19 +175,20 @@ def start_from(config: str | None, environment: str | None, trust: bool = False)
 
 def make_console(stderr: bool = False) -> Console:
     """The console of a command: 120 columns wide where the output is no terminal."""
-    from rich.console import Console
+    from agent.interface.terminal.console import PlainConsole
 
-    console = Console(stderr=stderr, highlight=False)
+    console = PlainConsole(stderr=stderr)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 120  # in a file there is no edge to keep to
     return console
 
 
 def quiet(level: str = "ERROR") -> None:
-    """Send log lines to standard error, from `level` on."""
+    """Send log lines to standard error, from `level` on; a message is one line, whoever wrote the words in it."""
     from loguru import logger
 
     logger.remove()
+    logger.configure(patcher=_one_line)
     # always said: what confines the code that a model wrote, what a server does not count, and what takes its time
     said: dict[str | None, str | int | bool] = {
         "": level,
@@ -187,6 +201,10 @@ def quiet(level: str = "ERROR") -> None:
         "agent.build": "WARNING",
     }
     logger.add(sys.stderr, level=0, filter=said, format="{time:HH:mm:ss} {level: <7} {message}")
+
+
+def _one_line(record: Record) -> None:
+    record["message"] = visible(record["message"]).replace("\n", "\n  ")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from agent.interface.study_tables import VOID, Column, printable, tables
-from agent.interface.text import brief, duration, unicode_of
+from agent.interface.study_tables import VOID, Column, tables
+from agent.interface.text import brief, duration, json_text, unicode_of, visible
 from agent.study.dry_run import DIFFERENCES, dry_run
 from agent.study.run import study_problems
 from agent.study.study import Study
@@ -25,7 +24,7 @@ def show_dry_run(study: Study, out: Path, concurrency: int, as_json: bool, conso
     """Print what a study would do."""
     plan = dry_run(study, study_problems(study, out), out, concurrency)
     if as_json:
-        print(json.dumps(plan, indent=2, ensure_ascii=False))
+        print(json_text(plan))
     else:
         console.print(dry_run_view(plan, console.width, unicode_of(console)))
 
@@ -43,7 +42,7 @@ def dry_run_view(plan: Mapping[str, Any], width: int, unicode: bool = True) -> G
     rows["time"] = _time(plan)
     rows["file"] = plan["file"]
     for name, text in rows.items():
-        facts.add_row(Text(name, style="dim"), Text(printable(text)))
+        facts.add_row(Text(name, style="dim"), Text(visible(text)))
     n = min(plan["problems"].values())
     title = f"\nWhat {n:,} problems show of two strategies (paired, two-sided 5 %, power 80 %, one seed):"
     shows = plan["shows"]

@@ -63,14 +63,14 @@ def _verdict(
     remarks: Sequence[str] = (),
 ) -> int:
     """Print what a kit found of a part, with further facts as JSON, or remarks as lines; the exit code."""
-    import json
+    from agent.interface.text import json_text, visible
 
     if as_json:
-        print(json.dumps({kind: name, "conforms": not broken, "broken": broken, **(facts or {})}, indent=2))
+        print(json_text({kind: name, "conforms": not broken, "broken": broken, **(facts or {})}))
     else:
         verdict = f"breaks {len(broken)} rule(s)" if broken else "conforms: no rule is broken"
-        print("\n- ".join([f"{kind} {name!r} {verdict}{':' if broken else ''}", *broken]))
-        print(*remarks, sep="\n", end="\n" if remarks else "")
+        print(visible("\n- ".join([f"{kind} {name!r} {verdict}{':' if broken else ''}", *broken])))
+        print(*map(visible, remarks), sep="\n", end="\n" if remarks else "")
     return 1 if broken else 0
 
 

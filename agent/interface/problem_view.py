@@ -11,8 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.interface.study_tables import VOID, Column, printable, table_width, tables
-from agent.interface.text import brief, quantity
+from agent.interface.study_tables import VOID, Column, table_width, tables
+from agent.interface.text import brief, quantity, visible
 from agent.interface.tree_view import score_text
 from agent.study.table import short_labels
 
@@ -31,14 +31,14 @@ def problem_view(report: Mapping[str, Any], width: int, unicode: bool = True) ->
     for key, value in report["meta"].items():
         rows.setdefault(key, brief(value if isinstance(value, str) else json.dumps(value)))
     for name, text in rows.items():
-        facts.add_row(Text(printable(name), style="dim"), Text(printable(text)))
+        facts.add_row(Text(visible(name), style="dim"), Text(visible(text)))
     searches = report["searches"]
     parts: list[RenderableType] = [facts]
     if searches:
         paths = _paths(searches)
         numbers = {at: str(number) for number, members in enumerate(paths, 1) for at in members}
         for title, members in _setups(searches).items():
-            parts += [Text(printable(title), style="dim")] if title else []
+            parts += [Text(visible(title), style="dim")] if title else []
             parts += tables(*_columns(searches, members, numbers, width), width, unicode)
         parts += [each for number, path in enumerate(paths, 1) for each in _path_view(number, path, searches, unicode)]
     if report["lacking"]:
@@ -72,9 +72,9 @@ def _columns(
     """The labels of some searches, and what they found and cost."""
     short, _ = short_labels(dict.fromkeys(search["strategy"] for search in everything))
     searches = [everything[at] for at in members]
-    labels = [Column("strategy", [printable(short[search["strategy"]]) for search in searches], left=True)]
+    labels = [Column("strategy", [visible(short[search["strategy"]]) for search in searches], left=True)]
     labels.append(Column("cell", [str(search["cell"]) for search in searches]))
-    labels.append(Column("budget", [printable(search["budget"]) for search in searches]))
+    labels.append(Column("budget", [visible(search["budget"]) for search in searches]))
     if len({search["seed"] for search in everything}) > 1:
         labels.append(Column("seed", [str(search["seed"]) for search in searches]))
     verdicts = Column("verdict", [verdict(search) for search in searches], left=True)
@@ -105,7 +105,7 @@ def _answer(search: Mapping[str, Any], room: int) -> str:
     if text is None:
         return VOID
     least, most = _ANSWER
-    return "\n".join(textwrap.wrap(brief(printable(text), _SHOWN), min(max(room, least), most))) or '""'
+    return "\n".join(textwrap.wrap(brief(visible(text), _SHOWN), min(max(room, least), most))) or '""'
 
 
 def _cells(numbers: Sequence[int]) -> str:
@@ -129,7 +129,7 @@ def _path_view(
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
     for depth, step in enumerate(first["path"], 1):
-        table.add_row(str(depth), score_text(step["score"], unicode), Text(printable(step["text"])))
+        table.add_row(str(depth), score_text(step["score"], unicode), Text(visible(step["text"])))
         if step["observation"]:
-            table.add_row("", "", Text(printable(f"{'→' if unicode else '->'} {step['observation']}"), style="dim"))
+            table.add_row("", "", Text(visible(f"{'→' if unicode else '->'} {step['observation']}"), style="dim"))
     return [title, table]

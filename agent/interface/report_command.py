@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.interface.problem_view import problem_view
 from agent.interface.study_tables import study_view, votes_view
-from agent.interface.text import unicode_of
+from agent.interface.text import json_text, unicode_of, visible
 from agent.study.problem_report import find_problems, problem_report
 from agent.study.results_db import StudyFile
 from agent.study.table import revoted, summarize, uniform_votes, vote_table
@@ -82,14 +81,14 @@ def show(path: Path, options: ReportOptions, console: Console) -> None:
         if options.problem is not None:
             reports = [problem_report(file, number) for number in find_problems(file, options.problem)]
             if options.json:
-                _write(_json({"file": str(path), "problems": reports}), options.out)
+                _write(json_text({"file": str(path), "problems": reports}) + "\n", options.out)
             else:
                 for report in reports:
                     console.print(problem_view(report, *look))
             return
         summaries = summarize(file, _rows(file, options), options.baseline)
         if options.json:
-            _write(_json({"file": str(path), "config": file.config, "results": summaries}), options.out)
+            _write(json_text({"file": str(path), "config": file.config, "results": summaries}) + "\n", options.out)
             return
         if options.table is not None:
             _write(FORMATS[options.table](file.config, summaries, options.holm), options.out)
@@ -113,13 +112,9 @@ def _rows(file: StudyFile, options: ReportOptions) -> Sequence[Mapping[str, Any]
     return revoted(file, rows, vote)
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
 def _write(text: str, out: Path | None) -> None:
     if out is None:
-        print(text, end="")
+        print(visible(text), end="")
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
@@ -144,7 +139,7 @@ def draw(path: Path, folder: Path) -> None:
             try:
                 figure = make(file)
             except ValueError as error:
-                print(f"{name}: not drawn, as {error}", file=sys.stderr)
+                print(f"{name}: not drawn, as {visible(str(error))}", file=sys.stderr)
                 continue
             for written in save(figure, folder / name):
                 print(written)

@@ -21,10 +21,9 @@ def run_repl(arguments: argparse.Namespace) -> int:
 def run_solve(arguments: argparse.Namespace) -> int:
     """Solve one question. Ctrl-C stops the search, and its best answer so far is what is printed."""
     import contextlib
-    import json
 
     from agent.build import check_parts, environment_of, strategy_of
-    from agent.interface.text import unicode_of
+    from agent.interface.text import json_text, unicode_of, visible
     from agent.interface.tree_view import Drawing, search_tree, solution_view
     from agent.solver import Solver, graph_writer
 
@@ -43,11 +42,12 @@ def run_solve(arguments: argparse.Namespace) -> int:
     if write:
         write(solution.graph)
     if arguments.json:
-        print(json.dumps(solution.to_json(), indent=2, ensure_ascii=False))
+        print(json_text(solution.to_json()))
     else:
         unicode = unicode_of(console)
-        console.print(solution.problem.question, style="bold", soft_wrap=True)
+        console.print(visible(solution.problem.question), style="bold", soft_wrap=True)
         if arguments.tree:
-            console.print(search_tree(solution.graph, len(solution.graph), console.width, unicode))
+            view = search_tree(solution.graph, len(solution.graph), console.width, unicode, correct=solution.correct)
+            console.print(view)
         console.print(solution_view(solution, unicode))
     return 130 if interrupted else 0 if solution.answer is not None else 1

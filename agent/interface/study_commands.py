@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent.study.results_db import StudyFile
     from agent.study.study import Study
 
 from agent.interface.common import make_console, quiet, recipe_of
+
+SEEDS = 2**63  # SQLite's whole numbers end here
 
 
 def run_eval(arguments: argparse.Namespace) -> int:
@@ -51,10 +55,28 @@ def run_report(arguments: argparse.Namespace) -> int:
 
     quiet()
     path, asked = Path(arguments.file), vars(arguments)
-    show(path, ReportOptions(**{field.name: asked[field.name] for field in fields(ReportOptions)}), make_console())
-    if arguments.plots:
-        draw(path, arguments.plots)
+    with _reading(path):
+        show(path, ReportOptions(**{field.name: asked[field.name] for field in fields(ReportOptions)}), make_console())
+        if arguments.plots:
+            draw(path, arguments.plots)
     return 0
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file in the error when what it holds cannot be read: it is damaged, or nothing that we wrote.
+
+    Whatever reading raises counts as that; what a reader of results does beside reading can hardly fail.
+    """
+    from agent.interface.text import message
+    from envs.messages import RecipeError
+
+    try:
+        yield
+    except (RecipeError, OSError):
+        raise
+    except Exception as error:
+        raise RecipeError(f"{path} cannot be read; it is damaged, or of another version: {message(error)}") from error
 
 
 def run_export(arguments: argparse.Namespace) -> int:
@@ -66,7 +88,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 
     quiet()
     kind = choose(arguments.to, EXPORTS, "format")
-    with StudyFile(arguments.file, trust=arguments.trust) as file:
+    with _reading(Path(arguments.file)), StudyFile(arguments.file, trust=arguments.trust) as file:
         if kind.startswith("trl") and (split := file.config["split"]) != "train":
             print(f"note: these are problems of the {split} split; what is trained on them cannot be measured on them",
                   file=sys.stderr)  # fmt: skip
@@ -87,6 +109,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
     from functools import partial
 
     from agent.interface.study_view import ProgressLine
+    from agent.interface.text import MESSAGE, brief, visible
     from agent.solver import Solver
     from agent.study.run import open_study, run_study, study_problems
 
@@ -123,7 +146,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
                         concurrency=arguments.concurrency,
                         stopped=lambda: bool(interrupts),
                     )
-            done, unavailable = len(file.done()), file.unavailable()
+            done, unavailable, failure = len(file.done()), file.unavailable(), _failures(file)
     finally:
         signal.signal(signal.SIGINT, before)
     _show(out, arguments)
@@ -133,9 +156,20 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
     if unavailable:
         count, error = unavailable
         message = f"{count} of {total} failed, as a model could not be reached; the same command tries again"
-        errors.print(f"{message}\n{error}", style="yellow", soft_wrap=True, markup=False)
+        errors.print(f"{message}\n{brief(visible(error), MESSAGE)}", style="yellow", soft_wrap=True)
+        return 1
+    if failure:
+        count, error = failure
+        message = f"{count} of {total} searches failed and count as wrong; --retry-errors of 'study' runs them again"
+        errors.print(f"{message}\n{brief(visible(error), MESSAGE)}", style="yellow", soft_wrap=True)
         return 1
     return 0
+
+
+def _failures(file: StudyFile) -> tuple[int, str] | None:
+    """How many searches failed, and the error of one; None when none did."""
+    count, error = file.rows("SELECT count(*), min(error) FROM results WHERE error IS NOT NULL")[0]
+    return (count, error) if count else None
 
 
 def _ray_runner() -> Callable[..., None]:
@@ -155,7 +189,8 @@ def _show(path: Path, arguments: argparse.Namespace) -> None:
     """The table of a file of results."""
     from agent.interface.report_command import ReportOptions, show
 
-    show(path, ReportOptions(json=arguments.json), make_console())
+    with _reading(path):
+        show(path, ReportOptions(json=arguments.json), make_console())
 
 
 def _evaluation(arguments: argparse.Namespace) -> Study:

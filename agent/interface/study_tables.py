@@ -7,7 +7,6 @@ labels; only the labels of rows may take several lines. What is the same in all 
 from __future__ import annotations
 
 import textwrap
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,26 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from agent.build import NO_VERIFIER
-from agent.interface.text import quantity
+from agent.interface.text import quantity, visible
 from agent.study.table import level_order, p_text, short_labels, versus_name, versus_text
 
 _GAP = 3  # columns between two cells: a space, the box's divider, a space
 _EDGES = 2
 _LEAST = 12  # columns that the labels of rows get at least
 VOID = "-"
-
-
-def printable(text: str) -> str:
-    """A text that does nothing to a terminal: what is no character to be seen becomes its escape; lines stay lines."""
-    made = []
-    for character in text:
-        if character.isprintable() or character == "\n":
-            made.append(character)
-        elif character == "\t" or unicodedata.category(character) == "Zs":
-            made.append(" ")
-        else:
-            made.append(character.encode("unicode_escape").decode())
-    return "".join(made)
 
 
 @dataclass(frozen=True)
@@ -147,9 +133,9 @@ def study_view(
             setup = f"{names.environment[environment]} {config['split']}; policy {names.policy[policy]},"
             labels, same = _row_labels(block, names)
             title = f"{setup} verifier {names.verifier[verifier]}{same}, {_setting(config)}"
-            parts.append(Text(printable(title), style="dim"))
+            parts.append(Text(visible(title), style="dim"))
             parts += tables(labels, _measured(config, block, unicode, holm), width, unicode)
-    parts += [Text(printable(note), style="dim") for note in (*names.notes, *_legend(summaries, unicode, holm))]
+    parts += [Text(visible(note), style="dim") for note in (*names.notes, *_legend(summaries, unicode, holm))]
     failed = sum(summary["errors"] for summary in summaries)
     if failed:
         parts.append(Text(f"{failed} searches failed and count as wrong; the file has their errors", style="yellow"))
@@ -186,8 +172,8 @@ def _setting(config: Mapping[str, Any]) -> str:
 
 def _row_labels(lines: Sequence[Mapping[str, Any]], names: _Names) -> tuple[list[Column], str]:
     """Strategy and budget as columns, and what is the same in all rows as words for the title."""
-    strategies = Column("strategy", [printable(names.strategy[line["strategy"]]) for line in lines], left=True)
-    budgets = Column("budget", [printable(line["budget"]) for line in lines])
+    strategies = Column("strategy", [visible(names.strategy[line["strategy"]]) for line in lines], left=True)
+    budgets = Column("budget", [visible(line["budget"]) for line in lines])
     if len(set(strategies.cells)) == 1 < len(set(budgets.cells)):
         return [budgets], f", strategy {strategies.cells[0]}"
     if len(set(budgets.cells)) == 1 < len(set(strategies.cells)):
@@ -206,7 +192,7 @@ def _measured(
     ]
     versus = next((versus_name(line) for line in lines if "versus" in line), None)
     if versus is not None:
-        header = "\n".join(textwrap.wrap(printable(f"versus {versus}"), 22))
+        header = "\n".join(textwrap.wrap(visible(f"versus {versus}"), 22))
         right.append(Column(header, [_difference(line) for line in lines]))
         if holm:
             right.append(Column("p\nHolm", [_p_value(line) for line in lines]))
@@ -258,7 +244,7 @@ def _p_value(line: Mapping[str, Any]) -> str:
 def _level_name(level: str, lines: Sequence[Mapping[str, Any]]) -> str:
     """A level, and how many problems it has if that is the same in all lines."""
     counts = {line["levels"][level]["n"] for line in lines if level in line["levels"]}
-    name = printable(f"level {level}" if level_order(level)[0] is False else level)
+    name = visible(f"level {level}" if level_order(level)[0] is False else level)
     return f"{name}\nn = {counts.pop()}" if len(counts) == 1 else name
 
 
@@ -301,8 +287,8 @@ def votes_view(
     for title, accuracies in found:
         rules, ways = (list(dict.fromkeys(key[at] for key in accuracies)) for at in (0, 1))
         columns = [Column(rule, [f"{accuracies[rule, how]:.1%}" for how in ways]) for rule in rules]
-        parts.append(Text(printable(title), style="dim"))
+        parts.append(Text(visible(title), style="dim"))
         parts += tables([Column("scores", ways, left=True)], [columns], width, unicode)
     for environment, why in silent.items():
-        parts.append(Text(printable(f"no votes of {environment} to compare: {why}"), style="dim"))
+        parts.append(Text(visible(f"no votes of {environment} to compare: {why}"), style="dim"))
     return Group(*parts)

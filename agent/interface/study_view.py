@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from agent.interface.text import duration, quantity
+from agent.interface.text import duration, quantity, visible
 from agent.study.progress import Progress as StudyProgress
 from envs.plugins import Listed
 
@@ -37,7 +37,7 @@ class ProgressLine:
         self._printed = time.monotonic()
         self._bar = Progress(
             BarColumn(bar_width=None),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             _Eta(),
             console=console,
             expand=True,
@@ -77,7 +77,8 @@ def listing(groups: Mapping[str, Sequence[Listed]]) -> Table:
             table.add_row("")
         table.add_row(Text(title, style="bold"))
         for entry in entries:
-            table.add_row(Text(f"  {entry.name}"), Text(entry.line, style="red" if entry.failure else "dim"))
+            line = Text(visible(entry.line), style="red" if entry.failure else "dim")
+            table.add_row(Text(visible(f"  {entry.name}")), line)
         if not entries:
             table.add_row(Text("  (none)", style="dim"))
     return table

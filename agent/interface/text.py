@@ -1,8 +1,52 @@
-"""Words and numbers as a person reads them: short texts, quantities, durations, what the terminal can show."""
+"""Words and numbers as a person reads them: texts that do nothing to a terminal, quantities, durations.
+
+Models, servers, problems and files are strangers. What they wrote is shown by `visible`, and as JSON by `json_text`.
+`agent.interface.terminal.console` applies `visible` once more to all that is printed.
+"""
 
 from __future__ import annotations
 
-from rich.console import Console
+import json
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MESSAGE = 2000  # characters of an error that are shown: a server may answer with megabytes
+
+
+def visible(text: str) -> str:
+    """A text that does nothing to a terminal or a log: what is not a character to be seen becomes its escape.
+
+    Escaped are the control characters of C0 and C1 (ESC, BEL, DEL and carriage returns among them), what changes the
+    direction of a text, what has no width, private and unassigned characters, halves of surrogate pairs. Lines stay
+    lines; every other blank is a space.
+    """
+    if text.isprintable():
+        return text
+    text = text.replace("\r\n", "\n")
+    return "".join(each if each.isprintable() or each == "\n" else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    if character == "\t" or unicodedata.category(character) == "Zs":
+        return " "
+    return character.encode("unicode_escape").decode()
+
+
+def json_text(value: object) -> str:
+    """A value as indented JSON whose texts do nothing to a terminal either; read back, it is the same value."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
+
+
+def message(error: BaseException) -> str:
+    """What an error says, on one line: with its kind if it is not one of those that are written for people."""
+    text = str(error)
+    if not isinstance(error, ValueError | OSError | RuntimeError) or isinstance(error, UnicodeError | RecursionError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return brief(visible(text or type(error).__name__), MESSAGE)
 
 
 def unicode_of(console: Console) -> bool:

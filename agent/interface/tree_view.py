@@ -1,4 +1,7 @@
-"""How searches, solutions and results look in a terminal. Plain text where there is no colour and no Unicode."""
+"""How searches, solutions and results look in a terminal. Plain text where there is no colour and no Unicode.
+
+A tick stands only where an answer is known to be right; `legend` tells what every sign means.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from agent.interface.text import duration, quantity, unicode_of
+from agent.interface.text import brief, duration, quantity, unicode_of, visible
 from agent.search.graph import SearchGraph
 from agent.search.solution import Solution, leading_path
 
 _BARS = " ▁▂▃▄▅▆▇█"
 FRAME = 0.08  # seconds between two drawings of a growing tree
 OBSERVED = 300  # characters of an observation that are shown
+LABEL = 1000  # characters of a step that a row of the tree has at most
 _STYLES = ((0.7, "green"), (0.3, "yellow"), (-math.inf, "red"))
 
 
@@ -57,8 +61,52 @@ def visible_nodes(graph: SearchGraph, best: Sequence[int], rows: int) -> set[int
     return shown
 
 
+def legend(unicode: bool = True) -> list[tuple[str, str]]:
+    """The signs of the tree, each with what it means."""
+    signs = ("●", "■", "✓ ✗", "⊘", "×4", "+3", "n 5", "▆ 0.69") if unicode else (
+        "*", "[end]", "[right] [wrong]", "[cut]", "x4", "+3", "n 5", "0.69"
+    )  # fmt: skip
+    meanings = (
+        "on the path of the leading answer",
+        "ended with an answer",
+        "the answer that was chosen is right, is wrong: only where the right one is known",
+        "ended without an answer",
+        "drawn four times",
+        "three more children that are not shown",
+        "visited five times (mcts)",
+        "the verifier's score of the step, from 0 to 1",
+    )
+    return list(zip(signs, meanings, strict=True))
+
+
+def _sign(graph: SearchGraph, node: int, correct: bool | None, unicode: bool) -> tuple[str, str] | None:
+    """What stands behind a node that ended, and its style.
+
+    Args:
+        graph: of the node.
+        node: any.
+        correct: whether the answer that the search chose is right, if that is known.
+        unicode: draw more than ASCII.
+    """
+    status, chosen = graph[node]["status"], graph.outcome
+    if status == "truncated":
+        return ("⊘" if unicode else "[cut]"), "red"
+    if status != "terminated":
+        return None
+    if correct is None or chosen is None or chosen.answer is None or graph[node]["answer"] != chosen.answer:
+        return ("■" if unicode else "[end]"), "dim"
+    if correct:
+        return ("✓" if unicode else "[right]"), "green"
+    return ("✗" if unicode else "[wrong]"), "red"
+
+
 def search_tree(
-    graph: SearchGraph, rows: int, width: int, unicode: bool = True, best: Sequence[int] | None = None
+    graph: SearchGraph,
+    rows: int,
+    width: int,
+    unicode: bool = True,
+    best: Sequence[int] | None = None,
+    correct: bool | None = None,
 ) -> Table:
     """The search tree in at most `rows` lines, the best path marked, each node with its number, score and count.
 
@@ -68,6 +116,7 @@ def search_tree(
         width: columns there are.
         unicode: draw with box characters; with ASCII otherwise.
         best: nodes of the path to mark; the leading candidate's if not given.
+        correct: whether the answer that was chosen is right, if that is known.
     """
     path = set(leading_path(graph) if best is None else best)
     shown = visible_nodes(graph, sorted(path), max(1, rows))
@@ -79,7 +128,9 @@ def search_tree(
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
 
-    def draw(node: int, guide: str, joint: str) -> None:
+    waiting = [(0, "", "")]  # not a recursion: a path may be longer than Python's stack
+    while waiting:
+        node, guide, joint = waiting.pop()
         row = graph[node]
         children = graph.children(node)
         kept = [child for child in children if child in shown]
@@ -87,12 +138,10 @@ def search_tree(
         text = graph.problem.question if node == 0 else row["text"]
         style = "bold" if on_path else "dim" if row["pruned"] or not row["count"] else ""
         label = Text(guide + joint, style="dim")
-        label.append(" ".join(text.split()) or "(empty step)", style=style)
+        label.append(brief(visible(text), LABEL) or "(empty step)", style=style)
         label.append(observed(row, unicode))
-        if row["status"] == "terminated":
-            label.append(" ✓" if unicode else " [done]", style="green" if on_path else "dim green")
-        elif row["status"] == "truncated":
-            label.append(" ✗" if unicode else " [cut]", style="red")
+        if sign := _sign(graph, node, correct, unicode):
+            label.append(f" {sign[0]}", style=sign[1])
         if len(children) > len(kept):
             label.append(f"  +{len(children) - len(kept)}", style="dim")
         marks = []
@@ -108,16 +157,13 @@ def search_tree(
             Text(" ".join(marks), style="dim"),
         )
         below = guide + (blank if joint in ("", last) else pipe) if node else ""
-        for child in kept:
-            draw(child, below, last if child == kept[-1] else fork)
-
-    draw(0, "", "")
+        waiting += [(child, below, last if child == kept[-1] else fork) for child in reversed(kept)]
     return table
 
 
 def observed(row: Mapping[str, Any], unicode: bool = True) -> Text:
     """The environment's reply to the step of a node, in a line; empty if it gave none."""
-    text = " ".join(row["observation"].split())
+    text = " ".join(visible(row["observation"]).split())
     more = ("…" if unicode else "...") if len(text) > OBSERVED else ""
     return Text(f" {'→' if unicode else '->'} {text[:OBSERVED]}{more}" if text else "", style="cyan")
 
@@ -135,7 +181,8 @@ def search_view(graph: SearchGraph, rows: int, width: int, seconds: float, unico
     line = Text((" · " if unicode else " | ").join(figures), style="dim", no_wrap=True, overflow="ellipsis")
     if lead.answer is not None:
         share = f" ({lead.confidence:.0%})" if lead.confidence else ""  # what nothing has scored has no share
-        line = Text.assemble(("leading: ", "dim"), (lead.answer, "bold"), f"{share}  ", line)
+        answer = brief(visible(lead.answer))
+        line = Text.assemble(("leading: ", "dim"), (answer, "bold"), f"{share}  ", line)
         line.no_wrap, line.overflow = True, "ellipsis"
     return Group(line, search_tree(graph, rows - 1, width, unicode, leading_path(graph)))
 
@@ -152,7 +199,7 @@ def explain_node(graph: SearchGraph, node: int, unicode: bool = True) -> Group:
     parts: list[RenderableType] = [steps_table(graph, node, unicode)]
     facts = [f"status {row['status']}"]
     if row["answer"] is not None:
-        facts.append(f"answer {row['answer']}")
+        facts.append(f"answer {visible(row['answer'])}")
     if row["score"] is not None:
         facts.append(f"score {row['score']:.4f}")
     facts.append(f"value {row['value']:.4f}" if row["value"] is not None else "no value")
@@ -172,9 +219,8 @@ def explain_node(graph: SearchGraph, node: int, unicode: bool = True) -> Group:
         for child in siblings[:8]:
             other = graph[child]
             note = " pruned" if other["pruned"] else ""
-            parts.append(
-                Text.assemble(f"  {child:>4}  ", score_text(other["score"], unicode), f"  {other['text']}{note}")
-            )
+            text = visible(other["text"])
+            parts.append(Text.assemble(f"  {child:>4}  ", score_text(other["score"], unicode), f"  {text}{note}"))
         if len(siblings) > 8:
             parts.append(Text(f"  and {len(siblings) - 8} more", style="dim"))
     return Group(*parts)
@@ -191,27 +237,34 @@ def steps_table(graph: SearchGraph, node: int, unicode: bool = True) -> Table:
     table.add_column(justify="right", no_wrap=True)
     for step, at in enumerate(graph.path(node)[1:], 1):
         row = graph[at]
-        text = Text(row["text"]).append(observed(row, unicode))
+        text = Text(visible(row["text"])).append(observed(row, unicode))
         table.add_row(Text(str(step), style="dim"), text, score_text(row["score"], unicode))
     return table
 
 
-def plan_text(graph: SearchGraph) -> str:
-    """What was done and why."""
+def plan_lines(graph: SearchGraph) -> list[str]:
+    """What was done and why, a line for each decision."""
     plan, strategy = graph.info.get("plan"), graph.info.get("strategy", {})
     if not plan:
-        return f"{_call(strategy.get('name', '?'), strategy)}, as asked"
-    return f"{_call(plan['strategy'], plan['knobs'])}: {'; '.join(plan['reasons'])}"
+        return [visible(f"{call_text(strategy.get('name', '?'), strategy)}, as asked")]
+    return [visible(line) for line in (call_text(plan["strategy"], plan["knobs"]), *plan["reasons"])]
 
 
-def _call(name: str, knobs: Mapping[str, Any]) -> str:
+def call_text(name: str, knobs: Mapping[str, Any]) -> str:
+    """A strategy with its knobs, e.g. ``beam (width 16, branch 4)``."""
     given = {key: value for key, value in knobs.items() if key != "name" and value is not False}
-    text = ", ".join(key if value is True else f"{key} {value:g}" for key, value in given.items())
+    text = ", ".join(key if value is True else f"{key} {_knob(value)}" for key, value in given.items())
     return f"{name} ({text})" if text else name
 
 
+def _knob(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def cost_texts(spent: Mapping[str, Any]) -> list[str]:
-    """What a search cost, policy and verifier apart."""
+    """What a search cost, policy and verifier apart; nothing where that was not recorded."""
+    if not spent:
+        return []
     return [
         f"{spent['samples']:.1f} sample-equivalents, {duration(spent['seconds'])}",
         f"policy {quantity(spent['generated'])} tokens generated, {quantity(spent['prefilled'])} read,"
@@ -221,11 +274,15 @@ def cost_texts(spent: Mapping[str, Any]) -> list[str]:
 
 
 def solution_view(solution: Solution, unicode: bool = True) -> Group:
-    """A solution for people: the chosen steps with their scores, then `facts_view`."""
+    """A solution for people: the chosen steps with their scores, then `facts_view`.
+
+    Without an answer, the steps are those of the most promising path.
+    """
     facts = facts_view(solution, unicode)
-    if solution.node is None:
+    end = leading_path(solution.graph)[-1]
+    if end == solution.graph.root:
         return Group(facts)
-    return Group(steps_table(solution.graph, solution.node, unicode), Text(""), facts)
+    return Group(steps_table(solution.graph, end, unicode), Text(""), facts)
 
 
 def facts_view(solution: Solution, unicode: bool = True) -> Table:
@@ -234,20 +291,24 @@ def facts_view(solution: Solution, unicode: bool = True) -> Table:
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
     if solution.answer is None:
-        facts.add_row("answer", Text("none: no candidate finished", style="bold yellow"))
+        partial = "; the most promising path is shown" if len(leading_path(solution.graph)) > 1 else ""
+        facts.add_row("answer", Text(f"none: no candidate finished{partial}", style="bold yellow"))
     else:
-        answer = Text(solution.answer, style="bold")
+        answer = Text(visible(solution.answer), style="bold")
         if solution.correct is not None:
             right = ("  ✓ right" if unicode else "  right", "green")
-            wrong = (f"  {'✗ ' if unicode else ''}wrong, {solution.problem.answer} is right", "red")
+            wrong = (f"  {'✗ ' if unicode else ''}wrong, {visible(str(solution.problem.answer))} is right", "red")
             answer.append(*(right if solution.correct else wrong))
         facts.add_row("answer", answer)
-        facts.add_row("vote", vote_text(solution))
-    facts.add_row("plan", plan_text(solution.graph))
-    for at, line in enumerate(cost_texts(solution.spent)):
-        facts.add_row("" if at else "cost", line)
-    if solution.graph.info["stopped"] != "finished":
-        facts.add_row("ended", Text(solution.graph.info["stopped"], style="yellow"))
+        facts.add_row("vote", Text(vote_text(solution)))
+    for title, lines in (("plan", plan_lines(solution.graph)), ("cost", cost_texts(solution.spent))):
+        for at, line in enumerate(lines):
+            facts.add_row("" if at else title, Text(line))
+    stopped = solution.graph.info.get("stopped", "finished")
+    if stopped != "finished":
+        facts.add_row("ended", Text(visible(stopped), style="yellow"))
+    if solution.error is not None:
+        facts.add_row("error", Text(visible(solution.error), style="red"))
     if solution.spent.get("unscored"):
         facts.add_row("warning", Text(f"{solution.spent['unscored']} steps got no score (NaN)", style="yellow"))
     return facts
@@ -257,7 +318,7 @@ def vote_text(solution: Solution) -> str:
     """The standing of the answers, heaviest first."""
     total = sum(group.count for group in solution.groups)
     first = solution.groups[0]
-    others = ", ".join(f"{group.answer} ({group.count})" for group in solution.groups[1:4])
+    others = ", ".join(f"{brief(visible(group.answer))} ({group.count})" for group in solution.groups[1:4])
     more = len(solution.groups) - 4
     text = f"{first.count} of {total} candidates"
     if solution.confidence or any(group.best.scores for group in solution.groups):
@@ -265,6 +326,24 @@ def vote_text(solution: Solution) -> str:
     else:
         text += ", none of them scored"
     return text + (f"; others: {others}" if others else "") + (f" and {more} more" if more > 0 else "")
+
+
+def answers_view(solution: Solution, unicode: bool = True) -> Table:
+    """Every answer that was found, heaviest first: its votes, its best score, and the node that `/why` explains."""
+    table = Table.grid(padding=(0, 2))
+    for justify in ("right", "right", "right", "right", "left"):
+        table.add_column(justify=justify, no_wrap=justify == "right")
+    table.add_row(*(Text(name, style="dim") for name in ("node", "vote", "samples", "score", "answer")))
+    total = sum(group.weight for group in solution.groups)
+    for group in solution.groups:
+        row = solution.graph[group.best.node]
+        answer = Text(visible(group.answer))
+        sign = _sign(solution.graph, group.best.node, solution.correct, unicode)
+        if sign and group.answer == solution.answer:
+            answer.append(f" {sign[0]}", style=sign[1])
+        share = f"{group.weight / total:.0%}" if total else "-"
+        table.add_row(str(group.best.node), share, str(group.count), score_text(row["score"], unicode), answer)
+    return table
 
 
 # ---------------------------------------------------------------------------------------------------- live drawing

@@ -46,11 +46,27 @@ from typing import Any
 import networkx as nx
 
 from agent.search.context import Outcome, RunContext
+from agent.search.graph_file import check_graph, read_json, shown_value
 from envs.core import Environment, Problem, State, Status, Step
 from verifiers.voting import Candidate, Group, Vote, tally
 
 FORMAT = "stepwell-graph/1"
 SHOWN = 4  # most earlier attempts that a revision is shown (Snell et al. 2024, section 6.1)
+
+
+class OtherEnvironment(ValueError):
+    """A saved search is one in another environment than the one at hand.
+
+    Args:
+        given: the name of its environment.
+        here: the name of the one at hand.
+        where: what the message begins with, e.g. the file.
+    """
+
+    def __init__(self, given: str, here: str, where: str = "this is ") -> None:
+        super().__init__(f"{where}a search in environment {given!r}; the environment here is {here!r}")
+        self.given = given
+        self.here = here
 
 
 class SearchGraph:
@@ -371,12 +387,19 @@ class SearchGraph:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any], environment: Environment) -> SearchGraph:
-        """Undo `to_json`; raises ValueError for no graph of this environment, KeyError where a part is missing."""
+        """Undo `to_json`.
+
+        Raises:
+            OtherEnvironment: the search was one in another environment.
+            ValueError: it is no search, is of another version, or a part is missing or wrong.
+        """
+        if not isinstance(raw, dict):
+            raise ValueError(f"a mapping is expected, not a {type(raw).__name__}")
         if raw.get("format") != FORMAT:
-            raise ValueError(f"format {raw.get('format')!r} given; this version reads {FORMAT!r}")
+            raise ValueError(f"format {shown_value(raw.get('format'))} given; this version reads {FORMAT!r}")
+        check_graph(raw)
         if raw["info"].get("environment") != environment.name:
-            given = raw["info"].get("environment")
-            raise ValueError(f"a graph of environment {given!r} cannot be loaded with {environment.name!r}")
+            raise OtherEnvironment(str(raw["info"].get("environment")), environment.name)
         context = RunContext.from_info(raw["info"])
         made = cls(environment, Problem(**raw["problem"]), raw["seed"], context=context)
         made.info = raw["info"]
@@ -385,11 +408,7 @@ class SearchGraph:
             each = {"reward": 0.0} | each  # which graphs of older versions lack
             attributes = {name: each[name] for name in made[cls.root]}
             thinking = each.get("thinking", "")
-            if each["id"] != node:
-                raise ValueError(f"node {each['id']!r} in place of node {node}")
             if node != cls.root:
-                if not 0 <= parents[node] < node:
-                    raise ValueError(f"node {node} cannot come after node {parents[node]!r}")
                 step = Step(
                     attributes["text"],
                     attributes["length"],
@@ -419,10 +438,20 @@ class SearchGraph:
 
     @classmethod
     def load(cls, path: Path, environment: Environment) -> SearchGraph:
-        """Read what `save` wrote; raises ValueError naming the file when it is not that."""
+        """Read what `save` wrote, in bounded time and memory.
+
+        Raises:
+            OSError: there is no such file, or it cannot be read.
+            OtherEnvironment: naming the file; the search was one in another environment.
+            ValueError: naming the file; it is not a saved search, or a damaged one.
+        """
+        if path.suffix == ".graphml":
+            raise ValueError(f"{path} is a search for other tools; only those saved as .json can be loaded")
         try:
-            return cls.from_json(json.loads(path.read_text()), environment)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            return cls.from_json(read_json(path), environment)
+        except OtherEnvironment as error:
+            raise OtherEnvironment(error.given, error.here, f"{path} holds ") from None
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} is not a saved search: {error}") from None
 
     def export_graphml(self, path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import json
 import os
+import random
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
@@ -135,6 +138,112 @@ def test_what_is_wrong_is_said_in_one_line(words: list[str], message: str, capsy
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        sqlite3.OperationalError("database or disk is full"),
+        zlib.error("incorrect data check"),
+        OverflowError("too large"),
+        RecursionError("maximum recursion depth exceeded"),
+        MemoryError(),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        SystemExit(3),
+        SystemExit("\x1b[8mbye"),
+    ],
+)
+def test_what_files_and_numbers_raise_is_one_line(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr("agent.build.environment_of", fail)
+    assert main(["check-env", "toy"]) in (1, 2)
+    err = capsys.readouterr().err
+    assert err.startswith("stepwell: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert "\x1b" not in err
+
+
+def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: object) -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr("agent.build.environment_of", fail)
+    with pytest.raises(KeyError):
+        main(["check-env", "toy"])
+
+
+def test_an_environment_that_ends_the_program_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "leaves.py"
+    file.write_text("import sys\nsys.exit(3)\n")
+    for words in (["check-env", str(file)], ["solve", "1", "--env", str(file)]):
+        assert main(words) == 2
+        assert "leaves.py' failed to load: SystemExit: 3" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------- studies that go wrong
+
+EVAL = ["eval", "--env", "toy", "--strategy", "greedy", "--budget", "1", "-n", "3"]
+
+
+def test_an_evaluation_in_which_searches_failed_ends_with_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "runs.sqlite")
+
+    def fail(*given: object) -> None:
+        raise KeyError("\x1b[8m[/x]")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("policies.scripted.ScriptedPolicy._sample", fail)
+        assert main([*EVAL, "--out", out]) == 1
+        err = capsys.readouterr().err
+        assert "3 of 3 searches failed and count as wrong" in err
+        assert r"\x1b[8m[/x]" in err
+        assert "\x1b" not in err
+    assert main([*EVAL, "--out", str(tmp_path / "fine.sqlite")]) == 0
+
+
+@pytest.mark.parametrize("seed", ["99999999999999999999999", "-9223372036854775809"])
+@pytest.mark.parametrize("option", ["--seed", "--problem-seed"])
+def test_a_seed_that_is_too_large_is_refused(option: str, seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*EVAL, option, seed]) == 2
+    assert f"seed {seed} given; allowed are whole numbers from" in capsys.readouterr().err
+
+
+def test_a_damaged_file_of_results_is_one_line_that_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, broken = tmp_path / "whole.sqlite", tmp_path / "broken.sqlite"
+    assert main([*EVAL, "--out", str(whole)]) == 0
+    content = whole.read_bytes()
+    refused = 0
+    capsys.readouterr()
+    for seed in range(12):
+        rng, damaged = random.Random(seed), bytearray(content)
+        for _ in range(60):
+            damaged[rng.randrange(100, len(damaged))] = rng.randrange(256)
+        broken.write_bytes(damaged)
+        for words in (["report", str(broken), "--votes"], ["export", str(broken), "--to", "graphml"]):
+            more = ["--out", str(tmp_path / "out")] if words[0] == "export" else []
+            code, err = main([*words, *more]), capsys.readouterr().err
+            refused += code != 0
+            assert code == 0 or (str(broken) in err and err.count("\n") == 1), err
+    assert refused > 6
+
+
+def test_results_that_cannot_be_written_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    link = tmp_path / "link.sqlite"
+    link.symlink_to(tmp_path / "nowhere" / "x.sqlite")
+    for out in (tmp_path, Path("/dev/null"), link):
+        assert main([*EVAL, "--out", str(out)]) != 0
+        err = capsys.readouterr().err
+        assert str(out) in err
+        assert err.count("\n") == 1, err
 
 
 @pytest.mark.parametrize("question", ["-3+5", "-(3+5)", "-.5*4"])

@@ -1,17 +1,24 @@
 """The session in a real pseudo-terminal: keys in, a screen out (pyte keeps the screen as a terminal would)."""
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pyte
 import pytest
 
+from agent.build import parts
+from agent.interface.repl import Leave, Session
+from agent.interface.terminal.console import PlainConsole
+from agent.recipes.recipe import Recipe, load_recipe
 from envs.registry import load_environment
 
 ROOT = Path(__file__).parents[3]
@@ -241,3 +248,145 @@ def test_a_dumb_terminal_works(environment: dict[str, str]) -> None:
         terminal.child.expect(pexpect.EOF)
     finally:
         terminal.child.close(force=True)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.5, 2.5])
+def test_ctrl_c_while_models_are_loaded_leaves_a_session_that_answers(
+    environment: dict[str, str], seconds: float
+) -> None:
+    terminal = Terminal([], environment)  # arithmetic: the first question imports torch
+    try:
+        terminal.expect("Type a question, or /help.")
+        terminal.expect(">")
+        terminal.enter("2 + 2")
+        time.sleep(seconds)
+        terminal.type(CTRL_C)
+        terminal.wait(lambda screen: "stopped" in screen or "cost " in screen, "the end of the first question")
+        terminal.enter("2 + 2")
+        terminal.wait(lambda screen: "answer  4  ✓ right" in screen, "an answer", seconds=90)
+        terminal.enter("/quit")
+        terminal.child.expect(pexpect.EOF)
+        assert "Traceback" not in (terminal.child.before or "")
+        terminal.child.close()
+        assert terminal.child.exitstatus == 0
+    finally:
+        terminal.child.close(force=True)
+
+
+def session_of(recipe: Recipe, **options: Any) -> tuple[Session, io.StringIO]:
+    file = io.StringIO()
+    return Session(recipe, PlainConsole(file=file, width=100), **options), file
+
+
+def test_every_error_is_a_line_and_the_models_stay(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(3)\n")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 200_000)
+    session, file = session_of(load_recipe("toy"))
+    session.handle(QUESTIONS[0])
+    loaded = session.solver
+    for line, said in (
+        (f"/env {tmp_path / 'leaves.py'}", "failed to load: SystemExit: 3"),
+        (f"/policy {folder}", ""),
+        (f"/load {deep}", "deep.json is not a saved search: it is nested too deeply"),
+        (f"/load {tmp_path}", "there is no file"),
+        ("/load", "expected a file name"),
+        ("/why ²", "expected the number of a node"),
+        ("/tree " + "9" * 5000, "expected a number of rows"),
+        ("/strategy beam branch", "cannot read 'branch' after 'beam'; expected OPTION=VALUE, e.g. branch=2"),
+        ("/strategy branch=", ""),
+        ("/budget " + "9" * 5000, ""),
+        ("/sed 1", "did you mean '/seed'?"),
+    ):
+        file.truncate(0)
+        session.handle(line)
+        out = file.getvalue().strip("\x00")
+        assert said in out, line
+        assert out.count("\n") == 1, line
+        assert "Traceback" not in out
+    assert session.solver is loaded
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(loaded), "solve_recipe", lambda *given: [][0])
+        session.handle(QUESTIONS[0])
+    assert "IndexError: list index out of range" in file.getvalue()
+    session.handle(QUESTIONS[0])
+    assert file.getvalue().rstrip().endswith("FLOP")
+
+
+def test_a_search_of_another_environment_says_how_to_switch(tmp_path: Path) -> None:
+    session, _ = session_of(load_recipe("toy"))
+    session.handle(QUESTIONS[0])
+    session.handle(f"/save {tmp_path / 'toy.json'}")
+    other, file = session_of(load_recipe("arithmetic"))
+    other.handle(f"/load {tmp_path / 'toy.json'}")
+    assert "holds a search in environment 'toy'; the environment here is 'arithmetic'; /env toy" in file.getvalue()
+    assert other._solver is None  # nothing was loaded for it
+    assert other._loading is None
+
+
+def test_words_that_people_type_are_commands() -> None:
+    session, file = session_of(load_recipe("toy"))
+    for line in ("help", "?", "HELP", "/HELP", " help "):
+        file.truncate(0)
+        session.handle(line)
+        assert "/strategy [NAME" in file.getvalue()
+        assert "/tree [ROWS]" in file.getvalue()
+        assert "Signs in the tree:" in file.getvalue()
+    for line in ("quit", "exit", "/quit", "Exit"):
+        with pytest.raises(Leave):
+            session.handle(line)
+
+
+def test_a_tick_stands_only_where_the_answer_is_right() -> None:
+    session, file = session_of(load_recipe("toy", ["strategy=beam", "budget.samples=8"]))
+    session.handle(QUESTIONS[0])
+    solution = session.last()
+    for correct, sign, others in ((True, "✓", "✗"), (False, "✗", "✓"), (None, "■", "✓✗")):
+        session.solution = replace(solution, correct=correct)
+        for command in ("/tree", "/answers"):
+            file.truncate(0)
+            session.handle(command)
+            out = file.getvalue()
+            assert not set(others) & set(out)
+            assert sign in out
+
+
+def test_a_setting_tells_what_is_in_force() -> None:
+    session, file = session_of(load_recipe("toy"))
+    session.handle("/strategy beam branch=2")
+    assert "in force: beam (width 8, branch 2, temperature 1)" in file.getvalue()
+    session.handle("/verifier")
+    assert next(each.summary for each in parts("verifier") if each.name == "table") in file.getvalue()
+
+
+def test_without_an_answer_the_most_promising_path_is_shown() -> None:
+    session, file = session_of(load_recipe("toy", ["strategy=beam"]))
+    session.handle("/budget tokens=1")
+    session.handle(LARGE)
+    solution = session.last()
+    assert solution.answer is None
+    assert "none: no candidate finished; the most promising path is shown" in file.getvalue()
+    session.handle("/answers")
+    assert "there are no answers" in file.getvalue()
+
+
+def test_piped_answers_stand_under_their_questions(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agent.interface.cli", "--env", "toy", "--strategy", "greedy"],
+        input="\n".join([*QUESTIONS[:2], "/seed 4"]).encode() + b"\n\xff\n",
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert [line for line in lines if line.startswith("> ")] == [
+        *(f"> {q}" for q in QUESTIONS[:2]),
+        "> /seed 4",
+        r"> \xff",
+    ]
+    assert all(line == line.rstrip() for line in lines)

@@ -1,9 +1,11 @@
 """The graph of a search: what is merged, what votes, what it costs, and that files bring all of it back."""
 
 import gc
+import io
 import json
 import math
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.interface.terminal.console import PlainConsole
+from agent.interface.tree_view import answers_view, explain_node, search_tree, solution_view
+from agent.search import graph_file
+from agent.search.budget import Meter
 from agent.search.context import Outcome
-from agent.search.graph import SearchGraph
+from agent.search.graph import OtherEnvironment, SearchGraph
+from agent.search.solution import Solution
 from envs.core import Problem, State, Step
 from envs.toy import Toy
 from verifiers.voting import Vote
@@ -335,7 +342,7 @@ def _without(name: str) -> str:
         ("[]", "is not a saved search"),
         ("{}", "format None given; this version reads 'stepwell-graph/1'"),
         (_broken(format="stepwell-graph/9"), "format 'stepwell-graph/9' given"),
-        (_broken(info={"environment": "chess"}), "environment 'chess' cannot be loaded with 'toy'"),
+        (_broken(info={"environment": "chess"}), "a search in environment 'chess'; the environment here is 'toy'"),
         (_broken(edges=[]), "is not a saved search"),
         (_broken(edges=[{"from": node + 50, "to": node, "prior": None, "count": 0} for node in range(9)]), "saved"),
         (_broken(nodes=searched().to_json()["nodes"][::-1]), "is not a saved search"),
@@ -363,3 +370,96 @@ def test_a_graph_that_is_dropped_is_freed_at_once(tmp_path: Path) -> None:
         assert all(each() is None for each in held)
     finally:
         gc.enable()
+
+
+def _values(raw: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The place of every value in parsed JSON."""
+    yield at
+    for key, value in raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ():
+        yield from _values(value, (*at, key))
+
+
+WRONG = (None, {"a": [2]}, "\x1b]0;x\x07[/x]", 1e308, -1)
+
+
+def test_a_graph_with_any_value_changed_or_removed_is_refused_or_can_be_used(tmp_path: Path) -> None:
+    """Each value of a small search in turn; what is loaded can be shown, scored, compared and saved."""
+    whole = searched()
+    whole.info |= {"plan": {"strategy": "x", "knobs": {"n": 1}, "reasons": ["a"]}, "strategy": {"name": "beam"}}
+    whole.info |= {"spent": Meter().to_json(1.0), "stopped": "finished", "error": None}
+    text = json.dumps(whole.to_json())
+    path, out = tmp_path / "search.json", tmp_path / "out.graphml"
+    refused, console = 0, PlainConsole(file=io.StringIO(), width=80)
+    for at in _values(json.loads(text)):
+        if not at or (at[0] in ("nodes", "edges") and len(at) > 1 and at[1] not in (0, 2)):
+            continue  # the other nodes have the same attributes
+        for wrong in (*WRONG, KeyError):
+            raw = json.loads(text)
+            part = raw
+            for key in at[:-1]:
+                part = part[key]
+            if wrong is KeyError:
+                del part[at[-1]]
+            else:
+                part[at[-1]] = wrong
+            path.write_text(json.dumps(raw))
+            said = ""
+            try:
+                loaded = SearchGraph.load(path, TOY)
+            except ValueError as error:
+                said = str(error)
+            if said:
+                assert str(path) in said
+                assert len(said) < 400
+                refused += 1
+                continue
+            solution = Solution.of(loaded)
+            for view in (solution_view(solution), search_tree(loaded, 9, 80), answers_view(solution)):
+                console.print(view)
+            console.print(explain_node(loaded, 2))
+            loaded.save(path)
+            loaded.save(out)
+    assert refused > 200
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"a":' * 200_000, "nested too deeply"),
+        (b"\xff\xfe{}", "no text in UTF-8"),
+        (b'{"format": NaN}', "NaN"),
+        (b'{"format": ' + b"9" * 5000 + b"}", "is not a saved search"),
+        (b'{"format": "stepwell-graph/1"}', "'problem' is missing"),
+        (b"# Stepwell\n", "it is no JSON"),
+    ],
+)
+def test_hostile_files_are_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "search.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        SearchGraph.load(path, TOY)
+    assert str(path) in str(caught.value)
+
+
+def test_files_are_read_in_bounded_memory_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "search.json"
+    searched().save(path)
+    for limit, message in (("LARGEST", "at most 100 are read"), ("VALUES", "more than 100"), ("STEPS", "at most 5")):
+        with monkeypatch.context() as patch:
+            patch.setattr(graph_file, limit, 5 if limit == "STEPS" else 100)
+            with pytest.raises(ValueError, match=message):
+                SearchGraph.load(path, TOY)
+    with pytest.raises(ValueError, match=r"only those saved as .json can be loaded"):
+        SearchGraph.load(tmp_path / "search.graphml", TOY)
+    with pytest.raises(OSError, match="there is no file"):
+        SearchGraph.load(tmp_path, TOY)
+
+
+def test_a_graph_of_another_environment_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "search.json"
+    path.write_text(_broken(info={"environment": "chess"}))
+    with pytest.raises(OtherEnvironment) as caught:
+        SearchGraph.load(path, TOY)
+    assert (caught.value.given, caught.value.here) == ("chess", "toy")
+    assert str(caught.value) == f"{path} holds a search in environment 'chess'; the environment here is 'toy'"
