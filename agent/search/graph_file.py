@@ -13,6 +13,7 @@ from typing import IO, Any
 
 _TOGETHER = 1000  # elements that are encoded at once
 _CHUNK = 1 << 20  # characters that are read at once
+_NUMBER = frozenset("0123456789+-.eE")
 
 
 def write_object(path: Path, head: Mapping[str, Any], lists: Mapping[str, Iterable[Any]]) -> None:
@@ -122,7 +123,8 @@ class _Text:
             self._skip()
             try:
                 value, end = self._decode(self._read, self._at)
-                if end < len(self._read) or self._over:
+                # a number may go on in the next chunk: "0." reads as 0, and then a stop
+                if self._over or (end < len(self._read) and self._read[end] not in _NUMBER):
                     self._at = end
                     return value
             except RecursionError:

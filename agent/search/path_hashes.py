@@ -27,7 +27,7 @@ class PathHashes:
         path, at = [], node  # `path` is what the kept hash lacks
         while at not in self._kept and not self._begins(graph, at):
             path.append(at)
-            at = graph.before(at)
+            at = graph.parent(at) or graph.root  # the answer that a revision goes on from, too
         whole = self._kept[at].copy() if at in self._kept else self._begin(graph, at)
         for each in reversed(path):
             between = "" if self._begins(graph, at) else "\x1f"

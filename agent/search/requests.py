@@ -77,6 +77,8 @@ def propose(
         raise ValueError(f"{counts} samples were asked for; the policy gave {given}")
     if not all(steps for samples in reply.samples for steps in samples):
         raise ValueError("the policy gave a sample without steps")
+    if reply.transitions and (given := [len(each) for each in reply.transitions]) != counts:
+        raise ValueError(f"{counts} samples were asked for; the policy gave transitions of {given}")
     for node, total in drawn.items():
         graph[node]["drawn"] = total
     known = reply.transitions or tuple(((),) * count for count in counts)

@@ -149,16 +149,18 @@ class Node(_Attributes):
     @classmethod
     def saved(cls, sums: SampleCount, saved: Mapping[str, Any]) -> Node:
         """The node of which these attributes were saved; raises KeyError where one is missing."""
+        finish: Any = intern(saved["finish"])
+        status: Any = intern(saved["status"])
         each = {"reward": 0.0, "thinking": "", **saved}  # which graphs of older versions lack
         step = Step(
             each["text"],
             each["length"],
             each["logprob"],
-            intern(each["finish"]),
+            finish,
             each["observation"],
             each["thinking"],
         )
-        node = cls(sums, step, each["reward"], intern(each["status"]), each["answer"])
+        node = cls(sums, step, each["reward"], status, each["answer"])
         node._counted, node._pruned = each["count"], each["pruned"]
         node.tokens, node.drawn = each["tokens"], each["drawn"]
         node.score, node.unscored, node.value = each["score"], each["unscored"], each["value"]
@@ -437,10 +439,10 @@ class Tree:
 
     def view(self) -> nx.DiGraph[int]:
         """The tree as a networkx graph that grows with it, whose nodes and edges cannot be added or removed."""
-        graph: nx.DiGraph[int] = nx.DiGraph()
-        graph._node = _Nodes(self)  # type: ignore[assignment]
-        graph._adj = _Adjacency(self, _Children)  # type: ignore[assignment]
-        graph._pred = _Adjacency(self, _Parent)  # type: ignore[assignment]
+        graph: Any = nx.DiGraph()
+        graph._node = _Nodes(self)  # what its own views, as of `DiGraph.subgraph`, set too
+        graph._adj = _Adjacency(self, _Children)
+        graph._pred = _Adjacency(self, _Parent)
         frozen: nx.DiGraph[int] = nx.freeze(graph)
         return frozen
 
