@@ -56,7 +56,8 @@ class ScriptedPolicy(QueuedService[Propose, Proposed]):
             for state, seeds in zip(request.states, request.seeds, strict=True)
         ]
         samples = tuple(tuple(steps for steps, _ in each) for each in drawn)
-        transitions = tuple(tuple(after for _, after in each) for each in drawn)
+        known = any(after for each in drawn for _, after in each)
+        transitions = tuple(tuple(after for _, after in each) for each in drawn) if known else ()
         generated = sum(step.tokens for each in samples for steps in each for step in steps)
         return Proposed(samples, Usage(0, generated, 2.0 * self.parameters * generated), transitions)
 
