@@ -40,7 +40,7 @@ class Problem:
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step (an action), without the step delimiter that separates it from the next.
 

@@ -10,10 +10,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import TypeVar, get_args
 
 from envs.conformance import NonConforming
-from envs.core import Environment, Finish, Problem, State
+from envs.core import Environment, Finish, Problem, State, Transition
 from policies.core import Policy, Propose, Proposed
 from policies.service import Service
 
@@ -137,15 +138,21 @@ def _check_reply(environment: Environment, request: Propose, reply: Proposed, ru
     rule(_shaped(request, reply), "A reply has one sample per seed, for each state.")
     rule(_filled(reply), "A sample has at least one step, if an empty one.")
     flat = [(state, steps) for state, group in zip(request.states, reply.samples, strict=False) for steps in group]
-    for start, steps in flat:
+    given = [transitions for group in reply.transitions for transitions in group]
+    shaped = list(map(len, reply.transitions)) == list(map(len, reply.samples))
+    rule(not reply.transitions or shaped, "Transitions, if a reply gives them, are given for every sample.")
+    given += [()] * (len(flat) - len(given))
+    for (start, steps), known in zip(flat, given, strict=False):
+        rule(len(known) <= len(steps), "There are no more transitions of a sample than it has steps.")
         state, status = start, "running"
-        for step in steps:
+        for step, led in zip_longest(steps, known[: len(steps)]):
             rule(status == "running", "A sample ends when the environment says that the trajectory ended.")
             rule(environment.delimiter not in step.text, "A step never contains the environment's delimiter.")
             rule(step.finish in get_args(Finish), f"A step's finish is one of {', '.join(get_args(Finish))}.")
             rule(step.tokens >= 1, "A step costs at least one token, its delimiter or end included.")
             rule(step.logprob <= 0 and math.isfinite(step.logprob), "A log-probability is finite and at most 0.")
             after = environment.step(state, step)
+            rule(led is None or _same(led, after), "A transition that a reply gives is what the environment says.")
             state, status = after.state, after.status
         if request.max_steps is not None:
             rule(len(steps) <= request.max_steps, "A sample has at most max_steps steps.")
@@ -154,6 +161,16 @@ def _check_reply(environment: Environment, request: Propose, reply: Proposed, ru
     generated = sum(step.tokens for _, steps in flat for step in steps)
     rule(reply.usage.generated == generated, "The tokens generated are those of the steps, each counted once.")
     rule(reply.usage.prefilled >= 0 and reply.usage.flops >= 0, "What a reply cost is not negative.")
+
+
+def _same(given: Transition, after: Transition) -> bool:
+    """Whether two transitions of a step agree in all that a search reads."""
+    led = [(step.text, step.observation) for step in given.state.steps]
+    return (given.status, given.reward, led) == (
+        after.status,
+        after.reward,
+        [(step.text, step.observation) for step in after.state.steps],
+    )
 
 
 def _shaped(request: Propose, reply: Proposed) -> bool:

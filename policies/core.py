@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from envs.core import State, Step
+from envs.core import State, Step, Transition
 from policies.service import Service
 
 
@@ -61,10 +61,17 @@ class Proposed:
 
     Each sample obeys the environment: it ends when `Environment.step` says that the trajectory ended. After the last
     step that was asked for that need not be known, and a policy does better not to ask: transitions may be slow.
+
+    Args:
+        samples: as above.
+        usage: what they cost.
+        transitions: ``transitions[i][j]`` are those of the first steps of that sample, as far as the policy asked the
+            environment for them, so that the search need not ask again; empty where none are given at all.
     """
 
     samples: tuple[tuple[tuple[Step, ...], ...], ...]
     usage: Usage = Usage()
+    transitions: tuple[tuple[tuple[Transition, ...], ...], ...] = ()
 
 
 @runtime_checkable

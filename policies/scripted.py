@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 
-from envs.core import Environment, State, Step, StepLister
+from envs.core import Environment, State, Step, StepLister, Transition
 from policies.core import Propose, Proposed, Usage
 from policies.service import QueuedService
 
@@ -51,24 +51,31 @@ class ScriptedPolicy(QueuedService[Propose, Proposed]):
         self._script: Script = script if callable(script) else lambda state: script.get(state.texts, {})
 
     def _answer(self, request: Propose) -> Proposed:
-        samples = tuple(
-            tuple(self._sample(state, seed, request.temperature, request.max_steps) for seed in seeds)
+        drawn = [
+            [self._sample(state, seed, request.temperature, request.max_steps) for seed in seeds]
             for state, seeds in zip(request.states, request.seeds, strict=True)
-        )
+        ]
+        samples = tuple(tuple(steps for steps, _ in each) for each in drawn)
+        known = any(after for each in drawn for _, after in each)
+        transitions = tuple(tuple(after for _, after in each) for each in drawn) if known else ()
         generated = sum(step.tokens for each in samples for steps in each for step in steps)
-        return Proposed(samples, Usage(0, generated, 2.0 * self.parameters * generated))
+        return Proposed(samples, Usage(0, generated, 2.0 * self.parameters * generated), transitions)
 
-    def _sample(self, state: State, seed: int, temperature: float, max_steps: int | None) -> tuple[Step, ...]:
-        rng, steps = random.Random(seed), list[Step]()
+    def _sample(
+        self, state: State, seed: int, temperature: float, max_steps: int | None
+    ) -> tuple[tuple[Step, ...], tuple[Transition, ...]]:
+        """The steps, and the transitions of those after which it went on or was over."""
+        rng, steps, transitions = random.Random(seed), list[Step](), list[Transition]()
         while True:
             steps.append(self._step(state, rng, temperature))
             if len(steps) == max_steps:  # where the last step leads is not asked here
                 break
             after = self.environment.step(state, steps[-1])
+            transitions.append(after)
             if after.status != "running":
                 break
             state = after.state
-        return tuple(steps)
+        return tuple(steps), tuple(transitions)
 
     def _step(self, state: State, rng: random.Random, temperature: float) -> Step:
         weights = self._script(state)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 from agent.interface.common import make_console, quiet, recipe_of
 
-SEEDS = 2**63  # SQLite's whole numbers end here
-
 
 def run_eval(arguments: argparse.Namespace) -> int:
     """Measure: a study of one recipe under several strategies and budgets."""

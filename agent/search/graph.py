@@ -36,8 +36,8 @@ from __future__ import annotations
 
 import json
 import math
-from bisect import insort
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -46,8 +46,11 @@ from typing import Any
 import networkx as nx
 
 from agent.search.context import Outcome, RunContext
-from agent.search.graph_file import check_graph, read_json, shown_value
-from envs.core import Environment, Problem, State, Status, Step
+from agent.search.graph_file import check_edge, check_head, check_node, check_size, parents_of
+from agent.search.json_stream import read_object, write_object
+from agent.search.path_hashes import PathHashes
+from agent.search.tree import Edge, Node, Tree
+from envs.core import Environment, Problem, State, Status, Step, Transition
 from verifiers.voting import Candidate, Group, Vote, tally
 
 FORMAT = "stepwell-graph/1"
@@ -81,7 +84,7 @@ class SearchGraph:
         context: what the search runs with.
 
     Attributes:
-        graph: the networkx graph described above; for reading.
+        graph: the networkx graph described above; attributes can be set there, nodes and edges come by `add` alone.
         context: what the search runs with; strategies and the planner read it.
         outcome: what the vote chose, once the search is over; None before that.
         info: JSON-ready records about the search. Nothing that decides is read from it.
@@ -105,56 +108,64 @@ class SearchGraph:
         self.context = context or RunContext()
         self.outcome: Outcome | None = None
         self.info: dict[str, Any] = {"environment": environment.name}
-        self.graph: nx.DiGraph[int] = nx.DiGraph()
-        # the graph's own dictionaries, by node and by the node that an edge leads to: its views are slow to look up
-        self._attributes: dict[int, dict[str, Any]] = {}
-        self._edges: dict[int, dict[str, Any]] = {}
-        self._states: list[State] = []
-        self._parents: list[int] = []
-        self._before: list[int] = []  # the node before in the same attempt
-        self._paths: list[int] = []  # policy tokens on the path of one sample
-        self._index: dict[tuple[int, str, str], int] = {}
+        self.path_hashes = PathHashes()
+        self._tree = Tree()
         self._finished: list[int] = []
-        self._generated = 0
         self._unscored = 0
-        self._leaves: dict[int, None] = {}  # running nodes that samples reached and none went on from
-        self._new(-1, start or environment.initial(problem), Step(""), "running", None)
+        self._initial = start or environment.initial(problem)
+        self._tree.add(-1, Node(self._tree.sums, Step(""), 0.0, "running", None))
+        self.graph: nx.DiGraph[int] = self._tree.view()
 
     # -------------------------------------------------------------------------------------------------- structure
 
     def __len__(self) -> int:
-        return len(self._states)
+        return len(self._tree)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SearchGraph) and self.to_json() == other.to_json()
 
     __hash__ = object.__hash__
 
-    def __getitem__(self, node: int) -> dict[str, Any]:
-        """The attributes of a node."""
-        return self._attributes[node]
+    def __getitem__(self, node: int) -> Node:
+        """The attributes of a node, as a mapping."""
+        return self._tree.nodes[node]
+
+    def edge(self, node: int) -> Edge:
+        """The attributes of the edge that leads to a node, as a mapping."""
+        return Edge(self._tree.nodes[node])
 
     def state(self, node: int) -> State:
-        """The state at a node."""
-        return self._states[node]
+        """The state at a node, put together when it is asked for: states that are kept would take quadratic memory."""
+        if node == self.root:
+            return self._initial
+        path = self.path(node)[1:]
+        steps = tuple([self._tree.nodes[each].step for each in path])
+        return State(self._initial.problem, steps, self._shown(self._tree.parents[path[0]]))
+
+    def _shown(self, node: int) -> tuple[tuple[Step, ...], ...]:
+        """The earlier attempts that samples drawn at a node are shown."""
+        return tuple(
+            tuple([self._tree.nodes[each].step for each in self.path(end)[1:]]) for end in self.attempts(node)[-SHOWN:]
+        )
 
     def parent(self, node: int) -> int | None:
         """The node before, or None at the root."""
-        return None if node == self.root else self._parents[node]
+        return None if node == self.root else self._tree.parents[node]
 
     def children(self, node: int) -> list[int]:
         """The nodes after, in order of creation."""
-        return list(self.graph.successors(node))
+        return list(self._tree.children(node))
 
     def before(self, node: int) -> int:
         """The node before in the same attempt: the parent, or the root for the first step of a revision."""
-        return self._before[node]
+        return self._tree.before[node]
 
     def path(self, node: int) -> list[int]:
         """Nodes from the root to a node, both included, those of earlier attempts left out."""
-        found = [node]
-        while found[-1] != self.root:
-            found.append(self._before[found[-1]])
+        found, before = [node], self._tree.before
+        while node != self.root:
+            node = before[node]
+            found.append(node)
         return found[::-1]
 
     def attempts(self, node: int) -> list[int]:
@@ -166,116 +177,80 @@ class SearchGraph:
         while node != self.root:
             if self.status(node) == "terminated":
                 found.append(node)
-            node = self._parents[node]
+            node = self._tree.parents[node]
         return found[::-1]
 
     def start(self, node: int) -> State:
         """The state that samples drawn at a node go on from; at a terminated one, they are revisions."""
         if self.status(node) != "terminated":
-            return self._states[node]
-        attempts = tuple(self._states[end].steps for end in self.attempts(node)[-SHOWN:])
-        return replace(self._states[self.root], attempts=attempts)
+            return self.state(node)
+        return replace(self._initial, attempts=self._shown(node))
 
     def status(self, node: int) -> Status:
         """``running``, ``terminated`` or ``truncated``."""
-        status: Status = self._attributes[node]["status"]
-        return status
+        return self._tree.nodes[node].status
 
     def count(self, node: int) -> int:
         """Identical samples merged in a node, rollouts not counted."""
-        count: int = self._attributes[node]["count"]
-        return count
+        return self._tree.nodes[node].count
 
-    def add(self, parent: int, steps: Sequence[Step], rollout: bool = False) -> int:
+    def add(
+        self, parent: int, steps: Sequence[Step], rollout: bool = False, transitions: Sequence[Transition] = ()
+    ) -> int:
         """Add the steps of one sample under a node and return the last node; identical siblings are one node.
 
         Steps after the end of a trajectory, as the environment sees it, are not added; under a terminated node the
         steps begin another attempt.
+
+        Args:
+            parent: where the sample begins.
+            steps: of the sample.
+            rollout: it only looks ahead; it does not vote.
+            transitions: of the first steps, as far as they are known; of the others the environment is asked.
         """
-        at = parent
-        for step in steps:
-            reached = self.status(at)
+        tree, at, new = self._tree, parent, 0
+        state: State | None = None  # at the last node, where it is new
+        for i, step in enumerate(steps):
+            reached = tree.nodes[at].status
             if reached == "truncated" or (at != parent and reached == "terminated"):
                 break
-            key = (at, step.text, step.finish)
-            node = self._index.get(key, -1)
-            if node < 0:
-                start = self.start(at)
-                after = self.environment.step(start, step)
-                answer = self.environment.answer(after.state) if after.status == "terminated" else None
-                status: Status = "truncated" if after.status == "terminated" and answer is None else after.status
+            found = tree.find(at, step.text, step.finish)
+            if found < 0:
+                start = state or self.start(at)
+                after = transitions[i] if i < len(transitions) else self.environment.step(start, step)
                 state = replace(after.state, attempts=start.attempts) if start.attempts else after.state
-                node = self._new(at, state, step, status, answer, after.reward)
-                self._index[key] = node
-            attributes = self._attributes[node]
-            attributes["tokens"] += step.tokens
-            self._generated += step.tokens
-            if not rollout:
-                if not attributes["count"]:
-                    self._reached(at, node)
-                attributes["count"] += 1
-                self._edges[node]["count"] += 1
-            at = node
+                found = tree.add(at, self._made(step, after))
+                new = new or found
+            node = tree.nodes[found]
+            node.tokens += step.tokens
+            tree.sums.generated += step.tokens
+            if not rollout and tree.reached(found) and node.status == "terminated":
+                self._finished.append(found)
+            at = found
+        if new and (rollout or tree.nodes[at].below_rollout):
+            tree.look_ahead(at, new)
         return at
 
-    def _new(
-        self, parent: int, state: State, step: Step, status: Status, answer: str | None, reward: float = 0.0
-    ) -> int:
-        node = len(self._states)
-        depth = len(state.steps)
-        self._states.append(state)
-        self._parents.append(parent)
-        before = self.root if parent >= 0 and self.status(parent) == "terminated" else parent
-        self._before.append(before)
-        self._paths.append(step.tokens + (self._paths[before] if parent >= 0 else 0))
-        self.graph.add_node(
-            node,
-            text=step.text,
-            finish=step.finish,
-            observation=state.steps[-1].observation if state.steps else "",
-            depth=depth,
-            reward=reward,
-            status=status,
-            answer=answer,
-            tokens=0,
-            length=step.tokens,
-            logprob=step.logprob,
-            count=0,
-            drawn=0,
-            score=None,
-            unscored=False,
-            value=None,
-            visits=0,
-            total=0.0,
-            pruned=False,
-            **({"thinking": step.thinking} if step.thinking else {}),
-        )
-        self._attributes[node] = self.graph.nodes[node]
-        if parent >= 0:
-            self.graph.add_edge(parent, node, action=step.text, prior=None, count=0)
-            self._edges[node] = self.graph.get_edge_data(parent, node)
-        return node
-
-    def _reached(self, parent: int, node: int) -> None:
-        """Keep the lists of ends up to date when a first sample, not a rollout, reaches a node."""
-        self._leaves.pop(parent, None)
-        status = self.status(node)
-        if status == "running":
-            self._leaves[node] = None
-        elif status == "terminated":
-            insort(self._finished, node)
+    def _made(self, step: Step, after: Transition) -> Node:
+        """The node of a step that led so."""
+        answer = self.environment.answer(after.state) if after.status == "terminated" else None
+        status: Status = "truncated" if after.status == "terminated" and answer is None else after.status
+        observation = after.state.steps[-1].observation if after.state.steps else ""
+        if observation != step.observation:
+            step = replace(step, observation=observation)
+        return Node(self._tree.sums, step, after.reward, status, answer)
 
     # ----------------------------------------------------------------------------------------- scores and answers
 
     def scores(self, node: int) -> tuple[float, ...]:
         """The scores of the steps up to a node; () when one of them has none."""
-        found = []
+        found, nodes, before = [], self._tree.nodes, self._tree.before
         while node != self.root:
-            score = self._attributes[node]["score"]
+            score = nodes[node].score
             if score is None:
                 return ()
             found.append(score)
-            node = self._before[node]
+            node = before[node]
         return tuple(reversed(found))
 
     def set_scores(self, node: int, scores: Sequence[float]) -> None:
@@ -290,15 +265,16 @@ class SearchGraph:
         if len(scores) > len(path):
             raise ValueError(f"{len(path)} steps were to be scored; the verifier gave {len(scores)} scores")
         for at, score in zip(path, chain(scores, repeat(math.nan)), strict=False):
-            attributes = self._attributes[at]
-            if attributes["score"] is None:
-                attributes["unscored"] = not math.isfinite(score)
-                self._unscored += attributes["unscored"]
-                attributes["score"] = min(max(float(score), 0.0), 1.0) if math.isfinite(score) else 0.0
+            attributes = self._tree.nodes[at]
+            if attributes.score is None:
+                attributes.unscored = not math.isfinite(score)
+                self._unscored += attributes.unscored
+                attributes.score = min(max(float(score), 0.0), 1.0) if math.isfinite(score) else 0.0
 
     def finished(self) -> list[int]:
         """Terminated nodes that vote, in order of creation: rollouts and pruned ones do not."""
-        return [node for node in self._finished if not self._attributes[node]["pruned"]]
+        self._finished.sort()  # all but sorted: rollouts that were drawn in earnest later are out of order
+        return [node for node in self._finished if not self._tree.nodes[node].pruned]
 
     def candidates(self) -> list[Candidate]:
         """What the vote counts: the finished nodes, with their answers and the scores of their steps."""
@@ -323,12 +299,12 @@ class SearchGraph:
 
     def path_tokens(self, node: int) -> int:
         """Policy tokens of one sample from the root to a node."""
-        return self._paths[node]
+        return self._tree.nodes[node].path
 
     @property
     def generated(self) -> int:
         """Policy tokens generated for the graph."""
-        return self._generated
+        return self._tree.sums.generated
 
     @property
     def unscored(self) -> int:
@@ -347,24 +323,15 @@ class SearchGraph:
         Args:
             since: leave out what was spent before so many tokens were generated.
         """
-        if not self._generated:
-            return 0.0
-        weights = [(self._paths[node], self._attributes[node]["count"]) for node in self._finished]
-        total = sum(count for _, count in weights)
-        if not total:
-            return (self._generated - since) / (max(self._paths) or 1)
-        mean = sum(path * count for path, count in weights) / total
-        still_open = (self._reach(node) for node in self._leaves if not self._attributes[node]["pruned"])
-        return (self._generated - since) / (max(mean, max(still_open, default=0)) or 1)
-
-    def _reach(self, node: int) -> int:
-        """Path tokens of the longest that was looked ahead from a leaf."""
-        return max((self._reach(child) for child in self.graph.successors(node)), default=self._paths[node])
+        return self._tree.sums.samples(since)
 
     # ------------------------------------------------------------------------------------------------------- files
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the scope, ready for JSON."""
+        return self._head() | {"nodes": list(self._saved_nodes()), "edges": list(self._saved_edges())}
+
+    def _head(self) -> dict[str, Any]:
         problem = self.problem
         return {
             "format": FORMAT,
@@ -376,14 +343,16 @@ class SearchGraph:
             },
             "seed": self.seed,
             "info": self.info,
-            "nodes": [{"id": node} | attributes for node, attributes in self.graph.nodes(data=True)],
-            # not of the view `edges`, which networkx keeps and which keeps the graph: nothing would free it at once
-            "edges": [
-                {"from": a, "to": b} | attributes
-                for a, after in self.graph.adjacency()
-                for b, attributes in after.items()
-            ],
         }
+
+    def _saved_nodes(self) -> Iterator[dict[str, Any]]:
+        return ({"id": number, **node} for number, node in enumerate(self._tree.nodes))
+
+    def _saved_edges(self) -> Iterator[dict[str, Any]]:
+        tree = self._tree
+        for a in range(len(tree)):
+            for b in tree.children(a):
+                yield {"from": a, "to": b, **Edge(tree.nodes[b])}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any], environment: Environment) -> SearchGraph:
@@ -393,40 +362,28 @@ class SearchGraph:
             OtherEnvironment: the search was one in another environment.
             ValueError: it is no search, is of another version, or a part is missing or wrong.
         """
-        if not isinstance(raw, dict):
-            raise ValueError(f"a mapping is expected, not a {type(raw).__name__}")
-        if raw.get("format") != FORMAT:
-            raise ValueError(f"format {shown_value(raw.get('format'))} given; this version reads {FORMAT!r}")
-        check_graph(raw)
-        if raw["info"].get("environment") != environment.name:
-            raise OtherEnvironment(str(raw["info"].get("environment")), environment.name)
-        context = RunContext.from_info(raw["info"])
-        made = cls(environment, Problem(**raw["problem"]), raw["seed"], context=context)
-        made.info = raw["info"]
-        parents = {edge["to"]: edge["from"] for edge in raw["edges"]}
-        for node, each in enumerate(raw["nodes"]):
-            each = {"reward": 0.0} | each  # which graphs of older versions lack
-            attributes = {name: each[name] for name in made[cls.root]}
-            thinking = each.get("thinking", "")
-            if node != cls.root:
-                step = Step(
-                    attributes["text"],
-                    attributes["length"],
-                    attributes["logprob"],
-                    attributes["finish"],
-                    attributes["observation"],
-                    thinking,
-                )
-                parent = parents[node]
-                made._new(parent, made.start(parent).then(step), step, attributes["status"], attributes["answer"])
-                made._index[parent, step.text, step.finish] = node
-            made[node].update(attributes)
-            made._generated += attributes["tokens"]
-            made._unscored += attributes["unscored"]
-            if node != cls.root and attributes["count"]:
-                made._reached(parents[node], node)
-        for edge in raw["edges"]:
-            made.graph[edge["from"]][edge["to"]].update(prior=edge["prior"], count=edge["count"])
+        check_head(raw, FORMAT)
+        saved = _Saved()
+        for key, take in (("nodes", saved.node), ("edges", saved.edge)):
+            if not isinstance(raw.get(key), list):
+                raise ValueError(f"{key!r} is missing or is not a list")
+            for each in raw[key]:
+                take(each)
+        return cls._of(raw, saved, environment)
+
+    @classmethod
+    def _of(cls, head: dict[str, Any], saved: _Saved, environment: Environment) -> SearchGraph:
+        """The graph of a file's nodes and edges, and of all the rest of it."""
+        if head["info"].get("environment") != environment.name:
+            raise OtherEnvironment(str(head["info"].get("environment")), environment.name)
+        context = RunContext.from_info(head["info"])
+        made = cls(environment, Problem(**head["problem"]), head["seed"], context=context)
+        made.info = head["info"]
+        made._tree = saved.tree()
+        made.graph = made._tree.view()
+        nodes = made._tree.nodes
+        made._finished = [at for at, node in enumerate(nodes) if at and node.count and node.status == "terminated"]
+        made._unscored = sum(node.unscored for node in nodes)
         return made
 
     def save(self, path: Path) -> None:
@@ -434,7 +391,7 @@ class SearchGraph:
         if path.suffix == ".graphml":
             self.export_graphml(path)
         else:
-            path.write_text(json.dumps(self.to_json(), allow_nan=False) + "\n")
+            write_object(path, self._head(), {"nodes": self._saved_nodes(), "edges": self._saved_edges()})
 
     @classmethod
     def load(cls, path: Path, environment: Environment) -> SearchGraph:
@@ -447,11 +404,19 @@ class SearchGraph:
         """
         if path.suffix == ".graphml":
             raise ValueError(f"{path} is a search for other tools; only those saved as .json can be loaded")
+        saved = _Saved()
         try:
-            return cls.from_json(read_json(path), environment)
+            check_size(path)
+            head = read_object(path, {"nodes": saved.node, "edges": saved.edge}, lambda head: check_head(head, FORMAT))
+            check_head(head, FORMAT)
+            return cls._of(head, saved, environment)
         except OtherEnvironment as error:
             raise OtherEnvironment(error.given, error.here, f"{path} holds ") from None
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not a saved search: it is no text in UTF-8") from None
+        except KeyError as error:
+            raise ValueError(f"{path} is not a saved search: {error} is missing") from None
+        except (TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} is not a saved search: {error}") from None
 
     def export_graphml(self, path: Path) -> None:
@@ -462,6 +427,35 @@ class SearchGraph:
         for a, b, attributes in self.graph.edges(data=True):
             plain.add_edge(a, b, **{name: _xml_safe(value) for name, value in attributes.items() if value is not None})
         nx.write_graphml(plain, path)
+
+
+class _Saved:
+    """What a file says of nodes and edges, taken up one by one, so that the whole of it need not be held."""
+
+    def __init__(self) -> None:
+        self._tree = Tree()
+        self._nodes: list[Node] = []
+        self._from, self._to = array("q"), array("q")
+        self._priors: list[float | None] = []
+
+    def node(self, saved: Any) -> None:
+        """Take the next node; raises ValueError for another one, or where a part is missing or wrong."""
+        self._nodes.append(Node.saved(self._tree.sums, check_node(saved, len(self._nodes))))
+
+    def edge(self, saved: Any) -> None:
+        """Take an edge; raises ValueError where a part is missing or wrong."""
+        check_edge(saved)
+        self._from.append(saved["from"])
+        self._to.append(saved["to"])
+        self._priors.append(saved["prior"])
+
+    def tree(self) -> Tree:
+        """The tree of them; raises ValueError where it is none."""
+        parents = parents_of(zip(self._from, self._to, strict=True), len(self._nodes))
+        for after, prior in zip(self._to, self._priors, strict=True):
+            self._nodes[after].prior = prior
+        self._tree.add_saved(parents, self._nodes)
+        return self._tree
 
 
 def _xml_safe(value: Any) -> Any:

@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 LARGEST = 512 * 2**20  # bytes of a file; a search of a million nodes takes about 400 MB
 VALUES = 64_000_000  # of a file: a node and its edge have about thirty
-STEPS = 64_000_000  # over the paths of all nodes; a state keeps its whole path
+STEPS = 64_000_000  # over the paths of all nodes; a state that is asked for has its whole path
 _NUMBER = 2**63
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file that a stranger may have written.
+def check_size(path: Path) -> None:
+    """Look at a file that a stranger may have written, before it is parsed.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is too large or no JSON, or holds a number that JSON does not know; without the file's name.
+        ValueError: it is too large, or holds too many values; without the file's name.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     if (size := path.stat().st_size) > LARGEST:
         raise ValueError(f"it has {size:,} bytes; at most {LARGEST:,} are read")
-    content = path.read_bytes()
-    if sum(map(content.count, (b",", b"[", b"{"))) > VALUES:
-        raise ValueError(f"it holds more than {VALUES:,} values")
-    try:
-        return json.loads(content.decode("utf-8-sig"), parse_constant=_no_number)
-    except UnicodeDecodeError:
-        raise ValueError("it is no text in UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"it is no JSON: {error}") from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"it is no JSON: {name} is no number there")
+    values = 0
+    with path.open("rb") as content:
+        while chunk := content.read(1 << 20):
+            values += sum(map(chunk.count, (b",", b"[", b"{")))
+            if values > VALUES:
+                raise ValueError(f"it holds more than {VALUES:,} values")
 
 
 # ---------------------------------------------------------------------------------------------------------- checks
@@ -100,48 +91,70 @@ _SPENT = (
 )  # fmt: skip
 
 
-def check_graph(raw: Mapping[str, Any]) -> None:
-    """Check every value of a saved search that anything is made of.
+def check_head(raw: Any, format: str) -> None:
+    """Check all of a saved search but its nodes and edges.
 
     Raises:
-        ValueError: naming the part, what is wrong with it, and where it is.
+        ValueError: naming the part, and what is wrong with it.
     """
-    for key, kind in (("problem", dict), ("info", dict), ("nodes", list), ("edges", list)):
-        if not isinstance(raw.get(key), kind):
-            raise ValueError(f"{key!r} is missing or is not a {kind.__name__}")
+    if not isinstance(raw, dict):
+        raise ValueError(f"a mapping is expected, not a {type(raw).__name__}")
+    if raw.get("format") != format:
+        raise ValueError(f"format {shown_value(raw.get('format'))} given; this version reads {format!r}")
+    for key in ("problem", "info"):
+        if not isinstance(raw.get(key), dict):
+            raise ValueError(f"{key!r} is missing or is not a dict")
     if type(raw.get("seed")) is not int:
         raise ValueError("'seed' is missing or is not a whole number")
     _check(raw["problem"], _PROBLEM, "the problem")
     _check_info(raw["info"])
-    if not raw["nodes"]:
+
+
+def check_node(node: Any, number: int) -> dict[str, Any]:
+    """Check the node that is to be the next, and give it what those of older versions lack.
+
+    Raises:
+        ValueError: naming the node, and what is wrong with it.
+    """
+    node = {"reward": 0.0} | node if isinstance(node, dict) else node
+    _check(node, _NODE, f"node {number}")
+    if node.get("id") != number:
+        raise ValueError(f"node {shown_value(node.get('id'))} in place of node {number}")
+    if (node["status"] == "terminated") != (node["answer"] is not None):
+        raise ValueError(f"node {number} is {node['status']} and its answer is {shown_value(node['answer'])}")
+    if not _text(node.get("thinking", "")):
+        raise ValueError(f"node {number}: 'thinking' is {shown_value(node['thinking'])}")
+    checked: dict[str, Any] = node
+    return checked
+
+
+def check_edge(edge: Any) -> None:
+    """Check an edge; raises ValueError."""
+    _check(edge, _EDGE, "an edge")
+
+
+def parents_of(edges: Iterable[tuple[int, int]], nodes: int) -> array[int]:
+    """The node before each node, -1 of the root: every other one comes after exactly one earlier node.
+
+    Raises:
+        ValueError: it is no tree, or all paths together have more than `STEPS` steps.
+    """
+    if not nodes:
         raise ValueError("it has no nodes")
-    for number, node in enumerate(raw["nodes"]):
-        _check({"reward": 0.0} | node if isinstance(node, dict) else node, _NODE, f"node {number}")
-        if node.get("id") != number:
-            raise ValueError(f"node {node.get('id')!r} in place of node {number}")
-        if (node["status"] == "terminated") != (node["answer"] is not None):
-            raise ValueError(f"node {number} is {node['status']} and its answer is {shown_value(node['answer'])}")
-        if not _text(node.get("thinking", "")):
-            raise ValueError(f"node {number}: 'thinking' is {shown_value(node['thinking'])}")
-    _check_tree(raw["edges"], len(raw["nodes"]))
-
-
-def _check_tree(edges: Sequence[Any], nodes: int) -> None:
-    """Every node but the root comes after exactly one earlier node; all paths together have at most `STEPS` steps."""
-    parents: dict[int, int] = {}
-    for edge in edges:
-        _check(edge, _EDGE, "an edge")
-        before, after = edge["from"], edge["to"]
-        if after >= nodes or after in parents or not before < after:
-            raise ValueError(f"node {after} cannot come after node {before}" + (", too" if after in parents else ""))
+    parents = array("q", [-1]) * nodes
+    for before, after in edges:
+        taken = after < nodes and parents[after] >= 0
+        if after >= nodes or taken or not before < after:
+            raise ValueError(f"node {after} cannot come after node {before}" + (", too" if taken else ""))
         parents[after] = before
-    depths = [0] * nodes
+    depths = array("q", [0]) * nodes
     for node in range(1, nodes):
-        if node not in parents:
+        if parents[node] < 0:
             raise ValueError(f"no edge leads to node {node}")
         depths[node] = depths[parents[node]] + 1
-    if sum(depths) > STEPS:
-        raise ValueError(f"its paths have {sum(depths):,} steps together; at most {STEPS:,} are read")
+    if (steps := sum(depths)) > STEPS:
+        raise ValueError(f"its paths have {steps:,} steps together; at most {STEPS:,} are read")
+    return parents
 
 
 def _check_info(info: Mapping[str, Any]) -> None:

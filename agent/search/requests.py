@@ -6,7 +6,6 @@ A strategy holds no model, no batching, no clock and no budget. It says ``yield 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -28,11 +27,8 @@ Search = Generator[Request, Reply, T]
 
 def sample_seeds(graph: SearchGraph, node: int, first: int, count: int) -> tuple[int, ...]:
     """The seeds of samples at a node: 64 bits each of a hash of the run's seed, problem, steps and sample's index."""
-    start = graph.start(node)
-    attempts = (*(tuple(step.text for step in attempt) for attempt in start.attempts), start.texts)
-    texts = "\x1d".join("\x1f".join(attempt) for attempt in attempts)
-    text = f"{graph.seed}\x1e{graph.problem.id}\x1e{texts}\x1e"
-    begun = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8)
+    begun = graph.path_hashes.of(graph, node)
+    begun.update(b"\x1e")
     seeds = []
     for index in range(first, first + count):
         whole = begun.copy()
@@ -81,11 +77,14 @@ def propose(
         raise ValueError(f"{counts} samples were asked for; the policy gave {given}")
     if not all(steps for samples in reply.samples for steps in samples):
         raise ValueError("the policy gave a sample without steps")
+    if reply.transitions and (given := [len(each) for each in reply.transitions]) != counts:
+        raise ValueError(f"{counts} samples were asked for; the policy gave transitions of {given}")
     for node, total in drawn.items():
         graph[node]["drawn"] = total
+    known = reply.transitions or tuple(((),) * count for count in counts)
     return [
-        [graph.add(node, steps, rollout) for steps in samples]
-        for node, samples in zip(nodes, reply.samples, strict=True)
+        [graph.add(node, steps, rollout, after) for steps, after in zip(samples, transitions, strict=True)]
+        for node, samples, transitions in zip(nodes, reply.samples, known, strict=True)
     ]
 
 

@@ -8,6 +8,7 @@ round draws M steps per subtree, so N buys N complete solutions' worth of steps.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
@@ -53,7 +54,9 @@ class Dvts:
         heads = dict.fromkeys(range(len(counts)), graph.root)  # subtree: its one kept prefix
         while heads:
             # subtrees at the same prefix draw together, then part: merged siblings keep their counts
-            where = {node: [tree for tree, head in heads.items() if head == node] for node in heads.values()}
+            where: dict[int, list[int]] = {}
+            for tree, head in heads.items():
+                where.setdefault(head, []).append(tree)
             sizes = [sum(counts[tree] for tree in trees) for trees in where.values()]
             drawn = yield from propose(graph, list(where), sizes, self.temperature)
             candidates = {
@@ -77,5 +80,4 @@ class Dvts:
 
 def _split(nodes: list[int], sizes: list[int]) -> list[list[int]]:
     """Consecutive runs of a list."""
-    ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return [nodes[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    return [nodes[end - size : end] for end, size in zip(accumulate(sizes), sizes, strict=True)]

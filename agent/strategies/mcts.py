@@ -21,6 +21,7 @@ from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
+from agent.search.tree import Node
 from agent.strategies.traits import Traits
 from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
@@ -79,8 +80,8 @@ class Mcts:
             children = list(dict.fromkeys([*graph.children(node), *drawn]))
             left = sum(map(graph.count, children))  # play-outs from further up passed here too
             for child, value in zip(children, (yield from score(graph, children, how)), strict=True):
-                graph[child]["value"] = value
-                graph.graph.edges[node, child]["prior"] = graph.count(child) / left
+                graph[child].value = value
+                graph[child].prior = graph.count(child) / left
             running = [child for child in children if graph.status(child) == "running"]
             ends = [child for child in children if graph.status(child) != "running"]
             if running:
@@ -100,26 +101,27 @@ class Mcts:
         if node in exhausted:
             return None
         while node in expanded:
-            ranked = [
-                (-self.puct(graph, node, child), child) for child in graph.children(node) if child not in exhausted
-            ]
-            node = min(ranked)[1]
+            children = graph.children(node)
+            total = sum(graph[child].visits for child in children)
+            node = min((-self._puct(graph[child], total), child) for child in children if child not in exhausted)[1]
         return node
 
     def puct(self, graph: SearchGraph, parent: int, child: int) -> float:
         """The formula above for a child of a node."""
-        attributes = graph[child]
-        visits: int = attributes["visits"]
-        prior: float = graph.graph.edges[parent, child]["prior"]
-        total = sum(graph[sibling]["visits"] for sibling in graph.children(parent))
-        q: float = (attributes["value"] + attributes["total"]) / (1 + visits)
-        return q + self.c * prior * math.sqrt(total) / (1 + visits)
+        return self._puct(graph[child], sum(graph[sibling].visits for sibling in graph.children(parent)))
+
+    def _puct(self, child: Node, total: int) -> float:
+        """The same, given the visits of all children together."""
+        assert child.value is not None  # it was valued, and has a prior, since its parent was expanded
+        assert child.prior is not None
+        q = (child.value + child.total) / (1 + child.visits)
+        return q + self.c * child.prior * math.sqrt(total) / (1 + child.visits)
 
     def back_up(self, graph: SearchGraph, end: int, value: float) -> None:
         """Count a visit of `value` at every node from an end to the root."""
         for node in graph.path(end):
-            graph[node]["visits"] += 1
-            graph[node]["total"] += value
+            graph[node].visits += 1
+            graph[node].total += value
 
     def close(self, graph: SearchGraph, node: int | None, expanded: set[int], exhausted: set[int]) -> None:
         """Mark a node and those above it as exhausted where all children are."""

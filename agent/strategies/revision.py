@@ -64,15 +64,19 @@ class Revision:
         for turn in range(lengths[0]):
             going = sum(length > turn for length in lengths)
             # chains at one head draw together, then part: merged attempts keep their counts
-            where = {head: [chain for chain in range(going) if heads[chain] == head] for head in heads[:going]}
+            where: dict[int, list[int]] = {}
+            for chain, head in enumerate(heads[:going]):
+                where.setdefault(head, []).append(chain)
             drawn = yield from propose(graph, list(where), list(map(len, where.values())), self.temperature, None)
+            new = set()
             for chains_here, nodes in zip(where.values(), drawn, strict=True):
                 for chain, node in zip(chains_here, nodes, strict=True):
                     if graph.status(node) == "terminated":
                         heads[chain] = node
                         ends[chain].append(node)
+                        new.add(node)
             if self.vote.rule != "majority":
-                yield from score(graph, [node for chain in ends for node in chain])
+                yield from score(graph, [node for chain in ends for node in chain[-1:] if node in new])
             self.select(graph, ends)
 
     def select(self, graph: SearchGraph, ends: list[list[int]]) -> None:

@@ -90,7 +90,7 @@ class Study:
     def __post_init__(self) -> None:
         """Refuse a study without cells, problems or temperature, and rules that match nothing."""
         check_ranges(self)
-        for seed in self.seeds:
+        for seed in (*self.seeds, self.problem_seed):
             if not -(2**63) <= seed < 2**63:
                 raise RecipeError(f"seed {seed} given; allowed: whole numbers of 64 bits, -2^63 to 2^63 - 1")
         if self.total_budget is not None:

@@ -55,6 +55,7 @@ class _Sample:
         hidden: tokens that were generated and are in no text; the next step pays for them.
         last: what the last reply brought.
         doubt: while the server is asked whether it goes on at all: how what was written ended.
+        transitions: of its steps, as far as the environment was asked.
     """
 
     job: Job
@@ -74,6 +75,7 @@ class _Sample:
     hidden: int = 0
     last: str = ""
     doubt: tuple[Finish | None] | None = None
+    transitions: tuple[Transition, ...] = ()
 
 
 class ServedPolicy:
@@ -481,7 +483,8 @@ class ServedPolicy:
     def _after(self, sample: _Sample, step: Step) -> Transition:
         """Where a step leads; in an open loop, by what the model did."""
         if not sample.job.request.open_loop:
-            return self.environment.step(sample.state, step)
+            sample.transitions += (led := self.environment.step(sample.state, step),)
+            return led
         after = sample.state.then(step)
         return transition(after) if step.finish == "step" else termination(after)
 
@@ -508,7 +511,8 @@ class ServedPolicy:
     def _finish(self, sample: _Sample, step: Step, unread: int) -> None:
         """The sample is complete; tokens that were generated after its last step are charged to that."""
         steps = sample.state.then(replace(step, tokens=step.tokens + unread)).steps[-sample.made :]
-        if sample.job.finish(sample.place, steps, sum(each.tokens for each in steps)):
+        generated = sum(each.tokens for each in steps)
+        if sample.job.finish(sample.place, steps, generated, transitions=sample.transitions):
             self._complete(sample.job)
 
     def _warn(self, message: str, *values: str) -> None:

@@ -196,7 +196,7 @@ class VllmPolicy:
             self._engine.abort([name])
             if led == "anew":
                 self._ask(sample)
-            elif job.finish(sample.place, sample.steps, sample.drawn):
+            elif job.finish(sample.place, sample.steps, sample.drawn, transitions=sample.transitions):
                 self._done.append((job, None))
         except Exception as error:  # of the environment
             self._drop([job])

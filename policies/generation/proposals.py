@@ -132,5 +132,5 @@ class Proposals(StepWriter):
 
     def finish(self, sample: StreamedSample, row: int | None) -> None:
         """Take a sample's steps."""
-        if sample.job.finish(sample.place, sample.steps, sample.drawn, sample.known):
+        if sample.job.finish(sample.place, sample.steps, sample.drawn, sample.known, sample.transitions):
             self._done.append(sample.job)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from envs.core import Step
+from envs.core import Step, Transition
 from policies.core import Propose, Proposed, Usage
 
 
@@ -33,6 +33,7 @@ class Job:
         known: those of them that needed no model, as samples before had drawn them
             (`policies.generation.without_replacement`).
         error: why it cannot be answered, if it cannot.
+        transitions: of the steps of each sample that is complete, by its place, as far as they were asked for.
     """
 
     ticket: int
@@ -43,6 +44,7 @@ class Job:
     generated: int = 0
     known: int = 0
     error: Exception | None = None
+    transitions: dict[tuple[int, int], tuple[Transition, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ticket: int, request: Propose, tickets: Container[int]) -> Job:
@@ -63,9 +65,21 @@ class Job:
             raise ValueError("distinct samples at temperature 0 were asked for; there is only one")
         return cls(ticket, request, [[() for _ in seeds] for seeds in request.seeds], sum(map(len, request.seeds)))
 
-    def finish(self, place: tuple[int, int], steps: tuple[Step, ...], generated: int, known: int = 0) -> bool:
-        """Take the steps of a sample, the tokens they took, and the known ones of them; whether it was the last one."""
+    def finish(
+        self,
+        place: tuple[int, int],
+        steps: tuple[Step, ...],
+        generated: int,
+        known: int = 0,
+        transitions: tuple[Transition, ...] = (),
+    ) -> bool:
+        """Take the steps of a sample, the tokens they took, and the known ones of them; whether it was the last one.
+
+        The transitions are those of its first steps, as far as the environment was asked for them.
+        """
         i, j = place
+        if transitions:
+            self.transitions[place] = transitions
         self.samples[i][j] = steps
         self.generated += generated
         self.known += known
@@ -81,4 +95,11 @@ class Job:
         if self.error is not None:
             return self.error
         flops = 2.0 * parameters * (self.prefilled + self.generated - self.known)
-        return Proposed(tuple(map(tuple, self.samples)), Usage(self.prefilled, self.generated, flops))
+        transitions = tuple(
+            tuple(self.transitions.get((i, j), ()) for j in range(len(each))) for i, each in enumerate(self.samples)
+        )
+        return Proposed(
+            tuple(map(tuple, self.samples)),
+            Usage(self.prefilled, self.generated, flops),
+            transitions if self.transitions else (),
+        )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from envs.core import Environment, Finish, State, Step, transition
+from envs.core import Environment, Finish, State, Step, Transition, transition
 from policies.generation.batch import DecodeSample, StepEnd, StepEvent
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
@@ -56,6 +56,7 @@ class _Ended:
     end: StepEnd
     state: State
     ids: Ids
+    led: Transition | None  # what the environment said, if it was asked
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class StreamedSample(DecodeSample):
         ended: steps that samples of the same request wrote, by the state before (its id) and their tokens.
         thinking: whether it is in the middle of thinking.
         room: tokens at which the current step is cut, whatever it holds.
+        transitions: of its steps, as far as the environment was asked.
     """
 
     job: Job
@@ -79,6 +81,7 @@ class StreamedSample(DecodeSample):
     made: int = 0
     thinking: bool = False
     room: int = 0
+    transitions: tuple[Transition, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -149,6 +152,8 @@ class StepWriter:
                 return None
             sample.ended[key] = ended
         sample.state, sample.ids = ended.state, ended.ids
+        if ended.led is not None:
+            sample.transitions += (ended.led,)
         sample.made += 1
         sample.spent += len(new)
         if ended.end.event != "end":
@@ -187,7 +192,7 @@ class StepWriter:
         event: StepEvent = "step" if whole else "anew"
         if last or not running or len(ids) >= self.context or spent >= self.options.solution_tokens:
             event = "end"
-        return _Ended(StepEnd(event, whole), after.state, ids)
+        return _Ended(StepEnd(event, whole), after.state, ids, None if last else after)
 
     def _limit(self, sample: StreamedSample, thinking: bool, count: int) -> None:
         """How far a step may go that has so many tokens, of which none speaks yet."""

@@ -212,7 +212,7 @@ def test_an_evaluation_in_which_searches_failed_ends_with_code_1(
 @pytest.mark.parametrize("option", ["--seed", "--problem-seed"])
 def test_a_seed_that_is_too_large_is_refused(option: str, seed: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*EVAL, option, seed]) == 2
-    assert f"seed {seed} given; allowed are whole numbers from" in capsys.readouterr().err
+    assert f"seed {seed} given; allowed: whole numbers of 64 bits" in capsys.readouterr().err
 
 
 def test_a_damaged_file_of_results_is_one_line_that_names_it(

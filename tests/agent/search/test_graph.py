@@ -4,6 +4,8 @@ import gc
 import io
 import json
 import math
+import time
+import tracemalloc
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,8 @@ from agent.search.budget import Meter
 from agent.search.context import Outcome
 from agent.search.graph import OtherEnvironment, SearchGraph
 from agent.search.solution import Solution
-from envs.core import Problem, State, Step
+from agent.search.tree import Node
+from envs.core import Problem, State, Step, Transition, transition
 from envs.toy import Toy
 from verifiers.voting import Vote
 
@@ -425,7 +428,7 @@ def test_a_graph_with_any_value_changed_or_removed_is_refused_or_can_be_used(tmp
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[" * 200_000, "nested too deeply"),
+        (b"[" * 200_000, "no JSON object"),
         (b'{"a":' * 200_000, "nested too deeply"),
         (b"\xff\xfe{}", "no text in UTF-8"),
         (b'{"format": NaN}', "NaN"),
@@ -463,3 +466,200 @@ def test_a_graph_of_another_environment_says_so(tmp_path: Path) -> None:
         SearchGraph.load(path, TOY)
     assert (caught.value.given, caught.value.here) == ("chess", "toy")
     assert str(caught.value) == f"{path} holds a search in environment 'chess'; the environment here is 'toy'"
+
+
+# ---------------------------------------------------------------------------------------------------------- scale
+
+
+def counted_anew(graph: SearchGraph, since: int = 0) -> float:
+    """`SearchGraph.samples` by its definition: all that has finished and all that is open is listed."""
+
+    def reach(node: int) -> int:
+        return max(map(reach, graph.children(node)), default=graph.path_tokens(node))
+
+    nodes = range(len(graph))
+    if not graph.generated:
+        return 0.0
+    weights = [(graph.path_tokens(n), graph.count(n)) for n in nodes if graph.status(n) == "terminated"]
+    total = sum(count for _, count in weights)
+    if not total:
+        return (graph.generated - since) / (max(map(graph.path_tokens, nodes)) or 1)
+    mean = sum(path * count for path, count in weights) / total
+    leaves = (
+        node
+        for node in nodes[1:]
+        if graph.status(node) == "running"
+        and graph.count(node)
+        and not any(map(graph.count, graph.children(node)))
+        and not graph[node]["pruned"]
+    )
+    return (graph.generated - since) / (max(mean, max(map(reach, leaves), default=0)) or 1)
+
+
+changes = st.lists(
+    st.tuples(
+        st.integers(0, 60),
+        st.lists(st.tuples(st.sampled_from(["1", "6", "10", "1", ""]), st.integers(0, 9)), max_size=5),
+        st.booleans(),
+        st.none() | st.tuples(st.integers(0, 60), st.booleans()),
+    ),
+    max_size=40,
+)
+
+
+@given(changes, st.integers(0, 3))
+def test_running_sums_are_what_the_definition_says(
+    given: list[tuple[int, list[tuple[str, int]], bool, tuple[int, bool] | None]], since: int
+) -> None:
+    """After every sample, rollout and revision, whatever is pruned or no longer pruned; and once more when loaded."""
+    graph = SearchGraph(TOY, TOY.read("14 with 1 6 10"))
+    for at, steps, rollout, prune in given:
+        parent = at % len(graph)
+        if graph.status(parent) == "terminated" and not graph.count(parent):
+            parent = 0  # what only looked ahead is not revised
+        graph.add(parent, [Step(text, tokens) for text, tokens in steps], rollout)
+        if prune is not None:
+            graph[prune[0] % len(graph)]["pruned"] = prune[1]
+        assert graph.samples() == counted_anew(graph)
+        assert graph.samples(since) == counted_anew(graph, since)
+    loaded = SearchGraph.from_json(json.loads(json.dumps(graph.to_json())), TOY)
+    assert loaded.samples() == graph.samples()
+    for each in (loaded, graph):
+        each.add(0, [coin("1", 3), coin("1", 30)], rollout=True)
+        each.add(0, [coin("1", 3)])
+    assert loaded.samples() == graph.samples() == counted_anew(graph)
+
+
+def test_what_runs_at_each_reply_does_not_look_at_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    for i in range(2000):
+        graph.add(0, [coin("6", 3), coin("6", 4, thinking=str(i))])
+        graph.add(0, [coin("1", i + 1, finish="length" if i % 2 else "step")])
+    looked = 0
+    seen: Any = vars(Node)["status"]
+
+    class Counted:
+        def __get__(self, node: Any, kind: Any) -> Any:
+            nonlocal looked
+            looked += 1
+            return seen.__get__(node, kind)
+
+        def __set__(self, node: Any, value: Any) -> None:
+            seen.__set__(node, value)
+
+    monkeypatch.setattr(Node, "status", Counted())
+    graph.samples()
+    assert looked == 0
+    graph.add(0, [coin("6", 3), coin("6", 4)])
+    assert looked < 20
+
+
+def test_a_node_takes_little_memory() -> None:
+    """Half a kilobyte, texts left out; two and more with dictionaries."""
+    tracemalloc.start()
+    try:
+        graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+        before = tracemalloc.get_traced_memory()[0]
+        for i in range(2000):
+            parent = graph.add(0, [Step(f"text {i}", 300 + i, -0.5 - i)])
+            graph.set_scores(parent, [i / 2000])
+        taken = (tracemalloc.get_traced_memory()[0] - before) / 2000
+    finally:
+        tracemalloc.stop()
+    assert len(graph) == 2001
+    assert taken < 800
+
+
+def test_networkx_sees_all_of_it_and_cannot_change_the_tree() -> None:
+    graph = searched()
+    shown = graph.graph
+    assert isinstance(shown, nx.DiGraph)
+    assert list(shown) == list(range(9))
+    assert (shown.number_of_nodes(), shown.number_of_edges(), shown.size()) == (9, 8, 8)
+    assert list(shown.successors(0)) == [1, 3, 7]
+    assert list(shown.predecessors(5)) == [4]
+    assert [each in shown for each in (3, 9, -1)] == [True, False, False]
+    assert not shown.has_node("3")  # type: ignore[arg-type]
+    assert shown.has_edge(0, 3)
+    assert not shown.has_edge(3, 0)
+    assert not shown.has_edge(0, 4)
+    assert dict(shown.out_degree()) == {0: 3, 1: 1, 2: 0, 3: 2, 4: 1, 5: 0, 6: 0, 7: 1, 8: 0}
+    assert dict(shown.in_degree())[0] == 0
+    assert shown.edges[0, 1] == {"action": "6", "prior": None, "count": 2}
+    assert shown.pred[1][0] == shown.succ[0][1] == shown.get_edge_data(0, 1)
+    assert set(shown.nodes[1]) == set(graph[1])
+    assert shown.nodes[1] == graph[1] == dict(graph[1])
+    assert nx.shortest_path(shown, 0, 5) == [0, 3, 4, 5]
+    assert nx.descendants(shown, 3) == {4, 5, 6}
+    with pytest.raises(nx.NetworkXError):
+        shown.add_edge(0, 8)
+    with pytest.raises(KeyError):
+        shown.edges[0, 4]
+    # attributes can be set, new ones too
+    shown.nodes[1]["value"] = 0.5
+    shown.edges[0, 1]["prior"] = 0.25
+    nx.set_node_attributes(shown, {2: "red"}, "colour")
+    nx.set_edge_attributes(shown, {(0, 1): 3}, "weight")
+    assert (graph[1]["value"], graph[2]["colour"], graph.edge(1)["prior"]) == (0.5, "red", 0.25)
+    assert graph.edge(1) == {"action": "6", "prior": 0.25, "count": 2, "weight": 3}
+    del graph[2]["colour"]
+    assert "colour" not in graph[2]
+    with pytest.raises(TypeError, match="'score' cannot be deleted"):
+        del graph[2]["score"]
+    # a copy is a graph of its own
+    copy = shown.copy()
+    copy.add_edge(0, 50)
+    copy.nodes[1]["value"] = 0.9
+    assert (len(shown), graph[1]["value"]) == (9, 0.5)
+    part = shown.subgraph([0, 1, 2])
+    assert sorted(part.edges) == [(0, 1), (1, 2)]
+    assert part.nodes[2]["text"] == "6"
+    assert nx.relabel_nodes(shown, {0: "root"}).nodes["root"]["status"] == "running"
+    assert json.dumps(nx.node_link_data(copy))
+    # it grows with the search
+    graph.add(0, [coin("6", finish="length")])
+    assert list(shown.successors(0)) == [1, 3, 7, 9]
+
+
+def test_children_are_found_however_many_they_are() -> None:
+    graph = SearchGraph(TOY, TOY.read("12 with 1 6 10"))
+    made = [graph.add(0, [coin(str(i))]) for i in range(100)]
+    assert made == list(range(1, 101))
+    assert [graph.add(0, [coin(str(i))]) for i in range(100)] == made
+    assert graph.add(0, [coin("5", finish="length")]) == 101
+    assert graph.children(0) == list(range(1, 102))
+
+
+class Endless(Toy):
+    """A toy whose trajectories do not end."""
+
+    def step(self, state: State, step: Step) -> Transition:
+        return transition(state.then(step))
+
+
+def test_a_path_of_many_steps_is_saved_and_loaded_in_linear_time(tmp_path: Path) -> None:
+    def seconds(steps: int) -> float:
+        graph = SearchGraph(Endless(), Problem("deep", "12 with 1 6 10"))
+        graph.add(0, [Step(f"{i}", 1) for i in range(steps)])
+        graph.save(tmp_path / "deep.json")
+        started = time.process_time()
+        loaded = SearchGraph.load(tmp_path / "deep.json", Endless())
+        taken = time.process_time() - started
+        assert loaded.state(steps).texts == graph.state(steps).texts
+        assert loaded.samples() == graph.samples()
+        return taken
+
+    assert seconds(8_000) < 10 * max(seconds(2_000), 0.02)  # 16 times if it were quadratic
+
+
+def test_saving_writes_what_json_writes_and_keeps_the_file_when_it_fails(tmp_path: Path) -> None:
+    graph = searched()
+    path = tmp_path / "graph.json"
+    graph.save(path)
+    assert path.read_text() == json.dumps(graph.to_json(), allow_nan=False) + "\n"
+    before = path.read_text()
+    graph[8]["value"] = math.inf
+    with pytest.raises(ValueError, match="Out of range float"):
+        graph.save(path)
+    assert path.read_text() == before
+    assert list(tmp_path.iterdir()) == [path]

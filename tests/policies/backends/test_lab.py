@@ -37,6 +37,18 @@ def test_it_is_a_policy_and_conforms(policy: LabPolicy, chatter: Any) -> None:
     check_policy(policy, chatter, chatter.problems("test", 6))
 
 
+def test_it_gives_the_transitions_that_it_asked_for(policy: LabPolicy, chatter: Any) -> None:
+    """Of whole samples all, of which the search then asks for none again; of single steps none."""
+    state = roots(chatter, 1)[0]
+    whole, single = ask(policy, [one(state, *range(4)), one(state, *range(4), steps=1, scope="t")])
+    for steps, transitions in zip(whole.samples[0], whole.transitions[0], strict=True):
+        at = state
+        for step, after in zip(steps, transitions, strict=True):
+            assert after == chatter.step(at, step)
+            at = after.state
+    assert single.transitions == ()
+
+
 def test_greedy_is_transformers_generate(policy: LabPolicy, checkpoint: Callable[..., Path], chatter: Any) -> None:
     model = AutoModelForCausalLM.from_pretrained(checkpoint("policy"), dtype=torch.float32)
     for state in roots(chatter, 8):
