@@ -18,7 +18,7 @@ from agent.registry import knobs_of, list_strategies, load_strategy, strategy_na
 from agent.search.budget import Budget
 from agent.strategies import SizedByCost, Strategy
 from envs.core import Environment
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from envs.options import checked_options
 from envs.plugins import BUILT_IN, Listed
 from envs.registry import ENVIRONMENTS, list_environments, load_environment
@@ -40,7 +40,7 @@ def make_strategy(chosen: Component, budget: Budget, vote: Vote, temperature: fl
     Strategies that count answers (greedy, majority) keep doing so, whatever the vote.
 
     Raises:
-        RecipeError: on a wrong name, a wrong knob or a value that the strategy refuses.
+        UsageError: on a wrong name, a wrong knob or a value that the strategy refuses.
     """
     if chosen.name == "auto" and chosen.options.get("mode") == "table":  # its name before it was a strategy of its own
         chosen = Component("table", {key: value for key, value in chosen.options.items() if key != "mode"})
@@ -53,16 +53,16 @@ def make_strategy(chosen: Component, budget: Budget, vote: Vote, temperature: fl
         given["temperature"] = temperature
     try:
         return _sized(kind, budget, given)
-    except RecipeError:
+    except UsageError:
         raise
     except Exception as error:  # of a plug-in; ours raise ValueError
-        raise RecipeError(f"{where}: {error}") from None
+        raise UsageError(f"{where}: {error}") from None
 
 
 def _sized(kind: type[Strategy], budget: Budget, knobs: dict[str, Any]) -> Strategy:
     """A strategy in the size that a budget in samples says, or that of whatever another one buys."""
     if budget.samples is not None and budget.samples < 1:
-        raise RecipeError(f"a budget of {budget.samples:g} samples buys none; allowed: 1 or more")
+        raise UsageError(f"a budget of {budget.samples:g} samples buys none; allowed: 1 or more")
     samples = UNSIZED if budget.samples is None else int(budget.samples)
     by_cost = budget.tokens is not None or budget.flops is not None
     timed = budget.seconds is not None and (budget.samples is None or samples > UNSIZED)
@@ -75,11 +75,11 @@ def strategy_of(recipe: Recipe) -> Strategy:
     """The strategy that a recipe asks for.
 
     Raises:
-        RecipeError: as `make_strategy`, and when the strategy asks for scores but there is no verifier.
+        UsageError: as `make_strategy`, and when the strategy asks for scores but there is no verifier.
     """
     strategy = make_strategy(recipe.strategy, recipe.budget, recipe.vote, recipe.temperature)
     if recipe.verifier.name == NO_VERIFIER and strategy.traits.needs_scores:
-        raise RecipeError(
+        raise UsageError(
             f"strategy {recipe.strategy.name} asks for scores, and the verifier is {NO_VERIFIER};"
             " name a verifier, or use greedy or majority"
         )
@@ -107,12 +107,12 @@ def environment_of(recipe: Recipe) -> Environment:
     """The environment that a recipe names.
 
     Raises:
-        RecipeError: when its name or an option is wrong.
+        UsageError: when its name or an option is wrong.
     """
     try:
         return load_environment(recipe.environment.name, **recipe.environment.options)
     except ValueError as error:
-        raise RecipeError(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifier | None]:
@@ -123,7 +123,7 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
     garbage collector is told to come more rarely (`collect_rarely`).
 
     Raises:
-        RecipeError: when a name, a folder or an option is wrong, or a model does not fit the environment.
+        UsageError: when a name, a folder or an option is wrong, or a model does not fit the environment.
     """
     try:
         policy = policies.registry.load_policy(recipe.policy.name, environment, **recipe.policy.options)
@@ -131,7 +131,7 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
         if recipe.verifier.name != NO_VERIFIER:
             verifier = verifiers.registry.load_verifier(recipe.verifier.name, environment, **recipe.verifier.options)
     except (ValueError, TypeError) as error:
-        raise RecipeError(str(error)) from None
+        raise UsageError(str(error)) from None
     warn_of_others(recipe, environment)
     if max(policy.parameters, verifier.parameters if verifier else 0) < SMALL and "OMP_NUM_THREADS" not in os.environ:
         import torch  # not needed by everything that imports this module
@@ -145,7 +145,7 @@ def check_parts(recipe: Recipe) -> None:
     """Refuse a wrong name, option or value of any part of a recipe before anything is made, loaded or run.
 
     Raises:
-        RecipeError: saying what was given, what is allowed and the nearest match.
+        UsageError: saying what was given, what is allowed and the nearest match.
     """
     strategy_of(recipe)
     for kind in ("environment", "policy", "verifier"):
@@ -153,7 +153,7 @@ def check_parts(recipe: Recipe) -> None:
 
 
 def check_part(kind: str, chosen: Component) -> None:
-    """Refuse a wrong name, option or value of an environment, a policy or a verifier; raises RecipeError."""
+    """Refuse a wrong name, option or value of an environment, a policy or a verifier; raises UsageError."""
     try:
         if kind == "environment":
             checked_options(ENVIRONMENTS.options(chosen.name), chosen.options, f"environment {chosen.name!r}")
@@ -162,7 +162,7 @@ def check_part(kind: str, chosen: Component) -> None:
         elif chosen.name != NO_VERIFIER:
             verifiers.registry.check_options(chosen.name, chosen.options)
     except ValueError as error:
-        raise RecipeError(str(error)) from None
+        raise UsageError(str(error)) from None
 
 
 def warn_of_others(recipe: Recipe, environment: Environment) -> None:

@@ -20,7 +20,8 @@ from agent.search.shared_budget import Allocation
 from agent.search.solution import Solution
 from agent.strategies import SizedByCost, Strategy
 from envs.core import Environment, Problem
-from envs.messages import RecipeError
+from envs.errors import StepwellError
+from envs.messages import UsageError
 from policies.core import Policy
 from verifiers.core import Verifier
 from verifiers.voting import Vote
@@ -29,7 +30,7 @@ DEFAULT_BUDGET = Budget(samples=16)
 OnChange = Callable[[SearchGraph], None]
 
 
-class SolverError(RuntimeError):
+class SolverError(StepwellError, RuntimeError):
     """A search failed; the message is the failure of the policy, the verifier or the environment."""
 
 
@@ -57,7 +58,7 @@ class Solver:
         """Load what a recipe names; its environment only if it is not given.
 
         Raises:
-            RecipeError: when a name, a folder or an option is wrong.
+            UsageError: when a name, a folder or an option is wrong.
         """
         environment = environment or environment_of(recipe)
         return cls(environment, *models_of(recipe, environment))
@@ -81,7 +82,7 @@ class Solver:
 
         Raises:
             UnreadableQuestion: the environment cannot read the question.
-            RecipeError: there is no strategy of that name.
+            UsageError: there is no strategy of that name.
             SolverError: the policy, the verifier or the environment failed.
         """
         if isinstance(problem, str):
@@ -107,7 +108,7 @@ class Solver:
         (`agent.search.shared_budget`), and `budget` is the most that one of them gets.
 
         Raises:
-            RecipeError: there is a total, and the strategy is none that can share it.
+            UsageError: there is a total, and the strategy is none that can share it.
         """
         if strategy == "auto" and self.planner is not None:
             strategy = self.planner
@@ -129,22 +130,22 @@ class Solver:
         """What allocates a total, and the strategy that bids for it.
 
         Raises:
-            RecipeError: the strategy is none that can share it, or there is no plan for these models.
+            UsageError: the strategy is none that can share it, or there is no plan for these models.
         """
         if isinstance(strategy, SizedByCost):  # the total is what counts
             strategy = strategy.of(UNSIZED)
         if not isinstance(strategy, Planner):
-            raise RecipeError("a total budget is shared by the planner: use strategy auto")
+            raise UsageError("a total budget is shared by the planner: use strategy auto")
         names = self.environment.name, self.policy.name, self.verifier.name if self.verifier else ""
         if (strategy.calibration or calibration_of(*names)).online is None:
-            raise RecipeError(
+            raise UsageError(
                 f"a total budget needs a plan for policy {names[1]}, verifier {names[2] or 'none'} on {names[0]};"
                 " 'stepwell calibrate' fits one"
             )
         try:
             return Allocation(total), dataclasses.replace(strategy, auction=True)
         except ValueError as error:
-            raise RecipeError(str(error)) from None
+            raise UsageError(str(error)) from None
 
     def solve_recipe(self, problem: Problem, recipe: Recipe, on_change: OnChange | None = None) -> Solution:
         """`solve` with the strategy, budget, vote, temperature and seed of a recipe."""
@@ -198,10 +199,10 @@ def graph_writer(path: Path) -> Callable[[SearchGraph], None]:
     """What saves a graph under a file name; a wrong name is refused before the search rather than after it.
 
     Raises:
-        RecipeError: for another suffix than .json or .graphml, or when there is no such folder.
+        UsageError: for another suffix than .json or .graphml, or when there is no such folder.
     """
     if path.suffix not in (".json", ".graphml"):
-        raise RecipeError(f"cannot save a graph as {path.name!r}; the name must end in .json (loads again) or .graphml")
+        raise UsageError(f"cannot save a graph as {path.name!r}; the name must end in .json (loads again) or .graphml")
     if not path.parent.is_dir():
-        raise RecipeError(f"there is no folder {str(path.parent)!r}")
+        raise UsageError(f"there is no folder {str(path.parent)!r}")
     return lambda graph: graph.save(path)

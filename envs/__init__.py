@@ -35,6 +35,7 @@ from envs.core import (
     truncation,
 )
 from envs.countdown import Countdown
+from envs.errors import StepwellError
 from envs.guarded import EnvironmentFailure, Guarded, guard
 from envs.math.environment import Math
 from envs.plugins import Listed, UnusablePart
@@ -64,6 +65,7 @@ __all__ = [
     "Step",
     "StepChecker",
     "StepLister",
+    "StepwellError",
     "Timing",
     "Toy",
     "Transition",

@@ -37,6 +37,7 @@ from envs.core import (
     is_text,
     render,
 )
+from envs.errors import StepwellError
 from envs.messages import short
 from envs.registry import ENVIRONMENTS
 
@@ -114,7 +115,7 @@ class Timing:
         return f"`{self.method}` took {took} ({self.calls} calls; the longest: {self.slowest})"
 
 
-class NonConforming(AssertionError):
+class NonConforming(StepwellError, AssertionError):
     """An environment broke rules; `broken` has one sentence for each, `timings` how long calls took."""
 
     def __init__(self, name: str, broken: Sequence[str], timings: Sequence[Timing] = ()) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from envs.errors import StepwellError
+
 Finish = Literal["step", "answer", "length"]
 Status = Literal["running", "terminated", "truncated"]
 Split = Literal["train", "calibration", "test"]
@@ -19,7 +21,7 @@ Split = Literal["train", "calibration", "test"]
 SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
 
 
-class UnreadableQuestion(ValueError):
+class UnreadableQuestion(StepwellError, ValueError):
     """The environment cannot read a question; the message says what was given and what it can read."""
 
 

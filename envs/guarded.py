@@ -27,6 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, get_args
 
 from envs.core import Environment, Problem, SlowStepper, Split, State, Status, Step, Transition, UnreadableQuestion
+from envs.errors import StepwellError
 from envs.messages import short
 from envs.plugins import FILES
 
@@ -40,7 +41,7 @@ _TICK = 0.1  # seconds between two looks at the time that calls take
 _KEPT = 1 << 16  # results remembered: more than the searches that run at once have on their way
 
 
-class EnvironmentFailure(RuntimeError):
+class EnvironmentFailure(StepwellError, RuntimeError):
     """A call of an environment failed; the message names the environment, the state, the action and what happened."""
 
 

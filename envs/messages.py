@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from envs.core import Problem, State, Step, Transition
+from envs.errors import StepwellError
 
 
 def require(extra: str, *packages: str) -> None:
@@ -21,7 +22,7 @@ def require(extra: str, *packages: str) -> None:
         raise ImportError(f"this needs {' and '.join(missing)}, not installed here: pip install 'stepwell[{extra}]'")
 
 
-class RecipeError(ValueError):
+class UsageError(StepwellError, ValueError):
     """A recipe cannot be used; the message says where, what was given and what is allowed."""
 
 

@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, Unpack, get_args, get_origin, get_type_hints
 
-from envs.messages import RecipeError, nearest, short
+from envs.messages import UsageError, nearest, short
 
 T = TypeVar("T")
 Name = TypeVar("Name", bound=str)
@@ -76,26 +76,26 @@ def choose(given: str, allowed: Iterable[Name], what: str) -> Name:
     """Return the allowed name that was given.
 
     Raises:
-        RecipeError: naming the nearest match and everything that is allowed.
+        UsageError: naming the nearest match and everything that is allowed.
     """
     names = list(allowed)
     for name in names:
         if name == given:
             return name
-    raise RecipeError(f"unknown {what} {short(given)}{nearest(given, names) or ';'} allowed: {', '.join(names)}")
+    raise UsageError(f"unknown {what} {short(given)}{nearest(given, names) or ';'} allowed: {', '.join(names)}")
 
 
 def check_keys(mapping: Mapping[str, Any], allowed: Iterable[str], where: str, prefix: str = "") -> None:
     """Refuse the first key that is not allowed.
 
     Raises:
-        RecipeError: naming the key, the nearest match and everything that is allowed.
+        UsageError: naming the key, the nearest match and everything that is allowed.
     """
     names = list(allowed)
     for key in mapping:
         if key not in names:
             guess = nearest(str(key), names) or ";"
-            raise RecipeError(
+            raise UsageError(
                 f"{where}: unknown key {short(prefix + str(key))}{guess} allowed: {', '.join(names) or 'none'}"
             )
 
@@ -113,7 +113,7 @@ def load_dataclass(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
         where: what to call the source in errors, e.g. the file.
 
     Raises:
-        RecipeError: on an unknown or missing key, a value of a wrong type, or one that the class itself refuses.
+        UsageError: on an unknown or missing key, a value of a wrong type, or one that the class itself refuses.
     """
     return _load(cls, mapping, where, "")
 
@@ -128,12 +128,12 @@ def _load(cls: type[T], mapping: Mapping[str, Any], where: str, prefix: str) -> 
         if name not in mapping and item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise RecipeError(f"{where}: {', '.join(repr(prefix + name) for name in missing)} must be given")
+        raise UsageError(f"{where}: {', '.join(repr(prefix + name) for name in missing)} must be given")
     values = {key: convert(value, hints[key], where, prefix + key) for key, value in mapping.items()}
     try:
         return cls(**values)
     except (ValueError, TypeError) as error:
-        raise RecipeError(f"{where}: {prefix.rstrip('.') + ': ' if prefix else ''}{error}") from None
+        raise UsageError(f"{where}: {prefix.rstrip('.') + ': ' if prefix else ''}{error}") from None
 
 
 def check_ranges(made: Any) -> None:
@@ -247,13 +247,13 @@ def checked_options(options: Options, given: Mapping[str, Any], where: str) -> d
         where: whose they are, in errors: ``policy arithmetic-s``.
 
     Raises:
-        RecipeError: for an option that is not one, a value of a wrong type or out of its range.
+        UsageError: for an option that is not one, a value of a wrong type or out of its range.
     """
     names = list(options.kinds)
     for name in given:
         if name not in names and not options.others:
             allowed = f"allowed: {', '.join(names)}" if names else "it takes none"
-            raise RecipeError(f"{where} has no option {short(name)}{nearest(name, names) or ';'} {allowed}")
+            raise UsageError(f"{where} has no option {short(name)}{nearest(name, names) or ';'} {allowed}")
     return {name: convert(value, options.kinds.get(name, Any), where, name) for name, value in given.items()}
 
 
@@ -266,7 +266,7 @@ def convert(value: Any, kind: Any, where: str, key: str) -> Any:
     Whole floats pass as integers (``1e6``), integers as floats; nothing else is converted. No number is infinite.
 
     Raises:
-        RecipeError: naming the key, the value and the type that is expected.
+        UsageError: naming the key, the value and the type that is expected.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any or kind is object or isinstance(kind, TypeVar):
@@ -286,7 +286,7 @@ def convert(value: Any, kind: Any, where: str, key: str) -> Any:
             return value
         allowed = [str(option) for option in arguments]
         guess = nearest(str(value), allowed) if isinstance(value, str) else ""
-        raise RecipeError(f"{where}: {key!r} is {short(value)}{guess or ';'} allowed: {', '.join(allowed)}")
+        raise UsageError(f"{where}: {key!r} is {short(value)}{guess or ';'} allowed: {', '.join(allowed)}")
     if origin in (Union, types.UnionType):
         return _convert_union(value, kind, where, key)
     if origin in (list, tuple) or (isinstance(origin, type) and issubclass(origin, Sequence)):
@@ -299,8 +299,8 @@ def convert(value: Any, kind: Any, where: str, key: str) -> Any:
     return _convert_scalar(value, kind, where, key)
 
 
-def _wrong(value: Any, kind: Any, where: str, key: str) -> RecipeError:
-    return RecipeError(f"{where}: {key!r} is {short(value)}; expected {_describe(kind)}")
+def _wrong(value: Any, kind: Any, where: str, key: str) -> UsageError:
+    return UsageError(f"{where}: {key!r} is {short(value)}; expected {_describe(kind)}")
 
 
 def _convert_within(value: Any, kind: Any, where: str, key: str) -> Any:
@@ -308,7 +308,7 @@ def _convert_within(value: Any, kind: Any, where: str, key: str) -> Any:
     if inner in _WORDS:  # the type and its range are said together
         try:
             converted = _convert_scalar(value, inner, where, key)
-        except RecipeError:
+        except UsageError:
             raise _wrong(value, kind, where, key) from None
     else:
         converted = convert(value, inner, where, key)
@@ -326,7 +326,7 @@ def _convert_union(value: Any, kind: Any, where: str, key: str) -> Any:
     for each in (*exact, *kinds):
         try:
             return convert(value, each, where, key)
-        except RecipeError:
+        except UsageError:
             if len(kinds) == 1 and value is not None and get_origin(each) is not Annotated and each not in _WORDS:
                 raise
     raise _wrong(value, kind, where, key)

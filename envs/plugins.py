@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, get_args, get_origin
 
-from envs.messages import RecipeError, nearest, short
+from envs.messages import UsageError, nearest, short
 from envs.options import Options, annotations_of, checked_options, options_of
 
 P = TypeVar("P")
@@ -35,7 +35,7 @@ FILES = "stepwell_environment_"  # what the modules that are run from files are 
 _MODULE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
-class UnusablePart(RecipeError):
+class UnusablePart(UsageError):
     """No part could be made of what was given; the message says why and what is allowed."""
 
 
@@ -325,7 +325,7 @@ class Registry(Generic[P]):
             raise self.error(f"{spec!r} cannot be called: {error}") from error
         try:
             checked = checked_options(allowed, options, where)
-        except RecipeError as error:
+        except UsageError as error:
             raise self.error(str(error)) from None
         try:
             keywords = allowed.arguments(checked)

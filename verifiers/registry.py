@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.core import Environment
-from envs.messages import RecipeError, short
+from envs.messages import UsageError, short
 from envs.options import checked_options, options_of
 from envs.plugins import BUILT_IN, Factory, Listed, Registry
 from policies.training.training_record import about
@@ -112,7 +112,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 def _member(given: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     options = {"name": given} if isinstance(given, str) else dict(given)
     if not isinstance(options.get("name"), str):
-        raise RecipeError(f"a member of the ensemble is {short(given)}; expected a name, or a mapping with a 'name'")
+        raise UsageError(f"a member of the ensemble is {short(given)}; expected a name, or a mapping with a 'name'")
     return options.pop("name"), options
 
 

@@ -280,9 +280,9 @@ def _exit_code(error: Exception) -> int | None:
     from agent.solver import SolverError
     from envs.core import UnreadableQuestion
     from envs.guarded import EnvironmentFailure
-    from envs.messages import RecipeError
+    from envs.messages import UsageError
 
-    if isinstance(error, RecipeError | UnreadableQuestion | OSError):
+    if isinstance(error, UsageError | UnreadableQuestion | OSError):
         return 2
     limits = (OverflowError, RecursionError, MemoryError)
     data = (sqlite3.Error, zlib.error, UnicodeError)

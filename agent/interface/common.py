@@ -210,9 +210,9 @@ def _one_line(record: Record) -> None:
 @contextmanager
 def refusing() -> Iterator[None]:
     """Let what a training refuses (a folder of another recipe, an environment that cannot teach) be one sentence."""
-    from envs.messages import RecipeError
+    from envs.messages import UsageError
 
     try:
         yield
     except (TypeError, ValueError) as error:
-        raise RecipeError(str(error)) from error
+        raise UsageError(str(error)) from error

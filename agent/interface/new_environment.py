@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from string import Template
 
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from envs.registry import list_environments
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
@@ -26,12 +26,12 @@ def new_environment(name: str, folder: Path | None = None) -> list[Path]:
         The files that were written.
 
     Raises:
-        RecipeError: for a name that will not do or is taken, and for a folder with something in it.
+        UsageError: for a name that will not do or is taken, and for a folder with something in it.
     """
     folder = Path(name) if folder is None else folder
     _check_name(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RecipeError(f"{folder} is there already and not empty; give another --folder")
+        raise UsageError(f"{folder} is there already and not empty; give another --folder")
     words = name.split("-")
     values = {"name": name, "module": "_".join(words), "kind": "".join(word.capitalize() for word in words)}
     written = []
@@ -48,16 +48,16 @@ def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
         better = "-".join(re.findall(r"[a-z][a-z0-9]*", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()))
         hint = f"; did you mean {better!r}?" if better else ""
-        raise RecipeError(f"{wrong}; allowed: lower-case words of letters and digits, joined by hyphens{hint}")
+        raise UsageError(f"{wrong}; allowed: lower-case words of letters and digits, joined by hyphens{hint}")
     for entry in list_environments():
         if entry.name == name:
-            raise RecipeError(f"{wrong}: there is one already ({entry.source})")
+            raise UsageError(f"{wrong}: there is one already ({entry.source})")
     module = name.replace("-", "_")
     if keyword.iskeyword(module) or keyword.issoftkeyword(module):
-        raise RecipeError(f"{wrong}: it is a word of Python")
+        raise UsageError(f"{wrong}: it is a word of Python")
     spec = importlib.util.find_spec(module)
     if spec is not None and spec.origin is not None:
-        raise RecipeError(f"{wrong}: there is a Python module {module!r} already")
+        raise UsageError(f"{wrong}: there is a Python module {module!r} already")
 
 
 _PYPROJECT = """\

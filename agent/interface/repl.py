@@ -46,7 +46,7 @@ from agent.search.solution import Solution
 from agent.solver import Solver, graph_writer
 from envs.core import Environment, UnreadableQuestion
 from envs.guarded import guard
-from envs.messages import RecipeError, nearest
+from envs.messages import UsageError, nearest
 from envs.options import load_dataclass
 from verifiers.voting import Aggregate, Vote
 
@@ -138,7 +138,7 @@ class Session:
         except (KeyboardInterrupt, Leave):
             raise
         except SystemExit as error:  # of an environment's file, or of a package that is imported
-            self.complain(RecipeError(f"code that was loaded wanted to end the program: sys.exit({error.code!r})"))
+            self.complain(UsageError(f"code that was loaded wanted to end the program: sys.exit({error.code!r})"))
         except BaseException as error:
             self.complain(error)
 
@@ -261,7 +261,7 @@ class Session:
         name, _, rest = entry.partition(" ")
         name = name.lower()
         if name not in self.commands:
-            raise RecipeError(f"unknown command {name}{nearest(name, self.commands) or ';'} /help lists all")
+            raise UsageError(f"unknown command {name}{nearest(name, self.commands) or ';'} /help lists all")
         self.commands[name][0](rest.strip())
 
     def _setter(self, key: str) -> Callable[[str], None]:
@@ -336,35 +336,35 @@ class Session:
     def last(self) -> Solution:
         """The last search, or an error that says that there is none."""
         if self.solution is None:
-            raise RecipeError("nothing has been solved yet: type a question first")
+            raise UsageError("nothing has been solved yet: type a question first")
         return self.solution
 
     def show_tree(self, text: str) -> None:
         """Print the whole tree of the last search (or its N most promising rows)."""
         solution = self.last()
         if text and not _is_number(text):
-            raise RecipeError(f"/tree {brief(text, 40)}: expected a number of rows, or nothing for the whole tree")
+            raise UsageError(f"/tree {brief(text, 40)}: expected a number of rows, or nothing for the whole tree")
         self._print_tree(solution, int(text) if text else len(solution.graph))
 
     def show_why(self, text: str) -> None:
         """Print what is known about a node."""
         graph = self.last().graph
         if not _is_number(text):
-            raise RecipeError(f"/why {brief(text, 40)}: expected the number of a node; /tree shows them")
+            raise UsageError(f"/why {brief(text, 40)}: expected the number of a node; /tree shows them")
         self.console.print(explain_node(graph, int(text), unicode_of(self.console)))
 
     def show_answers(self, text: str) -> None:
         """Print every answer of the last search."""
         solution = self.last()
         if not solution.groups:
-            raise RecipeError("no candidate finished, so there are no answers; /tree shows what there is")
+            raise UsageError("no candidate finished, so there are no answers; /tree shows what there is")
         self.console.print(answers_view(solution, unicode_of(self.console)))
 
     def save(self, text: str) -> None:
         """Write the last search to a file."""
         graph = self.last().graph
         if not text:
-            raise RecipeError("/save: expected a file name, e.g. /save search.json")
+            raise UsageError("/save: expected a file name, e.g. /save search.json")
         path = Path(text).expanduser()
         graph_writer(path)(graph)
         self.say(Text(f"saved to {path}"))
@@ -372,11 +372,11 @@ class Session:
     def load(self, text: str) -> None:
         """Read a search that was saved, for /tree and /why; that needs no models."""
         if not text:
-            raise RecipeError("/load: expected a file name, e.g. /load search.json")
+            raise UsageError("/load: expected a file name, e.g. /load search.json")
         try:
             graph = SearchGraph.load(Path(text).expanduser(), self.environment)
         except OtherEnvironment as error:
-            raise RecipeError(f"{error}; /env {error.given} switches to that one, then /load it again") from None
+            raise UsageError(f"{error}; /env {error.given} switches to that one, then /load it again") from None
         solution = Solution.of(graph)
         self.console.print(solution_view(solution, unicode_of(self.console)))
         self.solution = solution
@@ -412,7 +412,7 @@ class Session:
         elif len(words) == 1:
             values = choices(key)
         elif key == "strategy":
-            with contextlib.suppress(RecipeError):
+            with contextlib.suppress(UsageError):
                 values = [f"{knob}=" for knob in knobs_of(load_strategy(words[0])).kinds]
         elif key == "vote":
             values = get_args(Aggregate)

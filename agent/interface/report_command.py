@@ -15,7 +15,7 @@ from agent.study.problem_report import find_problems, problem_report
 from agent.study.results_db import StudyFile
 from agent.study.table import revoted, summarize, uniform_votes, vote_table
 from agent.study.table_formats import FORMATS
-from envs.messages import RecipeError, require
+from envs.messages import UsageError, require
 from envs.options import choose
 from verifiers.voting import Vote
 
@@ -52,28 +52,28 @@ class ReportOptions:
         """Refuse what does not go together, before anything is read.
 
         Raises:
-            RecipeError: saying what to leave out or to add.
+            UsageError: saying what to leave out or to add.
         """
         if self.table is not None:
             choose(self.table, FORMATS, "table")
         if self.out is not None:
             if self.table is None and not self.json:
-                raise RecipeError("--out is for --table or --json; add one of them")
+                raise UsageError("--out is for --table or --json; add one of them")
             if self.out.exists() and path.exists() and self.out.samefile(path):
-                raise RecipeError(f"--out {self.out} is the file of results itself; give another file")
+                raise UsageError(f"--out {self.out} is the file of results itself; give another file")
         others = {
             "--table": self.table, "--vote": self.rule, "--aggregate": self.aggregate, "--votes": self.votes,
             "--holm": self.holm, "--baseline": self.baseline,
         }  # fmt: skip
         if self.problem is not None and (wrong := [name for name, value in others.items() if value]):
-            raise RecipeError(f"--problem shows the searches themselves; leave {', '.join(wrong)} out")
+            raise UsageError(f"--problem shows the searches themselves; leave {', '.join(wrong)} out")
 
 
 def show(path: Path, options: ReportOptions, console: Console) -> None:
     """Print what was asked for of a file of results.
 
     Raises:
-        RecipeError: when there is no such file, problem, vote, baseline or table.
+        UsageError: when there is no such file, problem, vote, baseline or table.
     """
     options.check(path)
     look = (console.width, unicode_of(console))
@@ -108,7 +108,7 @@ def _rows(file: StudyFile, options: ReportOptions) -> Sequence[Mapping[str, Any]
     try:
         vote = Vote(options.rule or own["rule"], options.aggregate or own["aggregate"])  # type: ignore[arg-type]
     except ValueError as error:
-        raise RecipeError(str(error)) from None
+        raise UsageError(str(error)) from None
     return revoted(file, rows, vote)
 
 
@@ -125,12 +125,12 @@ def draw(path: Path, folder: Path) -> None:
     """Draw every figure that the study allows, as PNG, PDF and SVG; one that would say nothing says why.
 
     Raises:
-        RecipeError: when the packages that draw are not installed.
+        UsageError: when the packages that draw are not installed.
     """
     try:
         require("study", "pandas", "matplotlib")
     except ImportError as error:
-        raise RecipeError(str(error)) from None
+        raise UsageError(str(error)) from None
     from agent.study.plots import FIGURES, save
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -67,21 +67,21 @@ def _reading(path: Path) -> Iterator[None]:
     Whatever reading raises counts as that; what a reader of results does beside reading can hardly fail.
     """
     from agent.interface.text import message
-    from envs.messages import RecipeError
+    from envs.messages import UsageError
 
     try:
         yield
-    except (RecipeError, OSError):
+    except (UsageError, OSError):
         raise
     except Exception as error:
-        raise RecipeError(f"{path} cannot be read; it is damaged, or of another version: {message(error)}") from error
+        raise UsageError(f"{path} cannot be read; it is damaged, or of another version: {message(error)}") from error
 
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Write what a study found in the format of another tool."""
     from agent.study.export import EXPORTS
     from agent.study.results_db import StudyFile
-    from envs.messages import RecipeError
+    from envs.messages import UsageError
     from envs.options import choose
 
     quiet()
@@ -93,7 +93,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         try:
             count = EXPORTS[kind](file, arguments.out, arguments.most)
         except ImportError as error:
-            raise RecipeError(str(error)) from None
+            raise UsageError(str(error)) from None
     print(f"{arguments.out}: {count}")
     return 0
 
@@ -172,12 +172,12 @@ def _failures(file: StudyFile) -> tuple[int, str] | None:
 
 def _ray_runner() -> Callable[..., None]:
     """What runs a study on a cluster, if ray is installed."""
-    from envs.messages import RecipeError, require
+    from envs.messages import UsageError, require
 
     try:
         require("ray", "ray")
     except ImportError as error:
-        raise RecipeError(str(error)) from None
+        raise UsageError(str(error)) from None
     from agent.study.ray_cluster import run_on_ray
 
     return run_on_ray
@@ -199,14 +199,14 @@ def _evaluation(arguments: argparse.Namespace) -> Study:
     from agent.recipes.recipe import parse_budget, parse_component, write_budget
     from agent.study.study import Study
     from envs.core import SPLITS
-    from envs.messages import RecipeError
+    from envs.messages import UsageError
     from envs.options import choose
 
     strategies, budgets = arguments.strategy or [], arguments.budget or []
     if len(strategies) == 1:
         arguments.strategy = strategies[0]
     elif strategies and any(text.startswith("strategy.") for text in arguments.set):
-        raise RecipeError(
+        raise UsageError(
             "--set strategy.KNOB fits one strategy; give knobs with theirs: --strategy 'beam branch=2' mcts"
         )
     recipe = recipe_of(arguments)

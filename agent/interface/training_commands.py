@@ -35,19 +35,19 @@ def _found_solutions(paths: Sequence[Path], environment: str, most: int) -> Sequ
 
     from agent.study.export import right_solutions
     from agent.study.results_db import StudyFile
-    from envs.messages import RecipeError
+    from envs.messages import UsageError
 
     texts: dict[tuple[str, str], None] = {}
     for path in paths:
         with StudyFile(path) as file:
             if (split := file.config["split"]) != "train":
-                raise RecipeError(f"{path} is a study of the {split} split; a policy learns from the train split only")
+                raise UsageError(f"{path} is a study of the {split} split; a policy learns from the train split only")
             names = {cell["environment"].split()[0] for cell in file.cells()}
             if names != {environment}:
-                raise RecipeError(f"{path} is a study of {', '.join(sorted(names))}; the recipe is for {environment}")
+                raise UsageError(f"{path} is a study of {', '.join(sorted(names))}; the recipe is for {environment}")
             found = list(right_solutions(file, most))
         if not found:
-            raise RecipeError(f"{path} holds no right solution")
+            raise UsageError(f"{path} holds no right solution")
         logger.info("{}: {:,} right solutions of {:,} problems", path, len(found), len({prompt for prompt, _ in found}))
         texts |= dict.fromkeys(found)
     return list(texts)
@@ -96,7 +96,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from agent.planning.fit import calibrate
     from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, drawing_distinct
     from agent.planning.plan_file import Action, plan_name, user_plans
-    from envs.messages import RecipeError
+    from envs.messages import UsageError
     from policies.core import DistinctSampler
     from policies.training.jsonl_log import ResultsFile, fingerprint
 
@@ -105,12 +105,12 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     environment = environment_of(recipe)
     policy, verifier = models_of(recipe, environment)
     if verifier is None:
-        raise RecipeError("calibration needs a verifier")
+        raise UsageError("calibration needs a verifier")
     more = (*(BEAMS if arguments.beams else ()), *(REVISING if arguments.revise else ()))
     arms, moves = (*ARMS, *more), (*MOVES, *(Action(arm.strategy, arm.n, arm.knobs) for arm in more))
     if arguments.distinct is not None:
         if not (isinstance(policy, DistinctSampler) and policy.distinct):
-            raise RecipeError(f"policy {policy.name!r} cannot draw without replacement; leave --distinct out")
+            raise UsageError(f"policy {policy.name!r} cannot draw without replacement; leave --distinct out")
         arms = (*arms, drawing_distinct(arguments.distinct or recipe.temperature))
     config = {
         "environment": recipe.environment.to_config(),

@@ -12,7 +12,7 @@ import yaml
 from loguru import logger
 
 from agent.registry import STRATEGY_PARTS
-from envs.messages import RecipeError, nearest, short
+from envs.messages import UsageError, nearest, short
 from envs.plugins import Registry, folders_of
 from envs.registry import ENTRY_POINTS, ENVIRONMENTS
 from policies.registry import POLICIES
@@ -89,10 +89,10 @@ def parse_yaml(text: str, where: str) -> Any:
     """Parse one YAML document.
 
     Raises:
-        RecipeError: with the line, when the text is not YAML, or too much of it.
+        UsageError: with the line, when the text is not YAML, or too much of it.
     """
     if len(text) > LONGEST:
-        raise RecipeError(f"{where}: {len(text):,} characters; at most {LONGEST:,} are read")
+        raise UsageError(f"{where}: {len(text):,} characters; at most {LONGEST:,} are read")
     try:
         _check_shape(text)
         loader = YamlLoader(text)
@@ -105,9 +105,9 @@ def parse_yaml(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise RecipeError(f"{where}{line}: {getattr(error, 'problem', None) or error}") from None
+        raise UsageError(f"{where}{line}: {getattr(error, 'problem', None) or error}") from None
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:  # of a tag, !!int abc
-        raise RecipeError(f"{where}: a value cannot be read: {error}") from None
+        raise UsageError(f"{where}: a value cannot be read: {error}") from None
 
 
 def _check_shape(text: str) -> None:
@@ -167,7 +167,7 @@ def refuse_code(config: Mapping[str, Any], where: str, allow: str = "--trust") -
         allow: how this is allowed, in errors.
 
     Raises:
-        RecipeError: it names a module or a file as a part, or gives an option that needs the user's own word.
+        UsageError: it names a module or a file as a part, or gives an option that needs the user's own word.
     """
     for key, registry in _PARTS.items():
         given = config.get(key)
@@ -175,7 +175,7 @@ def refuse_code(config: Mapping[str, Any], where: str, allow: str = "--trust") -
             options = part if isinstance(part, Mapping) else {"name": part}
             name = options.get("name")
             if isinstance(name, str) and registry.names_code(name):
-                raise RecipeError(
+                raise UsageError(
                     f"{where}: {key!r} names {short(name)}, which runs code; a file may name only what is built in or "
                     f"installed. If you trust it, give {allow}, or name it yourself"
                 )
@@ -191,7 +191,7 @@ def _refuse_options(value: object, where: str, allow: str) -> None:
     for option, harmless in _HARMLESS.items():
         if isinstance(value, Mapping) and value.get(option, harmless[0]) not in harmless:
             given = f"{option}={short(value[option])}"
-            raise RecipeError(f"{where} has {given}, which a file may not decide. If you trust it, give {allow}")
+            raise UsageError(f"{where} has {given}, which a file may not decide. If you trust it, give {allow}")
 
 
 # --------------------------------------------------------------------------------------------------------- files
@@ -219,7 +219,7 @@ def find_config(name: str, kind: str = "") -> Path:
         kind: the folder within ``configs/`` that recipes of a kind have to themselves: ``studies``, ``training``.
 
     Raises:
-        RecipeError: naming the recipes there are and the nearest one.
+        UsageError: naming the recipes there are and the nearest one.
     """
     path = Path(name)
     is_path = path.suffix in (".yaml", ".yml") or path.name != name
@@ -237,7 +237,7 @@ def find_config(name: str, kind: str = "") -> Path:
             return found[0]
     known = sorted({file.stem for folder in folders for file in folder.glob(f"{pattern}*.yaml")})
     what = f"no file {name!r}" if is_path else f"no recipe {name!r}"
-    raise RecipeError(f"{what}{nearest(path.stem, known) or ';'} recipes by name: {', '.join(known) or 'none'}")
+    raise UsageError(f"{what}{nearest(path.stem, known) or ';'} recipes by name: {', '.join(known) or 'none'}")
 
 
 def _shown(path: Path) -> str:
@@ -254,7 +254,7 @@ def read_config(name: str | None, kind: str = "", trust: bool = False) -> tuple[
         trust: let the file name modules and files, whose code then runs.
 
     Raises:
-        RecipeError: when the file is not found, cannot be read, is no mapping, or would run code (`refuse_code`).
+        UsageError: when the file is not found, cannot be read, is no mapping, or would run code (`refuse_code`).
     """
     if name is None:
         return {}, "recipe"
@@ -263,10 +263,10 @@ def read_config(name: str | None, kind: str = "", trust: bool = False) -> tuple[
         with path.open("rb") as file:
             text = file.read(LONGEST * 4 + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {error}") from None
     content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: expected keys and values, found {type(content).__name__}")
+        raise UsageError(f"{path}: expected keys and values, found {type(content).__name__}")
     if not trust:
         refuse_code(content, str(path))
     return content, str(path)
@@ -278,7 +278,7 @@ def as_solving(mapping: Mapping[str, Any], trust: bool = False) -> dict[str, Any
     Environment, policy and temperature are taken from there, so that a model learns from what it will have to judge.
 
     Raises:
-        RecipeError: as `read_config`.
+        UsageError: as `read_config`.
     """
     own = dict(mapping)
     solving, _ = read_config(own.pop("solving", None), trust=trust)
@@ -292,14 +292,14 @@ def override(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[str
     ``{name: beam, branch: 2}``. A new name for a component (``strategy=mcts``) drops the options of the old one.
 
     Raises:
-        RecipeError: when an assignment has no ``=`` or no key.
+        UsageError: when an assignment has no ``=`` or no key.
     """
     result = dict(mapping)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         path = key.strip().split(".")
         if not equals or not all(path):
-            raise RecipeError(f"cannot read {assignment!r}; expected KEY=VALUE, e.g. strategy.branch=2")
+            raise UsageError(f"cannot read {assignment!r}; expected KEY=VALUE, e.g. strategy.branch=2")
         put(result, path, parse_yaml(text, f"--set {key.strip()}"))
     return result
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from agent.recipes.files import override, parse_yaml, put, read_config, split_words
 from agent.search.budget import Budget
-from envs.messages import RecipeError, short
+from envs.messages import UsageError, short
 from envs.options import AtLeast, check_ranges, load_dataclass
 from verifiers.voting import Vote
 
@@ -40,7 +40,7 @@ class Component:
         if isinstance(value, str):
             return cls(value)
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise RecipeError(f"{where} is {short(value)}; expected a name, or a mapping with a 'name' and options")
+            raise UsageError(f"{where} is {short(value)}; expected a name, or a mapping with a 'name' and options")
         return cls(value["name"], {str(key): inner for key, inner in value.items() if key != "name"})
 
     @property
@@ -103,7 +103,7 @@ def load_recipe(name: str | None = None, assignments: Iterable[str] = (), trust:
         trust: let the file name modules and files, whose code then runs.
 
     Raises:
-        RecipeError: see `load_dataclass`, `find_config` and `override`.
+        UsageError: see `load_dataclass`, `find_config` and `override`.
     """
     mapping, where = read_config(name, trust=trust)
     return load_dataclass(Recipe, override(mapping, assignments), where)
@@ -113,7 +113,7 @@ def parse_budget(text: str) -> Budget:
     """Read ``16`` (samples), or ``samples=16,seconds=5`` with any of the budget's limits.
 
     Raises:
-        RecipeError: saying what was given and what is allowed.
+        UsageError: saying what was given and what is allowed.
     """
     pairs = [part.partition("=") for part in text.replace(",", " ").split()]
     mapping: dict[str, Any] = {}
@@ -121,7 +121,7 @@ def parse_budget(text: str) -> Budget:
         name, number = (key, value) if equals else ("samples", key)
         mapping[name] = parse_yaml(number, "budget")
     if not mapping:
-        raise RecipeError("an empty budget; expected e.g. 16 (samples) or samples=16,seconds=5")
+        raise UsageError("an empty budget; expected e.g. 16 (samples) or samples=16,seconds=5")
     return load_dataclass(Budget, mapping, f"budget {text!r}")
 
 
@@ -135,11 +135,11 @@ def parse_component(text: str) -> Component:
     """Read a name with options, ``beam`` or ``beam branch=2``.
 
     Raises:
-        RecipeError: when the text does not start with a name.
+        UsageError: when the text does not start with a name.
     """
     name, *options = split_words(text) or [""]
     if not name or _SETTING.match(name):
-        raise RecipeError(f"cannot read {text!r}; expected a name and options, e.g. beam branch=2")
+        raise UsageError(f"cannot read {text!r}; expected a name and options, e.g. beam branch=2")
     return Component(name, parse_options(options, name))
 
 
@@ -147,13 +147,13 @@ def parse_options(words: Iterable[str], name: str) -> dict[str, Any]:
     """Read ``OPTION=VALUE`` words, values in YAML: ``branch=2``, ``levels=[2,3]``; `name` is whose they are.
 
     Raises:
-        RecipeError: when a word is none.
+        UsageError: when a word is none.
     """
     options: dict[str, Any] = {}
     for word in words:
         option, equals, value = word.partition("=")
         if not equals or not option:
-            raise RecipeError(f"cannot read {word!r} after {name!r}; expected OPTION=VALUE, e.g. branch=2")
+            raise UsageError(f"cannot read {word!r} after {name!r}; expected OPTION=VALUE, e.g. branch=2")
         put(options, option.split("."), parse_yaml(value, f"{name} {option}"))
     return options
 

@@ -51,13 +51,14 @@ from agent.search.json_stream import read_object, write_object
 from agent.search.path_hashes import PathHashes
 from agent.search.tree import Edge, Node, Tree
 from envs.core import Environment, Problem, State, Status, Step, Transition
+from envs.errors import StepwellError
 from verifiers.voting import Candidate, Group, Vote, tally
 
 FORMAT = "stepwell-graph/1"
 SHOWN = 4  # most earlier attempts that a revision is shown (Snell et al. 2024, section 6.1)
 
 
-class OtherEnvironment(ValueError):
+class OtherEnvironment(StepwellError, ValueError):
     """A saved search is one in another environment than the one at hand.
 
     Args:

@@ -19,7 +19,7 @@ from typing import Any
 
 from agent.study.results_db import StudyFile
 from agent.study.rows import Place, scores_of
-from envs.messages import RecipeError, require
+from envs.messages import UsageError, require
 
 MOST = 4  # solutions, or pairs, of one problem
 Texts = tuple[str, ...]
@@ -89,7 +89,7 @@ def right_solutions(file: StudyFile, most: int = MOST) -> Iterator[tuple[str, st
     """Prompts and different right solutions, at most `most` of a problem: those drawn most often, then the best scored.
 
     Raises:
-        RecipeError: when there are no gold answers to tell what is right.
+        UsageError: when there are no gold answers to tell what is right.
     """
     for problem, solutions in _solutions(file):
         right = [text for text, correct in solutions if correct]
@@ -130,7 +130,7 @@ def _written(steps: list[dict[str, Any]], delimiter: str) -> str:
 def _problems(file: StudyFile) -> dict[int, Mapping[str, Any]]:
     problems: dict[int, Mapping[str, Any]] = {row["problem"]: dict(row) for row in file.rows("SELECT * FROM problems")}
     if all(problem["answer"] is None for problem in problems.values()):
-        raise RecipeError(f"{file.path} has no gold answers, so that nothing in it is known to be right")
+        raise UsageError(f"{file.path} has no gold answers, so that nothing in it is known to be right")
     return problems
 
 
@@ -138,14 +138,14 @@ def stepwise(file: StudyFile, most: int = MOST) -> Iterator[dict[str, Any]]:
     """Solutions with a label for each step, at most `most` right and as many wrong ones of a problem and a policy.
 
     Raises:
-        RecipeError: when the graphs were not kept, or there are no gold answers.
+        UsageError: when the graphs were not kept, or there are no gold answers.
     """
     problems, cells = _problems(file), {cell["cell"]: cell for cell in file.cells()}
     by_problem: dict[tuple[int, str], list[Place]] = {}
     for row in file.rows("SELECT cell, problem FROM graphs ORDER BY problem, cell"):
         by_problem.setdefault((row["problem"], cells[row["cell"]]["policy"]), []).append(Place(*row))
     if not by_problem:
-        raise RecipeError(f"{file.path} has no graphs; labels of steps need a study with 'graphs: true'")
+        raise UsageError(f"{file.path} has no graphs; labels of steps need a study with 'graphs: true'")
     for (number, _), places in by_problem.items():
         hopeful: set[Texts] = set()  # prefixes through which a trajectory ended right
         ends: dict[Texts, bool] = {}

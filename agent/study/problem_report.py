@@ -10,7 +10,7 @@ from agent.search.solution import leading_path
 from agent.study.results_db import StudyFile
 from agent.study.rows import Place
 from agent.study.table import GROUP
-from envs.messages import RecipeError, nearest
+from envs.messages import UsageError, nearest
 
 SHOWN = 10  # ids that an error lists
 
@@ -19,7 +19,7 @@ def find_problems(file: StudyFile, wanted: str) -> list[int]:
     """The numbers of the problems with an id (one in each environment at most), or the problem with a number.
 
     Raises:
-        RecipeError: when there is none, with the nearest id.
+        UsageError: when there is none, with the nearest id.
     """
     rows = file.rows("SELECT problem, id FROM problems ORDER BY problem")
     found = [row["problem"] for row in rows if row["id"] == wanted]
@@ -28,7 +28,7 @@ def find_problems(file: StudyFile, wanted: str) -> list[int]:
     if not found:
         ids = [row["id"] for row in rows]
         few = ", ".join(ids[:SHOWN]) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
-        raise RecipeError(
+        raise UsageError(
             f"unknown problem {wanted!r}{nearest(wanted, ids) or ';'} allowed: a number from 1 to {len(ids)}, or an id:"
             f" {few}"
         )

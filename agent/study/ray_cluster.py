@@ -24,7 +24,7 @@ from agent.study.rows import Place, Result, failure_of
 from agent.study.run import Problems, by_cell, lacking, search_all, shared_models, study_problems, track
 from agent.study.study import Study
 from envs.core import Problem
-from envs.messages import RecipeError
+from envs.messages import UsageError
 
 _DEATHS = 3  # of actors on a batch before it is halved; a single problem is then given up
 _ROUNDS = 4  # batches that an actor gets of one group of models, at least, so that none waits long for the last
@@ -92,14 +92,14 @@ def run_on_ray(
         stopped: whether to end; batches that are out are then lost, and run again by the next run.
 
     Raises:
-        RecipeError: when there is no cluster at the address.
+        UsageError: when there is no cluster at the address.
     """
     ours = not ray.is_initialized()
     if ours:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RecipeError(f"no Ray cluster at {address!r}: {error}") from None
+            raise UsageError(f"no Ray cluster at {address!r}: {error}") from None
     try:
         if study.total_budget is not None:
             file.forget_cut_cells()

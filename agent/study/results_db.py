@@ -40,13 +40,13 @@ from typing import Any, SupportsIndex
 from agent.recipes.files import refuse_code
 from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
-from agent.study.database_errors import check_readable, check_writable, database_errors
-from agent.study.edited_problems import ProblemChanges, problem_row
-from agent.study.packed_graphs import unpack
-from agent.study.regrading import Statement, regraded
 from agent.study.rows import COSTS, Place, Result
+from agent.study.storage.database_errors import check_readable, check_writable, database_errors
+from agent.study.storage.edited_problems import ProblemChanges, problem_row
+from agent.study.storage.packed_graphs import unpack
+from agent.study.storage.regrading import Statement, regraded
 from envs.core import Environment, Problem
-from envs.messages import RecipeError, differences
+from envs.messages import UsageError, differences
 from envs.registry import load_environment
 from policies.training.jsonl_log import fingerprint
 
@@ -120,7 +120,7 @@ class StudyFile:
         trust: let the file name modules and files, whose code then runs, where an environment is needed.
 
     Raises:
-        RecipeError: when there is no such file, it is no study, damaged, locked by another program, or of another
+        UsageError: when there is no such file, it is no study, damaged, locked by another program, or of another
             format. Every method raises it, with the name of the file, where the file cannot be read or written.
     """
 
@@ -163,7 +163,7 @@ class StudyFile:
             regrade: judge what is stored by the gold answers of `problems`, where those of the file differ.
 
         Raises:
-            RecipeError: when the file belongs to another study, its problems are not these, it is none of ours, or it
+            UsageError: when the file belongs to another study, its problems are not these, it is none of ours, or it
                 is being written to.
         """
         file = cls.__new__(cls)
@@ -196,16 +196,16 @@ class StudyFile:
             mark = self.connection.execute("PRAGMA application_id").fetchone()[0]
             version = self.connection.execute("PRAGMA user_version").fetchone()[0]
         if mark != APPLICATION:
-            raise RecipeError(f"{self.path} is not a file of a study; give another file")
+            raise UsageError(f"{self.path} is not a file of a study; give another file")
         if version != FORMAT:
-            raise RecipeError(f"{self.path} has format {version}, this version reads {FORMAT}; give another file")
+            raise UsageError(f"{self.path} has format {version}, this version reads {FORMAT}; give another file")
         foreign = self.rows(
             "SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')"
             " OR (type = 'index' AND sql IS NOT NULL) OR sql LIKE 'CREATE VIRTUAL%'"
         )
         if foreign:
             kind, name = foreign[0]
-            raise RecipeError(f"{self.path} holds a {kind} {str(name)[:40]!r}, which no study has; give another file")
+            raise UsageError(f"{self.path} holds a {kind} {str(name)[:40]!r}, which no study has; give another file")
         for table, columns in _tables().items():
             found = {row["name"]: row["hidden"] for row in self.rows(f"PRAGMA table_xinfo({table})")}
             lacking = [column for column in columns if found.get(column, 1)]
@@ -235,13 +235,13 @@ class StudyFile:
             grows = self.fact("fingerprint") != fingerprint(config)
             if grows and not self._can_grow(config := json.loads(json.dumps(config)), cells):
                 what = "; ".join(differences(self.config, {**config, "draws": self.config.get("draws")}))
-                raise RecipeError(
+                raise UsageError(
                     f"{self.path} belongs to another study ({what});"
                     " give another --out, or a study with all of its cells and problems to go on"
                 )
             changes = ProblemChanges.between(self.rows("SELECT * FROM problems"), problems)
             if refusal := changes.refusal(regrade):
-                raise RecipeError(f"{self.path}: {refusal}")
+                raise UsageError(f"{self.path}: {refusal}")
         judged = self._judge_again(changes, problems)  # may raise, so it comes before all writing
         with self._errors():
             self.connection.execute("PRAGMA journal_mode = WAL")
@@ -288,14 +288,14 @@ class StudyFile:
             digest: what tells it from others under that label; empty if that is not known.
 
         Raises:
-            RecipeError: it is not the one that the file has results of.
+            UsageError: it is not the one that the file has results of.
         """
         config = self.config
         models = config.get("models", {})
         if not digest or label in self._told or models.get(label) == digest:
             return
         if label in models:
-            raise RecipeError(
+            raise UsageError(
                 f"{self.path} belongs to another study (model {label}: {models[label]} there, {digest} now);"
                 " give another --out"
             )
@@ -398,13 +398,13 @@ class StudyFile:
             try:
                 lock = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
             except OSError as error:
-                raise RecipeError(f"{self.path} cannot be written to: {name.name}: {error.strerror}") from None
+                raise UsageError(f"{self.path} cannot be written to: {name.name}: {error.strerror}") from None
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if name.exists() and os.path.samestat(os.fstat(lock), name.stat()):
                     self._lock = lock
             except OSError:
-                raise RecipeError(
+                raise UsageError(
                     f"{self.path} is being written to by another run; wait for it or give another --out"
                 ) from None
             finally:
@@ -507,8 +507,8 @@ class StudyFile:
         value: str = found[0][0]
         return value
 
-    def _damaged(self, what: str) -> RecipeError:
-        return RecipeError(f"{self.path} is a damaged study: {what}; give another file")
+    def _damaged(self, what: str) -> UsageError:
+        return UsageError(f"{self.path} is a damaged study: {what}; give another file")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -516,7 +516,7 @@ class StudyFile:
         try:
             config = json.loads(self.fact("config"))
         except (ValueError, RecursionError) as error:
-            if isinstance(error, RecipeError):
+            if isinstance(error, UsageError):
                 raise
             raise self._damaged(f"its configuration is no JSON ({error})") from None
         if not isinstance(config, dict):
@@ -599,7 +599,7 @@ class StudyFile:
 
         Raises:
             ValueError: there is no such label.
-            RecipeError: it cannot be made, or the file would run code (`agent.recipes.files.refuse_code`).
+            UsageError: it cannot be made, or the file would run code (`agent.recipes.files.refuse_code`).
         """
         if label in self._environments:
             return self._environments[label]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from agent.search.graph import SearchGraph
 from agent.search.solution import Solution
-from agent.study.packed_graphs import pack
+from agent.study.storage.packed_graphs import pack
 from verifiers.voting import Aggregate, Candidate, Rule, Vote, classes, tally
 
 VOTES = [Vote(rule, how) for rule in get_args(Rule) for how in get_args(Aggregate)]

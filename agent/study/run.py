@@ -10,13 +10,13 @@ from agent.build import NO_VERIFIER, environment_of, strategy_of
 from agent.recipes.recipe import Recipe, parse_budget
 from agent.search.graph import SearchGraph
 from agent.solver import Solver, task
-from agent.study.model_digests import model_digests, with_options
 from agent.study.progress import Progress, Tracker
 from agent.study.results_db import StudyFile
 from agent.study.rows import Place, Result, result_of
+from agent.study.storage.model_digests import model_digests, with_options
 from agent.study.study import Study
 from envs.core import Environment, Problem
-from envs.messages import RecipeError
+from envs.messages import UsageError
 
 
 def study_problems(study: Study, path: Path | None = None) -> dict[str, tuple[Environment, Sequence[Problem]]]:
@@ -27,7 +27,7 @@ def study_problems(study: Study, path: Path | None = None) -> dict[str, tuple[En
         path: of the file of results. If its study had fewer problems, they are among those that are drawn now.
 
     Raises:
-        RecipeError: when an environment has not so many.
+        UsageError: when an environment has not so many.
     """
     drawn: dict[str, tuple[Environment, Sequence[Problem]]] = {}
     draws = _draws(study, path)
@@ -42,7 +42,7 @@ def study_problems(study: Study, path: Path | None = None) -> dict[str, tuple[En
                         if len(chosen) < n:
                             chosen.setdefault(problem.id, problem)
             except ValueError as error:
-                raise RecipeError(f"environment {label}: {error}") from None
+                raise UsageError(f"environment {label}: {error}") from None
             drawn[label] = environment, list(chosen.values())
     return drawn
 
@@ -54,7 +54,7 @@ def _draws(study: Study, path: Path | None) -> list[int]:
     try:
         with StudyFile(path) as file:
             config = file.config
-    except RecipeError:  # opened for writing, it says the same
+    except UsageError:  # opened for writing, it says the same
         return [study.n]
     before = config.get("draws", [config.get("n")])
     return [*(n for n in before if isinstance(n, int) and 0 < n < study.n), study.n]
@@ -208,7 +208,7 @@ def measure(study: Study, path: Path, concurrency: int = 64, regrade: bool = Fal
         regrade: judge what the file has by the gold answers as they are now, where they were others.
 
     Raises:
-        RecipeError: when the file belongs to another study, or a part cannot be loaded.
+        UsageError: when the file belongs to another study, or a part cannot be loaded.
     """
     problems = study_problems(study, path)
     with open_study(study, path, problems, regrade) as file:

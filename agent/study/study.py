@@ -21,7 +21,7 @@ from agent.recipes.recipe import write_budget as budget_text
 from agent.search.budget import Budget
 from agent.strategies import Greedy
 from envs.core import Split
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from envs.options import AtLeast, check_ranges, choose, load_dataclass
 from policies.training.jsonl_log import fingerprint
 from verifiers.voting import Vote
@@ -92,7 +92,7 @@ class Study:
         check_ranges(self)
         for seed in (*self.seeds, self.problem_seed):
             if not -(2**63) <= seed < 2**63:
-                raise RecipeError(f"seed {seed} given; allowed: whole numbers of 64 bits, -2^63 to 2^63 - 1")
+                raise UsageError(f"seed {seed} given; allowed: whole numbers of 64 bits, -2^63 to 2^63 - 1")
         if self.total_budget is not None:
             parse_budget(str(self.total_budget))
         for strategy in self.strategies:
@@ -100,7 +100,7 @@ class Study:
         for rule in (*self.only, *self.exclude):
             self._check_rule(rule)
         if not self.cells:
-            raise RecipeError("no cell is left: every combination is excluded or asks for scores without a verifier")
+            raise UsageError("no cell is left: every combination is excluded or asks for scores without a verifier")
 
     @property
     def axes(self) -> dict[str, Sequence[Any]]:
@@ -176,7 +176,7 @@ class Study:
                 try:
                     plans[plan_name(*names)] = fingerprint(asdict(calibration_of(*names)))
                 except ValueError as error:
-                    raise RecipeError(str(error)) from None
+                    raise UsageError(str(error)) from None
         if self.total_budget is not None:
             config["total_budget"] = self.total_budget
         return config | {"weights": weights} | ({"plans": plans} if plans else {})
@@ -206,7 +206,7 @@ def load_study(name: str, assignments: Iterable[str] = (), trust: bool = False) 
         trust: let the file name modules and files, whose code then runs.
 
     Raises:
-        RecipeError: when it cannot be read, or a key, a name, a knob or a rule is wrong.
+        UsageError: when it cannot be read, or a key, a name, a knob or a rule is wrong.
     """
     mapping, where = read_config(name, "studies", trust)
     study = load_dataclass(Study, override(mapping, assignments), where)
@@ -215,7 +215,7 @@ def load_study(name: str, assignments: Iterable[str] = (), trust: bool = False) 
 
 
 def check_cells(study: Study) -> None:
-    """Refuse a wrong name, option or knob of any cell now rather than after an hour; raises RecipeError."""
+    """Refuse a wrong name, option or knob of any cell now rather than after an hour; raises UsageError."""
     checked: set[tuple[str, str]] = set()
     for cell in study.cells:
         strategy_of(study.recipe(cell))

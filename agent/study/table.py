@@ -61,7 +61,7 @@ def summarize(
             if not given.
 
     Raises:
-        RecipeError: when there is no such axis or label in the study.
+        UsageError: when there is no such axis or label in the study.
     """
     cells = file.cells()
     axis, value = _read_baseline(baseline, cells)

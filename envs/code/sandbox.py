@@ -44,6 +44,8 @@ from typing import Literal, Protocol
 
 from loguru import logger
 
+from envs.errors import StepwellError
+
 MIB = 1 << 20
 PATIENCE = 30.0  # seconds for the program that tries an isolation
 PREFIX = "sandbox-"  # of the folders that programs are started from
@@ -102,7 +104,7 @@ class Result:
     stderr: bytes
 
 
-class NoIsolation(RuntimeError):
+class NoIsolation(StepwellError, RuntimeError):
     """Nothing on this machine isolates a program; the message says what was tried and what to install."""
 
 

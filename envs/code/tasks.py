@@ -27,12 +27,13 @@ from typing import Any
 
 from envs.code.program import without_function
 from envs.core import SPLITS, Split, UnreadableQuestion, is_text
+from envs.errors import StepwellError
 
 MAX_QUESTION = 4000  # characters that a person may type
 _CALLED = re.compile(r"(?<![\w.])([^\W\d]\w*)\(")
 
 
-class UnreadableTasks(ValueError):
+class UnreadableTasks(StepwellError, ValueError):
     """A file of tasks is in none of the layouts; the message says where and what is missing."""
 
 

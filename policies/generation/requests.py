@@ -6,10 +6,11 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 
 from envs.core import Step, Transition
+from envs.errors import StepwellError
 from policies.core import Propose, Proposed, Usage
 
 
-class BrokenModel(RuntimeError):
+class BrokenModel(StepwellError, RuntimeError):
     """A model's outputs are no distribution (NaN or infinite), so nothing can be sampled from it."""
 
     def __init__(self, name: str) -> None:

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from envs.errors import StepwellError
+
 SECONDS = 1  # of processor time for one chat
 MEMORY = 512 << 20  # bytes of address space of the process
 _WAIT = 30.0  # seconds until a reply, on a busy machine
@@ -24,7 +26,7 @@ _WORKER = Path(__file__).parent / "chat_template_worker.py"
 _lock = threading.Lock()
 
 
-class TemplateError(ValueError):
+class TemplateError(StepwellError, ValueError):
     """A chat template cannot be rendered; the message is the template's own, or says which limit it broke."""
 
 

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from envs.errors import StepwellError
+
 MOST_GROWTH = 1 << 12  # times that a tokenizer may lengthen a text
 _COMPATIBLE = 18  # times that unicode's compatibility forms lengthen a text at most
 _LOUD = ("transformers", "huggingface_hub", "accelerate")
 
 
-class UnusableModel(ValueError):
+class UnusableModel(StepwellError, ValueError):
     """A model cannot be had or run; the message says why and what is allowed."""
 
 

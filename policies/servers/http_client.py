@@ -29,6 +29,7 @@ from typing import Annotated, Any, NamedTuple
 import httpx2
 from loguru import logger
 
+from envs.errors import StepwellError
 from envs.options import Above, AtLeast, check_ranges
 from policies.servers.refusals import printable, says_no_room
 
@@ -51,11 +52,11 @@ class Call(NamedTuple):
     largest: int = LARGEST
 
 
-class ServerUnavailable(ConnectionError):
+class ServerUnavailable(StepwellError, ConnectionError):
     """A call got no reply that can be used, though it was tried again for as long as was allowed."""
 
 
-class ServerRefused(ValueError):
+class ServerRefused(StepwellError, ValueError):
     """The server understood a call and will not answer it; the message holds the server's own words.
 
     Attributes:

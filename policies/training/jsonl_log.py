@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from envs.messages import RecipeError, differences
+from envs.messages import UsageError, differences
 
 FORMAT = 1  # of the file of results; a change of meaning needs another number
 
@@ -27,7 +27,7 @@ class ResultsFile:
         config: what the results depend on; a file of another configuration is refused.
 
     Raises:
-        RecipeError: when the file belongs to another configuration, is none of ours, or is being written to.
+        UsageError: when the file belongs to another configuration, is none of ours, or is being written to.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
@@ -45,7 +45,7 @@ class ResultsFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RecipeError(
+            raise UsageError(
                 f"{self.path} is being written to by another run; wait for it or give another --out"
             ) from None
 
@@ -63,11 +63,11 @@ class ResultsFile:
             header, *rows = [json.loads(line) for line in lines]
             theirs, version = header["config"], header["format"]
         except (ValueError, KeyError, TypeError):
-            raise RecipeError(f"{self.path} is not a file of results; give another --out") from None
+            raise UsageError(f"{self.path} is not a file of results; give another --out") from None
         if version != FORMAT:
-            raise RecipeError(f"{self.path} has format {version}, this version writes {FORMAT}; give another --out")
+            raise UsageError(f"{self.path} has format {version}, this version writes {FORMAT}; give another --out")
         if header["fingerprint"] != fingerprint(config):
-            raise RecipeError(
+            raise UsageError(
                 f"{self.path} belongs to another configuration ({'; '.join(differences(theirs, config))});"
                 " give another --out, or the same options to go on"
             )

@@ -18,7 +18,7 @@ from agent.solver import Solver
 from agent.study.results_db import StudyFile
 from agent.study.study import load_study
 from envs import Toy
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from tests.plugged import install
 
 QUESTION = "14 with 1 3 7 10"
@@ -64,7 +64,7 @@ def warnings() -> Iterator[list[str]]:
     ],
 )
 def test_what_is_wrong_is_one_clear_error_before_anything_runs(assignment: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=re.escape(message)) as caught:
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
         check_parts(load_recipe("arithmetic", [assignment]))
     assert "\n" not in str(caught.value)
 
@@ -82,7 +82,7 @@ def test_a_study_is_checked_whole_before_it_begins(tmp_path: Path) -> None:
         "environments: [toy]\npolicies: [scripted, {name: scripted, delay: long}]\n"
         "strategies: [majority]\nbudgets: [4]\n"
     )
-    with pytest.raises(RecipeError, match="policy 'scripted': 'delay' is 'long'; expected a number"):
+    with pytest.raises(UsageError, match="policy 'scripted': 'delay' is 'long'; expected a number"):
         load_study(str(file))
 
 

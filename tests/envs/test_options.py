@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 import pytest
 
-from envs.messages import RecipeError, short
+from envs.messages import UsageError, short
 from envs.options import Above, AtLeast, Group, check_ranges, checked_options, convert, options_of
 
 
@@ -86,7 +86,7 @@ def test_values_are_converted_to_their_types(value: object, kind: object, expect
     ],
 )
 def test_what_is_wrong_is_said_with_what_is_allowed(value: object, kind: object, message: str) -> None:
-    with pytest.raises(RecipeError, match=re.escape(message)):
+    with pytest.raises(UsageError, match=re.escape(message)):
         convert(value, kind, "test", "key")
 
 
@@ -104,7 +104,7 @@ def test_options_are_read_off_a_signature() -> None:
         ({"votes": 0}, "part: 'votes' is 0"),
         ({"environment": 1}, "part has no option 'environment'"),
     ):
-        with pytest.raises(RecipeError, match=re.escape(message)):
+        with pytest.raises(UsageError, match=re.escape(message)):
             checked_options(options, wrong, "part")
 
 
@@ -128,9 +128,9 @@ def test_no_value_makes_a_long_error() -> None:
         bomb = [bomb] * 9  # nine to the ninth, once it is written out
     for value in (bomb, {"a": bomb}, "x" * 10**6, 10**5000, [10**5000], {"k" * 10**5: bomb}):
         assert len(short(value)) < 500
-        with pytest.raises(RecipeError) as caught:
+        with pytest.raises(UsageError) as caught:
             convert(value, float, "test", "key")
         assert len(str(caught.value)) < 600
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(UsageError) as caught:
         checked_options(options_of(make, 2), {"x" * 10**6: 1}, "part")
     assert len(str(caught.value)) < 600

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 from transformers import AutoTokenizer
 
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from envs.options import Above, AtLeast
 from policies import registry
 from policies.backends.hf import TransformersPolicy
@@ -114,7 +114,7 @@ def test_wrong_options_are_one_clear_error_before_anything_is_loaded(
 ) -> None:
     name = str(checkpoint("policy")) if name == "shipped" else name
     for check in (lambda: check_options(name, options), lambda: load_policy(name, chatter, **options)):
-        with pytest.raises(RecipeError, match=re.escape(message)):
+        with pytest.raises(UsageError, match=re.escape(message)):
             check()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from envs.arithmetic import Arithmetic
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from policies.models.errors import UnsupportedModel
 from verifiers import registry
 from verifiers.registry import check_options, load_verifier, verifier_names
@@ -56,5 +56,5 @@ def test_wrong_options_are_one_clear_error_before_anything_is_loaded(
 ) -> None:
     name = str(checkpoint("verifier")) if name == "folder" else name
     for check in (lambda: check_options(name, options), lambda: load_verifier(name, chatter, **options)):
-        with pytest.raises(RecipeError, match=re.escape(message)):
+        with pytest.raises(UsageError, match=re.escape(message)):
             check()

@@ -13,7 +13,7 @@ import pytest
 from agent.interface.cli import main
 from agent.interface.new_environment import new_environment
 from envs import check_environment, load_environment
-from envs.messages import RecipeError
+from envs.messages import UsageError
 
 ROOT = Path(__file__).parents[3]
 
@@ -72,11 +72,11 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.
     written = new_environment("sums")
     assert written[0] == Path("sums/pyproject.toml")
     written[0].write_text("mine")
-    with pytest.raises(RecipeError, match="sums is there already and not empty; give another --folder"):
+    with pytest.raises(UsageError, match="sums is there already and not empty; give another --folder"):
         new_environment("sums")
     assert written[0].read_text() == "mine"
     Path("file").write_text("mine")
-    with pytest.raises(RecipeError, match="file is there already"):
+    with pytest.raises(UsageError, match="file is there already"):
         new_environment("other", Path("file"))
     Path("empty").mkdir()
     assert new_environment("other", Path("empty"))

@@ -34,7 +34,7 @@ from agent.strategies import BestOfN, Dvts, Greedy
 from envs.arithmetic import Arithmetic
 from envs.core import Problem
 from envs.countdown import Countdown
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from envs.toy import Toy
 from policies.backends.lab import LabPolicy
 from policies.core import Propose
@@ -457,10 +457,10 @@ def test_problems_share_a_total_and_the_order_of_replies_changes_nothing() -> No
 def test_a_total_is_refused_where_nobody_can_share_it() -> None:
     solver = Solver(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
     for strategy, why in (("beam", "use strategy auto"), ("auto", "'stepwell calibrate' fits one")):
-        with pytest.raises(RecipeError, match=why):
+        with pytest.raises(UsageError, match=why):
             list(solver.solve_many([PROBLEM], strategy, total=Budget(samples=4)))
     planner = Planner(16, calibration=Calibration("scripted", "table", "toy", online=HOPEFUL))
-    with pytest.raises(RecipeError, match="allowed: samples, flops"):
+    with pytest.raises(UsageError, match="allowed: samples, flops"):
         list(
             Solver(TOY, ScriptedPolicy(TOY), TableVerifier(TOY), planner).solve_many([PROBLEM], total=Budget(seconds=1))
         )

@@ -12,7 +12,7 @@ from agent.interface.cli import main
 from agent.recipes.files import find_config, has_recipe, parse_yaml, read_config, refuse_code, split_words
 from agent.recipes.recipe import Component, load_recipe, parse_component
 from agent.study.study import load_study
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from tests.plugged import install
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -58,7 +58,7 @@ def warnings() -> Iterator[list[str]]:
 )
 def test_what_would_take_for_ever_is_one_clear_line(text: str, message: str) -> None:
     began = time.process_time()
-    with pytest.raises(RecipeError, match=re.escape(message)) as caught:
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
         parse_yaml(text, "x")
     assert time.process_time() - began < 5
     assert "\n" not in str(caught.value)
@@ -79,9 +79,9 @@ def test_words_are_split_but_not_within_brackets() -> None:
     assert split_words(" , ") == []
     assert parse_component("arithmetic levels=[2,3]") == Component("arithmetic", {"levels": [2, 3]})
     assert parse_component("toy.py:Toy size=2") == Component("toy.py:Toy", {"size": 2})
-    with pytest.raises(RecipeError, match=re.escape("cannot read 'branch' after 'beam'; expected OPTION=VALUE")):
+    with pytest.raises(UsageError, match=re.escape("cannot read 'branch' after 'beam'; expected OPTION=VALUE")):
         parse_component("beam branch")
-    with pytest.raises(RecipeError, match="beam branch, line 1"):
+    with pytest.raises(UsageError, match="beam branch, line 1"):
         parse_component("beam branch=[2")
 
 
@@ -106,7 +106,7 @@ def test_words_are_split_but_not_within_brackets() -> None:
     ],
 )
 def test_a_file_may_not_name_code(config: dict[str, object]) -> None:
-    with pytest.raises(RecipeError, match=r"which runs code; .* If you trust it, give --trust, or name it yourself"):
+    with pytest.raises(UsageError, match=r"which runs code; .* If you trust it, give --trust, or name it yourself"):
         refuse_code(config, "x.yaml")
 
 
@@ -120,7 +120,7 @@ def test_a_file_may_not_name_code(config: dict[str, object]) -> None:
     ],
 )
 def test_a_file_may_not_open_the_sandbox_or_choose_a_secret(config: dict[str, object], option: str) -> None:
-    with pytest.raises(RecipeError, match=f"has {option}.*which a file may not decide"):
+    with pytest.raises(UsageError, match=f"has {option}.*which a file may not decide"):
         refuse_code(config, "x.yaml")
 
 

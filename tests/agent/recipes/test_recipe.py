@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.recipes.files import as_solving, find_config, override, parse_yaml, read_config
 from agent.recipes.recipe import Component, Recipe, load_recipe, parse_budget, parse_component, write_budget
 from agent.search.budget import Budget
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from envs.options import load_dataclass
 from policies.training.jsonl_log import fingerprint
 from policies.training.train import PolicyRecipe
@@ -68,7 +68,7 @@ def test_a_recipe_of_training_learns_for_a_recipe_of_solving() -> None:
     assert made.keys() == {"name", "environment", "policy", "temperature"}
     assert made["temperature"] == 0.5  # what it says itself holds
     assert as_solving({"name": "x"}) == {"name": "x"}
-    with pytest.raises(RecipeError, match="did you mean 'gsm8k-smollm2'"):
+    with pytest.raises(UsageError, match="did you mean 'gsm8k-smollm2'"):
         as_solving({"solving": "gsm8k-smolm2"})
 
 
@@ -108,13 +108,13 @@ def test_nested_values_are_read_and_typed() -> None:
     ],
 )
 def test_errors_say_what_was_given_and_what_is_allowed(mapping: dict[str, object], message: str) -> None:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_dataclass(Outer, mapping, "test")
     assert message in str(caught.value)
 
 
 def test_a_number_out_of_its_range_names_the_source() -> None:
-    with pytest.raises(RecipeError, match=r"mine.yaml: 'temperature' is -1; expected a number, at least 0"):
+    with pytest.raises(UsageError, match=r"mine.yaml: 'temperature' is -1; expected a number, at least 0"):
         load_dataclass(Recipe, {"temperature": -1}, "mine.yaml")
 
 
@@ -125,17 +125,17 @@ def test_overrides_keep_the_name_of_a_component_and_a_new_name_drops_its_options
     assert override(given_one, ["budget.seconds=1e-3"]) == {"budget": {"samples": 4, "seconds": 0.001}}
     assert given_one == {"budget": {"samples": 4}}
     for wrong in ("strategy", "=3", "a..b=1"):
-        with pytest.raises(RecipeError, match="expected KEY=VALUE"):
+        with pytest.raises(UsageError, match="expected KEY=VALUE"):
             override({}, [wrong])
 
 
 def test_yaml_reads_exponents_and_refuses_a_key_given_twice() -> None:
     assert parse_yaml("a: 1e6\nb: 1e-3\nc: -2.5e3\nd: e3\n", "x") == {"a": 1e6, "b": 1e-3, "c": -2500.0, "d": "e3"}
-    with pytest.raises(RecipeError, match=r"x, line 1: the key 'a' is given twice"):
+    with pytest.raises(UsageError, match=r"x, line 1: the key 'a' is given twice"):
         parse_yaml("a: 1\na: 2\n", "x")
-    with pytest.raises(RecipeError, match=r"x, line 3"):
+    with pytest.raises(UsageError, match=r"x, line 3"):
         parse_yaml("a: 1\nb: [\n", "x")
-    with pytest.raises(RecipeError):
+    with pytest.raises(UsageError):
         parse_yaml("!!python/object/apply:os.system ['true']", "x")
 
 
@@ -143,12 +143,12 @@ def test_recipes_are_found_by_name_and_by_path(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert find_config("arithmetic") == CONFIGS / "arithmetic.yaml"
     (tmp_path / "mine.yaml").write_text("sede: 7\n")
-    with pytest.raises(RecipeError, match=r"mine.yaml: unknown key 'sede'; did you mean 'seed'\?"):
+    with pytest.raises(UsageError, match=r"mine.yaml: unknown key 'sede'; did you mean 'seed'\?"):
         load_recipe("mine.yaml")
-    with pytest.raises(RecipeError, match=r"no recipe 'arithmetc'; did you mean 'arithmetic'\?"):
+    with pytest.raises(UsageError, match=r"no recipe 'arithmetc'; did you mean 'arithmetic'\?"):
         load_recipe("arithmetc")
     (tmp_path / "list.yaml").write_text("- a\n")
-    with pytest.raises(RecipeError, match="expected keys and values, found list"):
+    with pytest.raises(UsageError, match="expected keys and values, found list"):
         load_recipe("list.yaml")
 
 
@@ -156,7 +156,7 @@ def test_components_are_typed_as_one_reads_them() -> None:
     assert parse_component("beam branch=2, width=8") == Component("beam", {"branch": 2, "width": 8})
     assert parse_component(Component("beam", {"branch": 2}).label) == Component("beam", {"branch": 2})
     for wrong in ("", "branch=2"):
-        with pytest.raises(RecipeError, match="expected a name"):
+        with pytest.raises(UsageError, match="expected a name"):
             parse_component(wrong)
 
 
@@ -183,7 +183,7 @@ def test_budgets_are_typed_as_one_reads_them(text: str, budget: Budget) -> None:
     ],
 )
 def test_a_wrong_budget_is_refused(text: str, message: str) -> None:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(UsageError) as caught:
         parse_budget(text)
     assert message in str(caught.value)
 
@@ -196,5 +196,5 @@ def test_the_fingerprint_does_not_depend_on_the_order_of_keys(config: dict[str, 
 
 def test_the_vote_of_a_recipe_is_checked() -> None:
     assert load_recipe("arithmetic", ["vote.rule=max", "vote.aggregate=min"]).vote == Vote("max", "min")
-    with pytest.raises(RecipeError, match=r"'vote.aggregate' is 'prod'; did you mean 'product'\?"):
+    with pytest.raises(UsageError, match=r"'vote.aggregate' is 'prod'; did you mean 'product'\?"):
         load_recipe("arithmetic", ["vote.aggregate=prod"])

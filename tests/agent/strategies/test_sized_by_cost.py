@@ -15,7 +15,7 @@ from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.solver import Solver
 from agent.strategies import Beam, BestOfN, Greedy, SizedByCost
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from envs.registry import load_environment
 from policies.registry import load_policy
 from verifiers.registry import load_verifier
@@ -141,7 +141,7 @@ def test_fractions_of_samples_give_an_answer(engine: Engine, name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_less_than_a_sample_is_refused(name: str) -> None:
-    with pytest.raises(RecipeError, match=r"a budget of 0\.5 samples buys none; allowed: 1 or more"):
+    with pytest.raises(UsageError, match=r"a budget of 0\.5 samples buys none; allowed: 1 or more"):
         make_strategy(Component(name), Budget(samples=0.5), Vote(), 1.0)
 
 

@@ -28,7 +28,7 @@ from agent.study.run import measure
 from agent.study.study import Study
 from envs.arithmetic import Arithmetic
 from envs.core import State, Step
-from envs.messages import RecipeError
+from envs.messages import UsageError
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = ("7 + 8 - 2", "9 + 9 - 1", "5 * 2 + 1")
@@ -360,7 +360,7 @@ def test_exports_say_what_they_cannot_do(
     assert "did you mean 'trl-prm'" in capsys.readouterr().err
     assert main(["export", str(byhand.path), "--to", "trl-sft", "--out", str(tmp_path / "x")]) == 0
     assert "note: these are problems of the test split" in capsys.readouterr().err
-    with pytest.raises(RecipeError, match="has no graphs; labels of steps need a study with 'graphs: true'"):
+    with pytest.raises(UsageError, match="has no graphs; labels of steps need a study with 'graphs: true'"):
         list(stepwise(byhand))
 
 

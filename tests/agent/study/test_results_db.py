@@ -18,12 +18,12 @@ import pytest
 from agent.interface.cli import main
 from agent.study import results_db
 from agent.study.export import EXPORTS
-from agent.study.packed_graphs import pack, unpack
 from agent.study.results_db import StudyFile
 from agent.study.rows import _storable
 from agent.study.run import measure
+from agent.study.storage.packed_graphs import pack, unpack
 from agent.study.table import summarize
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from tests.agent.study.test_study import TOY
 
 SMALL = replace(TOY, n=4, seeds=(0,))
@@ -59,7 +59,7 @@ def read_all(path: Path) -> None:
 
 
 def refused(act: Callable[[], object], path: Path) -> str:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(UsageError) as caught:
         act()
     message = str(caught.value)
     assert str(path) in message
@@ -130,7 +130,7 @@ def test_zeroed_and_random_pages_are_never_a_traceback(path: Path, sound: Path) 
             path.write_bytes(whole[: page * size] + filling + whole[(page + 1) * size :])
             try:
                 read_all(path)
-            except RecipeError as error:
+            except UsageError as error:
                 told += str(path) in str(error)
     assert told > 5
 
@@ -188,7 +188,7 @@ def as_nobody(act: Callable[[], None]) -> int:
             os.setuid(65534)
             act()
             os._exit(0)
-        except RecipeError as error:
+        except UsageError as error:
             sys.stderr.write(str(error))
             os._exit(3)
         except BaseException:
@@ -261,7 +261,7 @@ def test_patience_with_a_lock_is_short() -> None:
 
 @pytest.mark.parametrize("seed", [2**64, 10**19, 99999999999999999999999, -(2**63) - 1])
 def test_seeds_that_no_file_holds_are_refused(tmp_path: Path, seed: int) -> None:
-    with pytest.raises(RecipeError, match=rf"seed {seed} given; allowed: whole numbers of 64 bits"):
+    with pytest.raises(UsageError, match=rf"seed {seed} given; allowed: whole numbers of 64 bits"):
         replace(SMALL, seeds=(seed,))
 
 

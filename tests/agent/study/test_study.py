@@ -30,7 +30,7 @@ from agent.study.rows import VOTES, scores_of
 from agent.study.run import measure, open_study, run_study, shared_models, study_problems
 from agent.study.study import Study, load_study
 from agent.study.table import revoted, summarize
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from policies.core import Propose
 from policies.scripted import ScriptedPolicy
 from verifiers.voting import Vote
@@ -112,9 +112,9 @@ def test_rules_say_which_parts_go_together() -> None:
     ]
     study = replace(study, exclude=({"strategy": "beam branch=2", "seed": 1}, {"budget": 8}))
     assert labels(study) == ["scripted table beam branch=2 4 0"]
-    with pytest.raises(RecipeError, match="unknown strategy in a rule 'bean'; did you mean 'beam'"):
+    with pytest.raises(UsageError, match="unknown strategy in a rule 'bean'; did you mean 'beam'"):
         replace(TOY, exclude=({"strategy": "bean"},))
-    with pytest.raises(RecipeError, match="unknown axis 'polciy'; did you mean 'policy'"):
+    with pytest.raises(UsageError, match="unknown axis 'polciy'; did you mean 'policy'"):
         replace(TOY, exclude=({"polciy": "scripted"},))
 
 
@@ -133,7 +133,7 @@ def test_a_study_is_read_from_yaml_and_checked(tmp_path: Path) -> None:
         ("budgets=[0]", "allowed: a number above 0"),
         ("seed=[1]", "unknown key 'seed'; did you mean 'seeds'"),
     ):
-        with pytest.raises(RecipeError, match=message):
+        with pytest.raises(UsageError, match=message):
             load_study(str(file), [wrong])
 
 
@@ -228,7 +228,7 @@ def test_lines_pool_seeds_and_compare_with_the_baseline(toy: Path) -> None:
         assert summarize(file, baseline="strategy=beam branch=2")[0]["versus"] == "beam branch=2"
         assert "difference" not in summarize(file, baseline="policy=scripted")[2]  # it is its own
         for wrong, message in (("beams", "unknown strategy 'beams'"), ("polcy=a", "unknown axis 'polcy'")):
-            with pytest.raises(RecipeError, match=message):
+            with pytest.raises(UsageError, match=message):
                 summarize(file, baseline=wrong)
 
 
@@ -332,7 +332,7 @@ def test_what_fails_every_time_though_its_model_answers_others_is_not_run_for_ev
 
 def test_a_file_of_another_study_is_refused_with_what_differs(toy: Path) -> None:
     before = toy.read_bytes()
-    with pytest.raises(RecipeError, match=r"belongs to another study \(n: 12 there, 11 now\)"):
+    with pytest.raises(UsageError, match=r"belongs to another study \(n: 12 there, 11 now\)"):
         measured(replace(TOY, n=11), toy)
     assert toy.read_bytes() == before
 
@@ -358,10 +358,10 @@ def test_a_study_that_gets_more_cells_goes_on(tmp_path: Path) -> None:
         runs = [row["run"] for row in file.results()]
         assert (runs.count(1), runs.count(2)) == (len(before), len(runs) - len(before))
         assert file.config == StudyFile(fresh).config
-    with pytest.raises(RecipeError, match=r"belongs to another study \(environments: .* now; .*budgets: "):
+    with pytest.raises(UsageError, match=r"belongs to another study \(environments: .* now; .*budgets: "):
         measured(TOY, path)  # it would lose cells
     heated = replace(wider, seeds=(0, 1, 2, 3), temperature=0.5)
-    with pytest.raises(RecipeError, match=r"belongs to another study .*temperature: 1.0 there, 0.5 now"):
+    with pytest.raises(UsageError, match=r"belongs to another study .*temperature: 1.0 there, 0.5 now"):
         measured(heated, path)
     assert content(path) == content(fresh)
 
@@ -371,13 +371,13 @@ def test_a_file_that_is_no_study_is_refused_and_left_alone(tmp_path: Path, text:
     path = tmp_path / "notes.txt"
     path.write_bytes(text)
     for use in (lambda: measured(TOY, path), lambda: StudyFile(path)):
-        with pytest.raises(RecipeError, match="is not a file of a study"):
+        with pytest.raises(UsageError, match="is not a file of a study"):
             use()
     assert path.read_bytes() == text
     other = sqlite3.connect(tmp_path / "other.sqlite")
     other.execute("CREATE TABLE mine (x)")
     other.close()
-    with pytest.raises(RecipeError, match="is not a file of a study"):
+    with pytest.raises(UsageError, match="is not a file of a study"):
         measured(TOY, tmp_path / "other.sqlite")
 
 
@@ -386,7 +386,7 @@ def test_two_writers_are_refused_and_readers_are_not(tmp_path: Path) -> None:
     problems = study_problems(study)
     with open_study(study, path, problems) as file:
         for _ in range(2):  # the refusal takes no lock away
-            with pytest.raises(RecipeError, match="being written to by another run"):
+            with pytest.raises(UsageError, match="being written to by another run"):
                 measure(study, path)
         run_study(study, file, problems)
         with StudyFile(path) as reader:
@@ -421,7 +421,7 @@ def finished(path: Path) -> int:
     try:
         with StudyFile(path) as file:
             return len(file.done())
-    except (RecipeError, sqlite3.OperationalError):
+    except (UsageError, sqlite3.OperationalError):
         return 0  # there is no file yet, or no table
 
 

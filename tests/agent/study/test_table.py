@@ -33,7 +33,7 @@ from agent.study.table import (
 )
 from agent.study.table_formats import csv_table, latex_table, markdown_table
 from envs.core import Problem
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from envs.toy import Toy
 
 Answers = Callable[[int, int], Sequence[tuple[str, bool | None, float]]]  # cell, problem: answer, right, score
@@ -407,9 +407,9 @@ def test_a_problem_is_found_by_its_id_and_its_number(toy: Path, capsys: pytest.C
         (name,) = (row["id"] for row in file.rows("SELECT id FROM problems WHERE problem = 3"))
         assert find_problems(file, name) == find_problems(file, "3") == find_problems(file, "03") == [3]
         for wrong in ("0", "13", "²", "-1", "", "toy"):
-            with pytest.raises(RecipeError, match=r"unknown problem .*a number from 1 to 12, or an id: .* and 2 more"):
+            with pytest.raises(UsageError, match=r"unknown problem .*a number from 1 to 12, or an id: .* and 2 more"):
                 find_problems(file, wrong)
-        with pytest.raises(RecipeError, match=re.escape(f"did you mean {name!r}?")):
+        with pytest.raises(UsageError, match=re.escape(f"did you mean {name!r}?")):
             find_problems(file, f"{name}x")
     assert main(["report", str(toy), "--problem", name]) == 0
     out = capsys.readouterr().out

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from policies.training.jsonl_log import ResultsFile
 
 CONFIG = {"policy": "p", "n": 3}
@@ -40,7 +40,7 @@ def test_a_file_of_another_configuration_is_refused_with_what_differs(tmp_path: 
     with ResultsFile(path, CONFIG) as results:
         results.append({"cell": "a", "problem": "1"})
     before = path.read_bytes()
-    with pytest.raises(RecipeError, match="belongs to another configuration \\(n: 3 there, 4 now\\)"):
+    with pytest.raises(UsageError, match="belongs to another configuration \\(n: 3 there, 4 now\\)"):
         ResultsFile(path, {**CONFIG, "n": 4})
     assert path.read_bytes() == before
 
@@ -49,12 +49,12 @@ def test_a_file_of_another_configuration_is_refused_with_what_differs(tmp_path: 
 def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    with pytest.raises(RecipeError, match="is not a file of results"):
+    with pytest.raises(UsageError, match="is not a file of results"):
         ResultsFile(path, CONFIG)
     assert path.read_bytes() == content
 
 
 def test_two_runs_cannot_write_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    with ResultsFile(path, CONFIG), pytest.raises(RecipeError, match="being written to by another run"):
+    with ResultsFile(path, CONFIG), pytest.raises(UsageError, match="being written to by another run"):
         ResultsFile(path, CONFIG)

@@ -13,7 +13,7 @@ from agent.study.results_db import StudyFile
 from agent.study.run import measure, open_study, study_problems
 from agent.study.study import Study
 from agent.study.table import summarize
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from tests.agent.study.test_study import TOY, content
 
 ROWS = [
@@ -60,7 +60,7 @@ def test_a_corrected_gold_answer_is_refused_and_then_judged_anew(tmp_path: Path,
     before = out.read_bytes()
     data(mine, edited(edited(ROWS, 0, answer="5"), 1, answer="11"))
     for seeds in ((0,), (0, 1)):  # with nothing to run, and with something
-        with pytest.raises(RecipeError, match=r"the gold answer of 2 differ, e\.g\. .*--regrade"):
+        with pytest.raises(UsageError, match=r"the gold answer of 2 differ, e\.g\. .*--regrade"):
             measure(study(mine, seeds=seeds), out)
         assert out.read_bytes() == before
     measure(study(mine, seeds=(0, 1)), out, regrade=True)
@@ -78,7 +78,7 @@ def test_another_question_or_a_lost_one_is_refused(tmp_path: Path, mine: Path) -
     for rows in (edited(ROWS, 0, problem="What is 2 + 4?"), ROWS[1:], [*ROWS[1:], {"problem": "x?", "answer": "1"}]):
         data(mine, rows)
         for regrade in (False, True):
-            with pytest.raises(RecipeError, match=r"1 of 3 are not drawn any more|other problems|belongs to another"):
+            with pytest.raises(UsageError, match=r"1 of 3 are not drawn any more|other problems|belongs to another"):
                 measure(study(mine, n=len(rows)), out, regrade=regrade)
             assert out.read_bytes() == before
 
@@ -105,7 +105,7 @@ def test_the_number_of_problems_can_grow(tmp_path: Path, sizes: tuple[int, ...])
                 graph = file.graph((row["cell"], row["problem"]))
                 assert graph.problem.id == row["id"]
     before = path.read_bytes()
-    with pytest.raises(RecipeError, match=rf"n: {sizes[-1]} there, 2 now"):
+    with pytest.raises(UsageError, match=rf"n: {sizes[-1]} there, 2 now"):
         measure(replace(TOY, n=2), path)
     assert path.read_bytes() == before
     measure(replace(TOY, n=sizes[-1]), path)  # nothing is left to run
@@ -136,7 +136,7 @@ def test_an_environment_that_asks_otherwise_is_refused(tmp_path: Path) -> None:
     problems = study_problems(replace(TOY, n=4))
     environment, drawn = problems["toy"]
     other = [replace(drawn[0], question=drawn[0].question + " "), *drawn[1:]]
-    with pytest.raises(RecipeError, match=r"the question of 1 differs, e\.g\. of"):
+    with pytest.raises(UsageError, match=r"the question of 1 differs, e\.g\. of"):
         open_study(replace(TOY, n=4), path, {"toy": (environment, other)})
     assert path.read_bytes() == before
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from agent.study.edited_problems import problem_row
-from agent.study.packed_graphs import pack, unpack
+from agent.study.storage.edited_problems import problem_row
+from agent.study.storage.packed_graphs import pack, unpack
 from envs.core import Environment, Problem
 
 Statement = tuple[str, tuple[Any, ...]]

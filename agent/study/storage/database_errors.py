@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from envs.messages import RecipeError
+from envs.messages import UsageError
 
 _WORDS: Mapping[int, str] = {
     sqlite3.SQLITE_BUSY: "is locked by another program (a database browser, a backup); close it and try again",
@@ -32,31 +32,31 @@ def database_errors(path: Path) -> Iterator[None]:
     except (sqlite3.Error, OverflowError, UnicodeError) as error:
         code = getattr(error, "sqlite_errorcode", None)
         words = None if code is None else _WORDS.get(code & 0xFF)  # the lowest byte; the others say more of the same
-        raise RecipeError(f"{path} {words or f'is a damaged study: {error}; give another file'}") from None
+        raise UsageError(f"{path} {words or f'is a damaged study: {error}; give another file'}") from None
 
 
 def check_readable(path: Path) -> None:
-    """Raise RecipeError unless there is a regular file that may be read."""
+    """Raise UsageError unless there is a regular file that may be read."""
     if path.is_symlink() and not path.exists():
-        raise RecipeError(f"{path} is a link to {os.readlink(path)!r}, which is not there")
+        raise UsageError(f"{path} is a link to {os.readlink(path)!r}, which is not there")
     if not path.exists():
-        raise RecipeError(f"there is no file {str(path)!r}")
+        raise UsageError(f"there is no file {str(path)!r}")
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "a device or a pipe"
-        raise RecipeError(f"{path} is {kind}, not a file of a study; give a file")
+        raise UsageError(f"{path} is {kind}, not a file of a study; give a file")
     if not os.access(path, os.R_OK):
-        raise RecipeError(f"{path} cannot be read: access is denied")
+        raise UsageError(f"{path} cannot be read: access is denied")
 
 
 def check_writable(path: Path) -> None:
-    """Raise RecipeError unless a file is there that may be written to, or can be made; makes its folder."""
+    """Raise UsageError unless a file is there that may be written to, or can be made; makes its folder."""
     try:
         if path.is_symlink() or path.exists():
             check_readable(path)
             if not os.access(path, os.W_OK):
-                raise RecipeError(f"{path} cannot be written to: access is denied; 'stepwell report' shows it")
+                raise UsageError(f"{path} cannot be written to: access is denied; 'stepwell report' shows it")
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecipeError(f"{path} cannot be made: {error.strerror or error}") from None
+        raise UsageError(f"{path} cannot be made: {error.strerror or error}") from None
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise RecipeError(f"{path} cannot be written to: access to its folder is denied")
+        raise UsageError(f"{path} cannot be written to: access to its folder is denied")

@@ -14,11 +14,11 @@ import pytest
 import policies.registry
 import verifiers.registry
 from agent.recipes.recipe import Component
-from agent.study.model_digests import model_digests
 from agent.study.results_db import StudyFile
 from agent.study.run import measure, open_study, study_problems
+from agent.study.storage.model_digests import model_digests
 from agent.study.study import Study
-from envs.messages import RecipeError
+from envs.messages import UsageError
 from policies.training.jsonl_log import fingerprint
 
 NONE = Component("none")
@@ -70,7 +70,7 @@ def test_a_model_that_was_changed_is_refused_with_both_digests(tmp_path: Path, f
     bytes_before = out.read_bytes()
     CHANGES[what](folder)
     for seeds in ((0,), (0, 1)):
-        with pytest.raises(RecipeError, match=rf"models: .*{before}.* there, .* now"):
+        with pytest.raises(UsageError, match=rf"models: .*{before}.* there, .* now"):
             measure(study(Component(str(folder)), seeds=seeds), out)
     assert out.read_bytes() == bytes_before
 
@@ -149,11 +149,11 @@ def test_the_only_model_of_a_server_is_asked_for(tmp_path: Path, monkeypatch: py
     with open_study(one, out, problems) as file:
         assert file.config["models"] == {"openai: patience=1": "qwen-7b"}
     before = out.read_bytes()
-    with pytest.raises(RecipeError, match=r"qwen-7b.* there, .*llama-1b.* now"):
+    with pytest.raises(UsageError, match=r"qwen-7b.* there, .*llama-1b.* now"):
         open_study(replace(one, seeds=(0, 1)), out, problems)
     assert out.read_bytes() == before
     with open_study(one, out, problems) as file:  # it is down: it will be asked again when it is needed
-        with pytest.raises(RecipeError, match=r"model openai: patience=1: qwen-7b there, llama-1b now"):
+        with pytest.raises(UsageError, match=r"model openai: patience=1: qwen-7b there, llama-1b now"):
             file.note_model("openai: patience=1", "llama-1b")
         file.note_model("openai: patience=1", "qwen-7b")
         file.note_model("openai: patience=1", "")
@@ -183,6 +183,6 @@ def test_a_file_of_an_older_version_goes_on_by_the_digests_that_it_has(tmp_path:
         assert len(file.results()) == 2
     out.write_bytes(old)
     change_weights(folder)
-    with pytest.raises(RecipeError, match=r"weights: .* there, .* now"):
+    with pytest.raises(UsageError, match=r"weights: .* there, .* now"):
         measure(study(policy, seeds=(0, 1)), out)
     assert out.read_bytes() == old
