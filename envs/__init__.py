@@ -40,6 +40,7 @@ from envs.guarded import EnvironmentFailure, Guarded, guard
 from envs.math.environment import Math
 from envs.plugins import Listed, UnusablePart
 from envs.registry import UnusableEnvironment, list_environments, load_environment
+from envs.splits import split_of
 from envs.toy import Toy
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "opening",
     "render",
     "revision_prompt",
+    "split_of",
     "termination",
     "transition",
     "truncation",

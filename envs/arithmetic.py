@@ -38,7 +38,7 @@ from envs.expressions import (
     write,
     write_sides,
 )
-from envs.splits import bucket
+from envs.splits import split_of
 
 ANSWER_MARK = "#### "
 LARGEST = 999  # numbers up to here are single tokens of the lab's models; generated problems never exceed it
@@ -358,7 +358,7 @@ class Arithmetic:
             for level in self.levels:
                 while True:
                     sides = _generate(level, table[level], rng)
-                    if sides is not None and bucket(write_sides(sides)) == split:
+                    if sides is not None and split_of(write_sides(sides)) == split:
                         break
                 yield self._problem(sides, solve(sides), {"level": level})
 

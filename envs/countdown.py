@@ -13,7 +13,6 @@ solutions of a puzzle count as one answer, whatever way they take.
 from __future__ import annotations
 
 import csv
-import hashlib
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from envs.core import (
     truncation,
 )
 from envs.expressions import Expression, Number, Operation, Unknown, linear, parse_sides, write
+from envs.splits import split_of
 
 CLASSIC = 24  # the target when a question names none
 LARGEST = 999  # numbers up to here are single tokens of the lab's models; worked solutions stay within if they can
@@ -424,10 +424,10 @@ def _split_of(numbers: Numbers, target: int) -> Split:
 
     The test puzzles of the Game of 24 are the published ones; all others go by a hash.
     """
-    digit = hashlib.sha256(_question(numbers, target).encode()).digest()[0] % 10
+    split = split_of(_question(numbers, target))
     if target == CLASSIC and len(numbers) == 4 and max(numbers) <= 13:
-        return "test" if numbers in HELD_OUT else "calibration" if digit == 1 else "train"
-    return "test" if digit == 0 else "calibration" if digit == 1 else "train"
+        return "test" if numbers in HELD_OUT else "calibration" if split == "calibration" else "train"
+    return split
 
 
 def _read_puzzles(path: Path) -> Iterator[tuple[Numbers, int]]:

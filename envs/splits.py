@@ -1,15 +1,25 @@
-"""Which split a problem belongs to, by a digest of its text."""
+"""Which split a problem belongs to, by a digest of its text: for authors of environments.
+
+A split is a property of the problem itself. So the splits are disjoint whatever the seed, the options and the order in
+which problems are drawn.
+"""
 
 from __future__ import annotations
 
 import hashlib
 
-from envs.core import (
-    Split,
-)
+from envs.core import Split
 
 
-def bucket(canonical: str) -> Split:
-    """Splits are a property of the question itself, so they are disjoint whatever the seed."""
-    digit = hashlib.sha256(canonical.encode()).digest()[0] % 10
+def split_of(text: str, parts: int = 10) -> Split:
+    """The split of a problem, by a text that tells it from all others: its question in one way of writing it.
+
+    Args:
+        text: equal for problems that are the same to a solver.
+        parts: one of so many goes to ``test``, one to ``calibration``, and the rest to ``train``.
+
+    Returns:
+        The same split for the same text, on every machine.
+    """
+    digit = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[0] % parts
     return "test" if digit == 0 else "calibration" if digit == 1 else "train"

@@ -87,12 +87,22 @@ _ENVIRONMENT = '''\
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Mapping, Sequence
 
-from envs import Problem, Split, State, Step, Transition, UnreadableQuestion, termination, transition, truncation
+from envs import (
+    Problem,
+    Split,
+    State,
+    Step,
+    Transition,
+    UnreadableQuestion,
+    split_of,
+    termination,
+    transition,
+    truncation,
+)
 
 _QUESTION = re.compile(r"\\d{1,3}(?: \\+ \\d{1,3}){1,5}", re.ASCII)
 _LINE = re.compile(r"(\\d{1,6}) \\+ (\\d{1,3}) = (\\d{1,6})", re.ASCII)
@@ -118,7 +128,7 @@ class $kind:
         rng, chosen = random.Random(f"{self.name}/{split}/{seed}"), dict[str, Problem]()
         while len(chosen) < n:
             question = " + ".join(str(rng.randint(1, 99)) for _ in range(rng.randint(2, 6)))
-            if _split_of(question) == split:
+            if split_of(question, 5) == split:
                 chosen[question] = self.read(question)
         return list(chosen.values())
 
@@ -195,10 +205,6 @@ def _totals(state: State) -> list[int] | None:
         totals.append(int(line[3]))
     return totals
 
-
-def _split_of(question: str) -> Split:
-    digit = hashlib.sha256(question.encode()).digest()[0] % 5
-    return "test" if digit == 0 else "calibration" if digit == 1 else "train"
 '''
 
 _TEST = """\

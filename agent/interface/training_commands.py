@@ -98,7 +98,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from agent.planning.plan_file import Action, plan_name, user_plans
     from envs.messages import UsageError
     from policies.core import DistinctSampler
-    from policies.training.jsonl_log import ResultsFile, fingerprint
+    from policies.training.jsonl_log import JsonlLog, fingerprint
 
     quiet("INFO")
     recipe = recipe_of(arguments)
@@ -125,7 +125,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out or user_plans() / plan_name(environment.name, policy.name, verifier.name))
     out.parent.mkdir(parents=True, exist_ok=True)
     problems = environment.problems("calibration", arguments.n)
-    with ResultsFile(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:
+    with JsonlLog(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:
         fitted = calibrate(
             *(environment, policy, verifier, problems, results, arms, moves),
             seed=recipe.seed,

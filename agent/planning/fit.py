@@ -34,7 +34,7 @@ from agent.planning.recorded_runs import Arm, drawn_distinct, read_runs, sweep
 from agent.search.engine import Engine
 from envs.core import Environment, Problem
 from policies.core import Policy
-from policies.training.jsonl_log import ResultsFile
+from policies.training.jsonl_log import JsonlLog
 from verifiers.core import Verifier
 
 
@@ -43,7 +43,7 @@ def calibrate(
     policy: Policy,
     verifier: Verifier,
     problems: Sequence[Problem],
-    results: ResultsFile,
+    results: JsonlLog,
     arms: Sequence[Arm] = ARMS,
     moves: Sequence[Action] = MOVES,
     budgets: Sequence[int] = BUDGETS,

@@ -22,7 +22,7 @@ from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.strategies import STRATEGIES, Traits
 from envs.core import Environment, Problem
-from policies.training.jsonl_log import ResultsFile
+from policies.training.jsonl_log import JsonlLog
 from verifiers.voting import Vote, aggregate, classes
 
 VOTE = Vote()  # what plans are fitted for
@@ -64,7 +64,7 @@ def sweep(
     engine: Engine,
     arms: Sequence[Arm],
     problems: Sequence[Problem],
-    results: ResultsFile,
+    results: JsonlLog,
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,
     temperature: float = 1.0,

@@ -17,7 +17,6 @@ quantities with their units to a relative tolerance of `TOLERANCE`.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +44,7 @@ from envs.core import (
     transition,
     truncation,
 )
+from envs.splits import split_of
 
 ANSWER_MARK = "#### "
 SLIP = 0.06  # how often the student of `options` is wrong, to how often right
@@ -56,12 +56,6 @@ def _is_of(task: Task, answer: str) -> bool:
     if not isinstance(reading, Stated):
         return True
     return reading.substance == (task.given[-1] if task.kind == "yield" else task.wanted).substance
-
-
-def _bucket(question: str) -> Split:
-    """Splits are a property of the question itself, so they are disjoint whatever the seed."""
-    digit = hashlib.sha256(question.encode()).digest()[0] % 10
-    return "test" if digit == 0 else "calibration" if digit == 1 else "train"
 
 
 class Chemistry:
@@ -175,7 +169,7 @@ class Chemistry:
         """Problems of a split without end, the levels in turn; they may repeat."""
         while True:
             for level in self.levels:
-                while _bucket(str(task := draw_task(LEVELS[level], rng))) != split:
+                while split_of(str(task := draw_task(LEVELS[level], rng))) != split:
                     pass
                 yield self._problem(task, {"level": level})
 

@@ -45,6 +45,7 @@ from envs.countdown import HELD_OUT, Countdown
 from envs.messages import nearest, require
 from envs.reasoning_gym.answers import is_right, is_sound, says_the_same
 from envs.reasoning_gym.puzzles import PUZZLES, RIGHT, Moves
+from envs.splits import split_of
 
 require("reasoning-gym", "reasoning_gym")  # imported where it is used: it takes a second or more
 
@@ -213,7 +214,7 @@ class Source:
         idle = 0
         while len(chosen) < n:
             problem = make(rng.randrange(POOLS.get(self.task, POOL)))
-            if problem is not None and problem.id not in chosen and split_of(problem) == split:
+            if problem is not None and problem.id not in chosen and split_of_task(problem) == split:
                 chosen[problem.id] = problem
                 idle = 0
             elif (idle := idle + 1) > PATIENCE:
@@ -221,12 +222,11 @@ class Source:
         return list(chosen.values())
 
 
-def split_of(problem: Problem) -> Split:
+def split_of_task(problem: Problem) -> Split:
     """A property of the question, so that splits are disjoint; the environments within split theirs in the same way."""
     if problem.meta["task"] == "puzzle24" and tuple(map(int, problem.question.split()[3:])) in HELD_OUT:
         return "test"
-    digit = hashlib.sha256(problem.question.encode()).digest()[0] % 10
-    return "test" if digit == 0 else "calibration" if digit == 1 else "train"
+    return split_of(problem.question)
 
 
 # -------------------------------------------------------------------------------------------------------- environments

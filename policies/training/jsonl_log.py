@@ -16,10 +16,10 @@ from typing import IO, Any
 
 from envs.messages import UsageError, differences
 
-FORMAT = 1  # of the file of results; a change of meaning needs another number
+FORMAT = 1  # a change of meaning needs another number
 
 
-class ResultsFile:
+class JsonlLog:
     """An append-only file of JSON lines that belongs to one configuration. A context manager; one writer at a time.
 
     Args:
@@ -46,7 +46,7 @@ class ResultsFile:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UsageError(
-                f"{self.path} is being written to by another run; wait for it or give another --out"
+                f"{self.path} is being written to by another run; wait for it or give another file"
             ) from None
 
     def _open(self, config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -57,19 +57,19 @@ class ResultsFile:
             self._file.truncate(len(whole))
         lines = whole.splitlines()
         if not lines:
-            self._write({"stepwell": "eval", "format": FORMAT, "fingerprint": fingerprint(config), "config": config})
+            self._write({"stepwell": "log", "format": FORMAT, "fingerprint": fingerprint(config), "config": config})
             return []
         try:
             header, *rows = [json.loads(line) for line in lines]
             theirs, version = header["config"], header["format"]
         except (ValueError, KeyError, TypeError):
-            raise UsageError(f"{self.path} is not a file of results; give another --out") from None
+            raise UsageError(f"{self.path} is not a file of results; give another file") from None
         if version != FORMAT:
-            raise UsageError(f"{self.path} has format {version}, this version writes {FORMAT}; give another --out")
+            raise UsageError(f"{self.path} has format {version}, this version writes {FORMAT}; give another file")
         if header["fingerprint"] != fingerprint(config):
             raise UsageError(
                 f"{self.path} belongs to another configuration ({'; '.join(differences(theirs, config))});"
-                " give another --out, or the same options to go on"
+                " give another file, or the same options to go on"
             )
         return rows
 
@@ -84,11 +84,15 @@ class ResultsFile:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def __enter__(self) -> ResultsFile:
+    def close(self) -> None:
+        """Let another process write to it."""
+        self._file.close()
+
+    def __enter__(self) -> JsonlLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self.close()
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

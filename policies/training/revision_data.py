@@ -7,8 +7,6 @@ wrong attempt is to the right one in edit distance, the later it comes: in the l
 
 from __future__ import annotations
 
-import json
-import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from loguru import logger
 from envs.core import Environment, Problem, State, Step
 from policies.core import Policy, Propose
 from policies.models.lab_tokens import Tokens
+from policies.training.jsonl_log import JsonlLog
 from policies.training.worked_solutions import parts_of, replay
 
 MOST = 4  # wrong attempts shown
@@ -45,21 +44,15 @@ def collect(
     """Sample attempts at problems, each problem durable in a JSONL file once it is done; what is there is kept.
 
     Raises:
-        ValueError: the file holds attempts of another policy, or under another seed or number of samples.
+        UsageError: the file holds attempts of another policy, or under another seed or number of samples, or is being
+            written to.
     """
     header = {"environment": environment.name, "policy": policy.name, "samples": samples, "seed": seed}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = path.read_text() if path.exists() else ""
-    whole = text[: text.rfind("\n") + 1]  # a line that a kill cut short is dropped
-    known = [json.loads(line) for line in whole.splitlines()]
-    if known and known[0] != header:
-        raise ValueError(f"{path} holds attempts for {known[0]}, not for {header}; choose another folder")
-    path.write_text(whole or json.dumps(header) + "\n")
-    rows: dict[str, dict[str, Any]] = {row["problem"]: row for row in known[1:]}
-    waiting = iter([problem for problem in problems if problem.id not in rows])
-    running: dict[int, Problem] = {}
-    ticket = 0
-    with path.open("a") as file:
+    with JsonlLog(path, header) as log:
+        rows: dict[str, dict[str, Any]] = {row["problem"]: row for row in log.rows}
+        waiting = iter([problem for problem in problems if problem.id not in rows])
+        running: dict[int, Problem] = {}
+        ticket = 0
         while True:
             while len(running) < _OPEN and (problem := next(waiting, None)) is not None:
                 seeds = random.Random(f"attempts/{seed}/{problem.id}")
@@ -75,9 +68,7 @@ def collect(
                 problem = running.pop(replied)
                 policy.cancel(problem.id)
                 rows[problem.id] = row = _row(environment, problem, reply.samples[0])
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+                log.append(row)
                 if len(rows) % 500 == 0:
                     logger.info("attempts at {} problems sampled", len(rows))
     return [_attempts(problem, rows[problem.id]) for problem in problems]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from loguru import logger
 
 from envs.core import Environment, Problem, State
 from policies.core import Policy, Propose, Proposed, Usage
+from policies.training.jsonl_log import JsonlLog
 from verifiers.training.recipe import PrmRecipe
 
 # ------------------------------------------------------------------------------------------------------------ data
@@ -99,32 +99,32 @@ def label_steps(
 
 
 class SampleFile:
-    """Labelled solutions in a JSONL file: a header with what they depend on, then a line per problem.
+    """Labelled solutions in a JSONL file, a line per problem. A context manager; one writer at a time.
 
     Args:
         path: of the file, made if need be.
-        header: JSON; a file that was written with another one is refused.
+        header: JSON, what the samples depend on; a file that was written with another one is refused.
 
     Raises:
-        ValueError: the file holds samples of something else.
+        UsageError: the file holds samples of something else, or is being written to.
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
-        self.path = path
         self.solutions: dict[str, list[Solution]] = {}
         self.generated = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_text() if path.exists() else ""
-        whole = text[: text.rfind("\n") + 1]  # a line that a kill cut short is dropped
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if lines and lines[0] != header:
-            raise ValueError(f"{path} holds samples for {lines[0]}, not for {header}; choose another file")
-        if whole != text:
-            path.write_text(whole)
-        if not lines:
-            path.write_text(json.dumps(header) + "\n")
-        for line in lines[1:]:
+        self._log = JsonlLog(path, header)
+        for line in self._log.rows:
             self._take(line)
+
+    def close(self) -> None:
+        """Let another process write to it; what was read stays."""
+        self._log.close()
+
+    def __enter__(self) -> SampleFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _take(self, line: dict[str, Any]) -> None:
         self.generated += line["generated"]
@@ -137,10 +137,7 @@ class SampleFile:
         """Add a problem; on return it is on the disk."""
         rows = [(each.texts, each.right, each.total, each.count, each.start) for each in solutions]
         line = {"problem": problem, "generated": generated, "solutions": rows}
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._log.append(line)
         self._take(json.loads(json.dumps(line)))
 
 

@@ -130,10 +130,10 @@ def train_prm(
         keys = ("environment", "policy", "solutions", "rollouts", "temperature", "seed")
         header = {"split": split} | {key: value for key, value in asdict(sampling).items() if key in keys}
         header["uniform"] = sampling.uniform if sampling.rollouts else 1.0
-        files[split] = SampleFile(samples / f"{split}.jsonl", header)
         chosen = problems_of(environment, split, n, recipe.seed)
         problems[split] = {problem.id: problem for problem in chosen}
-        collect(sampling, environment, policy, chosen, files[split])
+        with SampleFile(samples / f"{split}.jsonl", header) as files[split]:
+            collect(sampling, environment, policy, chosen, files[split])
     learnt = [each for id in problems["train"] for each in files["train"].solutions[id]]
     fitted: dict[str, Any]
     verifier: Verifier

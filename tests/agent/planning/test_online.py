@@ -40,7 +40,7 @@ from policies.backends.lab import LabPolicy
 from policies.core import Propose
 from policies.registry import WEIGHTS
 from policies.scripted import ScriptedPolicy
-from policies.training.jsonl_log import ResultsFile
+from policies.training.jsonl_log import JsonlLog
 from verifiers.symbolic import SymbolicVerifier
 from verifiers.table import TableVerifier
 from verifiers.voting import Vote
@@ -273,7 +273,7 @@ def test_replays_count_as_searches_do(tmp_path: Path) -> None:
     )
     problems = TOY.problems("calibration", 6)
     engine = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY))
-    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
+    with JsonlLog(tmp_path / "runs.jsonl", {}) as results:
         sweep(engine, arms, problems, results)
         rows = list(results.rows)
         sweep(engine, arms, problems, results)
@@ -308,7 +308,7 @@ def test_samples_without_replacement_are_replayed_in_the_order_they_were_drawn(t
     problems = environment.problems("calibration", 3)
     policy = LabPolicy(WEIGHTS / "arithmetic-s", environment, device="cpu")
     engine = Engine(environment, policy, SymbolicVerifier(environment))
-    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
+    with JsonlLog(tmp_path / "runs.jsonl", {}) as results:
         sweep(engine, arms, problems, results, seed=5)
         runs = read_runs(results.rows, arms, problems, environment)
     one, whole = sum(each.sample_flops for each in runs), 0.0

@@ -39,7 +39,7 @@ from envs.core import Problem, State
 from envs.toy import Toy
 from policies.core import Propose
 from policies.scripted import ScriptedPolicy
-from policies.training.jsonl_log import ResultsFile
+from policies.training.jsonl_log import JsonlLog
 from verifiers.table import TableVerifier
 from verifiers.voting import Vote
 
@@ -378,7 +378,7 @@ MOVES = (
 def fit(path: Path, report: Any = lambda line: None) -> Calibration:
     problems = TOY.problems("calibration", 16)
     policy, verifier = ScriptedPolicy(TOY), Hunch()
-    with ResultsFile(path, {"of": "a test"}) as results:
+    with JsonlLog(path, {"of": "a test"}) as results:
         return calibrate(TOY, policy, verifier, problems, results, ARMS, MOVES, (4, 8), 0, report, 0.7)
 
 
@@ -429,7 +429,7 @@ def test_a_sweep_samples_at_its_temperature(tmp_path: Path) -> None:
     temperatures: set[float] = set()
     arms = (Arm("best-of-n", 4), Arm("best-of-n", 1, 1, {"temperature": 0.0}), Arm("beam", 4, 1, {"branch": 2}))
     problems = TOY.problems("calibration", 8)
-    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
+    with JsonlLog(tmp_path / "runs.jsonl", {}) as results:
         sweep(Engine(TOY, Asked(TOY), Hunch()), arms, problems, results, temperature=0.5)
     assert temperatures == {0.0, 0.5}
 
@@ -442,14 +442,14 @@ def test_a_sweep_goes_on_where_it_was_killed(tmp_path: Path) -> None:
             return super().poll()
 
     problems = TOY.problems("calibration", 16)
-    with ResultsFile(tmp_path / "runs.jsonl", {}) as results, pytest.raises(KeyboardInterrupt):
+    with JsonlLog(tmp_path / "runs.jsonl", {}) as results, pytest.raises(KeyboardInterrupt):
         sweep(Engine(TOY, ScriptedPolicy(TOY), Dying()), ARMS, problems, results)
-    with ResultsFile(tmp_path / "runs.jsonl", {}) as results:
+    with JsonlLog(tmp_path / "runs.jsonl", {}) as results:
         kept = list(results.rows)
         assert 40 < len(kept) < 16 * 9
         sweep(Engine(TOY, ScriptedPolicy(TOY), Hunch()), ARMS, problems, results)
         assert results.rows[: len(kept)] == kept
-    with ResultsFile(tmp_path / "whole.jsonl", {}) as whole:
+    with JsonlLog(tmp_path / "whole.jsonl", {}) as whole:
         sweep(Engine(TOY, ScriptedPolicy(TOY), Hunch()), ARMS, problems, whole)
     assert sorted(map(str, results.rows)) == sorted(map(str, whole.rows))
     assert len(whole.rows) == 16 * 9

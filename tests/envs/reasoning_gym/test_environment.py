@@ -27,7 +27,7 @@ from envs import (
 )
 from envs.conformance import HOSTILE
 from envs.countdown import HELD_OUT
-from envs.reasoning_gym.environment import FAULTY, INNER, SingleAnswer, Source, Stepwise, split_of, tasks
+from envs.reasoning_gym.environment import FAULTY, INNER, SingleAnswer, Source, Stepwise, split_of_task, tasks
 from envs.reasoning_gym.puzzles import PUZZLES, RIGHT, Moves, distances
 
 
@@ -158,8 +158,8 @@ def test_contradictory_premises_are_passed_over() -> None:
 def test_the_published_test_puzzles_are_in_the_test_split() -> None:
     environment = Stepwise(source("puzzle24"))
     for numbers in sorted(HELD_OUT)[::5]:
-        assert split_of(environment.read(f"Make 24 using {', '.join(map(str, numbers))}.")) == "test"
-    splits = {split_of(environment.read(f"make {target} from 1 2 3 4")) for target in range(1, 25)}
+        assert split_of_task(environment.read(f"Make 24 using {', '.join(map(str, numbers))}.")) == "test"
+    splits = {split_of_task(environment.read(f"make {target} from 1 2 3 4")) for target in range(1, 25)}
     assert splits == {"train", "calibration", "test"}
 
 

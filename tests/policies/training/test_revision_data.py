@@ -46,7 +46,7 @@ def test_attempts_are_told_apart_by_their_answers_and_kept(tmp_path: Path) -> No
     path.write_text("".join(lines[:4]) + lines[4][:10])
     assert collect(TOY, ScriptedPolicy(TOY), problems, 8, 0, path) == pool
     assert sorted(path.read_text().splitlines()) == sorted(line.strip() for line in lines)
-    with pytest.raises(ValueError, match="choose another folder"):
+    with pytest.raises(ValueError, match="belongs to another configuration"):
         collect(TOY, ScriptedPolicy(TOY), problems, 4, 0, path)
 
 

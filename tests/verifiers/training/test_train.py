@@ -58,24 +58,27 @@ def test_labels_are_the_share_of_all_completions_through_a_prefix(chatter: Envir
 
 def test_samples_are_durable_and_a_killed_run_goes_on(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
     problems = chatter.problems("train", 12)
-    whole = SampleFile(tmp_path / "whole.jsonl", {"a": 1})
-    collect(RECIPE, chatter, policy, problems, whole)
+    with SampleFile(tmp_path / "whole.jsonl", {"a": 1}) as whole:
+        collect(RECIPE, chatter, policy, problems, whole)
     assert [len(whole.solutions[problem.id]) > 0 for problem in problems] == [True] * 12
     lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "killed.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
-    killed = SampleFile(tmp_path / "killed.jsonl", {"a": 1})
-    assert len(killed.solutions) == 4
-    collect(RECIPE, chatter, policy, problems, killed, concurrency=2)
-    assert killed.solutions == whole.solutions == SampleFile(tmp_path / "killed.jsonl", {"a": 1}).solutions
+    with SampleFile(tmp_path / "killed.jsonl", {"a": 1}) as killed:
+        assert len(killed.solutions) == 4
+        collect(RECIPE, chatter, policy, problems, killed, concurrency=2)
+        with pytest.raises(ValueError, match="being written to by another run"):
+            SampleFile(tmp_path / "killed.jsonl", {"a": 1})
+    with SampleFile(tmp_path / "killed.jsonl", {"a": 1}) as again:
+        assert killed.solutions == whole.solutions == again.solutions
     assert killed.generated == whole.generated > 0
     assert len(policy._proposals.model.prefixes) == 0
-    with pytest.raises(ValueError, match="choose another file"):
+    with pytest.raises(ValueError, match="belongs to another configuration"):
         SampleFile(tmp_path / "killed.jsonl", {"a": 2})
 
 
 def test_every_unfinished_prefix_was_rolled_out(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
-    file = SampleFile(tmp_path / "samples.jsonl", {})
-    collect(RECIPE, chatter, policy, chatter.problems("train", 12), file)
+    with SampleFile(tmp_path / "samples.jsonl", {}) as file:
+        collect(RECIPE, chatter, policy, chatter.problems("train", 12), file)
     longest = 0
     for made in file.solutions.values():
         solutions = [each for each in made if each.start == 0]
@@ -96,9 +99,9 @@ def test_every_unfinished_prefix_was_rolled_out(policy: LabPolicy, chatter: Any,
 
 
 def test_problems_that_will_be_left_out_are_not_rolled_out(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
-    file = SampleFile(tmp_path / "samples.jsonl", {})
     problems = chatter.problems("train", 12)
-    collect(replace(RECIPE, uniform=0.3), chatter, policy, problems, file)
+    with SampleFile(tmp_path / "samples.jsonl", {}) as file:
+        collect(replace(RECIPE, uniform=0.3), chatter, policy, problems, file)
     every = [each for problem in problems for each in file.solutions[problem.id]]
     weights = problem_weights(every, 0.3)
     assert {each.problem for each in every if each.start} == {problem for problem, weight in weights.items() if weight}
@@ -117,8 +120,8 @@ def test_problems_that_end_alike_weigh_together_what_the_recipe_says() -> None:
 
 
 def test_without_rollouts_solutions_alone_give_the_labels(policy: LabPolicy, chatter: Any, tmp_path: Path) -> None:
-    file = SampleFile(tmp_path / "samples.jsonl", {})
-    collect(replace(RECIPE, rollouts=0), chatter, policy, chatter.problems("train", 12), file)
+    with SampleFile(tmp_path / "samples.jsonl", {}) as file:
+        collect(replace(RECIPE, rollouts=0), chatter, policy, chatter.problems("train", 12), file)
     for made in file.solutions.values():
         assert sum(solution.count for solution in made) == RECIPE.solutions
         assert not any(solution.start for solution in made)
