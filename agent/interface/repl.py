@@ -48,6 +48,7 @@ from envs.core import Environment, UnreadableQuestion
 from envs.guarded import guard
 from envs.messages import UsageError, nearest
 from envs.options import load_dataclass
+from policies.registry import SCRIPTED
 from verifiers.voting import Aggregate, Vote
 
 if TYPE_CHECKING:
@@ -312,6 +313,9 @@ class Session:
 
     def show_setting(self, key: str) -> None:
         """Print the value of a key, what it means, and what else it could be."""
+        if key in ("environment", "policy") and self.recipe.policy.name == SCRIPTED:
+            said = "policy scripted: its steps are made up by the environment, no language model is loaded"
+            self.console.print(Text(said, style="yellow"))
         value = self.recipe.to_config()[key]
         if isinstance(value, dict):
             value = " ".join(

@@ -171,10 +171,12 @@ class Study:
             recipe = self.recipe(cell)
             for kind, digest in weights_digest(recipe).items():
                 weights[getattr(recipe, kind).label] = digest
-            if cell.strategy.name == "auto":
+            if cell.strategy.name in ("auto", "table"):
                 names = recipe.environment.name, Path(recipe.policy.name).name, Path(recipe.verifier.name).name
                 try:
-                    plans[plan_name(*names)] = fingerprint(asdict(calibration_of(*names)))
+                    plan = asdict(calibration_of(*names))
+                    del plan["digests"]  # which plans of older versions lack, and the models' own digests tell
+                    plans[plan_name(*names)] = fingerprint(plan)
                 except ValueError as error:
                     raise UsageError(str(error)) from None
         if self.total_budget is not None:

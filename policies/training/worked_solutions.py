@@ -56,7 +56,7 @@ def problems_of(environment: Environment, split: Split, n: int, seed: int) -> Se
     """`n` problems of a split, or all there are, if an environment that has fewer refuses to give `n`."""
     try:
         return environment.problems(split, n, seed)
-    except Exception as error:
+    except Exception:
         least, most = 0, n  # so many are there; so many are not
         while most - least > 1:
             middle = (least + most) // 2
@@ -68,5 +68,5 @@ def problems_of(environment: Environment, split: Split, n: int, seed: int) -> Se
                 least = middle
         if not least:
             raise
-        logger.info("the {} split has {} problems; {} were asked for ({})", split, least, n, error)
+        logger.info("the {} split has {} problems; {} were asked for, and all of these are used", split, least, n)
         return environment.problems(split, least, seed)

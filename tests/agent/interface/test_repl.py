@@ -291,7 +291,7 @@ def test_every_error_is_a_line_and_the_models_stay(tmp_path: Path) -> None:
     for line, said in (
         (f"/env {tmp_path / 'leaves.py'}", "failed to load: SystemExit: 3"),
         (f"/policy {folder}", ""),
-        (f"/load {deep}", "deep.json is not a saved search: it is nested too deeply"),
+        (f"/load {deep}", "deep.json is not a saved search: it is no JSON object"),
         (f"/load {tmp_path}", "there is no file"),
         ("/load", "expected a file name"),
         ("/why ²", "expected the number of a node"),
