@@ -201,6 +201,7 @@ def test_a_read_only_database_is_an_error_of_ours(path: Path) -> None:
     def write() -> None:
         file = StudyFile.__new__(StudyFile)
         file.path, file._lock, file._run = path, None, 0
+        file._given, file._trust = {}, False
         file._connect(path.absolute().as_uri())
         with file._transaction():
             file._insert("study", {"key": "a", "value": "b"})
