@@ -141,15 +141,19 @@ def models_of(recipe: Recipe, environment: Environment) -> tuple[Policy, Verifie
     return policy, verifier
 
 
-def check_parts(recipe: Recipe) -> None:
-    """Refuse a wrong name, option or value of any part of a recipe before anything is made, loaded or run.
+def check_parts(recipe: Recipe) -> Strategy:
+    """Refuse a wrong name, option or value of any part of a recipe before anything is loaded or run.
+
+    Returns:
+        The strategy that the recipe asks for.
 
     Raises:
         UsageError: saying what was given, what is allowed and the nearest match.
     """
-    strategy_of(recipe)
+    strategy = strategy_of(recipe)
     for kind in ("environment", "policy", "verifier"):
         check_part(kind, getattr(recipe, kind))
+    return strategy
 
 
 def check_part(kind: str, chosen: Component) -> None:

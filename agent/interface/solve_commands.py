@@ -22,7 +22,7 @@ def run_solve(arguments: argparse.Namespace) -> int:
     """Solve one question. Ctrl-C stops the search, and its best answer so far is what is printed."""
     import contextlib
 
-    from agent.build import check_parts, environment_of, strategy_of
+    from agent.build import check_parts, environment_of
     from agent.interface.text import json_text, unicode_of, visible
     from agent.interface.tree_view import Drawing, search_tree, solution_view
     from agent.solver import Solver, graph_writer
@@ -31,8 +31,7 @@ def run_solve(arguments: argparse.Namespace) -> int:
     recipe = recipe_of(arguments)
     write = graph_writer(Path(arguments.graph)) if arguments.graph else None
     console, errors = make_console(), make_console(stderr=True)
-    check_parts(recipe)  # what can be refused is refused before anything is loaded
-    strategy = strategy_of(recipe)
+    strategy = check_parts(recipe)  # what can be refused is refused before anything is loaded
     environment = environment_of(recipe)
     problem = environment.read(arguments.question)
     solver = Solver.from_recipe(recipe, environment)

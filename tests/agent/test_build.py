@@ -2,8 +2,9 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from loguru import logger
@@ -244,3 +245,19 @@ def test_a_study_file_runs_nothing_that_it_names(
     assert not Path("PWNED").exists()
     with StudyFile("s.sqlite", environments={label: Toy()}) as file:
         assert file.graph(place).problem.question
+
+
+def test_solve_makes_environment_and_strategy_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **options: Any) -> Any:
+            made.append(name)
+            return inner(*given, **options)
+
+        return call
+
+    for name in ("load_environment", "make_strategy"):
+        monkeypatch.setattr(agent.build, name, counted(name, getattr(agent.build, name)))
+    assert main(["solve", "--env", "toy", "--strategy", "beam", "--budget", "4", QUESTION]) == 0
+    assert sorted(made) == ["load_environment", "make_strategy"]
