@@ -20,7 +20,7 @@ from agent.search.context import Outcome, Part, RunContext
 from agent.search.graph import SearchGraph
 from agent.search.requests import Reply, Request, Search
 from agent.search.shared_budget import Allocation, Bid, Granted, Spent
-from agent.search.step_by_step import Stepwise
+from agent.search.step_by_step import StepByStep
 from envs.core import Environment, Problem, State
 from envs.digest import environment_digest
 from envs.guarded import Guarded, guard
@@ -105,7 +105,7 @@ class Engine:
 
     def __init__(self, environment: Environment, policy: Policy, verifier: Verifier | None = None) -> None:
         self.environment = guard(environment)
-        self.policy = Stepwise(policy, self.environment) if isinstance(self.environment, Guarded) else policy
+        self.policy = StepByStep(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
         self._thinks = isinstance(policy, Thinker) and policy.thinks
         self._distinct = isinstance(self.policy, DistinctSampler) and self.policy.distinct

@@ -56,7 +56,7 @@ class _Sample:
     ahead: tuple[Step, ...] = ()
 
 
-class Stepwise:
+class StepByStep:
     """A `Policy` around another one.
 
     The first step of a sample, or all of an open loop, is drawn with its own seed, as without this; each later one with

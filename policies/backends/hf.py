@@ -21,7 +21,7 @@ from torch import Tensor
 from envs.core import Environment
 from envs.options import AtLeast, Group
 from policies.core import Propose, Proposed
-from policies.generation.chat import Dialogue
+from policies.generation.chat import ChatFormat
 from policies.generation.options import SamplingOptions
 from policies.generation.proposals import Proposals
 from policies.models.checkpoints import Dtype, load_checkpoint
@@ -83,7 +83,7 @@ class TransformersPolicy:
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
         ends = [config.eos_token_id, self.model.generation_config.eos_token_id]
         flat = [token for end in ends for token in (end if isinstance(end, list) else [end]) if token is not None]
-        self.dialogue = Dialogue(tokenizer, environment, options, flat)
+        self.dialogue = ChatFormat(tokenizer, environment, options, flat)
         embedded = len(self.model.get_input_embeddings().weight)
         if self.dialogue.highest >= embedded:
             raise UnusableModel(

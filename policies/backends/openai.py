@@ -20,7 +20,7 @@ from loguru import logger
 from envs.core import Environment, Finish, State, Step, Transition, opening, termination, transition
 from envs.options import Above, AtLeast, Group
 from policies.core import Propose, Proposed
-from policies.generation.chat import Dialogue, messages, own_text
+from policies.generation.chat import ChatFormat, messages, own_text
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_splitter import THINK, THOUGHT, Cut, cut, is_thinking
@@ -124,7 +124,7 @@ class ServedPolicy:
         self._logprobs = logprobs
         self._dialogue = None
         if tokenizer is not None:
-            self._dialogue = Dialogue(load_tokenizer(tokenizer), environment, self.options)
+            self._dialogue = ChatFormat(load_tokenizer(tokenizer), environment, self.options)
         limits = Limits(connections, timeout, patience, pause, longest_pause)
         self._client = Client(base_url, limits, key_variable)
         try:

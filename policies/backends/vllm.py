@@ -23,7 +23,7 @@ from envs.core import Environment
 from envs.options import Above, AtLeast, Group
 from policies.core import Propose, Proposed
 from policies.generation.batch import StepEvent
-from policies.generation.chat import Dialogue
+from policies.generation.chat import ChatFormat
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_stream import StepWriter, StreamedSample, spent_on
@@ -80,7 +80,7 @@ class VllmPolicy:
         )
         self._engine = VllmEngine(_checkpoint(model, path), "generate", asked)
         try:
-            dialogue = Dialogue(self._engine.tokenizer, environment, self._options, self._engine.ends)
+            dialogue = ChatFormat(self._engine.tokenizer, environment, self._options, self._engine.ends)
         except BaseException:
             self._engine.close()
             raise

@@ -53,7 +53,7 @@ def _parts(environment: Environment, step: Step) -> list[str]:
     return [written, step.observation + environment.delimiter] if step.observation else [written]
 
 
-class Dialogue:
+class ChatFormat:
     """States as text and as ids, for one tokenizer and environment.
 
     Args:

@@ -20,7 +20,7 @@ _SPEAKING, _THINKING = 1, 2  # kinds of tokens: a step may end after them, while
 
 
 class Chat(Protocol):
-    """How states become tokens and tokens text: `policies.generation.chat.Dialogue`, or that of an embedded model.
+    """How states become tokens and tokens text: `policies.generation.chat.ChatFormat`, or that of an embedded model.
 
     Attributes:
         environment: whose steps.

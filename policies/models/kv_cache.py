@@ -35,7 +35,9 @@ class Decoder(Protocol):
     device: torch.device
     dtype: torch.dtype
 
-    def run(self, keys: Rows | Pages, ids: Tensor, positions: Tensor, wanted: Tensor | None = None) -> Tensor:
+    def run(
+        self, keys: DecodeRows | PagedPrefill, ids: Tensor, positions: Tensor, wanted: Tensor | None = None
+    ) -> Tensor:
         """Run new tokens through the model, as `Llama.run` does."""
         ...
 
@@ -75,7 +77,7 @@ class Cache:
         data[:, target, start:end] = data[:, source, start:end]
 
 
-class Rows:
+class DecodeRows:
     """Attention of one new token in each of the first rows of a cache.
 
     Args:
@@ -103,7 +105,7 @@ class Rows:
         return _attend(config, query, data[: self.rows, : self.end], self._masks[window]).reshape(self.rows, -1)
 
 
-class Pages:
+class PagedPrefill:
     """Attention of several new tokens of each of some sequences whose keys and values lie anywhere in a pool.
 
     Args:
@@ -284,7 +286,7 @@ class Prefixes(PrefixTree[Prefix]):
         tokens = [slots, index, ids, spans(starts, counts)]
         padded = np.minimum(np.arange(max(ROWS, total)), total - 1)
         places, index, ids, positions = (each[padded] for each in tokens)
-        pages = Pages(
+        pages = PagedPrefill(
             self.model.config, self.pool, self._tensor(places), self._tensor(table), self._tensor(index),
             self._tensor(starts), new,
         )  # fmt: skip
@@ -433,7 +435,7 @@ class CachedDecoder:
                 self._held.pop(row, None)
         self._cache.reserve(len(last), end)
         ids, positions = (torch.from_numpy(each).to(self.model.device) for each in (last, start))
-        return self.model.logits(self.model.run(Rows(self._cache, positions, end), ids, positions))[:count]
+        return self.model.logits(self.model.run(DecodeRows(self._cache, positions, end), ids, positions))[:count]
 
     def store(self, work: Sequence[Extension[Prefix]], rows: Sequence[int]) -> None:
         """Keep what rows hold."""

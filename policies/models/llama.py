@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear, rms_norm, silu
 
 from policies.models.errors import UnsupportedModel
-from policies.models.kv_cache import BLOCK, Pages, Rows
+from policies.models.kv_cache import BLOCK, DecodeRows, PagedPrefill
 from policies.models.pretrained import said
 
 MOST = 1 << 20  # of any size of a model
@@ -201,7 +201,9 @@ class Llama:
         out, down = weights[f"{at}self_attn.o_proj.weight"], weights[f"{at}mlp.down_proj.weight"]
         return _Layer(qkv.contiguous(), out.T, gate_up.contiguous(), down.T)
 
-    def run(self, keys: Rows | Pages, ids: Tensor, positions: Tensor, wanted: Tensor | None = None) -> Tensor:
+    def run(
+        self, keys: DecodeRows | PagedPrefill, ids: Tensor, positions: Tensor, wanted: Tensor | None = None
+    ) -> Tensor:
         """Run new tokens through the model, writing their keys and values.
 
         Args:

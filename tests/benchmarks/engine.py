@@ -29,7 +29,7 @@ from agent.build import collect_rarely, weights_folder
 from agent.search.engine import Engine, Task
 from agent.strategies import STRATEGIES
 from envs.arithmetic import Arithmetic
-from policies.models.kv_cache import Pages, Rows
+from policies.models.kv_cache import DecodeRows, PagedPrefill
 from policies.models.llama import Llama
 
 if TYPE_CHECKING:
@@ -42,14 +42,15 @@ class Clock:
     """Seconds in all, seconds inside `Llama.run` and `Llama.logits`, and how many tokens the passes had.
 
     Attributes:
-        tokens: per pass, by the kind of its keys: decoding (`Rows`) or several tokens of a state at once (`Pages`).
+        tokens: per pass, by the kind of its keys: decoding (`DecodeRows`) or several tokens of a state at once
+            (`PagedPrefill`).
         states: of the passes over several tokens at once, how many they had together.
     """
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self.inside = 0.0
-        self.tokens: dict[type[Rows | Pages], list[int]] = {Rows: [], Pages: []}
+        self.tokens: dict[type[DecodeRows | PagedPrefill], list[int]] = {DecodeRows: [], PagedPrefill: []}
         self.states = 0
 
     @contextmanager
@@ -59,7 +60,7 @@ class Clock:
 
         def timed_run(
             model: Llama,
-            keys: Rows | Pages,
+            keys: DecodeRows | PagedPrefill,
             ids: torch.Tensor,
             positions: torch.Tensor,
             wanted: torch.Tensor | None = None,
@@ -68,7 +69,7 @@ class Clock:
             hidden = run(model, keys, ids, positions, wanted)
             self.inside += time.process_time() - started
             self.tokens[type(keys)].append(len(ids))
-            if isinstance(keys, Pages):
+            if isinstance(keys, PagedPrefill):
                 self.states += len(keys.table)
             return hidden
 
@@ -86,7 +87,7 @@ class Clock:
             self.seconds = time.process_time() - started
             Llama.run, Llama.logits = run, logits  # type: ignore[method-assign]
 
-    def mean(self, kind: type[Rows | Pages]) -> int:
+    def mean(self, kind: type[DecodeRows | PagedPrefill]) -> int:
         """Tokens of a pass."""
         return round(sum(self.tokens[kind]) / len(self.tokens[kind]))
 
@@ -109,10 +110,10 @@ def bare_seconds(model: LlamaForCausalLM | LlamaForTokenClassification, states: 
 
 def perfect_seconds(policy: LlamaForCausalLM, verifier: LlamaForTokenClassification, clock: Clock) -> float:
     """Of the passes of a run, were they bare ones of the mean size and nothing else."""
-    new = round(sum(clock.tokens[Pages]) / clock.states)
-    states = max(1, round(clock.mean(Pages) / new))
-    decoding = bare_seconds(policy, clock.mean(Rows), 1) * sum(clock.tokens[Rows])
-    return decoding + bare_seconds(verifier, states, new) * sum(clock.tokens[Pages])
+    new = round(sum(clock.tokens[PagedPrefill]) / clock.states)
+    states = max(1, round(clock.mean(PagedPrefill) / new))
+    decoding = bare_seconds(policy, clock.mean(DecodeRows), 1) * sum(clock.tokens[DecodeRows])
+    return decoding + bare_seconds(verifier, states, new) * sum(clock.tokens[PagedPrefill])
 
 
 @torch.inference_mode()
@@ -156,7 +157,7 @@ def main() -> None:
     judge = LlamaForTokenClassification.from_pretrained(_folder(options.verifier, verifiers.registry.WEIGHTS))
     perfect = [perfect_seconds(known, judge.float().eval(), clock) for clock in clocks]
     _print("bare passes", tokens, perfect)
-    for name, kind in (("decoding", Rows), ("scoring", Pages)):
+    for name, kind in (("decoding", DecodeRows), ("scoring", PagedPrefill)):
         print(f"tokens of a {name} pass: {together.mean(kind)} together, {alone.mean(kind)} one at a time")
     print(f"bare passes together against the engine one at a time: {alone.seconds / perfect[0]:.1f}x")
 

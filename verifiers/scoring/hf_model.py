@@ -1,6 +1,6 @@
 """Checkpoints run by transformers, with the heads that verifiers have: no code comes with the weights.
 
-The layers are those of transformers, and their attention is our own (`policies.models.kv_cache.Pages`, through
+The layers are those of transformers, and their attention is our own (`policies.models.kv_cache.PagedPrefill`, through
 transformers' attention interface): new tokens of many texts are one row, nothing but attention is padded, and the keys
 and values of what was read stay in a pool, so that a child runs its last step only. On a CPU in float32 the numbers of
 a text are then the same to the last bit whatever is beside it; on a GPU, or in half precision, kernels add in an order
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from policies.models.errors import UnsupportedModel
-from policies.models.kv_cache import ROWS, Pages, Prefixes, Rows
+from policies.models.kv_cache import ROWS, DecodeRows, PagedPrefill, Prefixes
 from policies.models.prefix_tree import Extension
 from policies.models.pretrained import quietly, said
 from verifiers.scoring.score_layout import Head
@@ -105,7 +105,9 @@ class Backbone:
         self._try_head(head, config)
         self.pieces = self._can_run_in_pieces(config)
 
-    def run(self, keys: Rows | Pages, ids: Tensor, positions: Tensor, wanted: Tensor | None = None) -> Tensor:
+    def run(
+        self, keys: DecodeRows | PagedPrefill, ids: Tensor, positions: Tensor, wanted: Tensor | None = None
+    ) -> Tensor:
         """Run new tokens: (tokens,) ids and positions to the (tokens or wanted, hidden) states after the last norm."""
         made = self._base(
             input_ids=ids[None], position_ids=positions[None], attention_mask=None, use_cache=False, keys=keys
@@ -114,7 +116,12 @@ class Backbone:
         return hidden if wanted is None else hidden[wanted]
 
     def depths(
-        self, keys: Rows | Pages, ids: Tensor, positions: Tensor, layers: Sequence[int], wanted: Tensor | None = None
+        self,
+        keys: DecodeRows | PagedPrefill,
+        ids: Tensor,
+        positions: Tensor,
+        layers: Sequence[int],
+        wanted: Tensor | None = None,
     ) -> list[Tensor]:
         """As `run`, but after each of several numbers of layers: what a `Backbone` of so many layers gives."""
         norm = _last_norm(self._base)
@@ -213,7 +220,7 @@ def _attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    keys: Rows | Pages,
+    keys: DecodeRows | PagedPrefill,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,

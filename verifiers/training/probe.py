@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from envs.core import Environment, State
-from policies.models.kv_cache import Pages, Rows
+from policies.models.kv_cache import DecodeRows, PagedPrefill
 from verifiers.backends.hf import find_checkpoint
 from verifiers.families.probe import Probe, ProbeConfig, save_probe
 from verifiers.metrics import auroc_within
@@ -194,7 +194,9 @@ class _Depths:
         self.config, self.device, self.dtype = model.config, model.device, model.dtype
         self._model, self._layers = model, layers
 
-    def run(self, keys: Rows | Pages, ids: Tensor, positions: Tensor, wanted: Tensor | None = None) -> Tensor:
+    def run(
+        self, keys: DecodeRows | PagedPrefill, ids: Tensor, positions: Tensor, wanted: Tensor | None = None
+    ) -> Tensor:
         """As `Backbone.run`, (tokens or wanted, depths x hidden)."""
         return torch.cat(self._model.depths(keys, ids, positions, self._layers, wanted), -1)
 

@@ -18,7 +18,7 @@ from agent.interface.tree_view import explain_node, search_tree, solution_view
 from agent.search.budget import Budget
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
-from agent.search.step_by_step import Stepwise
+from agent.search.step_by_step import StepByStep
 from agent.solver import Solver, SolverError
 from agent.strategies import Beam, BestOfN, Dvts, Greedy, Lookahead, Majority, Mcts, Strategy
 from envs import (
@@ -432,7 +432,7 @@ class Writing:
 def draw(environment: Environment, policy: Any, question: str, samples: int = 1) -> Proposed:
     guarded = Guarded(environment)
     request = Propose((guarded.initial(guarded.read(question)),), (tuple(range(samples)),), max_steps=None, scope="a")
-    (reply,) = ask(Stepwise(policy, guarded), [request])
+    (reply,) = ask(StepByStep(policy, guarded), [request])
     return reply
 
 
@@ -509,7 +509,7 @@ def test_open_loops_keep_the_contract_of_policies(environment: Plugin) -> None:
     guarded = Guarded(environment)
     with Server(openai_routes(Script(TOY, PROBLEMS), context=16384)) as server:
         policy = ServedPolicy("scripted", environment, base_url=server.url)
-        check_policy(Stepwise(policy, guarded), guarded, PROBLEMS[:3])
+        check_policy(StepByStep(policy, guarded), guarded, PROBLEMS[:3])
         policy.close()
 
 
@@ -533,7 +533,7 @@ def test_a_fault_of_the_environment_inside_an_open_loop_spoils_its_own_problem()
 def test_a_stepwise_policy_keeps_the_contract_of_policies(shuffle: int | None) -> None:
     environment = guard(Plugin())
     assert isinstance(environment, Guarded)
-    policy = Stepwise(ScriptedPolicy(TOY, shuffle=shuffle), environment)
+    policy = StepByStep(ScriptedPolicy(TOY, shuffle=shuffle), environment)
     check_policy(policy, TOY, PROBLEMS[:4])
     policy.close()
     assert policy.poll() == []
@@ -556,7 +556,7 @@ def test_single_steps_are_those_of_the_policy_inside() -> None:
     assert isinstance(environment, Guarded)
     request = Propose(tuple(map(State, PROBLEMS)), ((1, 2, 3),) * 8, max_steps=1, scope="a")
     (plain,) = ask(ScriptedPolicy(TOY), [request])
-    (stepwise,) = ask(Stepwise(ScriptedPolicy(TOY), environment), [request])
+    (stepwise,) = ask(StepByStep(ScriptedPolicy(TOY), environment), [request])
     assert stepwise == plain
 
 
@@ -590,7 +590,7 @@ def test_tickets_requests_without_samples_and_the_end() -> None:
     environment = guard(Plugin())
     assert isinstance(environment, Guarded)
     inside = ScriptedPolicy(TOY)
-    policy = Stepwise(inside, environment)
+    policy = StepByStep(inside, environment)
     request = Propose((State(BAD),), ((1,),), max_steps=None, scope="a")
     policy.submit(1, request)
     with pytest.raises(ValueError, match="ticket 1 is in use"):

@@ -13,7 +13,7 @@ from envs.toy import Toy
 from policies.backends.openai import ServedPolicy
 from policies.conformance import ask, check_policy
 from policies.core import Propose, Proposed
-from policies.generation.chat import Dialogue
+from policies.generation.chat import ChatFormat
 from policies.generation.options import SamplingOptions
 from policies.servers.http_client import ServerRefused, ServerUnavailable
 from tests.policies.families import QWEN25, tokenizer_of
@@ -96,7 +96,7 @@ def test_the_contract_on_token_ids(serve: Make, tmp_path: Any) -> None:
     script = Script(TOY, PROBLEMS, marker="<|im_start|>assistant\n")
     policy = serve(script, tokenizer=str(tmp_path), decode=decode)
     check_policy(policy, TOY, PROBLEMS)
-    dialogue = Dialogue(tokenizer, TOY, SamplingOptions())
+    dialogue = ChatFormat(tokenizer, TOY, SamplingOptions())
     assert dialogue.text(TOY.initial(PROBLEMS[0])) in asked
     assert set(policy.server.asked) == {"/v1/models", "/v1/completions"}  # type: ignore[attr-defined]
     assert all(set(dialogue.ends) == set(body["stop_token_ids"]) for body in policy.server.bodies)  # type: ignore[attr-defined]

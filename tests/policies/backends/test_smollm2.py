@@ -12,7 +12,7 @@ from envs.math.environment import SAMPLES, Math
 from policies.backends.hf import TransformersPolicy
 from policies.conformance import ask
 from policies.core import Propose
-from policies.generation.chat import Dialogue
+from policies.generation.chat import ChatFormat
 from policies.generation.options import SamplingOptions
 from policies.models.gguf import dequantized, smollm2_file
 from policies.registry import load_policy
@@ -61,7 +61,7 @@ def test_what_it_writes_reads_as_the_tokens_that_it_wrote(policy: TransformersPo
 
 def test_its_own_chat_template_and_tokenizer(policy: TransformersPolicy) -> None:
     environment = Math()
-    made = Dialogue(policy.dialogue.tokenizer, environment, SamplingOptions())
+    made = ChatFormat(policy.dialogue.tokenizer, environment, SamplingOptions())
     problem = environment.read("What is 2 + 3?")
     texts = ("Add: 2 + 3 = 5.", " - spaces,  and 12345 \u00fc \U0001f600", "So it is \\boxed{5}", "", "\n odd \n")
     states = [State(problem, tuple(map(Step, texts[:count]))) for count in range(len(texts) + 1)]

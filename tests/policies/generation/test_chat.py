@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.core import Problem, State, Step, opening
-from policies.generation.chat import Dialogue, messages, own_text
+from policies.generation.chat import ChatFormat, messages, own_text
 from policies.generation.options import SamplingOptions
 from tests.policies.families import BASE, CHATS, DEEPSEEK_R1, FAMILIES, QUESTION, QWEN3, QWEN25, Family, tokenizer_of
 
@@ -27,15 +27,15 @@ WORDS: Any = Words()
 tokenizer = cache(tokenizer_of)
 
 
-def dialogue(family: Family, **options: Any) -> Dialogue:
-    return Dialogue(tokenizer(family), WORDS, SamplingOptions(**options))
+def dialogue(family: Family, **options: Any) -> ChatFormat:
+    return ChatFormat(tokenizer(family), WORDS, SamplingOptions(**options))
 
 
 def state(*texts: str, question: str = QUESTION) -> State:
     return State(Problem("p", question), tuple(map(Step, texts)))
 
 
-def read(made: Dialogue, ids: Sequence[int]) -> str:
+def read(made: ChatFormat, ids: Sequence[int]) -> str:
     text: str = made.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
     return text.replace("<s> ", "<s>")  # SentencePiece puts a space in front, here too
 

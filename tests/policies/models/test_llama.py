@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 from envs.core import Problem, State, Step, render
 from policies.models.errors import UnsupportedModel
-from policies.models.kv_cache import Cache, Prefix, Prefixes, Rows, spans
+from policies.models.kv_cache import Cache, DecodeRows, Prefix, Prefixes, spans
 from policies.models.lab_tokens import Tokens
 from policies.models.llama import Llama
 from policies.models.prefix_tree import Extension
@@ -59,7 +59,7 @@ def extend(prefixes: Prefixes, ids: torch.Tensor, scope: str = "s") -> tuple[lis
 
 def decode(model: Llama, cache: Cache, ids: torch.Tensor, at: int) -> torch.Tensor:
     positions = torch.full(ids.shape, at)
-    return model.run(Rows(cache, positions, at + 1), ids, positions)
+    return model.run(DecodeRows(cache, positions, at + 1), ids, positions)
 
 
 def test_rows_do_not_depend_on_each_other_to_the_last_bit(checkpoint: Callable[..., Path]) -> None:
@@ -90,7 +90,9 @@ def test_decoded_rows_do_not_depend_on_each_other_to_the_last_bit(checkpoint: Ca
             cache = Cache(model)
             cache.reserve(70, 100)
             starts = torch.zeros(rows, dtype=torch.long)
-            runs.append([model.run(Rows(cache, starts + at, end), ids[:rows, at], starts + at) for at in range(8)])
+            runs.append(
+                [model.run(DecodeRows(cache, starts + at, end), ids[:rows, at], starts + at) for at in range(8)]
+            )
     for few in runs[1:]:
         assert all(torch.equal(a, b[: len(a)]) for a, b in zip(few, runs[0], strict=True))
 
