@@ -151,4 +151,4 @@ def test_training_that_goes_on_from_a_verifier_changes_only_its_last_layers(
     assert all(name.startswith(trained) for name in changed)
     assert all(tensor.dtype == torch.float32 for tensor in new.values())  # half precision would lose the small numbers
     held_out = (tmp_path / "samples" / "calibration.jsonl").read_text().splitlines()
-    assert json.loads(held_out[0])["rollouts"] == 2
+    assert json.loads(held_out[0])["config"]["rollouts"] == 2
