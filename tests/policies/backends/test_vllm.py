@@ -140,7 +140,7 @@ def test_what_does_not_fit_is_refused(policy: VllmPolicy, chatter: Any) -> None:
 def test_what_is_no_model_is_refused(tmp_path: Path, chatter: Any) -> None:
     with pytest.raises(UnsupportedModel, match="vLLM does not run"):
         VllmPolicy(tmp_path, chatter)
-    with pytest.raises(ValueError, match="allowed: above 0, at most 1"):
+    with pytest.raises(ValueError, match="expected a number, above 0, at most 1"):
         VllmPolicy(tmp_path, chatter, gpu_memory_utilization=2)
 
 
