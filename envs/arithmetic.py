@@ -38,7 +38,7 @@ from envs.expressions import (
     write,
     write_sides,
 )
-from envs.splits import split_of
+from envs.splits import draw_distinct, split_of
 
 ANSWER_MARK = "#### "
 LARGEST = 999  # numbers up to here are single tokens of the lab's models; generated problems never exceed it
@@ -47,7 +47,7 @@ MAX_LINE = 120
 
 
 @dataclass(frozen=True)
-class Level:
+class ArithmeticLevel:
     """How hard the problems of a level are.
 
     Args:
@@ -67,20 +67,20 @@ class Level:
     equations: float = 0.2
 
 
-LEVELS: dict[int, Level] = {
-    1: Level(operations=(1, 2), leaf=20, factor=5, operators="+++---*/"),
-    2: Level(operations=(3, 4), leaf=50, factor=9, operators="+++---*/", largest=150),
-    3: Level(operations=(4, 5), leaf=60, factor=9, operators="+++---*/", largest=200),
-    4: Level(operations=(5, 7), leaf=99, factor=12, operators="+++---*/", largest=300),
-    5: Level(operations=(6, 8), leaf=199, factor=39, operators="++--**/"),
+LEVELS: dict[int, ArithmeticLevel] = {
+    1: ArithmeticLevel(operations=(1, 2), leaf=20, factor=5, operators="+++---*/"),
+    2: ArithmeticLevel(operations=(3, 4), leaf=50, factor=9, operators="+++---*/", largest=150),
+    3: ArithmeticLevel(operations=(4, 5), leaf=60, factor=9, operators="+++---*/", largest=200),
+    4: ArithmeticLevel(operations=(5, 7), leaf=99, factor=12, operators="+++---*/", largest=300),
+    5: ArithmeticLevel(operations=(6, 8), leaf=199, factor=39, operators="++--**/"),
 }
 
-WIDE: dict[int, Level] = {
-    1: Level(operations=(1, 2), leaf=20, factor=5, operators="+++---*/"),
-    2: Level(operations=(2, 3), leaf=50, factor=9, operators="+++---**/"),
-    3: Level(operations=(3, 4), leaf=99, factor=12, operators="+++---**/"),
-    4: Level(operations=(4, 5), leaf=99, factor=19, operators="++--**/"),
-    5: Level(operations=(6, 8), leaf=199, factor=39, operators="++--**/"),
+WIDE: dict[int, ArithmeticLevel] = {
+    1: ArithmeticLevel(operations=(1, 2), leaf=20, factor=5, operators="+++---*/"),
+    2: ArithmeticLevel(operations=(2, 3), leaf=50, factor=9, operators="+++---**/"),
+    3: ArithmeticLevel(operations=(3, 4), leaf=99, factor=12, operators="+++---**/"),
+    4: ArithmeticLevel(operations=(4, 5), leaf=99, factor=19, operators="++--**/"),
+    5: ArithmeticLevel(operations=(6, 8), leaf=199, factor=39, operators="++--**/"),
 }
 """Larger numbers in fewer operations, to train on: they cover every expression of numbers up to `LARGEST`."""
 
@@ -344,12 +344,7 @@ class Arithmetic:
         """`n` distinct problems of a split, the levels in turn; the same arguments give the same problems."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} given; allowed: {', '.join(SPLITS)}")
-        stream = self.stream(split, random.Random(f"{self.name}/{split}/{seed}"))
-        chosen: dict[str, Problem] = {}
-        while len(chosen) < n:
-            problem = next(stream)
-            chosen.setdefault(problem.id, problem)
-        return list(chosen.values())
+        return draw_distinct(self.stream(split, random.Random(f"{self.name}/{split}/{seed}")), n, split)
 
     def stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
         """Problems of a split without end, the levels in turn; they may repeat."""
@@ -444,7 +439,7 @@ def _write_linear(a: Fraction, b: Fraction, name: str) -> str:
 # ------------------------------------------------------------------------------------------------------- generator
 
 
-def _generate(level: int, bounds: Level, rng: random.Random) -> tuple[Expression, ...] | None:
+def _generate(level: int, bounds: ArithmeticLevel, rng: random.Random) -> tuple[Expression, ...] | None:
     """One draw of a level, or None when it breaks a bound and must be drawn again."""
     if rng.random() < bounds.equations:
         sides: tuple[Expression, ...] = _generate_equation(level, bounds, rng)
@@ -455,7 +450,7 @@ def _generate(level: int, bounds: Level, rng: random.Random) -> tuple[Expression
     return None if made is None else (made[0],)
 
 
-def _generate_tree(operations: int, bounds: Level, rng: random.Random) -> tuple[Expression, Fraction] | None:
+def _generate_tree(operations: int, bounds: ArithmeticLevel, rng: random.Random) -> tuple[Expression, Fraction] | None:
     """A random expression and its value; every value on the way is a whole number of at most ``bounds.largest``."""
     if operations == 0:
         value = Fraction(rng.randint(1, bounds.leaf))
@@ -492,7 +487,7 @@ def _generate_tree(operations: int, bounds: Level, rng: random.Random) -> tuple[
     return Operation(operator, *pair), result
 
 
-def _generate_equation(level: int, bounds: Level, rng: random.Random) -> tuple[Expression, Expression]:
+def _generate_equation(level: int, bounds: ArithmeticLevel, rng: random.Random) -> tuple[Expression, Expression]:
     """``x + b = c`` at level 1, ``a * x + b = c`` at 2, the unknown on both sides from 3, a product from 4."""
     x: Expression = Unknown(rng.choice("xyzabn"))
     value = rng.randint(1, bounds.leaf) * (1 if level < 3 or rng.random() < 0.7 else -1)

@@ -36,7 +36,7 @@ from envs.core import (
     truncation,
 )
 from envs.expressions import Expression, Number, Operation, Unknown, linear, parse_sides, write
-from envs.splits import split_of
+from envs.splits import draw_distinct, split_of
 
 CLASSIC = 24  # the target when a question names none
 LARGEST = 999  # numbers up to here are single tokens of the lab's models; worked solutions stay within if they can
@@ -44,7 +44,6 @@ MAX_QUESTION = 1000  # characters
 MAX_NUMBERS = 6
 MAX_GIVEN = 9999  # of the numbers and of the target
 MAX_LINE = 200
-PATIENCE = 2000  # draws in a row that bring no new problem
 
 Rational = int | Fraction
 Numbers = tuple[Rational, ...]  # in ascending order
@@ -61,7 +60,7 @@ HELD_OUT = frozenset(tuple(int(digit, 16) for digit in puzzle) for puzzle in _PU
 
 
 @dataclass(frozen=True)
-class Level:
+class CountdownLevel:
     """How hard the puzzles of a level are.
 
     Args:
@@ -79,12 +78,12 @@ class Level:
     classic: float = 0.3
 
 
-LEVELS: dict[int, Level] = {
-    1: Level(numbers=3, largest=25, open=(0.25, 1.0), classic=0.0),
-    2: Level(numbers=4, largest=13, open=(0.25, 1.0)),
-    3: Level(numbers=4, largest=13, open=(0.0, 0.25)),
-    4: Level(numbers=4, largest=50, targets=(10, 200), open=(0.0, 0.25), classic=0.0),
-    5: Level(numbers=5, largest=25, targets=(10, 200), classic=0.1),
+LEVELS: dict[int, CountdownLevel] = {
+    1: CountdownLevel(numbers=3, largest=25, open=(0.25, 1.0), classic=0.0),
+    2: CountdownLevel(numbers=4, largest=13, open=(0.25, 1.0)),
+    3: CountdownLevel(numbers=4, largest=13, open=(0.0, 0.25)),
+    4: CountdownLevel(numbers=4, largest=50, targets=(10, 200), open=(0.0, 0.25), classic=0.0),
+    5: CountdownLevel(numbers=5, largest=25, targets=(10, 200), classic=0.1),
 }
 
 # --------------------------------------------------------------------------------------------------------- the solver
@@ -557,15 +556,7 @@ class Countdown:
             if n > len(rows):
                 raise ValueError(f"{n} problems of {split!r} asked for; there are {len(rows)}")
             return [self._problem(row, CLASSIC, {"rank": self.puzzles[row]}) for row in rng.sample(rows, n)]
-        chosen: dict[str, Problem] = {}
-        stream, repeats = self.stream(split, rng), 0
-        while len(chosen) < n:
-            problem = next(stream)
-            repeats = repeats + 1 if problem.id in chosen else 0
-            if repeats > PATIENCE:
-                raise ValueError(f"{n} problems of {split!r} asked for; after {len(chosen)} there are hardly others")
-            chosen.setdefault(problem.id, problem)
-        return list(chosen.values())
+        return draw_distinct(self.stream(split, rng), n, split)
 
     def stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
         """Problems of a split without end, the levels in turn; they may repeat."""
@@ -610,7 +601,7 @@ def _solve(question: str) -> str:
     return write(expression)
 
 
-def _draw(level: Level, split: Split, rng: random.Random) -> tuple[Numbers, int] | None:
+def _draw(level: CountdownLevel, split: Split, rng: random.Random) -> tuple[Numbers, int] | None:
     """One draw of a level, or None when it breaks a bound or belongs to another split and must be drawn again."""
     numbers: Numbers = tuple(sorted(rng.randint(1, level.largest) for _ in range(level.numbers)))
     target = CLASSIC if rng.random() < level.classic else _wander(numbers, rng)

@@ -18,7 +18,7 @@ from agent.planning.plan_file import (
     Calibration,
     Choice,
     Difficulty,
-    Probe,
+    ProbeSummary,
     summarize,
 )
 from agent.planning.recorded_runs import VOTE, Arm, Recorded, Replay, Sample
@@ -28,7 +28,7 @@ from verifiers.voting import Candidate, aggregate, tally
 # ------------------------------------------------------------------------------------------- difficulty, confidence
 
 
-def probe_of(samples: Sequence[Sample]) -> tuple[Probe, int | None]:
+def probe_of(samples: Sequence[Sample]) -> tuple[ProbeSummary, int | None]:
     """The probe that samples (answer and score) make, and its leading answer."""
     drawn = [Candidate(str(answer), (score,)) for answer, score in filter(None, samples)]
     groups = tally(drawn, VOTE, str.__eq__)
@@ -36,7 +36,7 @@ def probe_of(samples: Sequence[Sample]) -> tuple[Probe, int | None]:
     return probe, int(groups[0].answer) if groups else None
 
 
-def _probes(runs: Sequence[Recorded], size: int) -> Iterator[tuple[Recorded, Probe, bool]]:
+def _probes(runs: Sequence[Recorded], size: int) -> Iterator[tuple[Recorded, ProbeSummary, bool]]:
     """Up to four probes of a size for each problem, and whether their leading answer is right."""
     for run in runs:
         for start in range(0, min(len(run.samples), 4 * size), size):
@@ -45,7 +45,7 @@ def _probes(runs: Sequence[Recorded], size: int) -> Iterator[tuple[Recorded, Pro
 
 
 def fit_difficulty(runs: Sequence[Recorded]) -> tuple[dict[int, tuple[float, ...]], dict[str, float]]:
-    """Coefficients of pass@1 over `Probe.features` by the size of the probe, and the mean absolute error of each."""
+    """Coefficients of pass@1 over `ProbeSummary.features` by size of the probe, and the mean absolute error of each."""
     coefficients: dict[int, tuple[float, ...]] = {}
     errors: dict[str, float] = {}
     for size in PROBES:
@@ -59,7 +59,7 @@ def fit_difficulty(runs: Sequence[Recorded]) -> tuple[dict[int, tuple[float, ...
 
 
 def fit_confidence(runs: Sequence[Recorded]) -> tuple[float, ...]:
-    """Coefficients of "the leading answer is right" over `Probe.confidence_features`."""
+    """Coefficients of "the leading answer is right" over `ProbeSummary.confidence_features`."""
     probes = [each for size in PROBES for each in _probes(runs, size)]
     features = np.array([probe.confidence_features() for _, probe, _ in probes])
     return rounded(fit_logistic(features, np.array([float(right) for _, _, right in probes])))

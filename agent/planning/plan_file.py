@@ -46,7 +46,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeSummary:
     """What the first few samples say.
 
     Args:
@@ -207,8 +207,8 @@ class Calibration:
         policy: name of the policy; use with another policy, verifier or environment is refused.
         verifier: name of the verifier.
         environment: name of the environment.
-        pass_at_1: logistic coefficients over `Probe.features`, by probe size.
-        confidence: logistic coefficients over `Probe.confidence_features`.
+        pass_at_1: logistic coefficients over `ProbeSummary.features`, by probe size.
+        confidence: logistic coefficients over `ProbeSummary.confidence_features`.
         table: per difficulty, per budget in samples: what to do with the rest of the budget.
         online: of the online planner.
         fitted: how, on what, and with what error.
@@ -227,14 +227,14 @@ class Calibration:
     temperature: float = 1.0
     digests: Mapping[Part, str] = field(default_factory=dict)
 
-    def estimate(self, probe: Probe) -> float:
+    def estimate(self, probe: ProbeSummary) -> float:
         """Estimated pass@1; without a fit, the mean score (Snell et al.: predicted difficulty)."""
         if not self.pass_at_1:
             return probe.score
         size = min(self.pass_at_1, key=lambda known: (abs(known - probe.samples), known))
         return logistic(self.pass_at_1[size], probe.features())
 
-    def confidence_in(self, probe: Probe) -> float:
+    def confidence_in(self, probe: ProbeSummary) -> float:
         """Estimated probability that the leading answer is right; without a fit it is never enough to stop."""
         return logistic(self.confidence, probe.confidence_features()) if self.confidence else 0.0
 
@@ -362,11 +362,11 @@ def papers_rule(difficulty: Difficulty, parameters: int, thinks: bool = False) -
     ), f"small policies do best with {name} on {difficulty} problems (Liu et al. 2025; Snell et al. 2024)"
 
 
-def summarize(groups: Sequence[Group], scores: Sequence[tuple[float, int]], samples: int) -> Probe:
-    """A `Probe` of tallied groups and of (score, count) per distinct finished trajectory."""
+def summarize(groups: Sequence[Group], scores: Sequence[tuple[float, int]], samples: int) -> ProbeSummary:
+    """A `ProbeSummary` of tallied groups and of (score, count) per distinct finished trajectory."""
     total = sum(value * count for value, count in scores)
     if not groups:
-        return Probe(samples, 0.0, 0.0, -5.0, 0.0)
+        return ProbeSummary(samples, 0.0, 0.0, -5.0, 0.0)
     weights = [group.weight for group in groups]
     lead = math.log((weights[0] + 0.05) / (sum(weights[1:]) + 0.05))
-    return Probe(samples, groups[0].count / samples, total / samples, lead, groups[0].score)
+    return ProbeSummary(samples, groups[0].count / samples, total / samples, lead, groups[0].score)

@@ -14,7 +14,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Self
 
-from agent.planning.plan_file import EASY, HARD, Calibration, Difficulty, Probe, find_calibration, parts_of, summarize
+from agent.planning.plan_file import (
+    EASY,
+    HARD,
+    Calibration,
+    Difficulty,
+    ProbeSummary,
+    find_calibration,
+    parts_of,
+    summarize,
+)
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies import STRATEGIES, Strategy, Traits
@@ -115,7 +124,7 @@ class TablePlanner:
                 reasons.append(f"stopped after {drawn} samples: {why}")
                 return
 
-    def settled(self, graph: SearchGraph, calibration: Calibration, probe: Probe, left: int) -> str | None:
+    def settled(self, graph: SearchGraph, calibration: Calibration, probe: ProbeSummary, left: int) -> str | None:
         """Why nothing more needs to be spent, or None."""
         if left <= 0:
             return "the probe was the whole budget"
@@ -129,7 +138,7 @@ class TablePlanner:
             return f"the leading answer is right with an estimated probability of {confidence:.3f}"
         return None
 
-    def look(self, graph: SearchGraph, samples: int) -> Probe:
+    def look(self, graph: SearchGraph, samples: int) -> ProbeSummary:
         """Summarise the finished trajectories of a graph from which `samples` complete ones were drawn."""
         groups = graph.tally(self.vote)
         scores = [(aggregate(graph.scores(node), self.vote.aggregate), graph.count(node)) for node in graph.finished()]

@@ -30,7 +30,7 @@ from envs.chemistry.generator import LEVELS, draw_task
 from envs.chemistry.lines import Claim, Demand, Limiting, Reaction, Stated, read_answer, read_line
 from envs.chemistry.question import MAX_QUESTION, READABLE, read_task
 from envs.chemistry.solution import Truth, solve
-from envs.chemistry.task import LETTERS, TOLERANCE, Task
+from envs.chemistry.task import LETTERS, TOLERANCE, ChemistryTask
 from envs.chemistry.worked_solution import work, work_balance
 from envs.core import (
     SPLITS,
@@ -44,13 +44,13 @@ from envs.core import (
     transition,
     truncation,
 )
-from envs.splits import split_of
+from envs.splits import draw_distinct, split_of
 
 ANSWER_MARK = "#### "
 SLIP = 0.06  # how often the student of `options` is wrong, to how often right
 
 
-def _is_of(task: Task, answer: str) -> bool:
+def _is_of(task: ChemistryTask, answer: str) -> bool:
     """Whether the substance that an answer names, if it does, is the one that is asked about."""
     reading = read_answer(answer)
     if not isinstance(reading, Stated):
@@ -86,7 +86,7 @@ class Chemistry:
         except ValueError as error:
             raise UnreadableQuestion(f"cannot read {question!r}: {error}; {READABLE}") from None
 
-    def _problem(self, task: Task, meta: dict[str, int]) -> Problem:
+    def _problem(self, task: ChemistryTask, meta: dict[str, int]) -> Problem:
         return Problem(f"{self.name}/{task}", str(task), solve(task).answer, {"kind": task.kind, **meta})
 
     def prompt(self, problem: Problem) -> str:
@@ -158,12 +158,7 @@ class Chemistry:
         """`n` distinct problems of a split, the levels in turn; the same arguments give the same problems."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} given; allowed: {', '.join(SPLITS)}")
-        stream = self.stream(split, random.Random(f"{self.name}/{split}/{seed}"))
-        chosen: dict[str, Problem] = {}
-        while len(chosen) < n:
-            problem = next(stream)
-            chosen.setdefault(problem.id, problem)
-        return list(chosen.values())
+        return draw_distinct(self.stream(split, random.Random(f"{self.name}/{split}/{seed}")), n, split)
 
     def stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
         """Problems of a split without end, the levels in turn; they may repeat."""
@@ -201,7 +196,7 @@ class Chemistry:
 # ------------------------------------------------------------------------------------------------------ checking lines
 
 
-def _is_true(line: Reaction | Limiting | Claim, task: Task, truth: Truth) -> bool:
+def _is_true(line: Reaction | Limiting | Claim, task: ChemistryTask, truth: Truth) -> bool:
     match line:
         case Limiting(substance):
             return substance == truth.limiting
@@ -220,7 +215,7 @@ def _is_true(line: Reaction | Limiting | Claim, task: Task, truth: Truth) -> boo
             return said == read_answer(task.equation.write(tuple(truth.coefficients.values())))
 
 
-def _meets(demand: Demand, task: Task, scale: Fraction | None) -> tuple[bool, Fraction | None]:
+def _meets(demand: Demand, task: ChemistryTask, scale: Fraction | None) -> tuple[bool, Fraction | None]:
     """Whether a linear equation holds for the coefficients, and their scale after it."""
     if task.equation is None:
         return False, scale

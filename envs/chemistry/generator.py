@@ -14,11 +14,11 @@ from envs.chemistry.formulas import (
 )
 from envs.chemistry.reactions import ACIDS, family
 from envs.chemistry.solution import amount_of
-from envs.chemistry.task import Amount, Kind, Task
+from envs.chemistry.task import Amount, ChemistryTask, Kind
 
 
 @dataclass(frozen=True)
-class Level:
+class ChemistryLevel:
     """How hard the problems of a level are.
 
     Args:
@@ -37,27 +37,29 @@ _PLAIN = ("displacement", "neutralisation", "carbonate", "burning")
 _HARD = ("combustion", "precipitation", "redox")
 _MANY_UNITS = ("g", "g", "g", "mol", "kg", "mg", "mmol")
 
-LEVELS: dict[int, Level] = {
-    1: Level((("balance", _EASY), ("molar mass", _EASY), ("convert", _EASY))),
-    2: Level((("balance", _PLAIN), ("molar mass", (*_PLAIN, *_HARD)), ("convert", _PLAIN)), _MANY_UNITS),
-    3: Level((("balance", ("combustion", "precipitation")), ("amount", _EASY), ("amount", _PLAIN)), _MANY_UNITS),
-    4: Level((("limiting", _PLAIN), ("amount", _HARD)), _MANY_UNITS, reagents=2),
-    5: Level((("balance", ("redox", "ionic")), ("left", _HARD), ("yield", _HARD)), _MANY_UNITS, reagents=2),
+LEVELS: dict[int, ChemistryLevel] = {
+    1: ChemistryLevel((("balance", _EASY), ("molar mass", _EASY), ("convert", _EASY))),
+    2: ChemistryLevel((("balance", _PLAIN), ("molar mass", (*_PLAIN, *_HARD)), ("convert", _PLAIN)), _MANY_UNITS),
+    3: ChemistryLevel(
+        (("balance", ("combustion", "precipitation")), ("amount", _EASY), ("amount", _PLAIN)), _MANY_UNITS
+    ),
+    4: ChemistryLevel((("limiting", _PLAIN), ("amount", _HARD)), _MANY_UNITS, reagents=2),
+    5: ChemistryLevel((("balance", ("redox", "ionic")), ("left", _HARD), ("yield", _HARD)), _MANY_UNITS, reagents=2),
 }
 
 
 # ------------------------------------------------------------------------------------------------------------- drawing
 
 
-def draw_task(level: Level, rng: random.Random) -> Task:
+def draw_task(level: ChemistryLevel, rng: random.Random) -> ChemistryTask:
     """A task of a level."""
     kind, families = rng.choice(level.kinds)
     equation = rng.choice(family(rng.choice(families)))
     if kind == "balance":
-        return Task(kind, equation)
+        return ChemistryTask(kind, equation)
     if kind == "molar mass":
         compounds = [text for text in equation.species if len(species(text).atoms) > 1]
-        return Task(kind, target=Amount(rng.choice(compounds), "g"))
+        return ChemistryTask(kind, target=Amount(rng.choice(compounds), "g"))
     if kind == "convert":
         return _draw_conversion(rng.choice(equation.species), level, rng)
     counts = dict(zip(equation.species, balance(equation), strict=True))
@@ -72,13 +74,15 @@ def draw_task(level: Level, rng: random.Random) -> Task:
     ]
     shown = tuple(rng.sample(given, len(given)))
     if kind == "limiting":
-        return Task(kind, equation, shown)
+        return ChemistryTask(kind, equation, shown)
     if kind == "left":
-        return Task(kind, equation, shown, Amount(reagents[-1], rng.choice(level.units)))
+        return ChemistryTask(kind, equation, shown, Amount(reagents[-1], rng.choice(level.units)))
     product = rng.choice(equation.products)
     if kind == "yield":
         share = Fraction(rng.uniform(0.5, 0.98))
-        return Task(kind, equation, (*shown, _draw_amount(product, extent * counts[product] * share, level, rng)))
+        return ChemistryTask(
+            kind, equation, (*shown, _draw_amount(product, extent * counts[product] * share, level, rng))
+        )
     others = [text for text in equation.species if text not in reagents]
     if all(_dissolves(text) for text in equation.reactants) and level.reagents == 1:
         (base,) = set(equation.reactants) - set(reagents)
@@ -86,21 +90,21 @@ def draw_task(level: Level, rng: random.Random) -> Task:
         dissolved = Amount(
             reagents[0], "mL", write_number(Fraction(rng.randint(50, 999), 10), 3), write_number(first, 3)
         )
-        return Task(kind, equation, (dissolved,), Amount(base, "mL", "", write_number(second, 3)))
-    return Task(kind, equation, shown, Amount(rng.choice(others), rng.choice(level.units)))
+        return ChemistryTask(kind, equation, (dissolved,), Amount(base, "mL", "", write_number(second, 3)))
+    return ChemistryTask(kind, equation, shown, Amount(rng.choice(others), rng.choice(level.units)))
 
 
 def _dissolves(substance: str) -> bool:
     return substance in ACIDS or substance in ("LiOH", "NaOH", "KOH", "Ba(OH)2")
 
 
-def _draw_conversion(substance: str, level: Level, rng: random.Random) -> Task:
+def _draw_conversion(substance: str, level: ChemistryLevel, rng: random.Random) -> ChemistryTask:
     given = _draw_amount(substance, Fraction(10 ** rng.uniform(-2, 1)), level, rng)
     unit = rng.choice([unit for unit in level.units if unit != given.unit])
-    return Task("convert", None, (given,), Amount(substance, unit))
+    return ChemistryTask("convert", None, (given,), Amount(substance, unit))
 
 
-def _draw_amount(substance: str, moles: Fraction, level: Level, rng: random.Random) -> Amount:
+def _draw_amount(substance: str, moles: Fraction, level: ChemistryLevel, rng: random.Random) -> Amount:
     unit = rng.choice(level.units)
     quantity = amount_of(Amount(substance, unit), moles)
     return Amount(substance, unit, write_number(quantity.value / UNITS[unit][0], 3))

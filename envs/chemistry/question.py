@@ -15,7 +15,7 @@ from envs.chemistry.formulas import (
     species,
     with_symbols,
 )
-from envs.chemistry.task import Amount, Task
+from envs.chemistry.task import Amount, ChemistryTask
 
 MAX_QUESTION = 400  # characters
 
@@ -46,7 +46,7 @@ READABLE = (
 
 
 @lru_cache(maxsize=1 << 12)
-def read_task(question: str) -> Task:
+def read_task(question: str) -> ChemistryTask:
     """Understand a question; raises ValueError with what is wrong."""
     try:
         return _read_task(question)
@@ -57,28 +57,28 @@ def read_task(question: str) -> Task:
         return _read_task(simply)
 
 
-def _read_task(question: str) -> Task:
+def _read_task(question: str) -> ChemistryTask:
     text = question.strip().rstrip("?!. ")
     if match := _BALANCE.fullmatch(text):
-        return Task("balance", read_equation(match[1])[0])
+        return ChemistryTask("balance", read_equation(match[1])[0])
     if match := _MASS_OF.fullmatch(text):
-        return Task("molar mass", target=Amount(species(match[1]).text, "g"))
+        return ChemistryTask("molar mass", target=Amount(species(match[1]).text, "g"))
     if match := _CONVERT.fullmatch(text):
         given = _read_amount(match[2])
-        return Task("convert", None, (given,), Amount(given.substance, match[1], "", given.concentration))
+        return ChemistryTask("convert", None, (given,), Amount(given.substance, match[1], "", given.concentration))
     head, colon, rest = text.partition(":")
     equation = read_equation(head)[0]
     rest = rest.strip()
     if not colon:
-        return Task("balance", equation)
+        return ChemistryTask("balance", equation)
     if match := _AMOUNT.fullmatch(rest):
-        return Task("amount", equation, _read_amounts(match[2]), _read_target(match[1]))
+        return ChemistryTask("amount", equation, _read_amounts(match[2]), _read_target(match[1]))
     if match := _LIMITING.fullmatch(rest):
-        return Task("limiting", equation, _read_amounts(match[1]))
+        return ChemistryTask("limiting", equation, _read_amounts(match[1]))
     if match := _LEFT.fullmatch(rest):
-        return Task("left", equation, _read_amounts(match[2]), _read_target(match[1]))
+        return ChemistryTask("left", equation, _read_amounts(match[2]), _read_target(match[1]))
     if match := _YIELD.fullmatch(rest):
-        return Task("yield", equation, (*_read_amounts(match[1]), _read_amount(match[2])))
+        return ChemistryTask("yield", equation, (*_read_amounts(match[1]), _read_amount(match[2])))
     raise ValueError(f"{rest!r} is no question about a reaction")
 
 

@@ -19,7 +19,7 @@ from envs.chemistry.formulas import (
     species,
     write_quantity,
 )
-from envs.chemistry.task import DIGITS, TOLERANCE, Amount, Task
+from envs.chemistry.task import DIGITS, TOLERANCE, Amount, ChemistryTask
 
 # ----------------------------------------------------------------------------------------------------------- solutions
 
@@ -48,7 +48,7 @@ class Truth:
 
 
 @lru_cache(maxsize=1 << 12)
-def solve(task: Task) -> Truth:
+def solve(task: ChemistryTask) -> Truth:
     """Solve a task exactly; raises ValueError if it makes no sense, with the reason."""
     for amount in task.given:
         if not all(Fraction(value) for value in (amount.value, amount.concentration or "1")):
@@ -68,7 +68,7 @@ def solve(task: Task) -> Truth:
             return _react(task, coefficients)
 
 
-def _react(task: Task, coefficients: dict[str, int]) -> Truth:
+def _react(task: ChemistryTask, coefficients: dict[str, int]) -> Truth:
     used = [amount.substance for amount in task.used]
     others = [task.given[-1].substance] if task.kind == "yield" else []
     for substance in (*used, *others, *([task.target.substance] if task.target else [])):
@@ -97,7 +97,7 @@ def _react(task: Task, coefficients: dict[str, int]) -> Truth:
     return Truth(answer, coefficients, values, limiting)
 
 
-def _answer(task: Task, moles: dict[str, Fraction], limiting: str | None, values: dict[str, Quantity]) -> str:
+def _answer(task: ChemistryTask, moles: dict[str, Fraction], limiting: str | None, values: dict[str, Quantity]) -> str:
     """The answer of a task about a reaction; adds ``yield`` to the values."""
     if task.kind == "limiting":
         if limiting is None:
@@ -127,7 +127,7 @@ def amount_of(target: Amount, moles: Fraction) -> Quantity:
     return Quantity(moles * per_mole.value, per_mole.dimension)
 
 
-def _values(task: Task, moles: dict[str, Fraction]) -> dict[str, Quantity]:
+def _values(task: ChemistryTask, moles: dict[str, Fraction]) -> dict[str, Quantity]:
     """Amounts and masses of everything; volumes and concentrations of solutions."""
     values: dict[str, Quantity] = {}
     solutions = {each.substance: each for each in (*task.given, task.target) if each and each.concentration}

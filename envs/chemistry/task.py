@@ -74,7 +74,7 @@ class Amount:
 
 
 @dataclass(frozen=True)
-class Task:
+class ChemistryTask:
     """A question, understood.
 
     Args:

@@ -21,12 +21,12 @@ from envs.chemistry.formulas import (
 )
 from envs.chemistry.lines import Form
 from envs.chemistry.solution import Truth
-from envs.chemistry.task import LETTERS, WORKING_DIGITS, Amount, Task
+from envs.chemistry.task import LETTERS, WORKING_DIGITS, Amount, ChemistryTask
 
 # ----------------------------------------------------------------------------------------------------- worked solutions
 
 
-def work(task: Task, truth: Truth) -> Iterator[str]:
+def work(task: ChemistryTask, truth: Truth) -> Iterator[str]:
     """The lines of a solution, but for balancing."""
     worker = _Worker(truth)
     match task.kind:
@@ -98,7 +98,7 @@ class _Worker:
         if UNITS[target.unit][0] != 1:
             yield f"{whole} = {base} = {self.said(whole, target.unit)}"
 
-    def react(self, task: Task) -> Iterator[str]:
+    def react(self, task: ChemistryTask) -> Iterator[str]:
         """Balanced equation, amounts, the limiting reactant, and what follows from it."""
         counts, values = self.truth.coefficients, self.truth.values
         yield task.reaction.write(tuple(counts.values()))

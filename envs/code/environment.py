@@ -34,7 +34,7 @@ from loguru import logger
 
 from envs.code.program import END, Draft, read_draft
 from envs.code.sandbox import Limits, Sandbox, find_isolation, wait
-from envs.code.tasks import Task, read_tasks, typed_task
+from envs.code.tasks import ProgrammingTask, read_tasks, typed_task
 from envs.core import SPLITS, Problem, Split, State, Step, Transition, is_text, termination, transition, truncation
 
 RUN = "# run"
@@ -119,7 +119,7 @@ class Code:
         task = self._known.get(" ".join(question.split()))
         return self._problem(typed_task(question) if task is None else task)
 
-    def _problem(self, task: Task) -> Problem:
+    def _problem(self, task: ProgrammingTask) -> Problem:
         tests = {"visible": list(task.visible), "hidden": list(task.hidden)}
         meta = {"function": task.function, "head": task.head, "setup": task.setup, **tests}
         return Problem(f"{self.name}/{task.id}", task.question, task.solution, meta)

@@ -88,7 +88,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Result:
+class ProgramResult:
     """How a program ended.
 
     Args:
@@ -349,7 +349,9 @@ class Sandbox:
     def __init__(self, isolation: Isolation) -> None:
         self.isolation = isolation
 
-    def run(self, source: str, arguments: Sequence[str] = (), stdin: bytes = b"", limits: Limits = Limits()) -> Result:
+    def run(
+        self, source: str, arguments: Sequence[str] = (), stdin: bytes = b"", limits: Limits = Limits()
+    ) -> ProgramResult:
         """Run a program to its end, or to the end of its time.
 
         Args:
@@ -367,7 +369,7 @@ class Sandbox:
             out.seek(0)
             err.seek(0)
             status: Literal["ended", "killed"] = "ended" if ended else "killed"
-            return Result(status, process.returncode, out.read(limits.output), err.read(limits.output))
+            return ProgramResult(status, process.returncode, out.read(limits.output), err.read(limits.output))
 
     @contextlib.contextmanager
     def start(

@@ -38,7 +38,7 @@ class UnreadableTasks(StepwellError, ValueError):
 
 
 @dataclass(frozen=True)
-class Task:
+class ProgrammingTask:
     """One problem.
 
     Args:
@@ -76,7 +76,7 @@ class Task:
         return " ".join(self.question.split())
 
 
-def read_tasks(text: str, where: str) -> list[Task]:
+def read_tasks(text: str, where: str) -> list[ProgrammingTask]:
     """Read a file of tasks.
 
     Args:
@@ -89,8 +89,8 @@ def read_tasks(text: str, where: str) -> list[Task]:
     rows = _rows(text.removeprefix("\ufeff"), where)
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise UnreadableTasks(f"{where}: one object per problem is wanted")
-    tasks: dict[str, Task] = {}
-    homes: dict[str, Task] = {}
+    tasks: dict[str, ProgrammingTask] = {}
+    homes: dict[str, ProgrammingTask] = {}
     for number, row in enumerate(rows, start=1):
         place = f"problem {number}"
         try:
@@ -125,7 +125,7 @@ def _parsed(text: str, where: str) -> Any:
         raise UnreadableTasks(f"{where}: not JSON Lines: {error}") from None
 
 
-def typed_task(question: str) -> Task:
+def typed_task(question: str) -> ProgrammingTask:
     """A task as a person types it: words, then one or more ``assert`` statements; there are no hidden tests.
 
     Raises:
@@ -148,7 +148,7 @@ def typed_task(question: str) -> Task:
             "such as 'add(a, b): the sum of two numbers. assert add(1, 2) == 3'"
         ) from None
     name = "typed/" + hashlib.sha256(question.encode()).hexdigest()[:16]
-    return Task(name, function, text, "", "", visible, (), None, "test")
+    return ProgrammingTask(name, function, text, "", "", visible, (), None, "test")
 
 
 def _called_by(test: str) -> str:
@@ -159,7 +159,7 @@ def _called_by(test: str) -> str:
     return str(names[0])
 
 
-def _reader(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Task]:
+def _reader(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], ProgrammingTask]:
     for key, reader in {"canonical_solution": _human_eval, "test_list": _mbpp, "visible": _ours}.items():
         if key in row:
             return reader
@@ -169,7 +169,7 @@ def _reader(row: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Task]:
     )
 
 
-def _human_eval(row: Mapping[str, Any]) -> Task:
+def _human_eval(row: Mapping[str, Any]) -> ProgrammingTask:
     head, function = _text(row, "prompt"), _name(row)
     if not head.endswith("\n"):
         head += "\n"
@@ -180,7 +180,7 @@ def _human_eval(row: Mapping[str, Any]) -> Task:
         setup = head
     except SyntaxError:  # a function without a docstring is none yet
         setup = without_function(head, function)
-    return Task(_id(row), function, "", head, setup, _examples(head, function), (hidden,), solution, "test")
+    return ProgrammingTask(_id(row), function, "", head, setup, _examples(head, function), (hidden,), solution, "test")
 
 
 def _examples(head: str, function: str) -> tuple[str, ...]:
@@ -202,7 +202,7 @@ def _examples(head: str, function: str) -> tuple[str, ...]:
     return tuple(tests)
 
 
-def _mbpp(row: Mapping[str, Any]) -> Task:
+def _mbpp(row: Mapping[str, Any]) -> ProgrammingTask:
     code, tests, name = _text(row, "code"), _texts(row, "test_list"), _id(row)
     number = re.search(r"(\d{1,9})$", name)
     if number is None:
@@ -213,7 +213,7 @@ def _mbpp(row: Mapping[str, Any]) -> Task:
         raise ValueError("its first test calls no function that its code defines")
     setup = "\n".join([*_texts(row, "test_imports", ()), row.get("test_setup_code") or ""]).strip()
     hidden = (*tests, *_texts(row, "challenge_test_list", ()))
-    return Task(
+    return ProgrammingTask(
         id=name,
         function=called[0],
         text=_text(row, "text" if row.get("text") else "prompt"),
@@ -235,13 +235,13 @@ def _hindrance(code: str, function: str, tests: str) -> str:
     return f"its tests use {', '.join(map(repr, used))} of the solution, and can only call {function!r}" if used else ""
 
 
-def _ours(row: Mapping[str, Any]) -> Task:
+def _ours(row: Mapping[str, Any]) -> ProgrammingTask:
     split = next((split for split in SPLITS if split == row["split"]), None)
     if split is None:
         raise ValueError(f"split {row['split']!r} given; allowed: {', '.join(SPLITS)}")
     visible, hidden = _texts(row, "visible"), _texts(row, "hidden")
     solution = _text(row, "solution")
-    return Task(_id(row), _name(row), _text(row, "prompt"), "", "", visible, hidden, solution, split)
+    return ProgrammingTask(_id(row), _name(row), _text(row, "prompt"), "", "", visible, hidden, solution, split)
 
 
 def _id(row: Mapping[str, Any]) -> str:

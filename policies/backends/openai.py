@@ -25,7 +25,7 @@ from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_splitter import THINK, THOUGHT, Cut, cut, is_thinking
 from policies.models.pretrained import load_tokenizer
-from policies.servers.http_client import Client, Limits, ServerRefused
+from policies.servers.http_client import Client, ConnectionLimits, ServerRefused
 from policies.servers.openai_protocol import Prompt, Sampling, Written, find_model, longest, request_of
 from policies.servers.refusals import printable, says_no_room
 
@@ -93,7 +93,7 @@ class ServedPolicy:
         parameters: of the model, for FLOPs; 0 takes what the server says, if it says.
         key_variable: the environment variable that holds the API key, if the server wants one.
         logprobs: whether to ask for log-probabilities; without them those of steps are 0.
-        connections, timeout, patience, pause, longest_pause: see `policies.servers.http_client.Limits`.
+        connections, timeout, patience, pause, longest_pause: see `policies.servers.http_client.ConnectionLimits`.
 
     Raises:
         ConnectionError: the server does not answer.
@@ -113,11 +113,11 @@ class ServedPolicy:
         parameters: Annotated[int, AtLeast(0)] = 0,
         key_variable: str = "OPENAI_API_KEY",
         logprobs: bool = True,
-        connections: Annotated[int, AtLeast(1)] = Limits.connections,
-        timeout: Annotated[float, Above(0)] = Limits.timeout,
-        patience: Annotated[float, AtLeast(0)] = Limits.patience,
-        pause: Annotated[float, Above(0)] = Limits.pause,
-        longest_pause: Annotated[float, Above(0)] = Limits.longest_pause,
+        connections: Annotated[int, AtLeast(1)] = ConnectionLimits.connections,
+        timeout: Annotated[float, Above(0)] = ConnectionLimits.timeout,
+        patience: Annotated[float, AtLeast(0)] = ConnectionLimits.patience,
+        pause: Annotated[float, Above(0)] = ConnectionLimits.pause,
+        longest_pause: Annotated[float, Above(0)] = ConnectionLimits.longest_pause,
     ) -> None:
         self.environment = environment
         self.options = options or SamplingOptions()
@@ -125,7 +125,7 @@ class ServedPolicy:
         self._dialogue = None
         if tokenizer is not None:
             self._dialogue = ChatFormat(load_tokenizer(tokenizer), environment, self.options)
-        limits = Limits(connections, timeout, patience, pause, longest_pause)
+        limits = ConnectionLimits(connections, timeout, patience, pause, longest_pause)
         self._client = Client(base_url, limits, key_variable)
         try:
             self.model = find_model(self._client, model, server)

@@ -75,7 +75,7 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """How hard a server is pressed and how long it is waited for.
 
     Args:
@@ -122,7 +122,9 @@ class Client:
         ValueError: the URL is none of http or https.
     """
 
-    def __init__(self, base_url: str, limits: Limits | None = None, key_variable: str = "OPENAI_API_KEY") -> None:
+    def __init__(
+        self, base_url: str, limits: ConnectionLimits | None = None, key_variable: str = "OPENAI_API_KEY"
+    ) -> None:
         try:
             url = httpx2.URL(base_url)
         except httpx2.InvalidURL as error:
@@ -130,7 +132,7 @@ class Client:
         if url.scheme not in ("http", "https") or not url.host or url.userinfo:
             raise ValueError(f"base_url {base_url!r} given; allowed: http://HOST:PORT/v1 or https://..., without a key")
         self.base_url = base_url.rstrip("/")
-        self.limits = limits or Limits()
+        self.limits = limits or ConnectionLimits()
         self.key_variable = key_variable
         self._local = _is_loopback(url.host)
         self._ready: queue.SimpleQueue[tuple[Hashable, Any]] = queue.SimpleQueue()

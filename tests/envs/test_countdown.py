@@ -335,7 +335,7 @@ def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, content: str, why: 
 
 
 def test_more_problems_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envs.countdown.PATIENCE", 20)
+    monkeypatch.setattr("envs.splits.PATIENCE", 20)
     with pytest.raises(ValueError, match="2000 problems of 'test' asked for; after"):
         Countdown(levels=(1,)).problems("test", 2000)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from envs.core import Environment, State
 from envs.options import AtLeast, Group
-from policies.servers.http_client import Client, Limits
+from policies.servers.http_client import Client, ConnectionLimits
 from policies.servers.openai_protocol import Model, Sampling, Written, find_model, request_of
 from verifiers.backends.server import Query, ServedVerifier
 from verifiers.families.judge import question_of
@@ -73,7 +73,7 @@ def load_judge(
     server: str = "auto",
     parameters: Annotated[int, AtLeast(0)] = 0,
     key_variable: str = "OPENAI_API_KEY",
-    limits: Annotated[Limits, Group()] = Limits(),  # noqa: B008 - frozen
+    limits: Annotated[ConnectionLimits, Group()] = ConnectionLimits(),  # noqa: B008 - frozen
 ) -> ServedVerifier:
     """Any chat model behind an OpenAI-compatible server that tells the likeliest tokens, as a judge.
 
@@ -84,7 +84,7 @@ def load_judge(
         server: its kind, one of `policies.servers.openai_protocol.KINDS`; ``auto`` asks it.
         parameters: of the model, for FLOPs; 0 takes what the server says, if it says.
         key_variable: the environment variable that holds the API key, if the server wants one.
-        limits: see `policies.servers.http_client.Limits`.
+        limits: see `policies.servers.http_client.ConnectionLimits`.
 
     Raises:
         ConnectionError: the server does not answer.

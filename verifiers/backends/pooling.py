@@ -11,7 +11,7 @@ from envs.core import Environment, State
 from envs.options import AtLeast, Group
 from policies.models.errors import UnsupportedModel
 from policies.models.prefix_tree import Ids
-from policies.servers.http_client import LARGEST, Call, Client, Limits, Unreadable
+from policies.servers.http_client import LARGEST, Call, Client, ConnectionLimits, Unreadable
 from policies.servers.openai_protocol import Model, find_model
 from verifiers.backends.server import _FRAME, _ROW, Query, ServedVerifier
 from verifiers.families import FAMILIES
@@ -101,7 +101,7 @@ def load_pooling(
     family: str | None = None,
     parameters: Annotated[int, AtLeast(0)] = 0,
     key_variable: str = "OPENAI_API_KEY",
-    limits: Annotated[Limits, Group()] = Limits(),  # noqa: B008 - frozen
+    limits: Annotated[ConnectionLimits, Group()] = ConnectionLimits(),  # noqa: B008 - frozen
     **options: Unpack[LayoutOptions],
 ) -> ServedVerifier:
     """A process or outcome reward model that vLLM serves.

@@ -14,7 +14,7 @@ from policies.models.prefix_tree import Ids
 from verifiers.backends.lab import lay_out
 from verifiers.training.probe import Labelled
 from verifiers.training.recipe import PrmRecipe
-from verifiers.training.rollouts import Solution, kept
+from verifiers.training.rollouts import LabelledTrajectory, kept
 
 # -------------------------------------------------------------------------------------------------------- training
 
@@ -34,7 +34,9 @@ class Example:
     branches: tuple[int, ...] = ()
 
 
-def problem_weights(solutions: Sequence[Solution], uniform: float, uniform_weight: float = 1.0) -> dict[str, float]:
+def problem_weights(
+    solutions: Sequence[LabelledTrajectory], uniform: float, uniform_weight: float = 1.0
+) -> dict[str, float]:
     """Weights of problems: 1 if its solutions ended differently, else a share `uniform` has all their weight."""
     outcomes: dict[str, set[bool]] = {}
     for each in solutions:
@@ -45,7 +47,7 @@ def problem_weights(solutions: Sequence[Solution], uniform: float, uniform_weigh
 
 
 def example(
-    tokens: Tokens, environment: Environment, problem: Problem, solution: Solution, weight: float = 1.0
+    tokens: Tokens, environment: Environment, problem: Problem, solution: LabelledTrajectory, weight: float = 1.0
 ) -> Example:
     """Read a solution exactly as `LabVerifier` will; steps without text are not learnt from."""
     layout = lay_out(tokens, environment, replay(environment, problem, solution))
@@ -67,7 +69,7 @@ def example(
     )
 
 
-def replay(environment: Environment, problem: Problem, solution: Solution) -> State:
+def replay(environment: Environment, problem: Problem, solution: LabelledTrajectory) -> State:
     """The state at the end of a solution, its observations made anew."""
     state = environment.initial(problem)
     for text in solution.texts:
@@ -76,7 +78,10 @@ def replay(environment: Environment, problem: Problem, solution: Solution) -> St
 
 
 def labelled_states(
-    recipe: PrmRecipe, environment: Environment, problems: Mapping[str, Problem], solutions: Sequence[Solution]
+    recipe: PrmRecipe,
+    environment: Environment,
+    problems: Mapping[str, Problem],
+    solutions: Sequence[LabelledTrajectory],
 ) -> list[Labelled]:
     """What a probe learns from: of a rollout its own steps, of a problem what `problem_weights` says."""
     weights = problem_weights(solutions, recipe.uniform, recipe.uniform_weight)

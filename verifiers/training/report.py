@@ -10,7 +10,7 @@ from envs.core import Environment, Problem, Split, State, StepChecker
 from verifiers.core import Score, Verifier
 from verifiers.metrics import agreement, auroc, auroc_within, best_threshold, ece
 from verifiers.training.examples import replay
-from verifiers.training.rollouts import Solution
+from verifiers.training.rollouts import LabelledTrajectory
 
 # ---------------------------------------------------------------------------------------------------------- report
 
@@ -19,8 +19,8 @@ def report(
     verifier: Verifier,
     environment: Environment,
     problems: dict[Split, dict[str, Problem]],
-    train: Sequence[Solution],
-    held_out: Sequence[Solution],
+    train: Sequence[LabelledTrajectory],
+    held_out: Sequence[LabelledTrajectory],
 ) -> dict[str, Any]:
     """Say how good a verifier is on held-out solutions.
 

@@ -22,7 +22,7 @@ from verifiers.training.recipe import PrmRecipe
 
 
 @dataclass(frozen=True)
-class Solution:
+class LabelledTrajectory:
     """One distinct sampled trajectory of a problem and what became of its prefixes.
 
     Args:
@@ -53,7 +53,7 @@ def label_steps(
     problem: Problem,
     solutions: Sequence[State],
     rollouts: Mapping[tuple[str, ...], Sequence[State]],
-) -> list[Solution]:
+) -> list[LabelledTrajectory]:
     """Label every step of the distinct solutions of a problem, and of the distinct rollouts from their prefixes.
 
     The completions through a prefix of a solution are the solutions that pass through it and the rollouts from it.
@@ -94,7 +94,7 @@ def label_steps(
     for (start, texts), times in counts.items():
         entries = [solved.get(texts[:end]) or rolled[texts[:end]] for end in range(1, len(texts) + 1)]
         right, total = tuple(entry[0] for entry in entries), tuple(entry[1] for entry in entries)
-        made.append(Solution(problem.id, texts, right, total, times, start))
+        made.append(LabelledTrajectory(problem.id, texts, right, total, times, start))
     return made
 
 
@@ -110,7 +110,7 @@ class SampleFile:
     """
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
-        self.solutions: dict[str, list[Solution]] = {}
+        self.solutions: dict[str, list[LabelledTrajectory]] = {}
         self.generated = 0
         self._log = JsonlLog(path, header)
         for line in self._log.rows:
@@ -129,11 +129,11 @@ class SampleFile:
     def _take(self, line: dict[str, Any]) -> None:
         self.generated += line["generated"]
         self.solutions[line["problem"]] = [
-            Solution(line["problem"], tuple(texts), tuple(right), tuple(total), count, start)
+            LabelledTrajectory(line["problem"], tuple(texts), tuple(right), tuple(total), count, start)
             for texts, right, total, count, start in line["solutions"]
         ]
 
-    def append(self, problem: str, solutions: Sequence[Solution], generated: int) -> None:
+    def append(self, problem: str, solutions: Sequence[LabelledTrajectory], generated: int) -> None:
         """Add a problem; on return it is on the disk."""
         rows = [(each.texts, each.right, each.total, each.count, each.start) for each in solutions]
         line = {"problem": problem, "generated": generated, "solutions": rows}

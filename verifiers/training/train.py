@@ -41,7 +41,7 @@ from verifiers.training.probe import train_probe
 from verifiers.training.recipe import PrmRecipe
 from verifiers.training.report import report
 from verifiers.training.report_table import report_table
-from verifiers.training.rollouts import SampleFile, Solution, collect
+from verifiers.training.rollouts import LabelledTrajectory, SampleFile, collect
 
 _BESIDE_LABELS = 0.3  # weight of the likelihood loss once there are labels
 _FORESEEN = 0.5  # weight of the foresight loss
@@ -159,7 +159,7 @@ def _fit(
     origin: Path,
     folder: Path,
     problems: dict[str, Problem],
-    solutions: Sequence[Solution],
+    solutions: Sequence[LabelledTrajectory],
     device: str,
     checkpoint_seconds: float,
 ) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from agent.planning.plan_file import (
     Difficulty,
     Online,
     Opening,
-    Probe,
+    ProbeSummary,
     calibration_of,
     papers_rule,
     plan_name,
@@ -221,12 +221,12 @@ def test_probes_are_summarised_by_hand() -> None:
     assert probe.best == 0.8
     assert probe.features() == pytest.approx((1.0, 0.0, math.log((3.5 / 6) / (2.5 / 6))))
     assert probe.confidence_features() == pytest.approx((1.0, probe.lead, math.log(4)))
-    assert summarize([], [], 3) == Probe(3, 0.0, 0.0, -5.0, 0.0)
-    assert probe_of([None]) == (Probe(1, 0.0, 0.0, -5.0, 0.0), None)
+    assert summarize([], [], 3) == ProbeSummary(3, 0.0, 0.0, -5.0, 0.0)
+    assert probe_of([None]) == (ProbeSummary(1, 0.0, 0.0, -5.0, 0.0), None)
 
 
 def test_without_a_fit_difficulty_is_the_mean_score() -> None:
-    probe = Probe(4, 0.5, 0.37, 0.0, 0.5)
+    probe = ProbeSummary(4, 0.5, 0.37, 0.0, 0.5)
     assert Calibration("p", "v", "e").estimate(probe) == 0.37
     assert Calibration("p", "v", "e").confidence_in(probe) == 0.0
     fitted = Calibration("p", "v", "e", {1: (0.0, 0.0, 0.0), 8: (math.log(3), 0.0, 0.0)})
@@ -388,7 +388,7 @@ def test_calibrating_on_the_toy_gives_sane_coefficients(tmp_path: Path) -> None:
     assert (fitted.policy, fitted.verifier, fitted.environment) == ("scripted", "table", "toy")
     assert fitted.temperature == 0.7
     assert set(fitted.pass_at_1) == set(PROBES)
-    good, bad = Probe(4, 1.0, 0.85, 3.0, 0.9), Probe(4, 0.25, 0.2, -2.0, 0.2)
+    good, bad = ProbeSummary(4, 1.0, 0.85, 3.0, 0.9), ProbeSummary(4, 0.25, 0.2, -2.0, 0.2)
     assert fitted.estimate(good) > 0.5 > fitted.estimate(bad)
     assert fitted.confidence_in(good) > 0.5 > fitted.confidence_in(bad)
     errors = fitted.fitted["mean_absolute_error_of_pass_at_1"]

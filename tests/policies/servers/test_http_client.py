@@ -16,10 +16,10 @@ import pytest
 from loguru import logger
 
 from policies.servers import http_client as remote
-from policies.servers.http_client import Client, Limits, ServerRefused, ServerUnavailable, Unreadable
+from policies.servers.http_client import Client, ConnectionLimits, ServerRefused, ServerUnavailable, Unreadable
 from tests.servers import Faults, Reply, Server
 
-QUICK = Limits(timeout=3.0, patience=300.0, pause=0.01, longest_pause=0.1)
+QUICK = ConnectionLimits(timeout=3.0, patience=300.0, pause=0.01, longest_pause=0.1)
 
 
 def echo(body: dict[str, Any]) -> Reply:
@@ -76,7 +76,7 @@ def test_localhost_may_mean_an_address_where_nobody_listens(
 
     monkeypatch.setattr(socket, "getaddrinfo", both)
     with Server({"/v1/echo": echo}) as server:
-        clients.append(client := Client(server.url, Limits(patience=0)))
+        clients.append(client := Client(server.url, ConnectionLimits(patience=0)))
         for i in range(64):
             client.submit(i, "/echo", {"say": i}, one)
         assert gather(client, 64) == {i: i for i in range(64)}
@@ -84,7 +84,7 @@ def test_localhost_may_mean_an_address_where_nobody_listens(
 
 def test_no_more_calls_are_in_flight_than_allowed(clients: list[Client]) -> None:
     with Server({"/v1/echo": echo}) as server:
-        clients.append(client := Client(server.url, Limits(connections=3)))
+        clients.append(client := Client(server.url, ConnectionLimits(connections=3)))
         for i in range(50):
             client.submit(i, "/echo", {"say": i}, one)
         assert len(gather(client, 50)) == 50
@@ -124,7 +124,7 @@ def test_a_server_that_stays_down_is_a_clear_error_and_later_calls_fail_after_on
     clients: list[Client],
 ) -> None:
     with Server({"/v1/echo": echo}) as server:
-        clients.append(client := Client(server.url, Limits(patience=0.2, pause=0.02)))
+        clients.append(client := Client(server.url, ConnectionLimits(patience=0.2, pause=0.02)))
         server.stop()
         client.submit("first", "/echo", {}, one)
         first = gather(client, 1)["first"]
@@ -140,7 +140,7 @@ def test_a_server_that_stays_down_is_a_clear_error_and_later_calls_fail_after_on
 
 def test_calls_outlive_a_restart(clients: list[Client]) -> None:
     with Server({"/v1/echo": echo}, Faults(rate=0.5, kinds=["hang"])) as server:
-        clients.append(client := Client(server.url, Limits(patience=60, pause=0.02, longest_pause=0.1)))
+        clients.append(client := Client(server.url, ConnectionLimits(patience=60, pause=0.02, longest_pause=0.1)))
         for i in range(20):
             client.submit(i, "/echo", {"say": i}, one)
         first = gather(client, 5)
@@ -155,7 +155,7 @@ def test_calls_outlive_a_restart(clients: list[Client]) -> None:
 
 def test_cancelled_calls_are_closed_and_the_others_go_on(clients: list[Client]) -> None:
     with Server({"/v1/echo": echo}, Faults(rate=1.0, kinds=["hang"])) as server:
-        clients.append(client := Client(server.url, Limits(pause=0.01)))
+        clients.append(client := Client(server.url, ConnectionLimits(pause=0.01)))
         client.submit("a", "/echo", {"say": 1}, one)
         client.submit("b", "/echo", {"say": 2}, one)
         _until(lambda: server.open == 2)
@@ -187,7 +187,7 @@ def test_how_long_a_server_asks_to_wait_is_read_from_numbers_and_dates(clients: 
         assert remote._after(nothing) == 0.0
     busy = {"/v1/busy": lambda body: (429, {"error": "busy"})}
     with Server(busy, Faults(rate=1.0, kinds=["429"])) as server:
-        clients.append(client := Client(server.url, Limits(patience=0.005)))
+        clients.append(client := Client(server.url, ConnectionLimits(patience=0.005)))
         client.submit("a", "/busy", {}, one)  # the server asks for 0.01 s
         assert "it asks to wait 0.01 s" in str(gather(client, 1)["a"])
 
@@ -348,7 +348,7 @@ def test_a_proxy_is_not_asked_for_what_is_on_this_machine(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with Server({"/v1/echo": echo}) as server:
-        clients.append(client := Client(server.url, Limits(patience=0)))
+        clients.append(client := Client(server.url, ConnectionLimits(patience=0)))
         client.submit("a", "/echo", {"say": 1}, one)
         assert gather(client, 1) == {"a": 1}
 
@@ -361,7 +361,7 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 def test_limits_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="'timeout' is -1; expected a number, above 0"):
-        Limits(timeout=-1)
+        ConnectionLimits(timeout=-1)
 
 
 def _until(holds: Any, seconds: float = 30.0) -> None:

@@ -19,7 +19,7 @@ from verifiers.training import train as training
 from verifiers.training.examples import batches, example, pad, problem_weights
 from verifiers.training.recipe import PrmRecipe
 from verifiers.training.report import report
-from verifiers.training.rollouts import SampleFile, Solution, collect, label_steps
+from verifiers.training.rollouts import LabelledTrajectory, SampleFile, collect, label_steps
 from verifiers.training.train import label_loss, train_prm
 
 RECIPE = PrmRecipe("prm", "chatter", problems=12, held_out=6, solutions=4, rollouts=3, epochs=2, batch_tokens=128)
@@ -43,16 +43,16 @@ def test_labels_are_the_share_of_all_completions_through_a_prefix(chatter: Envir
     }
     first, second, third, *rolled = label_steps(chatter, problem, solutions, rollouts)
     # through "a": three solutions, two of them right, and two rollouts, one of them right
-    assert first == Solution("p", ("a", "#aa"), (3, 2), (5, 2), 2)
-    assert second == Solution("p", ("a", "b", "#a"), (3, 0, 0), (5, 3, 1), 1)
-    assert third == Solution("p", ("c", "d", "e", "f", "g"), (0,) * 5, (1,) * 5, 1)
+    assert first == LabelledTrajectory("p", ("a", "#aa"), (3, 2), (5, 2), 2)
+    assert second == LabelledTrajectory("p", ("a", "b", "#a"), (3, 0, 0), (5, 3, 1), 1)
+    assert third == LabelledTrajectory("p", ("c", "d", "e", "f", "g"), (0,) * 5, (1,) * 5, 1)
     assert first.labels == [0.6, 1.0]
     # rollouts: what they were given has the label of the solution's prefix, what only they reached their own outcomes
     assert rolled == [
-        Solution("p", ("a", "#bb"), (3, 1), (5, 1), 1, 1),
-        Solution("p", ("a", "#b"), (3, 0), (5, 1), 1, 1),
-        Solution("p", ("a", "b", "#b"), (3, 0, 0), (5, 3, 1), 1, 2),
-        Solution("p", ("a", "b", "x", "y", "z"), (3, 0, 0, 0, 0), (5, 3, 1, 1, 1), 1, 2),
+        LabelledTrajectory("p", ("a", "#bb"), (3, 1), (5, 1), 1, 1),
+        LabelledTrajectory("p", ("a", "#b"), (3, 0), (5, 1), 1, 1),
+        LabelledTrajectory("p", ("a", "b", "#b"), (3, 0, 0), (5, 3, 1), 1, 2),
+        LabelledTrajectory("p", ("a", "b", "x", "y", "z"), (3, 0, 0, 0, 0), (5, 3, 1, 1, 1), 1, 2),
     ]
 
 
@@ -109,8 +109,8 @@ def test_problems_that_will_be_left_out_are_not_rolled_out(policy: LabPolicy, ch
 
 
 def test_problems_that_end_alike_weigh_together_what_the_recipe_says() -> None:
-    mixed = [Solution("mixed", ("a",), (right,), (1,), 1) for right in (0, 1)]
-    alike = [Solution(f"alike {i}", ("a",), (1,), (1,), 1) for i in range(40)]
+    mixed = [LabelledTrajectory("mixed", ("a",), (right,), (1,), 1) for right in (0, 1)]
+    alike = [LabelledTrajectory(f"alike {i}", ("a",), (1,), (1,), 1) for i in range(40)]
     for uniform, uniform_weight in ((1.0, 1.0), (0.3, 1.0), (0.3, 0.3)):
         weights = problem_weights([*mixed, *alike], uniform, uniform_weight)
         assert weights.pop("mixed") == 1
@@ -131,15 +131,15 @@ def test_without_rollouts_solutions_alone_give_the_labels(policy: LabPolicy, cha
 def test_examples_are_read_as_the_verifier_reads_them(checkpoint: Callable[..., Path], chatter: Any) -> None:
     tokens = Tokens(checkpoint("policy"), 1)
     problem = Problem("p", "abc")
-    made = example(tokens, chatter, problem, Solution("p", ("a", "", "bb"), (1, 2, 3), (4, 4, 4), 2))
+    made = example(tokens, chatter, problem, LabelledTrajectory("p", ("a", "", "bb"), (1, 2, 3), (4, 4, 4), 2))
     assert tokens.decode(made.ids) == "abc\na\nbb\n"
     assert (made.start, made.positions, made.targets, made.weight) == (5, (6, 9), (0.25, 0.75), 2.0)
     assert made.branches == (6,)
     # of a rollout only its own steps are learnt
-    made = example(tokens, chatter, problem, Solution("p", ("a", "", "bb"), (1, 2, 3), (4, 4, 4), 2, start=1))
+    made = example(tokens, chatter, problem, LabelledTrajectory("p", ("a", "", "bb"), (1, 2, 3), (4, 4, 4), 2, start=1))
     assert (made.positions, made.targets) == ((9,), (0.75,))
     assert made.branches == (6,)
-    made = example(tokens, chatter, problem, Solution("p", ("a", "b", "c"), (1, 2, 3), (4, 4, 4), 2, start=2))
+    made = example(tokens, chatter, problem, LabelledTrajectory("p", ("a", "b", "c"), (1, 2, 3), (4, 4, 4), 2, start=2))
     assert (made.positions, made.branches) == ((10,), (8,))
 
 
@@ -148,8 +148,8 @@ def test_the_loss_on_numbers_worked_by_hand(checkpoint: Callable[..., Path], cha
     model = AutoModelForTokenClassification.from_pretrained(checkpoint("verifier"), dtype=torch.float32).eval()
     problem = Problem("p", "abc")
     group = [
-        example(tokens, chatter, problem, Solution("p", ("a", "bb"), (1, 3), (4, 4), 1)),
-        example(tokens, chatter, problem, Solution("p", ("c",), (1,), (1,), 3)),
+        example(tokens, chatter, problem, LabelledTrajectory("p", ("a", "bb"), (1, 3), (4, 4), 1)),
+        example(tokens, chatter, problem, LabelledTrajectory("p", ("c",), (1,), (1,), 3)),
     ]
     with torch.no_grad():
         hidden = model.model(pad(group, torch.device("cpu"))).last_hidden_state
@@ -166,7 +166,7 @@ def test_the_loss_on_numbers_worked_by_hand(checkpoint: Callable[..., Path], cha
 def test_batches_hold_every_example_once_and_keep_to_their_size(checkpoint: Callable[..., Path], chatter: Any) -> None:
     tokens = Tokens(checkpoint("policy"), 1)
     made = [
-        example(tokens, chatter, problem, Solution(problem.id, ("a" * (i % 9 + 1),), (1,), (1,), 1))
+        example(tokens, chatter, problem, LabelledTrajectory(problem.id, ("a" * (i % 9 + 1),), (1,), (1,), 1))
         for i, problem in enumerate(chatter.problems("train", 40))
     ]
     plan = batches(made, 120, "seed")
@@ -222,7 +222,7 @@ def test_training_learns_what_can_be_learnt(
     recipe = replace(RECIPE, epochs=20, batch_tokens=512, foresight=foresight)
     problems = {problem.id: problem for problem in chatter.problems("train", 60)}
     made = [
-        Solution(id, (text, "#a"), (right, right), (1, 1), 1)
+        LabelledTrajectory(id, (text, "#a"), (right, right), (1, 1), 1)
         for id in problems
         for text, right in (("a0", 1), ("ab", 0))
     ]
@@ -237,8 +237,8 @@ def test_the_report_on_an_environment_that_checks_steps() -> None:
     environment = Arithmetic()
     problem = environment.read("1 + 2 + 4")
     problems: Any = {split: {problem.id: problem} for split in ("train", "calibration")}
-    right = Solution(problem.id, ("1 + 2 = 3", "3 + 4 = 7", "#### 7"), (4, 4, 1), (4, 4, 1), 1)
-    wrong = Solution(problem.id, ("1 + 2 = 4", "4 + 4 = 8", "#### 8"), (1, 0, 0), (4, 4, 1), 1)
+    right = LabelledTrajectory(problem.id, ("1 + 2 = 3", "3 + 4 = 7", "#### 7"), (4, 4, 1), (4, 4, 1), 1)
+    wrong = LabelledTrajectory(problem.id, ("1 + 2 = 4", "4 + 4 = 8", "#### 8"), (1, 0, 0), (4, 4, 1), 1)
 
     class Fixed:
         """Scores by text: a stand-in for the model."""
