@@ -45,12 +45,14 @@ class Candidate:
         scores: one per step, each in [0, 1]; empty when nothing scored it.
         count: how many identical samples it stands for.
         node: its node in the search graph.
+        weight: what it counts for under the rule ``vote``, where the strategy says so; None is its score times `count`.
     """
 
     answer: str
     scores: tuple[float, ...] = ()
     count: int = 1
     node: int = 0
+    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,9 @@ def _weigh(group: Sequence[Candidate], vote: Vote) -> Group:
     weight = {
         "majority": float(count),
         "max": values[top],
-        "vote": math.fsum(value * candidate.count for value, candidate in zip(values, group, strict=True)),
+        "vote": math.fsum(
+            value * candidate.count if candidate.weight is None else candidate.weight
+            for value, candidate in zip(values, group, strict=True)
+        ),
     }[vote.rule]
     return Group(group[top].answer, weight, count, values[top], group[top])

@@ -25,6 +25,7 @@ unscored       whether the verifier failed on the step (NaN, none): its score is
 value          what the strategy thinks of the node (beam: its rank value; MCTS: PRM value), or None
 visits, total  MCTS statistics: visits and the sum of backed-up values
 pruned         dropped by the strategy; does not vote
+weight         what the node counts for in a vote (`verifiers.voting.Candidate`); only where the strategy says it
 =============  =====================================================================================================
 
 Edges carry ``action`` (the step's text), ``prior`` (the child's share of the samples that left its parent, as MCTS
@@ -279,7 +280,10 @@ class SearchGraph:
 
     def candidates(self) -> list[Candidate]:
         """What the vote counts: the finished nodes, with their answers and the scores of their steps."""
-        return [Candidate(self[n]["answer"], self.scores(n), self[n]["count"], n) for n in self.finished()]
+        nodes = self._tree.nodes
+        return [
+            Candidate(self[n]["answer"], self.scores(n), nodes[n].count, n, nodes[n].weight) for n in self.finished()
+        ]
 
     def tally(self, vote: Vote) -> list[Group]:
         """The answers, heaviest first."""

@@ -116,6 +116,7 @@ class Node(_Attributes):
         "unscored",
         "value",
         "visits",
+        "weight",
         "went_on",
     )
     NAMES = (
@@ -143,6 +144,7 @@ class Node(_Attributes):
         self.visits = 0
         self.total = 0.0
         self.prior: float | None = None
+        self.weight: float | None = None
         self.below_rollout = False
         self.went_on = False
 
@@ -164,17 +166,20 @@ class Node(_Attributes):
         node._counted, node._pruned = each["count"], each["pruned"]
         node.tokens, node.drawn = each["tokens"], each["drawn"]
         node.score, node.unscored, node.value = each["score"], each["unscored"], each["value"]
-        node.visits, node.total = each["visits"], each["total"]
+        node.visits, node.total, node.weight = each["visits"], each["total"], each.get("weight")
         return node
 
     def _more(self) -> dict[str, Any]:
         more = self._node_more or {}
+        if self.weight is not None:
+            more = {"weight": self.weight, **more}
         return {"thinking": self.step.thinking, **more} if self.step.thinking else more
 
     def _keep(self, more: dict[str, Any]) -> None:
         thinking = more.pop("thinking", "")
         if thinking != self.step.thinking:
             self.step = replace(self.step, thinking=thinking)
+        self.weight = more.pop("weight", None)
         self._node_more = more or None
 
     # ------------------------------------------------------------------------------------------- parts of the step

@@ -10,6 +10,7 @@ from agent.strategies.mcts import Mcts
 from agent.strategies.protocol import Strategy
 from agent.strategies.revision import Revision
 from agent.strategies.sized_by_cost import SizedByCost
+from agent.strategies.steps.particle_filter import ParticleFilter
 from agent.strategies.traits import Traits
 
 STRATEGIES: dict[str, type[Strategy]] = {
@@ -21,6 +22,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "lookahead": Lookahead,
     "mcts": Mcts,
     "revision": Revision,
+    "particles": ParticleFilter,
 }
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Lookahead",
     "Majority",
     "Mcts",
+    "ParticleFilter",
     "Revision",
     "SizedByCost",
     "Strategy",

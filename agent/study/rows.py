@@ -113,6 +113,8 @@ def _candidates(graph: SearchGraph) -> list[dict[str, Any]]:
 
 def _step(node: Mapping[str, Any]) -> dict[str, Any]:
     step = {"text": node["text"], "tokens": node["length"], "score": node["score"]}
+    if (weight := node.get("weight")) is not None:
+        step["weight"] = weight
     return step | {"observation": node["observation"]} if node["observation"] else step
 
 
@@ -127,9 +129,18 @@ def scores_of(candidate: Mapping[str, Any]) -> tuple[float, ...]:
     return () if None in scores else scores
 
 
+def weight_of(candidate: Mapping[str, Any]) -> float | None:
+    """What a candidate counts for in a vote, if its strategy said so."""
+    weight: float | None = json.loads(candidate["steps"])[-1].get("weight")
+    return weight
+
+
 def vote_row(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any]:
     """The outcome of a vote over the rows of a search's candidates: no environment and no model is needed for it."""
-    ballots = [Candidate(str(each["same"]), scores_of(each), each["count"], each["node"]) for each in candidates]
+    ballots = [
+        Candidate(str(each["same"]), scores_of(each), each["count"], each["node"], weight_of(each))
+        for each in candidates
+    ]
     row: dict[str, Any] = {"rule": vote.rule, "aggregate": vote.aggregate}
     groups = tally(ballots, vote, operator.eq)
     if not groups:

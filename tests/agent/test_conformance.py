@@ -179,7 +179,13 @@ def test_every_strategy_that_ships_conforms(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "knobs"),
-    [("beam", {"branch": 2}), ("dvts", {"branch": 8}), ("lookahead", {"k": 0}), ("table", {"probe": 0.5})],
+    [
+        ("beam", {"branch": 2}),
+        ("dvts", {"branch": 8}),
+        ("lookahead", {"k": 0}),
+        ("table", {"probe": 0.5}),
+        ("particles", {"resampling": "multinomial", "ess": 0.5, "anneal": True, "exact": True}),
+    ],
 )
 def test_and_with_other_knobs(name: str, knobs: dict[str, Any]) -> None:
     check_strategy(METHODS[name], **knobs)

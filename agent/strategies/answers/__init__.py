@@ -1,0 +1,1 @@
+"""Strategies that decide among whole answers."""

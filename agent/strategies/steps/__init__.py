@@ -1,0 +1,1 @@
+"""Strategies that decide after every step."""
