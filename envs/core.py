@@ -18,11 +18,26 @@ Finish = Literal["step", "answer", "length"]
 Status = Literal["running", "terminated", "truncated"]
 Split = Literal["train", "calibration", "test"]
 
+Role = Literal["system", "user", "assistant"]
+
 SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
 
 
 class UnreadableQuestion(StepwellError, ValueError):
     """The environment cannot read a question; the message says what was given and what it can read."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a conversation.
+
+    Args:
+        role: who speaks.
+        text: what is said.
+    """
+
+    role: Role
+    text: str
 
 
 @dataclass(frozen=True)
@@ -34,12 +49,15 @@ class Problem:
         question: as a person would read it.
         answer: the gold answer, or None when unknown. Search never looks at it; only `check` does.
         meta: JSON-ready facts about the problem, e.g. ``{"level": 3}``.
+        conversation: the turns before the question, oldest first, that a policy is shown which can be shown turns
+            (`policies.core.Converser`). Environments and verifiers look at the question alone.
     """
 
     id: str
     question: str
     answer: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    conversation: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from pathlib import Path
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from policies.conformance import check_policy
-from policies.core import DistinctSampler, OpenLoopSampler, Policy, Propose, Proposed, Thinker, Usage
+from policies.core import Converser, DistinctSampler, OpenLoopSampler, Policy, Propose, Proposed, Thinker, Usage
 from policies.registry import list_policies, load_policy, policy_names
 from policies.scripted import ScriptedPolicy
 from policies.service import Identified, QueuedService, Service
 
 __all__ = [
+    "Converser",
     "DistinctSampler",
     "Identified",
     "OpenLoopSampler",

@@ -95,6 +95,18 @@ class Thinker(Protocol):
 
 
 @runtime_checkable
+class Converser(Protocol):
+    """A policy that may be able to go on with a conversation.
+
+    Attributes:
+        converses: whether it shows its model the turns before the question (`envs.core.Problem.conversation`).
+    """
+
+    @property
+    def converses(self) -> bool: ...
+
+
+@runtime_checkable
 class DistinctSampler(Protocol):
     """A policy that may be able to draw without replacement.
 

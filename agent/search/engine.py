@@ -24,7 +24,7 @@ from agent.search.step_by_step import StepByStep
 from envs.core import Environment, Problem, State
 from envs.digest import environment_digest
 from envs.guarded import Guarded, guard
-from policies.core import DistinctSampler, Policy, Propose, Proposed, Thinker
+from policies.core import Converser, DistinctSampler, Policy, Propose, Proposed, Thinker
 from policies.service import Identified
 from verifiers.core import Score, Scored, Verifier
 from verifiers.voting import Vote
@@ -108,6 +108,7 @@ class Engine:
         self.policy = StepByStep(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
         self._thinks = isinstance(policy, Thinker) and policy.thinks
+        self._converses = isinstance(policy, Converser) and policy.converses
         self._distinct = isinstance(self.policy, DistinctSampler) and self.policy.distinct
         self._digests: dict[Part, str] = {}
         self._stopping = threading.Event()
@@ -310,6 +311,8 @@ class Engine:
         self._tickets += 1
         state, failure = State(task.problem), None
         try:
+            if task.problem.conversation and not self._converses:
+                raise ValueError(f"policy {self.policy.name!r} cannot be shown the turns of a conversation")
             state = self.environment.initial(task.problem)
         except Exception as error:
             failure = error

@@ -39,7 +39,7 @@ import json
 import math
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ from agent.search.graph_file import check_edge, check_head, check_node, check_si
 from agent.search.json_stream import read_object, write_object
 from agent.search.path_hashes import PathHashes
 from agent.search.tree import Edge, Node, Tree
-from envs.core import Environment, Problem, State, Status, Step, Transition
+from envs.core import Environment, Problem, State, Status, Step, Transition, Turn
 from envs.errors import StepwellError
 from verifiers.voting import Candidate, Group, Vote, tally
 
@@ -345,6 +345,7 @@ class SearchGraph:
                 "question": problem.question,
                 "answer": problem.answer,
                 "meta": dict(problem.meta),
+                **({"conversation": [asdict(turn) for turn in problem.conversation]} if problem.conversation else {}),
             },
             "seed": self.seed,
             "info": self.info,
@@ -382,7 +383,9 @@ class SearchGraph:
         if head["info"].get("environment") != environment.name:
             raise OtherEnvironment(str(head["info"].get("environment")), environment.name)
         context = RunContext.from_info(head["info"])
-        made = cls(environment, Problem(**head["problem"]), head["seed"], context=context)
+        problem = Problem(**head["problem"])
+        turns = tuple(Turn(**turn) for turn in problem.conversation)  # type: ignore[arg-type]  # as they are saved
+        made = cls(environment, replace(problem, conversation=turns), head["seed"], context=context)
         made.info = head["info"]
         made._tree = saved.tree()
         made.graph = made._tree.view()

@@ -86,6 +86,7 @@ _NODE: dict[str, Callable[[object], bool]] = {
 }
 _EDGE = {"from": _whole, "to": _whole, "prior": _or_none(_finite), "count": _whole}
 _PROBLEM = {"id": _text, "question": _text, "answer": _or_none(_text), "meta": lambda value: isinstance(value, dict)}
+_TURN = {"role": _one_of("system", "user", "assistant"), "text": _text}
 _SPENT = (
     "samples", "seconds", "generated", "prefilled", "policy_flops", "verifier_tokens", "verifier_flops",
 )  # fmt: skip
@@ -107,6 +108,11 @@ def check_head(raw: Any, format: str) -> None:
     if type(raw.get("seed")) is not int:
         raise ValueError("'seed' is missing or is not a whole number")
     _check(raw["problem"], _PROBLEM, "the problem")
+    turns = raw["problem"].get("conversation", [])
+    if not isinstance(turns, list):
+        raise ValueError(f"the problem: 'conversation' cannot be {shown_value(turns)}")
+    for number, turn in enumerate(turns):
+        _check(turn, _TURN, f"turn {number}")
     _check_info(raw["info"])
 
 

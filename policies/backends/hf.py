@@ -112,6 +112,11 @@ class TransformersPolicy:
         """Whether the model thinks before it answers."""
         return self.dialogue.thinks
 
+    @property
+    def converses(self) -> bool:
+        """Whether the model is shown the turns before the question: it is asked in a chat."""
+        return self.dialogue.chat
+
     def digest(self) -> str:
         """Of the files that make the model; of a hub's, the commit."""
         commit: str | None = getattr(self.model.config, "_commit_hash", None)

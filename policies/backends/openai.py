@@ -163,6 +163,11 @@ class ServedPolicy:
 
     # ------------------------------------------------------------------------------------------------ the contract
 
+    @property
+    def converses(self) -> bool:
+        """Whether the model is shown the turns before the question: it is asked in a chat."""
+        return self._dialogue.chat if self._dialogue is not None else self.options.chat is not False
+
     def digest(self) -> str:
         """What the server calls the model: it shows no more of it."""
         return self.model.name

@@ -93,6 +93,11 @@ class VllmPolicy:
         self._running: dict[str, StreamedSample] = {}  # by the name of its request
         self._fresh: set[str] = set()  # requests without an output yet
 
+    @property
+    def converses(self) -> bool:
+        """Whether the model is shown the turns before the question: it is asked in a chat."""
+        return self.dialogue.chat
+
     def digest(self) -> str:
         """Of the files that make the model."""
         return model_digest(self._place)

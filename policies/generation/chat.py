@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from envs.core import Environment, State, Step, opening
+from envs.core import Environment, State, Step, Turn, opening
 from policies.generation.options import SamplingOptions
 from policies.generation.step_splitter import THINK, THOUGHT
 from policies.models.chat_template import TemplateError, render
@@ -42,10 +42,18 @@ def messages(environment: Environment, state: State, options: SamplingOptions) -
 
     Space around the prompt separates it from what follows in plain text; in a chat the turn does.
     """
-    system = [{"role": "system", "content": options.system}] if options.system else []
+    told, earlier = _system(state.problem.conversation, options.system)
+    system = [{"role": "system", "content": told}] if told else []
+    before = [{"role": turn.role, "content": turn.text} for turn in earlier]
     user = {"role": "user", "content": opening(environment, state).strip()}
     own = own_text(environment, state.steps, options.prefill)
-    return [*system, user, *([{"role": "assistant", "content": own}] if own else [])]
+    return [*system, *before, user, *([{"role": "assistant", "content": own}] if own else [])]
+
+
+def _system(conversation: Sequence[Turn], own: str) -> tuple[str, list[Turn]]:
+    """The system prompt, our own first and then those of a conversation, and the other turns."""
+    told = [own, *(turn.text for turn in conversation if turn.role == "system")]
+    return "\n\n".join(filter(None, told)), [turn for turn in conversation if turn.role != "system"]
 
 
 def _parts(environment: Environment, step: Step) -> list[str]:
@@ -113,7 +121,10 @@ class ChatFormat:
 
     def text(self, state: State) -> str:
         """What the model continues, control tokens included, for servers that take a text."""
-        return self._before + self._question(state) + self._after + own_text(self.environment, state.steps)
+        prompt, written = self._question(state), own_text(self.environment, state.steps)
+        if state.problem.conversation:
+            return "".join(self._turns(state.problem.conversation, prompt)) + written
+        return self._before + prompt + self._after + written
 
     def _question(self, state: State) -> str:
         question = opening(self.environment, state)
@@ -127,7 +138,7 @@ class ChatFormat:
 
     def parts(self, state: State) -> list[Ids]:
         """The ids of the prompt, then of each step with its observation."""
-        return [self._read(self._question(state)), *map(self.step, state.steps)]
+        return [self._read(self._question(state), state.problem.conversation), *map(self.step, state.steps)]
 
     def step(self, step: Step) -> Ids:
         """The ids of a step, closed by the delimiter, and of its observation."""
@@ -144,7 +155,9 @@ class ChatFormat:
         own = ids[:-1] if ids and ids[-1] in self.ends else ids
         return self._decode((*self._left, *own))[self._skipped :]
 
-    def _prompt_ids(self, question: str) -> Ids:
+    def _prompt_ids(self, question: str, conversation: tuple[Turn, ...] = ()) -> Ids:
+        if conversation:
+            return self._conversation_ids(self._turns(conversation, question))
         first, *others = _harmless(question, self._others)
         if self.chat:
             if not others:
@@ -156,6 +169,19 @@ class ChatFormat:
             return ids[: -len(self._next)]
         ids = self._tokenize(text, begin=True)
         return ids + self._encode((*others[:-1], others[-1] + self._after)) if others else ids
+
+    def _conversation_ids(self, parts: Sequence[str]) -> Ids:
+        """The ids of a conversation: the template's texts, which command, in turn with what was said, which does not.
+
+        Args:
+            parts: at even places the template's.
+        """
+        pieces = [""]
+        for place, part in enumerate(parts):
+            first, *others = _harmless(part, self._others) if place % 2 else (part,)
+            pieces[-1] += first
+            pieces += others
+        return self._tokenize(pieces[0]) + (self._encode(tuple(pieces[1:]), False) if pieces[1:] else ())
 
     def _encode_pieces(self, pieces: tuple[str, ...], open_end: bool = True) -> Ids:
         """The ids of pieces in the middle of a text, the last one as before a letter if its end is open."""
@@ -195,6 +221,42 @@ class ChatFormat:
             # the template has no prompt for an answer: what it puts before one; a space there is the answer's own
             after = upto.partition(_QUESTION)[2].rstrip(" ")
         return before, after, closing
+
+    def _turns(self, conversation: Sequence[Turn], question: str) -> list[str]:
+        """A conversation and the question that ends it, as the template shows them.
+
+        Returns:
+            The template's own texts at even places, and between them what was said.
+
+        Raises:
+            ValueError: the policy is not asked in a chat, or its template cannot show these turns.
+        """
+        if not self.chat:
+            raise ValueError("the model goes on from plain text: there is no conversation to show it")
+        told, earlier = _system(conversation, self.options.system)
+        said = [turn.text for turn in earlier]
+        marks = [f"\ue000{number}\ue003" for number in range(len(said))]
+        turns = [{"role": turn.role, "content": mark} for turn, mark in zip(earlier, marks, strict=True)]
+        turns.append({"role": "user", "content": _QUESTION})
+        marks, said = [*marks, _QUESTION], [*said, question]
+        ways = [turns]
+        if told:
+            mark = "\ue000s\ue003"
+            marks, said = [mark, *marks], [told, *said]
+            merged = [{**turns[0], "content": f"{mark}\n\n{turns[0]['content']}"}, *turns[1:]]
+            ways = [[{"role": "system", "content": mark}, *turns], merged]  # as in `_opening`
+        why = ""
+        for way in ways:
+            try:
+                shown = self._render(way, True)
+            except TemplateError as error:
+                why = why or str(error)
+                continue
+            parts = re.split(f"({_any_of(marks).pattern})", shown)
+            if parts[1::2] == marks:
+                return [*itertools.chain.from_iterable(zip(parts[::2], said, strict=False)), self._after]
+            why = why or "it leaves out a turn, or shows one twice"
+        raise ValueError(f"the chat template cannot show this conversation: {why}")
 
     def _opening(self) -> tuple[list[dict[str, str]], str]:
         """The turns before the answer, and what the template makes of them."""

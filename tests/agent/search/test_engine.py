@@ -1,5 +1,6 @@
 """The engine: limits, failures, stopping, and that one search's trouble is nobody else's."""
 
+import dataclasses
 import itertools
 import math
 import threading
@@ -14,7 +15,7 @@ from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies import Beam, BestOfN, Greedy, Majority, Mcts, Strategy
-from envs.core import Problem, State, Step, Transition
+from envs.core import Problem, State, Step, Transition, Turn
 from envs.toy import Toy
 from policies.core import Propose, Proposed, Usage
 from policies.scripted import ScriptedPolicy
@@ -108,6 +109,24 @@ def test_the_planner_hears_of_a_policy_that_thinks() -> None:
 
     assert one(Greedy(), Budget(), Thinker(TOY)).info["policy_thinks"]
     assert "policy_thinks" not in one(Greedy(), Budget()).info
+
+
+def test_a_conversation_goes_to_a_policy_that_can_be_shown_it_alone() -> None:
+    class Converser(ScriptedPolicy):
+        converses = True
+
+        def submit(self, ticket: int, request: Propose) -> None:
+            shown.append(request.states[0].problem.conversation)
+            super().submit(ticket, request)
+
+    shown: list[tuple[Turn, ...]] = []
+    problem = dataclasses.replace(BAD, conversation=(Turn("user", "Hello"),))
+    (refused,) = engine().run(tasks(Greedy(), problems=[problem]))
+    assert refused.info["error"] == "ValueError: policy 'scripted' cannot be shown the turns of a conversation"
+    (graph,) = engine(Converser(TOY)).run(tasks(Greedy(), problems=[problem]))
+    assert graph.info["answer"] is not None
+    assert shown
+    assert set(shown) == {problem.conversation}
 
 
 def test_the_clock_ends_a_search_that_waits() -> None:

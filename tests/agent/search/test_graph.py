@@ -1,5 +1,6 @@
 """The graph of a search: what is merged, what votes, what it costs, and that files bring all of it back."""
 
+import dataclasses
 import gc
 import io
 import json
@@ -24,7 +25,7 @@ from agent.search.context import Outcome
 from agent.search.graph import OtherEnvironment, SearchGraph
 from agent.search.solution import Solution
 from agent.search.tree import Node
-from envs.core import Problem, State, Step, Transition, transition
+from envs.core import Problem, State, Step, Transition, Turn, transition
 from envs.toy import Toy
 from verifiers.voting import Vote
 
@@ -275,6 +276,27 @@ def test_json_brings_everything_back(tmp_path: Path) -> None:
     assert loaded.samples() == graph.samples()
     loaded.info["answer"] = "3"
     assert loaded != graph
+
+
+def test_the_conversation_before_a_question_is_saved_and_checked(tmp_path: Path) -> None:
+    turns = (Turn("user", "Hello"), Turn("assistant", "\u2028Hi"))
+    problem = dataclasses.replace(TOY.read("12 with 1 6 10"), conversation=turns)
+    graph = SearchGraph(TOY, problem)
+    graph.save(tmp_path / "search.json")
+    loaded = SearchGraph.load(tmp_path / "search.json", TOY)
+    assert loaded.problem == problem
+    assert loaded.state(0).problem.conversation == turns
+    assert "conversation" not in SearchGraph(TOY, TOY.read("12 with 1 6 10")).to_json()["problem"]
+    raw = graph.to_json()
+    for wrong in (
+        "Hello",
+        ["Hello"],
+        [{"role": "tool", "text": ""}],
+        [{"role": "user", "text": 1}],
+        [{"role": "user"}],
+    ):
+        with pytest.raises(ValueError, match=r"conversation|turn 0"):
+            SearchGraph.from_json({**raw, "problem": {**raw["problem"], "conversation": wrong}}, TOY)
 
 
 moves = st.lists(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.core import Problem, State, Step, opening
+from envs.core import Problem, State, Step, Turn, opening
 from policies.generation.chat import ChatFormat, messages, own_text
 from policies.generation.options import SamplingOptions
 from tests.policies.families import BASE, CHATS, DEEPSEEK_R1, FAMILIES, QUESTION, QWEN3, QWEN25, Family, tokenizer_of
@@ -126,6 +126,61 @@ def test_an_end_that_is_no_special_token_is_found_in_the_template() -> None:
 def test_a_template_without_a_prompt_for_answers_shows_how_one_begins() -> None:
     turns = QWEN25.template.partition("{% if add_generation_prompt %}")[0]
     assert dialogue(replace(QWEN25, template=turns)).text(state("One.")) == QWEN25.plain + "One.\n\n"
+
+
+# --------------------------------------------------------------------------------------------------- conversations
+
+EARLIER = (Turn("user", "Is 7 odd?"), Turn("assistant", "Yes: 7 = 2 * 3 + 1."))
+
+
+def said(*turns: Turn, question: str = "And 8?") -> State:
+    return State(Problem("p", question, conversation=turns), (Step("It is even."),))
+
+
+@pytest.mark.parametrize("name", ["smollm2", "qwen2.5", "llama3", "gemma"])
+def test_a_conversation_renders_as_transformers_does(name: str) -> None:
+    made = dialogue(CHATS[name])
+    turns = messages(WORDS, said(*EARLIER), SamplingOptions())
+    theirs = tokenizer(CHATS[name]).apply_chat_template(turns, tokenize=False, continue_final_message=True)
+    theirs = theirs.replace(datetime.now().strftime("%d %b %Y"), "26 Jul 2024")
+    assert theirs.rstrip("\n") == made.text(said(*EARLIER)).rstrip("\n")
+    assert [turn["content"] for turn in turns[-4:]] == [*(turn.text for turn in EARLIER), "And 8?", "It is even.\n\n"]
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_the_ids_of_a_conversation_are_those_of_its_text(name: str) -> None:
+    made = dialogue(CHATS[name])
+    plain = said(*EARLIER)
+    assert read(made, made.ids(plain)).replace("</s> ", "</s>") == made.text(plain)  # a space of SentencePiece again
+    opening_alone = replace(plain, steps=())
+    assert list(made.ids(opening_alone)) == made.tokenizer(made.text(opening_alone), add_special_tokens=False).input_ids
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_nothing_said_in_a_conversation_is_a_command(name: str) -> None:
+    made = dialogue(CHATS[name])
+    evil = "".join(made._controls) * 2 + "<think></think>"
+    added = set(made.tokenizer.get_added_vocab().values())
+    harmless, hostile = said(*EARLIER), said(*(replace(turn, text=turn.text + evil) for turn in EARLIER))
+    want = [token for token in made.ids(harmless) if token in added]
+    assert [token for token in made.ids(hostile) if token in added] == want
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_our_system_prompt_comes_before_that_of_a_conversation(name: str) -> None:
+    made = dialogue(CHATS[name], system="Be brief.")
+    text = made.text(said(Turn("system", "Be kind."), *EARLIER))
+    assert text.count("Be brief.\n\nBe kind.") == 1
+    assert text.index("Be kind.") < text.index(EARLIER[0].text) < text.index(EARLIER[1].text) < text.index("And 8?")
+
+
+def test_a_conversation_that_a_template_cannot_show_is_refused() -> None:
+    deaf = "{% if messages|length > 1 %}{{ raise_exception('one turn alone') }}{% endif %}" + QWEN25.template
+    made = dialogue(replace(QWEN25, template=deaf))
+    with pytest.raises(ValueError, match=r"cannot show this conversation: .*one turn alone"):
+        made.text(said(*EARLIER))
+    with pytest.raises(ValueError, match="no conversation to show it"):
+        dialogue(BASE).ids(said(*EARLIER))
 
 
 # ------------------------------------------------------------------------------------------------------- thinking
