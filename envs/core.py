@@ -72,6 +72,8 @@ class Step:
         observation: the environment's reply to the step, if it gives one (a tool's output).
         thinking: what the policy wrote to itself before the step (``<think>...</think>`` and the space after it). It
             belongs to the policy alone: it is no part of the text, and its tokens are among `tokens`.
+        certainty: for each token how sure the policy was of it, confidence and entropy in nats; empty unless the policy
+            was asked to record it (`policies.core.ConfidenceRecorder`). Saved searches leave it out.
     """
 
     text: str
@@ -80,6 +82,7 @@ class Step:
     finish: Finish = "step"
     observation: str = ""
     thinking: str = ""
+    certainty: tuple[tuple[float, float], ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)

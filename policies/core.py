@@ -78,7 +78,8 @@ class Proposed:
 class Policy(Service[Propose, Proposed], Protocol):
     """Something that proposes steps for one environment. `check_policy` tests the contract.
 
-    What else one may say of itself is declared by `Thinker`, `DistinctSampler` and `policies.service.Identified`.
+    What else one may say of itself is declared by `Thinker`, `DistinctSampler`, `ConfidenceRecorder` and
+    `policies.service.Identified`.
     """
 
 
@@ -128,3 +129,16 @@ class OpenLoopSampler(Protocol):
 
     @property
     def open_loop(self) -> bool: ...
+
+
+@runtime_checkable
+class ConfidenceRecorder(Protocol):
+    """A policy that can tell how sure its model is of each token (`envs.core.Step.certainty`)."""
+
+    def record_confidence(self, top: int) -> None:
+        """Record it from now on, by so many of the likeliest tokens; 0 is the whole vocabulary.
+
+        Raises:
+            ValueError: what runs the model does not tell as many.
+        """
+        ...

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from envs.core import Environment, State, Step, StepLister, Transition
 from policies.core import Propose, Proposed, Usage
+from policies.generation.confidence import certainty_of
 from policies.service import QueuedService
 
 Script = Callable[[State], Mapping[str, float]]
@@ -48,7 +50,12 @@ class ScriptedPolicy(QueuedService[Propose, Proposed]):
                     f"environment {environment.name!r} has no `options` method; give ScriptedPolicy a script"
                 )
             script = environment.options
+        self._top: int | None = None
         self._script: Script = script if callable(script) else lambda state: script.get(state.texts, {})
+
+    def record_confidence(self, top: int) -> None:
+        """Record how sure the script is of each step, by so many of the likeliest steps, 0 for all."""
+        self._top = top
 
     def _answer(self, request: Propose) -> Proposed:
         drawn = [
@@ -86,4 +93,9 @@ class ScriptedPolicy(QueuedService[Propose, Proposed]):
             text = max(texts, key=lambda each: weights[each])
         else:
             text = rng.choices(texts, [weights[each] ** (1 / temperature) for each in texts])[0]
-        return Step(text, len(text.split()) + 1, math.log(weights[text] / sum(weights.values())))
+        total, tokens = sum(weights.values()), len(text.split()) + 1
+        step = Step(text, tokens, math.log(weights[text] / total))
+        if self._top is None:
+            return step
+        certainty = certainty_of([math.log(each / total) for each in weights.values()], self._top or len(weights))
+        return replace(step, certainty=(certainty,) * tokens)

@@ -376,6 +376,10 @@ def openai_routes(
             pairs = zip(made.pieces, made.logprobs, strict=True)
             if chat:
                 choice["logprobs"] = {"content": [{"token": piece, "logprob": value} for piece, value in pairs]}
+                if body.get("top_logprobs", 0) > 1:  # of two tokens: another one is a nat less likely
+                    for told in choice["logprobs"]["content"]:
+                        other = {"token": "other", "logprob": told["logprob"] - 1}
+                        told["top_logprobs"] = [{"token": told["token"], "logprob": told["logprob"]}, other]
             else:
                 choice["logprobs"] = {"tokens": made.pieces, "token_logprobs": made.logprobs}
         counts: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": len(made.pieces)}

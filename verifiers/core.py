@@ -41,6 +41,20 @@ class Scored:
 class Verifier(Service[Score, Scored], Protocol):
     """Something that scores the steps of a state. `check_verifier` tests the contract.
 
+    What else one may say of itself is declared by `ConfidenceReader` and `policies.service.Identified`.
+
     An empty last step, a trailing delimiter or another state in the batch never changes a score. `parameters` is 0 for
     a symbolic checker.
     """
+
+
+@runtime_checkable
+class ConfidenceReader(Protocol):
+    """A verifier that may read how sure the policy was of its tokens.
+
+    Attributes:
+        top: by how many of the likeliest tokens the policy is to record it, 0 for all; None where it need not.
+    """
+
+    @property
+    def top(self) -> int | None: ...

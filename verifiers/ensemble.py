@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from verifiers.core import Score, Scored, Verifier
+from verifiers.core import ConfidenceReader, Score, Scored, Verifier
 
 
 class Ensemble:
@@ -22,7 +22,7 @@ class Ensemble:
         name: in records; by default those of the members.
 
     Raises:
-        ValueError: no members, or weights that do not fit.
+        ValueError: no members, weights that do not fit, or members that read different numbers of likeliest tokens.
     """
 
     def __init__(
@@ -39,6 +39,10 @@ class Ensemble:
         self.weights = tuple(weight / math.fsum(given) for weight in given)
         self.name = name or "+".join(member.name for member in members)
         self.parameters = sum(member.parameters for member in members)
+        tops = {member.top for member in members if isinstance(member, ConfidenceReader) and member.top is not None}
+        if len(tops) > 1:
+            raise ValueError(f"members read {sorted(tops)} likeliest tokens; a policy records one number of them")
+        self.top = next(iter(tops), None)
         self._waiting: dict[
             int, tuple[str, dict[int, Scored | Exception]]
         ] = {}  # by ticket: the scope, and replies by member

@@ -55,6 +55,7 @@ VERIFIERS: Registry[Verifier] = Registry(
     Verifier,
     ENTRY_POINTS,
     {
+        "confidence": "verifiers.confidence:ConfidenceVerifier",
         ENSEMBLE: _ensemble,
         "reward": _reward,
         "symbolic": "verifiers.symbolic:SymbolicVerifier",

@@ -24,9 +24,18 @@ from agent.search.step_by_step import StepByStep
 from envs.core import Environment, Problem, State
 from envs.digest import environment_digest
 from envs.guarded import Guarded, guard
-from policies.core import Converser, DistinctSampler, Policy, Propose, Proposed, Thinker
+from envs.plugins import UnusablePart
+from policies.core import (
+    ConfidenceRecorder,
+    Converser,
+    DistinctSampler,
+    Policy,
+    Propose,
+    Proposed,
+    Thinker,
+)
 from policies.service import Identified
-from verifiers.core import Score, Scored, Verifier
+from verifiers.core import ConfidenceReader, Score, Scored, Verifier
 from verifiers.voting import Vote
 
 UNAVAILABLE = "unavailable"
@@ -92,6 +101,18 @@ def _begin(task: Task, graph: SearchGraph, failure: Exception | None) -> Search[
     yield from task.search(graph)
 
 
+def _record_confidence(policy: object, verifier: object) -> None:
+    """Have the policy record its confidence where the verifier reads it; raises UnusablePart where it cannot."""
+    if not isinstance(verifier, ConfidenceReader) or verifier.top is None:
+        return
+    if not isinstance(policy, ConfidenceRecorder):
+        raise UnusablePart(
+            "the verifier reads how sure the policy is of its tokens, and this policy does not tell; the lab's, hf:,"
+            " vllm: and openai: policies do"
+        )
+    policy.record_confidence(verifier.top)
+
+
 class Engine:
     """Runs searches over a policy and a verifier, which it does not close.
 
@@ -101,9 +122,13 @@ class Engine:
             another.
         policy: proposes steps.
         verifier: scores them; None will do for strategies that never ask (greedy, majority).
+
+    Raises:
+        ValueError: the verifier reads the policy's confidence, and the policy does not tell it.
     """
 
     def __init__(self, environment: Environment, policy: Policy, verifier: Verifier | None = None) -> None:
+        _record_confidence(policy, verifier)
         self.environment = guard(environment)
         self.policy = StepByStep(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier

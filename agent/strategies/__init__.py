@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.strategies.answers.deepconf import DeepConf
 from agent.strategies.beam import Beam
 from agent.strategies.best_of_n import BestOfN, Greedy, Majority
 from agent.strategies.dvts import Dvts
@@ -23,12 +24,14 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "mcts": Mcts,
     "revision": Revision,
     "particles": ParticleFilter,
+    "deepconf": DeepConf,
 }
 
 __all__ = [
     "STRATEGIES",
     "Beam",
     "BestOfN",
+    "DeepConf",
     "Dvts",
     "Greedy",
     "Lookahead",

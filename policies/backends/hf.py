@@ -122,6 +122,10 @@ class TransformersPolicy:
         commit: str | None = getattr(self.model.config, "_commit_hash", None)
         return model_digest(self._place) or (commit or "")[:DIGITS]
 
+    def record_confidence(self, top: int) -> None:
+        """Record how sure the model is of each token, by so many of the likeliest, 0 for all."""
+        self._proposals.record_confidence(top)
+
     def submit(self, ticket: int, request: Propose) -> None:
         """Queue a request; see `Proposals.submit` for what it raises."""
         self._proposals.submit(ticket, request)

@@ -123,6 +123,10 @@ class LabPolicy:
         """Of the files that make the model."""
         return model_digest(self._place)
 
+    def record_confidence(self, top: int) -> None:
+        """Record how sure the model is of each token, by so many of the likeliest, 0 for all."""
+        self._proposals.record_confidence(top)
+
     def submit(self, ticket: int, request: Propose) -> None:
         """Queue a request; see `Proposals.submit` for what it raises."""
         self._proposals.submit(ticket, request)

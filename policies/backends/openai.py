@@ -21,6 +21,7 @@ from envs.core import Environment, Finish, State, Step, Transition, opening, ter
 from envs.options import Above, AtLeast, Group
 from policies.core import Propose, Proposed
 from policies.generation.chat import ChatFormat, messages, own_text
+from policies.generation.confidence import MOST_TOLD, Certainty, certainty_of
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_splitter import THINK, THOUGHT, Cut, cut, is_thinking
@@ -47,6 +48,7 @@ class _Sample:
         text: what was generated since.
         ends: for each token of that, the characters of the text up to its end.
         logprobs: of each token.
+        certainty: the same, where it is recorded.
         asked: requests answered in all, and `blank` of them since the last that brought more than blanks.
         prompt: tokens of the last one's prompt, if known.
         most: tokens that the last request asked for, and the next at most, once the context has proved too small.
@@ -66,6 +68,7 @@ class _Sample:
     text: str = ""
     ends: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    certainty: list[Certainty] = field(default_factory=list)
     asked: int = 0
     blank: int = 0
     prompt: int | None = None
@@ -122,6 +125,7 @@ class ServedPolicy:
         self.environment = environment
         self.options = options or SamplingOptions()
         self._logprobs = logprobs
+        self._top = 0  # likeliest tokens whose log-probabilities are asked for
         self._dialogue = None
         if tokenizer is not None:
             self._dialogue = ChatFormat(load_tokenizer(tokenizer), environment, self.options)
@@ -171,6 +175,15 @@ class ServedPolicy:
     def digest(self) -> str:
         """What the server calls the model: it shows no more of it."""
         return self.model.name
+
+    def record_confidence(self, top: int) -> None:
+        """Record how sure the model is of each token; raises ValueError for more likeliest tokens than servers tell."""
+        if not 0 < top <= MOST_TOLD:
+            given = "the whole vocabulary" if top == 0 else f"the {top} likeliest tokens"
+            raise ValueError(f"servers tell the {MOST_TOLD} likeliest tokens; {given} of {self.name!r} were asked for")
+        if not self._logprobs:
+            raise ValueError(f"policy {self.name!r} has logprobs false: it does not ask how sure the model is")
+        self._top = top
 
     def submit(self, ticket: int, request: Propose) -> None:
         """Queue a request; raises ValueError when it is malformed or its ticket is in use (`Job.of`)."""
@@ -255,6 +268,7 @@ class ServedPolicy:
             top_p=options.top_p,
             top_k=options.top_k,
             logprobs=self._logprobs,
+            alternatives=self._top,
         )
         self._send(sample, prompt, sampling)
 
@@ -444,6 +458,8 @@ class ServedPolicy:
         sample.text += text
         sample.ends += [start + end for end in _ends(text, written.pieces, count)]
         sample.logprobs += _spread(written.logprobs, count)
+        if self._top:
+            sample.certainty += self._certainties(written, count)
         return over  # type: ignore[return-value]
 
     def _answers(self, sample: _Sample, text: str) -> bool:
@@ -460,7 +476,8 @@ class ServedPolicy:
             found, count = first
             paid, sample.hidden = max(count + sample.hidden, 1), 0
             logprob = sum(sample.logprobs[taken : taken + count])
-            step = Step(found.text, paid, logprob, found.finish, thinking=found.thinking)
+            certainty = tuple(sample.certainty[taken : taken + count])
+            step = Step(found.text, paid, logprob, found.finish, thinking=found.thinking, certainty=certainty)
             taken += count
             unread = len(sample.ends) - taken
             sample.made += 1
@@ -482,6 +499,7 @@ class ServedPolicy:
             if begin == len(sample.text) and over is None:
                 break
         sample.text, sample.logprobs = sample.text[begin:], sample.logprobs[taken:]
+        sample.certainty = sample.certainty[taken:]
         sample.ends = [max(end - begin, 0) for end in sample.ends[taken:]]
         self._ask(sample)
 
@@ -519,6 +537,20 @@ class ServedPolicy:
         generated = sum(each.tokens for each in steps)
         if sample.job.finish(sample.place, steps, generated, transitions=sample.transitions):
             self._complete(sample.job)
+
+    def _certainties(self, written: Written, count: int) -> list[Certainty]:
+        """Of each of `count` tokens; evenly taken where the server tells of another number of them.
+
+        Raises:
+            ValueError: the server tells no likeliest tokens.
+        """
+        told = [certainty_of(list(tops.values()), self._top) for tops in written.alternatives if tops]
+        if count and not told:
+            raise ValueError(
+                f"{self._client.base_url} tells no log-probabilities of the likeliest tokens of {self.model.name},"
+                " which the confidence is read from; take another verifier, or measure=perplexity"
+            )
+        return [told[index * len(told) // count] for index in range(count)]
 
     def _warn(self, message: str, *values: str) -> None:
         """Say something of the server, once."""

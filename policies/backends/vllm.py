@@ -24,6 +24,7 @@ from envs.options import Above, AtLeast, Group
 from policies.core import Propose, Proposed
 from policies.generation.batch import StepEvent
 from policies.generation.chat import ChatFormat
+from policies.generation.confidence import MOST_TOLD, certainty_of
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
 from policies.generation.step_stream import StepWriter, StreamedSample, spent_on
@@ -88,6 +89,7 @@ class VllmPolicy:
         self.thinks = dialogue.thinks
         self.environment, self.dialogue = environment, dialogue
         self._writer = StepWriter(dialogue, self._engine.context)
+        self._top = 0  # likeliest tokens whose log-probabilities are asked for
         self._jobs: dict[int, Job] = {}
         self._done: list[tuple[Job, Exception | None]] = []
         self._running: dict[str, StreamedSample] = {}  # by the name of its request
@@ -101,6 +103,13 @@ class VllmPolicy:
     def digest(self) -> str:
         """Of the files that make the model."""
         return model_digest(self._place)
+
+    def record_confidence(self, top: int) -> None:
+        """Record how sure the model is of each token; raises ValueError for more likeliest tokens than vLLM tells."""
+        if not 0 < top <= MOST_TOLD:
+            given = "the whole vocabulary" if top == 0 else f"the {top} likeliest tokens"
+            raise ValueError(f"vLLM tells the {MOST_TOLD} likeliest tokens; {given} of {self.name!r} were asked for")
+        self._top = top
 
     def submit(self, ticket: int, request: Propose) -> None:
         """Hand a request to vLLM.
@@ -172,7 +181,7 @@ class VllmPolicy:
             top_k=options.top_k,
             seed=_seed(sample),
             max_tokens=sample.room,
-            logprobs=0,  # of what was drawn alone, at temperature 1
+            logprobs=self._top,  # with 0 of what was drawn alone, at temperature 1
             detokenize=False,  # where a step ends is seen here, by the tokens
             output_kind=RequestOutputKind.DELTA,
         )
@@ -190,6 +199,8 @@ class VllmPolicy:
         led: StepEvent = "on"
         try:
             for token, logprobs in zip(new.token_ids, new.logprobs, strict=True):
+                if self._top:
+                    sample.certainty.append(certainty_of([each.logprob for each in logprobs.values()], self._top))
                 led = self._writer.add(sample, token, logprobs[token].logprob)
                 if led in ("anew", "end"):
                     break

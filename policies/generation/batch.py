@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from policies.core import Propose
+from policies.generation.confidence import Certainty
 from policies.generation.random_numbers import uniform
-from policies.generation.sampling import draw
+from policies.generation.sampling import certainties, draw
 from policies.generation.without_replacement import PrefixNode, SampleQueue, SampleQueues, sample_shared_prefix
 from policies.models.prefix_tree import Extension, Ids
 
@@ -61,6 +62,7 @@ class DecodeSample:
         prefix: what is kept of its tokens, when it is given a row.
         queue: of samples that shall differ from it, if it is drawn without replacement.
         node: where it is among these.
+        certainty: of the tokens of the current step, where that is recorded (`policies.generation.confidence`).
     """
 
     scope: str
@@ -79,6 +81,7 @@ class DecodeSample:
     prefix: Any = None
     queue: SampleQueue | None = None
     node: PrefixNode | None = None
+    certainty: list[Certainty] = field(default_factory=list)
 
     @property
     def tokens(self) -> Ids:
@@ -221,6 +224,7 @@ class DecodeLoop(Generic[S]):
         active: samples in progress: sample i is in row i.
         drawn: (rows,) tokens of each.
         logits: (rows, vocabulary) of the last decode step.
+        top: by how many likeliest tokens `DecodeSample.certainty` is recorded, 0 for all; None where it is not.
     """
 
     def __init__(
@@ -235,6 +239,7 @@ class DecodeLoop(Generic[S]):
         self.model, self.text, self.rows = model, text, rows
         self.active: list[S] = []
         self.logits: Tensor | None = None
+        self.top: int | None = None
         self._top_p, self._top_k, self._positions = top_p, top_k, positions
         self._queue: deque[S] = deque()
         self._queues: SampleQueues[S] = SampleQueues(lambda sample: self._queue.append(sample))
@@ -431,6 +436,9 @@ class DecodeLoop(Generic[S]):
         nodes = self._queues.nodes(self.active)
         tokens, logprobs = draw(logits, uniforms, self._temperatures[:count], self._top_p, self._top_k, nodes)
         self._queues.follow(self.active, nodes)
+        if self.top is not None:
+            for sample, certainty in zip(self.active, certainties(logits, self.top), strict=True):
+                sample.certainty.append(certainty)
         if self.text.forces:
             self._force(tokens)
         if not self._spare:

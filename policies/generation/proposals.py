@@ -53,13 +53,20 @@ class Proposals(StepWriter):
 
     # ------------------------------------------------------------------------------------------------ the contract
 
+    def record_confidence(self, top: int) -> None:
+        """Record how sure the model is of each token, by so many of the likeliest, 0 for all."""
+        self.loop.top = top
+
     def submit(self, ticket: int, request: Propose) -> None:
         """Queue a request.
 
         Raises:
-            ValueError: when a state leaves no room in the model's context, the request is malformed (see `Job.of`), or
-                the ticket is in use.
+            ValueError: when a state leaves no room in the model's context, the request is malformed (see `Job.of`), the
+                ticket is in use, or confidences are recorded and the samples are to be distinct: such a sample has
+                tokens that the model was not run for.
         """
+        if request.distinct and self.loop.top is not None:
+            raise ValueError("distinct samples have no confidences; leave distinct out, or take another verifier")
         job = Job.of(ticket, request, self._jobs)
         ids = [tuple(chain.from_iterable(self.chat.parts(state))) for state in request.states]
         for state, tokens in zip(request.states, ids, strict=True):

@@ -1,13 +1,15 @@
-"""Drawing tokens: the inverse of a distribution."""
+"""Drawing tokens: the inverse of a distribution, and how sure it was."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import MutableMapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from policies.generation.confidence import FLOOR, Certainty
 from policies.generation.without_replacement import PrefixNode, follow, take_out
 
 _BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
@@ -61,6 +63,25 @@ def draw(
     if branches:
         follow(weights, tokens, logprobs, branches)
     return tokens, logprobs
+
+
+def certainties(logits: torch.Tensor, top: int) -> list[Certainty]:
+    """Confidence and entropy of rows of logits (`policies.generation.confidence`).
+
+    Args:
+        logits: (rows, vocabulary), float32.
+        top: k; 0 is the whole vocabulary.
+    """
+    logs = torch.log_softmax(logits, -1).clamp(min=FLOOR)
+    if 0 < top < logs.shape[1]:
+        best = logs.topk(top).values
+        rest = (1 - best.exp().sum(-1)).clamp(min=0)
+        confidence = -best.mean(-1)
+        entropy = -(best.exp() * best).sum(-1) - torch.xlogy(rest, rest)
+    else:
+        confidence = -logs.mean(-1) - (0 if top else math.log(logs.shape[1]))
+        entropy = -(logs.exp() * logs).sum(-1)
+    return list(zip(confidence.tolist(), entropy.tolist(), strict=True))
 
 
 def _likeliest(weights: torch.Tensor, top_p: float, top_k: int) -> torch.Tensor:

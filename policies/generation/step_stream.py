@@ -6,7 +6,7 @@ Every backend that sees tokens as they come has it so: it begins a step, adds to
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from envs.core import Environment, Finish, State, Step, Transition, transition
@@ -122,7 +122,7 @@ class StepWriter:
     def begin(self, sample: StreamedSample) -> None:
         """Before the first token of a step."""
         options = self.options
-        sample.new, sample.logprob = (), 0.0
+        sample.new, sample.logprob, sample.certainty = (), 0.0, []
         sample.room = max(1, min(options.solution_tokens - sample.spent, self.context - len(sample.ids)))
         self._limit(sample, self._opened(sample), 0)
 
@@ -176,9 +176,10 @@ class StepWriter:
                 self._limit(sample, thinking, len(new))
             return None
         # all tokens are the step's, as each one was looked at
-        return self._after(
-            sample, new, Step(ended.text, len(new), min(logprob, 0.0), ended.finish, thinking=ended.thinking)
-        )
+        step = Step(ended.text, len(new), min(logprob, 0.0), ended.finish, thinking=ended.thinking)
+        if sample.certainty:
+            step = replace(step, certainty=tuple(sample.certainty))
+        return self._after(sample, new, step)
 
     def _after(self, sample: StreamedSample, new: Ids, step: Step) -> _Ended:
         """Where a step leads."""

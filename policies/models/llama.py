@@ -48,6 +48,7 @@ class ModelConfig:
         context: most tokens (positions) a sequence may have.
         labels: width of the head: the vocabulary of a policy, the number of labels of a verifier.
         end: ids that end a sequence.
+        beta: the two logits of a verifier are those of a Beta, too (`verifiers.training.beta`).
     """
 
     vocabulary: int
@@ -64,6 +65,7 @@ class ModelConfig:
     begin: int | None
     end: frozenset[int]
     causal: bool
+    beta: bool = False
 
     @classmethod
     def read(cls, folder: Path) -> ModelConfig:
@@ -114,6 +116,7 @@ class ModelConfig:
             begin=raw.get("bos_token_id"),
             end=frozenset([end] if isinstance(end, int) else end or ()),
             causal=causal,
+            beta=raw.get("beta") is True,
         )
 
     def __post_init__(self) -> None:

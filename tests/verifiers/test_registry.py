@@ -17,12 +17,12 @@ def test_shipped_folders_are_listed_and_loaded_by_name(
 ) -> None:
     monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
     (tmp_path / "arithmetic-prm").symlink_to(checkpoint("verifier"))
-    assert verifier_names() == ["arithmetic-prm", "ensemble", "reward", "symbolic", "table"]
+    assert verifier_names() == ["arithmetic-prm", "confidence", "ensemble", "reward", "symbolic", "table"]
     assert load_verifier("arithmetic-prm", chatter).parameters > 0
     assert load_verifier("symbolic", Arithmetic()).parameters == 0
     with pytest.raises(
         ValueError,
-        match=r"verifier 'symbolik' is not known; did you mean 'symbolic'\? Allowed: arithmetic-prm, ensemble",
+        match=r"verifier 'symbolik' is not known; did you mean 'symbolic'\? Allowed: arithmetic-prm, confidence, ens",
     ):
         load_verifier("symbolik", chatter)
 

@@ -23,7 +23,8 @@ from verifiers.training.rollouts import LabelledTrajectory, kept
 class Example:
     """Token ids of a prompt and a solution (from `start` on), the positions that close its steps, the scores there.
 
-    And, as `branches`, the positions that close a step after which the next one is its own.
+    And, as `branches`, the positions that close a step after which the next one is its own, and the counts behind the
+    scores, `right` of `total`.
     """
 
     ids: Ids
@@ -32,6 +33,8 @@ class Example:
     targets: tuple[float, ...]
     weight: float
     branches: tuple[int, ...] = ()
+    right: tuple[int, ...] = ()
+    total: tuple[int, ...] = ()
 
 
 def problem_weights(
@@ -57,6 +60,7 @@ def example(
             first.setdefault(origin, (step, target))
     (path,) = layout.paths
     own = {path.reads[key]: target for (_, key), (step, target) in first.items() if step >= solution.start}
+    learnt = [step for step, _ in first.values() if step >= solution.start]
     steps = [step for step, _ in first.values()]
     branches = [place for place, step in zip(path.reads[1:-1], steps[1:], strict=True) if step >= solution.start]
     return Example(
@@ -66,6 +70,8 @@ def example(
         tuple(own.values()),
         weight * solution.count,
         tuple(branches),
+        tuple(solution.right[step] for step in learnt),
+        tuple(solution.total[step] for step in learnt),
     )
 
 

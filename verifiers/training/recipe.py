@@ -27,6 +27,7 @@ class PrmRecipe:
         warm_up: tokens on which the extra layers first learn the backbone's log-likelihoods, without labels.
         foresight: how many tokens after each step the backbone learns to predict beside the labels
             (`verifiers.training.multi_token`), for `extra_layers` 0.
+        beta: learn how sure a score is, too: a Beta of the counts of rollouts (`verifiers.training.beta`).
         start: a verifier (name or folder) that it goes on from, on labels alone, in place of a backbone; its last
             `extra_layers` layers are trained, all of it if that is 0.
         problems: of the train split.
@@ -55,6 +56,7 @@ class PrmRecipe:
     extra_layers: int = 0
     warm_up: int = 0
     foresight: int = 0
+    beta: bool = False
     start: str | None = None
     problems: int = 2000
     held_out: int = 200
@@ -74,3 +76,5 @@ class PrmRecipe:
         """Refuse what cannot be combined."""
         if self.foresight and self.extra_layers:
             raise ValueError(f"foresight is {self.foresight} and extra_layers {self.extra_layers}; one of them is 0")
+        if self.beta and self.probe is not None:
+            raise ValueError("beta and probe are both given; the head of a probe gives one number, no Beta")

@@ -34,6 +34,7 @@ from policies.training.worked_solutions import problems_of
 from verifiers.backends.hf import load_checkpoint as load_verifier
 from verifiers.backends.lab import LabVerifier
 from verifiers.core import Verifier
+from verifiers.training.beta import beta_loss, counts
 from verifiers.training.comparison_layer import Learner, freeze, grow
 from verifiers.training.examples import Example, batches, example, labelled_states, pad, problem_weights
 from verifiers.training.multi_token import Foresight
@@ -47,19 +48,25 @@ _BESIDE_LABELS = 0.3  # weight of the likelihood loss once there are labels
 _FORESEEN = 0.5  # weight of the foresight loss
 
 
-def label_loss(head: torch.nn.Module, hidden: torch.Tensor, batch: Sequence[Example]) -> torch.Tensor:
+def label_loss(
+    head: torch.nn.Module, hidden: torch.Tensor, batch: Sequence[Example], beta: bool = False
+) -> torch.Tensor:
     """Cross-entropy with soft labels at the closing tokens, weighted by how often a solution was sampled.
 
     Args:
         head: from hidden states to the logits of the two labels.
         hidden: (rows, longest, width), of the ids that `pad` gives.
         batch: the examples.
+        beta: the likelihood of the counts in place of the cross-entropy (`verifiers.training.beta`).
     """
     device = hidden.device
     rows = torch.tensor([row for row, each in enumerate(batch) for _ in each.positions], device=device)
     columns = torch.tensor([position for each in batch for position in each.positions], device=device)
-    targets = torch.tensor([target for each in batch for target in each.targets], device=device)
     weights = torch.tensor([each.weight for each in batch for _ in each.positions], device=device)
+    if beta:
+        right, total = (counts([getattr(each, key) for each in batch]).to(device) for key in ("right", "total"))
+        return (beta_loss(head(hidden[rows, columns]), right, total) * weights).sum() / weights.sum()
+    targets = torch.tensor([target for each in batch for target in each.targets], device=device)
     logs = log_softmax(head(hidden[rows, columns]).float(), -1)
     losses = -(targets * logs[:, 1] + (1 - targets) * logs[:, 0])
     return (losses * weights).sum() / weights.sum()
@@ -212,7 +219,7 @@ def _fit(
         step = progress["steps"]
         if learner is None:
             hidden = model.model(ids, use_cache=False).last_hidden_state
-            loss = label_loss(model.score, hidden, chosen)
+            loss = label_loss(model.score, hidden, chosen, recipe.beta)
             if foresight is not None:
                 table = model.get_input_embeddings().weight
                 loss = loss + _FORESEEN * foresight_loss(foresight, table, hidden, ids, chosen)
@@ -220,7 +227,7 @@ def _fit(
             states = learner.states(ids)
             loss = likelihood_loss(learner, ids, states, chosen)
             if step >= warm:
-                loss = _BESIDE_LABELS * loss + label_loss(model.score, states[-1], chosen)
+                loss = _BESIDE_LABELS * loss + label_loss(model.score, states[-1], chosen, recipe.beta)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(whole.parameters(), 1.0)
         optimizers.step(step / warm if step < warm else (step - warm) / (len(plan) - warm))
@@ -236,6 +243,7 @@ def _fit(
             last_saved = time.monotonic()
     parameters = model.num_parameters()
     model.eval()
+    model.config.beta = recipe.beta  # how `LabVerifier` reads the two logits
     # half precision holds a fine-tuned backbone, but not the small numbers of one that has grown
     with quietly():
         model.to("cpu", torch.float32 if recipe.extra_layers else torch.float16).save_pretrained(folder)

@@ -11,6 +11,7 @@ from envs.core import Environment, Problem, State, Step, render, transition
 from policies.backends.lab import LabPolicy
 from policies.conformance import ask, check_policy
 from policies.core import Policy, Propose, Proposed
+from policies.generation.sampling import certainties
 from policies.models.errors import UnsupportedModel
 
 
@@ -312,3 +313,23 @@ def test_of_attempts_that_do_not_fit_the_latest_are_shown(policy: LabPolicy, cha
     assert texts(reply) == texts(ask(policy, [one(replace(root, attempts=(short,)), *range(8), scope="b")])[0])
     (none,) = ask(policy, [one(replace(root, attempts=(short, long)), *range(8), scope="c")])
     assert texts(none) == texts(ask(policy, [one(root, *range(8), scope="d")])[0])
+
+
+def test_it_records_how_sure_it_is(policy: LabPolicy, checkpoint: Callable[..., Path], chatter: Any) -> None:
+    """Of each token, by the distribution that transformers gives; and it draws what it drew without."""
+    state = roots(chatter, 1)[0]
+    (before,) = ask(policy, [one(state, 1, 2, scope="before")])
+    policy.record_confidence(3)
+    (reply,) = ask(policy, [one(state, 1, 2)])
+    assert reply == before
+    model = AutoModelForCausalLM.from_pretrained(checkpoint("policy"), dtype=torch.float32)
+    (step, *_), _ = reply.samples[0]
+    ids = [token for part in policy.tokens.parts(chatter, state) for token in part]
+    own = list(policy.tokens.encode(step.text + chatter.delimiter))
+    assert len(step.certainty) == step.tokens == len(own)
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids + own])).logits[0, len(ids) - 1 : -1].float()
+    for found, expected in zip(step.certainty, certainties(logits, 3), strict=True):
+        assert found == pytest.approx(expected, abs=1e-4)
+    with pytest.raises(ValueError, match="distinct samples have no confidences"):
+        policy.submit(9, replace(one(state, 1), distinct=True))

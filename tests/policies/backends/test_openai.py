@@ -564,3 +564,29 @@ def test_a_request_that_fails_is_answered_by_its_error(serve: Make) -> None:
     policy.close()
     assert policy.poll() == []
     ask(policy, requests[:1])
+
+
+# ------------------------------------------------------------------------------------------------------- confidence
+
+
+def test_how_sure_a_model_is_comes_from_the_likeliest_tokens(serve: Make) -> None:
+    policy = serve(Recital(SOLUTION), environment=MATH)
+    policy.record_confidence(2)
+    (steps,) = whole(policy).samples[0]
+    assert policy.server.bodies[-1]["top_logprobs"] == 2  # type: ignore[attr-defined]
+    for step in steps:
+        assert len(step.certainty) == step.tokens
+        assert all(confidence > 0.5 for confidence, _ in step.certainty)  # the mean of -log p and -log p + 1
+    mean = sum(confidence for step in steps for confidence, _ in step.certainty) / sum(step.tokens for step in steps)
+    total = sum(step.logprob for step in steps)
+    assert mean == pytest.approx(0.5 - total / sum(step.tokens for step in steps))
+
+
+def test_a_server_that_does_not_tell_the_likeliest_tokens_is_refused(serve: Make) -> None:
+    policy = serve(Recital(SOLUTION), environment=MATH, logprobs=False)
+    policy.record_confidence(2)
+    with pytest.raises(ValueError, match="tells no log-probabilities of the likeliest tokens of scripted"):
+        whole(policy)
+    for top, given in ((0, "the whole vocabulary"), (21, "the 21 likeliest tokens")):
+        with pytest.raises(ValueError, match=f"servers tell the 20 likeliest tokens; {given} of 'scripted' were"):
+            policy.record_confidence(top)
