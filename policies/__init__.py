@@ -7,12 +7,23 @@ from pathlib import Path
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from policies.conformance import check_policy
-from policies.core import Converser, DistinctSampler, OpenLoopSampler, Policy, Propose, Proposed, Thinker, Usage
+from policies.core import (
+    ConfidenceRecorder,
+    Converser,
+    DistinctSampler,
+    OpenLoopSampler,
+    Policy,
+    Propose,
+    Proposed,
+    Thinker,
+    Usage,
+)
 from policies.registry import list_policies, load_policy, policy_names
 from policies.scripted import ScriptedPolicy
 from policies.service import Identified, QueuedService, Service
 
 __all__ = [
+    "ConfidenceRecorder",
     "Converser",
     "DistinctSampler",
     "Identified",
