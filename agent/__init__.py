@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from agent.registry import list_strategies, load_strategy
     from agent.search.budget import Budget, Meter
     from agent.search.context import Outcome, RunContext
+    from agent.search.control.events import EventLog
+    from agent.search.control.handle import SearchHandle, SearchOver, Surface
     from agent.search.engine import Engine, Task
     from agent.search.graph import SearchGraph
     from agent.search.requests import Request, Search, propose, score
@@ -46,6 +48,7 @@ __all__ = [
     "Calibration",
     "Dvts",
     "Engine",
+    "EventLog",
     "Greedy",
     "Lookahead",
     "Majority",
@@ -58,12 +61,15 @@ __all__ = [
     "RunContext",
     "Search",
     "SearchGraph",
+    "SearchHandle",
+    "SearchOver",
     "Solution",
     "Solver",
     "SolverError",
     "Strategy",
     "Study",
     "StudyFile",
+    "Surface",
     "Task",
     "Traits",
     "check_strategy",
@@ -80,6 +86,8 @@ _HOMES = (
     "search.context",
     "search.requests",
     "search.graph",
+    "search.control.events",
+    "search.control.handle",
     "search.engine",
     "search.solution",
     "strategies",

@@ -71,6 +71,20 @@ def _sized(kind: type[Strategy], budget: Budget, knobs: dict[str, Any]) -> Strat
     return SizedByCost(kind, budget, knobs) if by_cost or timed else kind.sized(samples, **knobs)
 
 
+def resized(strategy: Strategy, budget: Budget) -> Strategy:
+    """A strategy with its knobs, in the size that another budget says.
+
+    Raises:
+        UsageError: the budget buys nothing, or the strategy refuses the size.
+    """
+    if isinstance(strategy, SizedByCost):
+        return _sized(strategy.kind, budget, dict(strategy.knobs))
+    kind = type(strategy)
+    small, large = kind.sized(1), kind.sized(UNSIZED)
+    knobs = {key: getattr(strategy, key) for key in _fields(kind) if getattr(small, key) == getattr(large, key)}
+    return _sized(kind, budget, knobs)
+
+
 def strategy_of(recipe: Recipe) -> Strategy:
     """The strategy that a recipe asks for.
 

@@ -9,11 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.build import UNSIZED, describe_strategy, environment_of, make_strategy, models_of, strategy_of
+from agent.build import (
+    UNSIZED,
+    describe_strategy,
+    environment_of,
+    make_strategy,
+    models_of,
+    resized,
+    strategy_of,
+)
 from agent.planning.plan_file import calibration_of
 from agent.planning.planner import Planner
-from agent.recipes.recipe import Component, Recipe
+from agent.recipes.recipe import Component, Recipe, parse_component
 from agent.search.budget import Budget
+from agent.search.control.handle import SearchHandle
+from agent.search.control.running import Chosen
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.search.shared_budget import Allocation
@@ -121,10 +131,17 @@ class Solver:
         return self.run(tasks, concurrency, allocation)
 
     def run(
-        self, tasks: Iterable[Task], concurrency: int = 64, allocation: Allocation | None = None
+        self,
+        tasks: Iterable[Task] = (),
+        concurrency: int = 64,
+        allocation: Allocation | None = None,
+        stay: bool = False,
     ) -> Iterator[Solution]:
-        """Run searches, which may be of many strategies and budgets, together; solutions come as they finish."""
-        return map(Solution.of, self.engine.run(tasks, concurrency, allocation))
+        """Run searches, which may be of many strategies and budgets, together; solutions come as they finish.
+
+        See `agent.search.engine.Engine.run`.
+        """
+        return map(Solution.of, self.engine.run(tasks, concurrency, allocation, stay))
 
     def share(self, total: Budget, strategy: Strategy) -> tuple[Allocation, Strategy]:
         """What allocates a total, and the strategy that bids for it.
@@ -150,6 +167,10 @@ class Solver:
     def solve_recipe(self, problem: Problem, recipe: Recipe, on_change: OnChange | None = None) -> Solution:
         """`solve` with the strategy, budget, vote, temperature and seed of a recipe."""
         return self.solve(problem, strategy_of(recipe), recipe.budget, recipe.seed, on_change)
+
+    def submit(self, task: Task) -> SearchHandle:
+        """Hand over a search, from any thread; `run` begins it, and the handle steers it (`Engine.submit`)."""
+        return self.engine.submit(task)
 
     def stop(self) -> None:
         """End the searches that run, each with its best answer so far. May be called from any thread."""
@@ -189,10 +210,32 @@ def task(
     seed: int = 0,
     on_change: OnChange | None = None,
     facts: Mapping[str, Any] | None = None,
+    graph: SearchGraph | None = None,
 ) -> Task:
-    """One search for `Solver.run`; its graph's ``info`` says what was asked for, and `facts` besides."""
+    """One search for `Solver.run`; its graph's ``info`` says what was asked for, and `facts` besides.
+
+    With a `graph`, of a search that is over, that one goes on.
+    """
     info = {"strategy": describe_strategy(strategy), **(facts or {})}
-    return Task(problem, strategy.search, budget, seed, strategy.vote, info, on_change)
+    return Task(problem, strategy.search, budget, seed, strategy.vote, info, on_change, chooser(strategy), graph)
+
+
+def chooser(first: Strategy) -> Callable[[str | None, Budget], Chosen]:
+    """What a search goes on with: the strategy that it began with, or another by name and knobs, sized for a budget.
+
+    Another one votes and samples as the first does, unless it counts answers as majority voting does.
+    """
+
+    def choose(spec: str | None, budget: Budget) -> Chosen:
+        temperature = getattr(first, "temperature", 1.0)
+        if spec is None:
+            strategy = resized(first, budget)
+        else:
+            strategy = make_strategy(parse_component(spec), budget, first.vote, temperature)
+        knobs = describe_strategy(strategy)
+        return Chosen(strategy.search, strategy.vote, strategy.traits, knobs, getattr(strategy, "temperature", 1.0))
+
+    return choose
 
 
 def graph_writer(path: Path) -> Callable[[SearchGraph], None]:

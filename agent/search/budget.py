@@ -6,6 +6,7 @@ FLOPs are equal in 2 x parameters x tokens over policy and verifier together.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -93,6 +94,13 @@ class Meter:
             self.verifier_calls += 1
             self.verifier_tokens += reply.tokens
             self.verifier_flops += reply.flops
+
+    def take_up(self, spent: Mapping[str, Any]) -> float:
+        """Go on from what a search had spent when it ended (`to_json`); returns its seconds."""
+        for each in fields(self):
+            value = spent.get(each.name, 0)
+            setattr(self, each.name, value if each.name.endswith(("flops", "seconds")) else int(value))
+        return self.seconds
 
     def exceeded(self, budget: Budget, samples: float, scoring: bool = False) -> str | None:
         """Which limit is met, in words, or None.

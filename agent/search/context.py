@@ -101,6 +101,16 @@ class Outcome:
         """The choice of a vote that is counted."""
         if not groups:
             return cls()
-        total = sum(group.weight for group in groups)
-        share = groups[0].weight / total if total else 0.0
-        return cls(groups[0].answer, groups[0].best.node, share, tuple(groups))
+        return cls(groups[0].answer, groups[0].best.node, _share(groups[0], groups), tuple(groups))
+
+    def accepting(self, node: int, answer: str, same: Callable[[str, str], bool]) -> Outcome:
+        """The same vote, with the answer that a person took instead; its confidence is the share that it holds."""
+        groups = self.groups
+        held = next((_share(group, groups) for group in groups if same(group.answer, answer)), 0.0)
+        return Outcome(answer, node, held, groups)
+
+
+def _share(group: Group, groups: Sequence[Group]) -> float:
+    """Of the vote, in [0, 1]."""
+    total = sum(each.weight for each in groups)
+    return group.weight / total if total else 0.0

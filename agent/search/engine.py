@@ -8,7 +8,7 @@ slowest. Every reply is charged to its search's meter, and a search that meets a
 from __future__ import annotations
 
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,10 @@ from loguru import logger
 
 from agent.search.budget import Budget
 from agent.search.context import Outcome, Part, RunContext
+from agent.search.control.handle import SearchHandle, SearchOver, Surface
+from agent.search.control.running import Chosen, Running
 from agent.search.graph import SearchGraph
-from agent.search.requests import Reply, Request, Search
+from agent.search.requests import Reply, Search
 from agent.search.shared_budget import Allocation, Bid, Granted, Spent
 from agent.search.step_by_step import StepByStep
 from envs.core import Environment, Problem, State
@@ -40,6 +42,8 @@ from verifiers.voting import Vote
 
 UNAVAILABLE = "unavailable"
 """Why a search ended whose model could not be reached: the one failure that may pass by itself."""
+STOPPED = "stopped"
+"""Why searches ended that `Engine.stop` ended."""
 _VERIFIER_BATCH = 64  # states; fewer wait while the policy has work, so that the verifier's batches are worth it
 
 
@@ -55,6 +59,9 @@ class Task:
         vote: how its answer is chosen.
         info: further facts to record in ``graph.info``.
         on_change: called after each reply, for live displays; it must not change the graph.
+        choose: the strategy of a name with knobs (None: the one that `search` is of), sized for a budget; without it,
+            people cannot change the strategy of the search, nor give it a larger budget to spend.
+        graph: a search that is over, to go on from: it is searched further, and what it cost counts.
     """
 
     problem: Problem
@@ -64,41 +71,8 @@ class Task:
     vote: Vote = field(default_factory=Vote)
     info: dict[str, Any] = field(default_factory=dict)
     on_change: Callable[[SearchGraph], None] | None = None
-
-
-class _Running:
-    """A search under way."""
-
-    def __init__(self, task: Task, graph: SearchGraph, failure: Exception | None) -> None:
-        self.task = task
-        self.graph = graph
-        self.steps = _begin(task, graph, failure)
-        self.meter = graph.context.meter
-        self.started = time.monotonic()
-        self.request: Request | None = None  # the one that is out
-        self.place = 0  # among those that share a budget
-
-    def limit_met(self, scoring: bool = False) -> str | None:
-        """Which limit is met, in words (`Meter.exceeded`), or that it is below what a sample and its scores take."""
-        samples = self.graph.samples()
-        reason = self.meter.exceeded(self.task.budget, samples, scoring)
-        if reason is None or samples > 1:
-            return reason
-        limit = reason.removesuffix(" are spent").removesuffix(" are over")
-        unscored = self.meter.policy_flops < (self.task.budget.flops or 0.0)
-        return f"{limit} buy less than one sample{' with its scores' if unscored else ''}"
-
-    def late(self) -> bool:
-        """Whether its time is over."""
-        limit = self.task.budget.seconds
-        return limit is not None and time.monotonic() - self.started >= limit
-
-
-def _begin(task: Task, graph: SearchGraph, failure: Exception | None) -> Search[None]:
-    """The search as a generator, whatever kind of callable it is: what it raises, it raises when it is driven."""
-    if failure is not None:
-        raise failure
-    yield from task.search(graph)
+    choose: Callable[[str | None, Budget], Chosen] | None = None
+    graph: SearchGraph | None = None
 
 
 def _record_confidence(policy: object, verifier: object) -> None:
@@ -122,12 +96,22 @@ class Engine:
             another.
         policy: proposes steps.
         verifier: scores them; None will do for strategies that never ask (greedy, majority).
+        surface: lists its searches, for people and programs that steer them; one of its own if not given.
+
+    Attributes:
+        surface: the same; it may be set while nothing runs.
 
     Raises:
         ValueError: the verifier reads the policy's confidence, and the policy does not tell it.
     """
 
-    def __init__(self, environment: Environment, policy: Policy, verifier: Verifier | None = None) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        policy: Policy,
+        verifier: Verifier | None = None,
+        surface: Surface | None = None,
+    ) -> None:
         _record_confidence(policy, verifier)
         self.environment = guard(environment)
         self.policy = StepByStep(policy, self.environment) if isinstance(self.environment, Guarded) else policy
@@ -136,7 +120,11 @@ class Engine:
         self._converses = isinstance(policy, Converser) and policy.converses
         self._distinct = isinstance(self.policy, DistinctSampler) and self.policy.distinct
         self._digests: dict[Part, str] = {}
+        self.surface = surface or Surface()
         self._stopping = threading.Event()
+        self._news = threading.Event()
+        self._submitted: deque[SearchHandle] = deque()
+        self._mail: deque[SearchHandle] = deque()
         self._tickets = 0
         self._warned = False
 
@@ -153,9 +141,29 @@ class Engine:
     def stop(self) -> None:
         """End all searches cleanly, from any thread; `run` yields each with what it has."""
         self._stopping.set()
+        self._news.set()
+
+    def submit(self, task: Task) -> SearchHandle:
+        """Hand over a search, from any thread, also while `run` is at work; it begins when there is room.
+
+        Searches that are submitted are begun before further ones of the tasks that `run` was given. Submitted while
+        nothing runs, they wait for the next `run`.
+        """
+        handle = self.surface.open(task, self._post)
+        self._submitted.append(handle)
+        self._news.set()
+        return handle
+
+    def _post(self, handle: SearchHandle) -> None:
+        self._mail.append(handle)
+        self._news.set()
 
     def run(
-        self, tasks: Iterable[Task], concurrency: int = 64, allocation: Allocation | None = None
+        self,
+        tasks: Iterable[Task] = (),
+        concurrency: int = 64,
+        allocation: Allocation | None = None,
+        stay: bool = False,
     ) -> Iterator[SearchGraph]:
         """Run searches, at most `concurrency` at once, and yield each graph when its search is over.
 
@@ -167,6 +175,7 @@ class Engine:
             tasks: what to run.
             concurrency: most searches that wait for a reply at once.
             allocation: of one budget to all of them; bids are answered once all have begun and none is at work.
+            stay: do not end when all is done, but wait for what is submitted, until `stop`.
 
         Raises:
             ValueError: concurrency below 1.
@@ -175,24 +184,31 @@ class Engine:
             raise ValueError(f"concurrency {concurrency} given; allowed: 1 or more")
         self._stopping.clear()
         waiting_tasks = iter(tasks)
-        asked: dict[int, _Running] = {}  # by ticket
+        asked: dict[int, Running] = {}  # by ticket
         proposing: set[int] = set()
         scoring: dict[int, int] = {}  # ticket: states
-        bidding: list[_Running] = []
-        begun: list[_Running] = []  # all, where they share a budget
+        ready: deque[Running] = deque()  # that somebody spoke to before their turn
+        parked: dict[Running, None] = {}  # paused, with nothing out
+        exhausted = False
+        bidding: list[Running] = []
+        begun: list[Running] = []  # all, where they share a budget
         done: list[SearchGraph] = []
 
-        def go_on(search: _Running, reply: Reply | None) -> None:
+        def go_on(search: Running, reply: Reply | None) -> None:
             try:
                 if isinstance(reply, Proposed | Scored):
                     search.meter.charge(reply)
-                search.meter.seconds = time.monotonic() - search.started
-                request = search.steps.send(reply) if reply is not None else next(search.steps)
-                search.meter.seconds = time.monotonic() - search.started
+                search.meter.seconds = search.seconds
+                request = search.advance(reply)
+                search.meter.seconds = search.seconds
+                search.handle.went_on(search)
                 if search.task.on_change is not None:
                     search.task.on_change(search.graph)
+                if request is None:
+                    parked[search] = None
+                    return
                 to_score = isinstance(request, Score)
-                if (reason := search.limit_met(to_score)) is not None:
+                if not search.busy_for_a_person and (reason := search.limit_met(to_score)) is not None:
                     done.append(self._end(search, reason))
                     return
                 self._tickets += 1
@@ -251,6 +267,31 @@ class Engine:
             for search, offer in granted:
                 go_on(search, Granted(offer))
 
+        def read_mail() -> None:
+            """Let people have their say; what they ask for is done here, in the engine's thread."""
+            while self._mail:
+                handle = self._mail.popleft()
+                if handle in self._submitted:  # it has to wait for its turn, and who asks has not
+                    self._submitted.remove(handle)
+                    ready.append(self._start(handle, allocation is not None))
+                search = handle.running
+                if search is None:  # it is over
+                    continue
+                handle.read()
+                if search.ending is not None:
+                    ticket = next((ticket for ticket, each in asked.items() if each is search), None)
+                    if ticket is not None:
+                        end_asked(ticket, search.ending)
+                        continue
+                    parked.pop(search, None)
+                    if search in ready:
+                        ready.remove(search)
+                    bidding[:] = [each for each in bidding if each is not search]
+                    done.append(self._end(search, search.ending))
+                elif search in parked:
+                    del parked[search]
+                    go_on(search, None)
+
         def poll(service: Policy | Verifier, tickets: Iterable[int]) -> bool:
             replies: Sequence[tuple[int, Proposed | Scored | Exception]]
             try:
@@ -260,36 +301,55 @@ class Engine:
                 replies, failures = self._one_by_one(service, {ticket: asked[ticket] for ticket in suspects}, error)
                 for ticket, failure in failures.items():
                     end_asked(ticket, "error", failure)
+            read_mail()  # what was asked for while the model computed comes before what it found
             for ticket, reply in replies:
                 deliver(ticket, reply)
             return bool(replies)
 
-        exhausted = False
+        def begin() -> bool:
+            """Begin the next search, if there is one."""
+            nonlocal exhausted
+            if ready:
+                search = ready.popleft()
+            elif self._submitted:
+                search = self._start(self._submitted.popleft(), allocation is not None)
+            else:
+                task = None if exhausted else next(waiting_tasks, None)
+                if task is None:
+                    exhausted = True
+                    return False
+                search = self._start(self.surface.open(task, self._post), allocation is not None)
+            if allocation is not None:
+                search.place = len(begun)
+                begun.append(search)
+            go_on(search, None)
+            return True
+
         try:
             while True:
-                while not exhausted and len(asked) < concurrency and not self._stopping.is_set():
-                    task = next(waiting_tasks, None)
-                    if task is None:
-                        exhausted = True
-                    else:
-                        search = self._start(task)
-                        if allocation is not None:
-                            search.place = len(begun)
-                            begun.append(search)
-                        go_on(search, None)
-                        yield from done  # one that needed nothing is over
-                        done.clear()
+                read_mail()
+                while len(asked) < concurrency and not self._stopping.is_set() and begin():
+                    yield from done  # one that needed nothing is over
+                    done.clear()
                 yield from done
                 done.clear()
                 if self._stopping.is_set():
                     for ticket in list(asked):
-                        end_asked(ticket, "stopped")
-                    done += [self._end(search, "stopped") for search in bidding]
-                    bidding.clear()
+                        end_asked(ticket, STOPPED)
+                    while self._submitted:
+                        ready.append(self._start(self._submitted.popleft(), allocation is not None))
+                    done += [self._end(search, STOPPED) for search in (*bidding, *parked, *ready)]
+                    for rest in (bidding, parked, ready):
+                        rest.clear()
                     yield from done
                     return
                 if not asked:
-                    if exhausted and allocation is not None and bidding:
+                    if self._mail or self._submitted or ready:
+                        continue
+                    if parked or stay:
+                        self._news.wait()
+                        self._news.clear()
+                    elif exhausted and allocation is not None and bidding:
                         allocate(allocation)
                     elif exhausted:
                         return
@@ -300,14 +360,15 @@ class Engine:
                     if enough or not answered:
                         poll(self.verifier, scoring)
                 for ticket in [ticket for ticket, search in asked.items() if search.late()]:
-                    end_asked(ticket, f"{asked[ticket].task.budget.seconds:g} seconds are over")
+                    end_asked(ticket, f"{asked[ticket].budget.seconds:g} seconds are over")
         finally:
-            for search in (*asked.values(), *bidding):  # the caller left the loop
-                search.steps.close()
+            for search in (*asked.values(), *bidding, *parked, *ready):  # the caller left the loop
+                search.close(SearchOver("the searches were left"))
                 self._release(search)
+                search.handle.end(None)
 
     def _one_by_one(
-        self, service: Policy | Verifier, searches: dict[int, _Running], error: Exception
+        self, service: Policy | Verifier, searches: dict[int, Running], error: Exception
     ) -> tuple[list[tuple[int, Any]], dict[int, Exception]]:
         """After a poll that raised: ask again for each search by itself, so that only the one at fault fails.
 
@@ -332,15 +393,10 @@ class Engine:
                 failures[ticket] = failure
         return replies, failures
 
-    def _start(self, task: Task) -> _Running:
+    def _start(self, handle: SearchHandle, shared: bool) -> Running:
         self._tickets += 1
+        task, scope, spent = handle.task, str(self._tickets), 0.0
         state, failure = State(task.problem), None
-        try:
-            if task.problem.conversation and not self._converses:
-                raise ValueError(f"policy {self.policy.name!r} cannot be shown the turns of a conversation")
-            state = self.environment.initial(task.problem)
-        except Exception as error:
-            failure = error
         context = RunContext(
             self.policy.name,
             self.policy.parameters,
@@ -352,15 +408,29 @@ class Engine:
             self.digest,
             0 if self.verifier is None else self.verifier.parameters,
         )
-        graph = SearchGraph(self.environment, task.problem, task.seed, str(self._tickets), state, context)
+        if task.graph is not None:
+            graph = task.graph
+            spent = context.meter.take_up(graph.info.get("spent", {}))
+            graph.go_on(scope, context)
+        else:
+            try:
+                if task.problem.conversation and not self._converses:
+                    raise ValueError(f"policy {self.policy.name!r} cannot be shown the turns of a conversation")
+                state = self.environment.initial(task.problem)
+            except Exception as error:
+                failure = error
+            graph = SearchGraph(self.environment, task.problem, task.seed, scope, state, context)
         graph.info |= context.to_info() | task.info
-        return _Running(task, graph, failure)
+        search = Running(task, graph, handle, failure, spent)
+        search.shared = shared
+        handle.begin(search)
+        return search
 
-    def _end(self, search: _Running, reason: str, error: Exception | None = None) -> SearchGraph:
-        search.steps.close()
+    def _end(self, search: Running, reason: str, error: Exception | None = None) -> SearchGraph:
+        search.close(error or SearchOver("the search is over"))
         self._release(search)
         graph, meter = search.graph, search.meter
-        meter.seconds = time.monotonic() - search.started
+        meter.seconds = search.seconds
         meter.unscored = graph.unscored
         try:
             graph.outcome = graph.choice()
@@ -379,14 +449,15 @@ class Engine:
         if graph.unscored and not self._warned:
             self._warned = True
             logger.warning("the verifier failed on a step of {}; such steps count as 0", graph.problem.id)
+        search.handle.end(graph)
         return graph
 
-    def _release(self, search: _Running) -> None:
+    def _release(self, search: Running) -> None:
         for service in (self.policy, self.verifier):
             if service is not None:
                 self._cancel(service, search)
 
-    def _cancel(self, service: Policy | Verifier, search: _Running) -> None:
+    def _cancel(self, service: Policy | Verifier, search: Running) -> None:
         try:
             service.cancel(search.graph.scope)
         except Exception as error:  # it may be what the search failed of; the others go on

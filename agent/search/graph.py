@@ -30,7 +30,7 @@ weight         what the node counts for in a vote (`verifiers.voting.Candidate`)
 
 Edges carry ``action`` (the step's text), ``prior`` (the child's share of the samples that left its parent, as MCTS
 sees it, or None) and ``count``. ``SearchGraph.info`` carries the rest: names of the parts, the plan, the costs, why
-it stopped.
+it stopped; and what people did to the search (`agent.search.control.steering`).
 """
 
 from __future__ import annotations
@@ -47,11 +47,12 @@ from typing import Any
 import networkx as nx
 
 from agent.search.context import Outcome, RunContext
-from agent.search.graph_file import check_edge, check_head, check_node, check_size, parents_of
+from agent.search.control.steering import INFO, Steering
+from agent.search.graph_file import check_edge, check_head, check_node, check_records, check_size, parents_of
 from agent.search.json_stream import read_object, write_object
 from agent.search.path_hashes import PathHashes
 from agent.search.tree import Edge, Node, Tree
-from envs.core import Environment, Problem, State, Status, Step, Transition, Turn
+from envs.core import Environment, Finish, Problem, State, Status, Step, Transition, Turn
 from envs.errors import StepwellError
 from verifiers.voting import Candidate, Group, Vote, tally
 
@@ -90,6 +91,7 @@ class SearchGraph:
         context: what the search runs with; strategies and the planner read it.
         outcome: what the vote chose, once the search is over; None before that.
         info: JSON-ready records about the search. Nothing that decides is read from it.
+        steering: what people did to the search (`agent.search.control`).
     """
 
     root = 0
@@ -111,12 +113,21 @@ class SearchGraph:
         self.outcome: Outcome | None = None
         self.info: dict[str, Any] = {"environment": environment.name}
         self.path_hashes = PathHashes()
+        self.steering = Steering()
         self._tree = Tree()
         self._finished: list[int] = []
         self._unscored = 0
         self._initial = start or environment.initial(problem)
         self._tree.add(-1, Node(self._tree.sums, Step(""), 0.0, "running", None))
         self.graph: nx.DiGraph[int] = self._tree.view()
+
+    def go_on(self, scope: str, context: RunContext) -> None:
+        """Take up a search that was over; what its last end says goes into ``info["ends_before"]``."""
+        self.scope, self.context, self.outcome = scope, context, None
+        ended = ("answer", "node", "confidence", "spent", "stopped", "error", "plan")
+        self.info.setdefault("ends_before", []).append(
+            {key: self.info.pop(key) for key in ended if key in self.info} | {"nodes": len(self)}
+        )
 
     # -------------------------------------------------------------------------------------------------- structure
 
@@ -177,20 +188,20 @@ class SearchGraph:
         """
         found = []
         while node != self.root:
-            if self.status(node) == "terminated":
+            if self._tree.nodes[node].status == "terminated":
                 found.append(node)
             node = self._tree.parents[node]
         return found[::-1]
 
     def start(self, node: int) -> State:
         """The state that samples drawn at a node go on from; at a terminated one, they are revisions."""
-        if self.status(node) != "terminated":
+        if self._tree.nodes[node].status != "terminated":
             return self.state(node)
         return replace(self._initial, attempts=self._shown(node))
 
     def status(self, node: int) -> Status:
-        """``running``, ``terminated`` or ``truncated``."""
-        return self._tree.nodes[node].status
+        """``running``, ``terminated`` or ``truncated``, as a strategy is to see it: what a person cut is truncated."""
+        return "truncated" if node in self.steering.excluded else self._tree.nodes[node].status
 
     def count(self, node: int) -> int:
         """Identical samples merged in a node, rollouts not counted."""
@@ -223,6 +234,8 @@ class SearchGraph:
                 state = replace(after.state, attempts=start.attempts) if start.attempts else after.state
                 found = tree.add(at, self._made(step, after))
                 new = new or found
+                if self.steering.narrows:
+                    self.steering.added(at, found)
             node = tree.nodes[found]
             node.tokens += step.tokens
             tree.sums.generated += step.tokens
@@ -232,6 +245,27 @@ class SearchGraph:
         if new and (rollout or tree.nodes[at].below_rollout):
             tree.look_ahead(at, new)
         return at
+
+    def write(self, parent: int, text: str, finish: Finish = "step") -> int:
+        """Add a step that a person wrote, and return its node; one that is there already is that node, unchanged.
+
+        It costs no tokens. In the length of its path it counts as a step of the usual length.
+
+        Args:
+            parent: a running node.
+            text: of the step.
+            finish: how it ends, as the environment is told.
+        """
+        tree = self._tree
+        found = tree.find(parent, text, finish)
+        if found >= 0:
+            return found
+        drawn = sum(node.count for node in tree.nodes)
+        step = Step(text, max(1, round(tree.sums.generated / drawn)) if drawn else 1, finish=finish)
+        found = self.add(parent, [step])
+        tree.nodes[found].tokens -= step.tokens
+        tree.sums.generated -= step.tokens
+        return found
 
     def _made(self, step: Step, after: Transition) -> Node:
         """The node of a step that led so."""
@@ -273,9 +307,17 @@ class SearchGraph:
                 self._unscored += attributes.unscored
                 attributes.score = min(max(float(score), 0.0), 1.0) if math.isfinite(score) else 0.0
 
+    def replay_steering(self) -> None:
+        """Let hold what ``info`` records that people did."""
+        self.steering.replay(self.info.get(INFO, ()), self._tree)
+
     def finished(self) -> list[int]:
-        """Terminated nodes that vote, in order of creation: rollouts and pruned ones do not."""
+        """Terminated nodes that vote, in order of creation: rollouts do not, nor what the strategy or a person cut."""
         self._finished.sort()  # all but sorted: rollouts that were drawn in earnest later are out of order
+        if self.steering.narrows or self.steering.pinned:
+            pinned, excluded = self.steering.pinned, self.steering.excluded
+            kept = (node for node in self._finished if node in pinned or not self._tree.nodes[node].pruned)
+            return [node for node in kept if node not in excluded]
         return [node for node in self._finished if not self._tree.nodes[node].pruned]
 
     def candidates(self) -> list[Candidate]:
@@ -291,7 +333,11 @@ class SearchGraph:
 
     def choice(self) -> Outcome:
         """The outcome; while the search is under way, or was loaded, what the vote chooses of what has finished."""
-        return self.outcome or Outcome.of(self.tally(self.context.vote))
+        if self.outcome is not None:
+            return self.outcome
+        found = Outcome.of(self.tally(self.context.vote))
+        node = self.steering.accepted
+        return found if node is None else found.accepting(node, self[node]["answer"], self.environment.same)
 
     def correct(self) -> bool | None:
         """Whether the answer that the vote chose is right; None when the problem has no gold answer."""
@@ -392,6 +438,9 @@ class SearchGraph:
         nodes = made._tree.nodes
         made._finished = [at for at, node in enumerate(nodes) if at and node.count and node.status == "terminated"]
         made._unscored = sum(node.unscored for node in nodes)
+        if records := head["info"].get(INFO):
+            check_records(records, made.graph.nodes)
+            made.replay_steering()
         return made
 
     def save(self, path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,18 @@ _NODE: dict[str, Callable[[object], bool]] = {
 _EDGE = {"from": _whole, "to": _whole, "prior": _or_none(_finite), "count": _whole}
 _PROBLEM = {"id": _text, "question": _text, "answer": _or_none(_text), "meta": lambda value: isinstance(value, dict)}
 _TURN = {"role": _one_of("system", "user", "assistant"), "text": _text}
+_RECORD = {
+    "what": _one_of(
+        "pause", "resume", "stop", "cancel", "budget", "strategy", "expand", "prune", "pin", "only", "write", "answer",
+        "undo", "go on",
+    ),
+    "who": _text,
+    "at": _text,
+    "seconds": _finite,
+    "samples": _finite,
+    "nodes": _whole,
+}  # fmt: skip
+RECORDS = 100_000  # of one search
 _SPENT = (
     "samples", "seconds", "generated", "prefilled", "policy_flops", "verifier_tokens", "verifier_flops",
 )  # fmt: skip
@@ -183,6 +195,29 @@ def _check_info(info: Mapping[str, Any]) -> None:
         _check(spent, dict.fromkeys(_SPENT, _finite), "info: what was spent")
         if not _finite(spent.get("unscored", 0)):
             raise ValueError(f"info: 'unscored' is {shown_value(spent['unscored'])}; expected a number")
+
+
+def check_records(records: Any, nodes: Sized) -> None:
+    """Check the records of what people did to a search, of a stranger's file.
+
+    Raises:
+        ValueError: naming the record, and what is wrong with it.
+    """
+    if not isinstance(records, list) or len(records) > RECORDS:
+        raise ValueError(f"info: 'steering' is {shown_value(records)}; expected a list of at most {RECORDS:,} records")
+    for place, record in enumerate(records):
+        where = f"info: record {place} of 'steering'"
+        _check(record, _RECORD, where)
+        what = record["what"]
+        named = [record.get("node")] if what in ("expand", "prune", "pin", "write", "answer") else []
+        more = record.get("new") if what == "only" else record.get("made", [])
+        if not isinstance(more, list):
+            raise ValueError(f"{where} names no list of nodes")
+        for node in (*named, *more):
+            if not _whole(node) or node >= len(nodes):
+                raise ValueError(f"{where} names the node {shown_value(node)}, which is not there")
+        if what == "undo" and not (_whole(record.get("new")) and record["new"] < place):
+            raise ValueError(f"{where} undoes {shown_value(record.get('new'))}, which is no earlier record")
 
 
 def _knobs(value: object) -> bool:

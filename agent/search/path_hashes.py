@@ -27,7 +27,7 @@ class PathHashes:
         path, at = [], node  # `path` is what the kept hash lacks
         while at not in self._kept and not self._begins(graph, at):
             path.append(at)
-            at = graph.parent(at) or graph.root  # the answer that a revision goes on from, too
+            at = graph.parent(at) or 0  # the answer that a revision goes on from, too
         whole = self._kept[at].copy() if at in self._kept else self._begin(graph, at)
         for each in reversed(path):
             between = "" if self._begins(graph, at) else "\x1f"
@@ -41,7 +41,7 @@ class PathHashes:
 
     def _begins(self, graph: SearchGraph, node: int) -> bool:
         """Whether an attempt begins at a node, rather than goes on."""
-        return node == graph.root or graph.status(node) == "terminated"
+        return node == 0 or graph[node].status == "terminated"
 
     def _begin(self, graph: SearchGraph, node: int) -> hashlib.blake2b:
         attempts = (*(tuple(step.text for step in attempt) for attempt in graph.start(node).attempts), ())

@@ -7,7 +7,7 @@ A strategy holds no model, no batching, no clock and no budget. It says ``yield 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from agent.search.graph import SearchGraph
@@ -20,8 +20,13 @@ from verifiers.voting import Aggregate, aggregate
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Again:
+    """The reply to a request of `propose` that was not submitted, as a person changed the graph: ask again as it is."""
+
+
 Request = Propose | Score | Bid
-Reply = Proposed | Scored | Granted
+Reply = Proposed | Scored | Granted | Again
 Search = Generator[Request, Reply, T]
 
 
@@ -58,40 +63,56 @@ def propose(
         distinct: they are drawn without replacement, if the policy can (`policies.core.Propose`).
 
     Returns:
-        For each node, for each sample, the last node of the sample; identical samples share a node.
+        For each node, for each sample, the last node of the sample; identical samples share a node. Of a node that a
+        person cut nothing is drawn: its samples end at the node itself, which is then truncated.
 
     Raises:
         ValueError: the reply has not the samples asked for, or one of them has no steps.
     """
     counts = [n] * len(nodes) if isinstance(n, int) else list(n)
-    seeds = []
-    drawn = {node: graph[node]["drawn"] for node in nodes}
-    for node, count in zip(nodes, counts, strict=True):
-        seeds.append(sample_seeds(graph, node, drawn[node], count))
-        drawn[node] += count
-    starts = tuple(graph.start(node) for node in nodes)
-    reply = yield Propose(starts, tuple(seeds), temperature, max_steps, graph.scope, distinct)
+    reply: Reply = Again()
+    while isinstance(reply, Again):
+        asked = [(node, count) for node, count in zip(nodes, counts, strict=True) if not graph.steering.cuts(node)]
+        if nodes and not asked:
+            return [[node] * count for node, count in zip(nodes, counts, strict=True)]
+        seeds = []
+        drawn = {node: graph[node]["drawn"] for node, _ in asked}
+        for node, count in asked:
+            seeds.append(sample_seeds(graph, node, drawn[node], count))
+            drawn[node] += count
+        graph.steering.asked = tuple(drawn)
+        starts = tuple(graph.start(node) for node, _ in asked)
+        reply = yield Propose(starts, tuple(seeds), temperature, max_steps, graph.scope, distinct)
+    graph.steering.asked = ()
     if not isinstance(reply, Proposed):
         raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
-    if (given := [len(samples) for samples in reply.samples]) != counts:
-        raise ValueError(f"{counts} samples were asked for; the policy gave {given}")
+    wanted = [count for _, count in asked]
+    if (given := [len(samples) for samples in reply.samples]) != wanted:
+        raise ValueError(f"{wanted} samples were asked for; the policy gave {given}")
     if not all(steps for samples in reply.samples for steps in samples):
         raise ValueError("the policy gave a sample without steps")
-    if reply.transitions and (given := [len(each) for each in reply.transitions]) != counts:
-        raise ValueError(f"{counts} samples were asked for; the policy gave transitions of {given}")
+    if reply.transitions and (given := [len(each) for each in reply.transitions]) != wanted:
+        raise ValueError(f"{wanted} samples were asked for; the policy gave transitions of {given}")
     for node, total in drawn.items():
         graph[node]["drawn"] = total
-    known = reply.transitions or tuple(((),) * count for count in counts)
-    return [
-        [graph.add(node, steps, rollout, after) for steps, after in zip(samples, transitions, strict=True)]
-        for node, samples, transitions in zip(nodes, reply.samples, known, strict=True)
-    ]
+    known = reply.transitions or tuple(((),) * count for count in wanted)
+    ends = iter(
+        [
+            [graph.add(node, steps, rollout, after) for steps, after in zip(samples, transitions, strict=True)]
+            for (node, _), samples, transitions in zip(asked, reply.samples, known, strict=True)
+        ]
+    )
+    return [next(ends) if node in drawn else [node] * count for node, count in zip(nodes, counts, strict=True)]
 
 
 def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> Search[list[float]]:
-    """The aggregated step scores of nodes, asking the verifier only for those that have none yet."""
+    """The aggregated step scores of nodes, asking the verifier only for those that have none yet.
+
+    A node that a person pinned is worth 1 whatever its scores; one that a person cut is not scored any more.
+    """
     known = {node: graph.scores(node) for node in nodes}
-    lacking = [node for node, scores in known.items() if node != graph.root and not scores]
+    steering = graph.steering
+    lacking = [node for node, scores in known.items() if node != graph.root and not scores and not steering.cuts(node)]
     if lacking:
         reply = yield Score(tuple(_alone(graph.state(node)) for node in lacking), graph.scope)
         if not isinstance(reply, Scored):
@@ -99,7 +120,7 @@ def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> 
         for node, scores in zip(lacking, reply.scores, strict=True):
             graph.set_scores(node, scores)
             known[node] = graph.scores(node)
-    return [aggregate(known[node], how) for node in nodes]
+    return [1.0 if node in steering.pinned else aggregate(known[node], how) for node in nodes]
 
 
 def _alone(state: State) -> State:
