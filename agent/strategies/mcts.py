@@ -75,6 +75,10 @@ class Mcts:
                 exhausted -= expanded
                 expanded.clear()
                 continue
+            if graph.status(node) != "running":  # it has ended, and came into the tree by another way than this search
+                exhausted.add(node)
+                self.close(graph, graph.parent(node), expanded, exhausted)
+                continue
             (drawn,) = yield from propose(graph, [node], branch, self.temperature)
             expanded.add(node)
             children = list(dict.fromkeys([*graph.children(node), *drawn]))

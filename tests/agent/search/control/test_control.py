@@ -574,7 +574,7 @@ def test_everything_at_once_leaves_a_search_whole(tmp_path: Path) -> None:
     """Many changes at random moments, on every strategy: the search ends well, adds up, and is read back."""
     import random
 
-    for seed, method in enumerate([*METHODS] * 6):
+    for seed, method in enumerate([*METHODS] * 8):
         rng = random.Random(seed)
 
         def change(bench: Bench, rng: random.Random = rng) -> Any:
