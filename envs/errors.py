@@ -16,6 +16,9 @@
     |-- EnvironmentFailure (RuntimeError)      an environment raised, hung or gave nonsense            envs.guarded
     |-- NoIsolation (RuntimeError)             nothing here confines the programs of a model      envs.code.sandbox
     |-- SolverError (RuntimeError)             a search failed                                          agent.solver
+    |-- SearchOver (RuntimeError)              it cannot be steered any more            agent.search.control.handle
+    |-- NoSuchSearch (RuntimeError)            no search of that name is under way   agent.interface.control.client
+    |-- ControlFailure (RuntimeError)          a process that searches said no       agent.interface.control.client
     `-- NonConforming (AssertionError)         a part breaks rules of its contract                  envs.conformance
 
 The built-in class in parentheses is the other base: code that catches that one goes on working.

@@ -22,6 +22,7 @@ from agent.interface.common import (
     positive,
     temperature,
 )
+from agent.interface.control.ctl_command import add_ctl
 from agent.interface.listing_commands import run_check_env, run_check_strategy, run_envs, run_models, run_new_env
 from agent.interface.solve_commands import run_repl, run_solve
 from agent.interface.study_commands import run_eval, run_export, run_report, run_study
@@ -216,6 +217,8 @@ def build_parser() -> CommandParser:
         help="file for the plan (default: in ~/.local/share/stepwell/plans, where the planner looks)",
     )
 
+    add_ctl(add("ctl", None, "list, watch and steer the searches under way"))
+
     add("envs", run_envs, "list the environments")
     check = add("check-env", run_check_env, "check an environment against the contract and list the rules it breaks")
     check.add_argument("environment", metavar="NAME", help="name, package.module:Class or path; options as KEY=VALUE")
@@ -277,16 +280,15 @@ def _exit_code(error: Exception) -> int | None:
     import sqlite3
     import zlib
 
-    from agent.solver import SolverError
     from envs.core import UnreadableQuestion
-    from envs.guarded import EnvironmentFailure
+    from envs.errors import StepwellError
     from envs.messages import UsageError
 
     if isinstance(error, UsageError | UnreadableQuestion | OSError):
         return 2
     limits = (OverflowError, RecursionError, MemoryError)
     data = (sqlite3.Error, zlib.error, UnicodeError)
-    return 1 if isinstance(error, (SolverError, EnvironmentFailure, *limits, *data)) else None
+    return 1 if isinstance(error, (StepwellError, *limits, *data)) else None
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ def run_solve(arguments: argparse.Namespace) -> int:
     import contextlib
 
     from agent.build import check_parts, environment_of
+    from agent.interface.control.server import ControlServer
     from agent.interface.text import json_text, unicode_of, visible
     from agent.interface.tree_view import Drawing, search_tree, solution_view
     from agent.solver import Solver, graph_writer
@@ -36,7 +37,8 @@ def run_solve(arguments: argparse.Namespace) -> int:
     problem = environment.read(arguments.question)
     solver = Solver.from_recipe(recipe, environment)
     drawing = Drawing(errors) if errors.is_interactive and not arguments.json else None
-    with solver.interruptible() as interrupted, drawing or contextlib.nullcontext():
+    control = ControlServer(solver.engine.surface, "solve")
+    with control, solver.interruptible() as interrupted, drawing or contextlib.nullcontext():
         solution = solver.solve(problem, strategy, recipe.budget, recipe.seed, drawing)
     if write:
         write(solution.graph)

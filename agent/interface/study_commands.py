@@ -106,15 +106,23 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
     import signal
     from functools import partial
 
+    from agent.interface.control.server import ControlServer
     from agent.interface.study_view import ProgressLine
     from agent.interface.text import MESSAGE, brief, visible
+    from agent.search.control.handle import Surface
     from agent.solver import Solver
+    from agent.study.rows import STEERED
     from agent.study.run import open_study, run_study, study_problems
 
     errors = make_console(stderr=True)
     problems = study_problems(study, out)
     interrupts: list[int] = []
     solvers: list[Solver] = []
+    surface = Surface()
+
+    def begin(solver: Solver) -> None:
+        solver.engine.surface = surface
+        solvers.append(solver)
 
     def interrupt(number: int, frame: object) -> None:
         interrupts.append(number)
@@ -132,8 +140,9 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
             if 0 < done < total:
                 errors.print(f"going on from {done} of {total} results in {out}", style="dim", soft_wrap=True)
             if done < total:
-                with ProgressLine(errors) as line:
-                    run = partial(run_study, on_solver=solvers.append)
+                control = ControlServer(surface, arguments.command, str(out))
+                with control, ProgressLine(errors) as line:
+                    run = partial(run_study, on_solver=begin)
                     if getattr(arguments, "ray", None):
                         run = partial(_ray_runner(), address=arguments.ray, workers=arguments.workers)
                     run(
@@ -145,9 +154,13 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
                         stopped=lambda: bool(interrupts),
                     )
             done, unavailable, failure = len(file.done()), file.unavailable(), _failures(file)
+            steered = file.rows("SELECT count(*) FROM results WHERE stopped LIKE ?", (f"%{STEERED}",))[0][0]
     finally:
         signal.signal(signal.SIGINT, before)
     _show(out, arguments)
+    if steered:
+        message = f"{steered} of {total} searches were steered by a person: what they found is not the strategy's alone"
+        errors.print(message, style="yellow", soft_wrap=True)
     if interrupts:
         errors.print(f"interrupted after {done} of {total}; the same command goes on", style="yellow")
         return 130

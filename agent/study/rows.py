@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, get_args
 
+from agent.search.control.steering import INFO
 from agent.search.graph import SearchGraph
 from agent.search.solution import Solution
 from agent.study.storage.packed_graphs import pack
 from verifiers.voting import Aggregate, Candidate, Rule, Vote, classes, tally
 
 VOTES = [Vote(rule, how) for rule in get_args(Rule) for how in get_args(Aggregate)]
+STEERED = " (steered)"
+"""What follows why a search ended, in ``stopped``, where a person changed what it did."""
 COSTS = (
     "samples",
     "generated",
@@ -64,7 +67,7 @@ def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Resu
         "correct": int(bool(solution.correct) and error is None) if known else None,
         "confidence": solution.confidence,
         "drawn": graph[graph.root]["drawn"],
-        "stopped": graph.info["stopped"],
+        "stopped": graph.info["stopped"] + (STEERED if _is_steered(graph) else ""),
         "error": sanitized(error),
         "plan": None if solution.plan is None else json.dumps(solution.plan),
         **{name: _storable(solution.spent[name]) for name in COSTS},
@@ -72,6 +75,11 @@ def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Resu
     votes = [vote_row(candidates, vote) for vote in VOTES]
     packed = pack(graph.to_json()) if with_graph else None
     return Result(place, row, candidates, votes, packed)
+
+
+def _is_steered(graph: SearchGraph) -> bool:
+    """Whether a person changed what the search does, rather than just held it for a while."""
+    return any(record["what"] not in ("pause", "resume") for record in graph.info.get(INFO, ()))
 
 
 def _storable(number: float) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 
 from agent.build import NO_VERIFIER, environment_of, strategy_of
 from agent.recipes.recipe import Recipe, parse_budget
+from agent.search.control.commands import CANCELLED
+from agent.search.engine import STOPPED
 from agent.search.graph import SearchGraph
 from agent.solver import Solver, task
 from agent.study.progress import Progress, Tracker
@@ -92,7 +94,8 @@ def search_all(
 ) -> Iterator[tuple[Result, str]]:
     """Run searches of many cells in one engine; yields each result with the scope of its search.
 
-    A search that was stopped yields nothing: it has no result. Where problems share a budget, `wanted` is one cell.
+    A search that was stopped with all others, or cancelled, yields nothing: it has no result. Where problems share a
+    budget, `wanted` is one cell.
     """
     cells = study.cells
     recipes = [study.recipe(cell) for cell in cells]
@@ -111,7 +114,7 @@ def search_all(
             yield task(problem, strategies[cell], recipe.budget, recipe.seed, watch(cell), facts)
 
     for solution in solver.run(tasks(), concurrency, allocation):
-        if solution.graph.info["stopped"] != "stopped":
+        if solution.graph.info["stopped"] not in (STOPPED, CANCELLED):
             place = Place(*solution.graph.info.pop("place"))
             yield result_of(place, solution, study.graphs), solution.graph.scope
 

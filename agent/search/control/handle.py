@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agent.search.control.arguments import check
 from agent.search.control.events import EventLog
 from agent.search.control.views import summary
 from envs.errors import StepwellError
@@ -87,7 +88,7 @@ class SearchHandle:
     def do(
         self, command: str, arguments: Mapping[str, Any] | None = None, who: str = "", dry_run: bool = False
     ) -> Future[dict[str, Any]]:
-        """Change the search (`agent.search.control.commands.COMMANDS` lists the commands).
+        """Change the search (`agent.search.control.arguments.COMMANDS` lists the commands).
 
         Args:
             command: its name.
@@ -101,7 +102,7 @@ class SearchHandle:
         Raises:
             UsageError: there is no such command, or the arguments are not those that it takes.
         """
-        from agent.search.control.commands import check, perform
+        from agent.search.control.commands import perform  # it is heavier than a handle
 
         checked = check(command, arguments or {})
         return self._ask(Letter(lambda running, future: perform(running, command, checked, who, dry_run, future)))

@@ -11,7 +11,8 @@ import pytest
 
 from agent.planning.planner import METHODS
 from agent.search.budget import Budget
-from agent.search.control.commands import ACCEPTED, BY_HAND, CANCELLED, COMMANDS, from_words
+from agent.search.control.arguments import COMMANDS, from_words
+from agent.search.control.commands import ACCEPTED, BY_HAND, CANCELLED
 from agent.search.control.handle import SearchHandle, SearchOver
 from agent.search.control.steering import INFO
 from agent.search.engine import Engine, Task

@@ -1,0 +1,129 @@
+"""What ``stepwell ctl`` prints for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from agent.interface.control.client import Process
+from agent.interface.text import brief, duration, visible
+
+
+def list_view(found: Sequence[Process]) -> RenderableType:
+    """A row a search."""
+    rows = [(process, each) for process in found for each in process.searches]
+    if not rows:
+        return Text("no search is under way", style="dim")
+    table = Table.grid(padding=(0, 2))
+    heads = ("search", "state", "spent", "nodes", "time", "strategy", "by", "problem")
+    table.add_row(*(Text(head, style="dim") for head in heads))
+    for process, each in rows:
+        spent = f"{each['samples']:.1f} of {_limits(each)}" if "samples" in each else ""
+        strategy = (each.get("strategy") or {}).get("name", "") if isinstance(each.get("strategy"), dict) else ""
+        table.add_row(
+            f"{process.pid}/{each['id']}",
+            Text(_state(each), style=_STYLES.get(str(each["state"]), "")),
+            spent,
+            str(each.get("nodes", "")),
+            duration(each["seconds"]) if "seconds" in each else "",
+            visible(str(strategy)),
+            visible(str(process.about.get("command"))),
+            brief(visible(str(each.get("problem", ""))), 60),
+        )
+    left_out = sum(process.left_out for process in found)
+    return Group(table, Text(f"and {left_out} more", style="dim")) if left_out else table
+
+
+_STYLES = {"paused": "yellow", "running": "green", "over": "dim"}
+
+
+def _state(search: dict[str, Any]) -> str:
+    return f"{search['state']}{' (model busy)' if search.get('busy') else ''}"
+
+
+def _limits(search: dict[str, Any]) -> str:
+    budget = search.get("budget") or {}
+    return ", ".join(f"{value:g} {name}" for name, value in budget.items()) or "no limit"
+
+
+def show_view(told: dict[str, Any]) -> RenderableType:
+    """Figures, what people did, and the nodes."""
+    search, leading = told["search"], told["leading"]
+    parts: list[RenderableType] = [
+        Text(f"search {search['id']} {search['state']}: {visible(brief(str(search['problem']), 200))}", style="bold"),
+        Text(
+            f"{search['samples']:.1f} of {_limits(search)}, {search['nodes']} nodes, {search['finished']} finished, "
+            f"{duration(search['seconds'])}"
+        ),
+    ]
+    if leading["node"] is not None:
+        answer = f" {visible(leading['answer'])}" if leading.get("answer") else ""
+        parts.append(Text(f"leading: node {leading['node']}{answer}, {leading['confidence']:.0%} of the vote"))
+    for record in told["steering"]:
+        parts.append(Text(record_text(record), style="yellow"))
+    table = Table.grid(padding=(0, 1))
+    for each in told["tree"]:
+        score = "" if each["score"] is None else f"{each['score']:.2f}"
+        flags = [name for name in ("pruned", "cut", "pinned") if each.get(name)]
+        text = brief(visible(str(each.get("text", ""))), 100)
+        answer = f" = {brief(visible(each['answer']))}" if each.get("answer") else ""
+        table.add_row(
+            Text(str(each["node"]), style="dim"),
+            Text("  " * min(20, each["depth"]) + (text or each["status"]) + answer),
+            score,
+            f"x{each['count']}" if each["count"] > 1 else "",
+            Text(" ".join(flags), style="dim"),
+        )
+    parts.append(table)
+    if told["left_out"]:
+        parts.append(Text(f"and {told['left_out']} more nodes (--rows)", style="dim"))
+    return Group(*parts)
+
+
+def record_text(record: dict[str, Any]) -> str:
+    """What a person did, in a line."""
+    what, who = str(record["what"]), visible(str(record.get("who", "")))
+    node = f" {record['node']}" if record.get("node") is not None else ""
+    change = ""
+    if what in ("budget", "strategy", "only"):
+        change = f" {brief(visible(str(record['old'])))} -> {brief(visible(str(record['new'])))}"
+    elif what == "undo":
+        change = f" {record.get('undone', '')}"
+    elif record.get("text"):
+        change = f" {brief(visible(str(record['text'])))!r}"
+    made = f", nodes {', '.join(map(str, record['made'][:8]))}" if record.get("made") else ""
+    return f"{who or 'somebody'}: {what}{node}{change}{made} (after {record.get('samples', 0):.1f} samples)"
+
+
+def events_view(told: dict[str, Any]) -> RenderableType:
+    """A line an event, and the cursor."""
+    lines = []
+    for event in told["events"]:
+        rest = {key: value for key, value in event.items() if key not in ("cursor", "search", "kind", "at")}
+        when = datetime.fromtimestamp(event["at"]).astimezone().strftime("%H:%M:%S")
+        facts = "  ".join(f"{key} {visible(brief(str(value), 60))}" for key, value in rest.items() if value is not None)
+        lines.append(Text(f"{event['cursor']:>6}  {when}  search {event['search']}  {event['kind']:<8}  {facts}"))
+    if told["missed"]:
+        lines.insert(0, Text(f"{told['missed']} events are too old and were dropped", style="yellow"))
+    lines.append(Text(f"cursor {told['cursor']}", style="dim"))
+    return Group(*lines)
+
+
+def outcome_view(told: dict[str, Any]) -> RenderableType:
+    """What a command did."""
+    if told.get("pending"):
+        return Text(f"{told['command']}: under way; the model is still busy", style="yellow")
+    if not told["changed"]:
+        return Text(f"{told['command']}: it was so already", style="dim")
+    did = "would be done" if told["dry_run"] else "done"
+    made = f"; new nodes: {', '.join(map(str, told['made']))}" if told.get("made") else ""
+    change = ""
+    if told["command"] in ("budget", "strategy", "only"):
+        old, new = (brief(visible(str(told[key])), 80) for key in ("old", "new"))
+        change = f", {old} -> {new}"
+    return Text(f"{told['command']}: {did}{change}{made}")
