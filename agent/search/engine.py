@@ -201,7 +201,8 @@ class Engine:
                 search.meter.seconds = search.seconds
                 request = search.advance(reply)
                 search.meter.seconds = search.seconds
-                search.handle.went_on(search)
+                if reply is not None:
+                    search.handle.went_on(search)
                 if search.task.on_change is not None:
                     search.task.on_change(search.graph)
                 if request is None:
@@ -288,7 +289,7 @@ class Engine:
                         ready.remove(search)
                     bidding[:] = [each for each in bidding if each is not search]
                     done.append(self._end(search, search.ending))
-                elif search in parked:
+                elif search in parked and search.wakes:
                     del parked[search]
                     go_on(search, None)
 

@@ -33,6 +33,7 @@ REPLY = 1 << 24
 CLIENTS = 16
 IDLE = 60.0  # seconds that a client may say nothing
 WAIT = 30.0  # seconds that a reply waits for a search, at most: a model may take long for a step
+FAREWELL = 2.0  # seconds that the end of a process waits for replies that are under way
 LISTED = 200  # searches
 EVENTS = 1000  # of one reply
 NODES = 20_000  # of one reply
@@ -52,6 +53,8 @@ class ControlServer:
         self.about = {"pid": os.getpid(), "command": command, "about": about, "since": time.time()}
         self._slots = threading.BoundedSemaphore(CLIENTS)
         self._closing = threading.Event()
+        self._answered = threading.Condition()
+        self._answering = 0  # clients whose request is being answered
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> ControlServer:
@@ -80,6 +83,8 @@ class ControlServer:
                 self._socket.shutdown(socket.SHUT_RDWR)
             self._socket.close()
             self.path.unlink(missing_ok=True)
+            with self._answered:  # who stopped the last search is to hear that it was
+                self._answered.wait_for(lambda: not self._answering, FAREWELL)
 
     def _accept(self, server: socket.socket) -> None:
         while not self._closing.is_set():
@@ -103,8 +108,14 @@ class ControlServer:
                     return
                 with connection.makefile("rb") as lines:
                     while line := lines.readline(REQUEST + 1):
-                        reply = self._reply(line, user)
-                        connection.sendall(_line(reply))
+                        with self._answered:
+                            self._answering += 1
+                        try:
+                            connection.sendall(_line(self._reply(line, user)))
+                        finally:
+                            with self._answered:
+                                self._answering -= 1
+                                self._answered.notify_all()
                         if len(line) > REQUEST:
                             return
         finally:

@@ -160,6 +160,11 @@ class Running:
     # ------------------------------------------------------------------------------------------------------ driving
 
     @property
+    def wakes(self) -> bool:
+        """Whether there is something to do for it in spite of a pause."""
+        return bool(self.errands) or not self.paused
+
+    @property
     def busy_for_a_person(self) -> bool:
         """Whether the request that is out is one that no limit ends."""
         return self._errand is not None and not self._errand[0].limited

@@ -41,6 +41,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     import shutil
     import tempfile
 
+    tmp_path_factory.getbasetemp()  # made before the folder for temporary files is another
     folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
