@@ -97,6 +97,11 @@ def strategy_of(recipe: Recipe) -> Strategy:
             f"strategy {recipe.strategy.name} asks for scores, and the verifier is {NO_VERIFIER};"
             " name a verifier, or use greedy or majority"
         )
+    if strategy.traits.needs_large and recipe.policy.name != policies.registry.PAIR:
+        raise UsageError(
+            f"strategy {recipe.strategy.name} is for two policies, and there is {recipe.policy.name} alone; name a"
+            " larger one with --large-policy"
+        )
     return strategy
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "Converser",
     "DistinctSampler",
     "Identified",
+    "LargePolicyHolder",
     "OpenLoopSampler",
     "Policy",
     "Propose",

@@ -44,6 +44,7 @@ class Propose:
             depends on those before it, too, in the order of requests and seeds. Only for a policy that says `distinct`.
         open_loop: go on to the end of the solution (or for `max_steps`) without asking the environment where a step
             leads; whoever asks does that. Only for a policy that says `open_loop`.
+        large: asks the larger one of two policies. Only for a policy that says `has_large`.
     """
 
     states: tuple[State, ...]
@@ -53,6 +54,7 @@ class Propose:
     scope: str = ""
     distinct: bool = False
     open_loop: bool = False
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,3 +144,15 @@ class ConfidenceRecorder(Protocol):
             ValueError: what runs the model does not tell as many.
         """
         ...
+
+
+@runtime_checkable
+class LargePolicyHolder(Protocol):
+    """A policy that may have a larger one beside it (`policies.pair`).
+
+    Attributes:
+        has_large: whether it has (`Propose.large`).
+    """
+
+    @property
+    def has_large(self) -> bool: ...

@@ -20,10 +20,12 @@ from envs.plugins import BUILT_IN, Factory, Listed, Registry
 from policies.core import Policy
 from policies.models.errors import UnsupportedModel
 from policies.models.gguf import SMOLLM2, smollm2_file
+from policies.pair import member
 from policies.training.training_record import about
 
 ENTRY_POINTS = "stepwell.policies"
 SCRIPTED = "scripted"
+PAIR = "pair"
 WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS: dict[str, str] = {
     "hf": "policies.backends.hf:TransformersPolicy",
@@ -35,7 +37,7 @@ POLICIES: Registry[Policy] = Registry(
     "policy",
     Policy,
     ENTRY_POINTS,
-    {SCRIPTED: "policies.scripted:ScriptedPolicy"},
+    {SCRIPTED: "policies.scripted:ScriptedPolicy", PAIR: "policies.pair:load_pair"},
     BACKENDS,
 )
 _LAB = "policies.backends.lab"
@@ -85,6 +87,9 @@ def load_policy(name_or_path: str | Path, environment: Environment, **options: A
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Refuse a wrong name or a wrong option before anything is loaded; raises a ValueError as `load_policy` does."""
     checked_options(option_types(name), options, f"policy {name!r}")
+    if name == PAIR:
+        for inner, its_options in (member(options.get(key, "")) for key in ("small", "large")):
+            check_options(inner, its_options)
 
 
 def option_types(name: str) -> Options:

@@ -82,6 +82,7 @@ def add_recipe(parser: argparse.ArgumentParser, several: bool = False) -> None:
     group.add_argument("--config", metavar="NAME", help="name (configs/NAME.yaml) or path of a recipe")
     group.add_argument("--env", metavar="NAME", help="environment; its recipe is used if it has one")
     group.add_argument("--policy", metavar="NAME", help="name or folder of the model that proposes steps")
+    group.add_argument("--large-policy", metavar="NAME", help="a larger model for steps that a strategy wants of it")
     group.add_argument("--verifier", metavar="NAME", help="name or folder of the model that scores steps, or none")
     group.add_argument("--strategy", metavar="NAME", help="search strategy, e.g. beam or 'beam branch=2'", **many)
     group.add_argument(
@@ -147,6 +148,10 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         if (given := getattr(arguments, key)) is not None:
             # a number that is wrong is the option's fault, not the file's
             config[key] = convert(given, kinds[key], f"--{key}", key) if isinstance(given, int | float) else given
+    if arguments.large_policy is not None:
+        config["policy"] = {"name": "pair", "small": config.get("policy", Recipe().policy.name)} | {
+            "large": arguments.large_policy
+        }
     if isinstance(arguments.strategy, str):
         config["strategy"] = parse_component(arguments.strategy).to_config()
     if isinstance(arguments.budget, str):

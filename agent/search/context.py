@@ -37,6 +37,7 @@ class RunContext:
             name; empty if that is not known. Worked out when it is asked for.
         verifier_parameters: how many it has; 0 if unknown, or without one.
         meter: what it has spent so far; the engine charges it.
+        policy_large: a larger policy can be asked, too (`policies.core.Propose.large`).
     """
 
     policy: str = ""
@@ -49,6 +50,7 @@ class RunContext:
     digest: Callable[[Part], str] = field(default=_unknown, compare=False, repr=False)
     verifier_parameters: int = 0
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
+    policy_large: bool = False
 
     def to_info(self) -> dict[str, Any]:
         """The context as a record, JSON-ready; what says nothing is left out."""
@@ -57,6 +59,7 @@ class RunContext:
             "policy_parameters": self.policy_parameters,
             **({"policy_thinks": True} if self.policy_thinks else {}),
             **({"policy_distinct": True} if self.policy_distinct else {}),
+            **({"policy_large": True} if self.policy_large else {}),
             "verifier": self.verifier,
             "vote": asdict(self.vote),
             "budget": {key: value for key, value in asdict(self.budget).items() if value is not None},
@@ -77,6 +80,7 @@ class RunContext:
             info.get("verifier"),
             Budget(**info.get("budget", {})),
             Vote(**info.get("vote", {})),
+            policy_large=bool(info.get("policy_large", False)),
         )
 
 

@@ -31,6 +31,7 @@ from policies.core import (
     ConfidenceRecorder,
     Converser,
     DistinctSampler,
+    LargePolicyHolder,
     Policy,
     Propose,
     Proposed,
@@ -116,6 +117,7 @@ class Engine:
         self.environment = guard(environment)
         self.policy = StepByStep(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
+        self._large = isinstance(policy, LargePolicyHolder) and policy.has_large
         self._thinks = isinstance(policy, Thinker) and policy.thinks
         self._converses = isinstance(policy, Converser) and policy.converses
         self._distinct = isinstance(self.policy, DistinctSampler) and self.policy.distinct
@@ -223,6 +225,11 @@ class Engine:
                     if request.distinct and not self._distinct:
                         raise ValueError(
                             f"policy {self.policy.name!r} cannot draw distinct samples; leave distinct out"
+                        )
+                    if request.large and not self._large:
+                        raise ValueError(
+                            f"the strategy asks a large policy, and there is {self.policy.name!r} alone; give a"
+                            " --large-policy"
                         )
                     self.policy.submit(self._tickets, request)
                     proposing.add(self._tickets)
@@ -408,6 +415,7 @@ class Engine:
             task.vote,
             self.digest,
             0 if self.verifier is None else self.verifier.parameters,
+            policy_large=self._large,
         )
         if task.graph is not None:
             graph = task.graph

@@ -25,6 +25,7 @@ unscored       whether the verifier failed on the step (NaN, none): its score is
 value          what the strategy thinks of the node (beam: its rank value; MCTS: PRM value), or None
 visits, total  MCTS statistics: visits and the sum of backed-up values
 pruned         dropped by the strategy; does not vote
+large          whether the larger one of two policies wrote the step; only where it did
 weight         what the node counts for in a vote (`verifiers.voting.Candidate`); only where the strategy says it
 =============  =====================================================================================================
 

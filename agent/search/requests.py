@@ -50,6 +50,7 @@ def propose(
     max_steps: int | None = 1,
     rollout: bool = False,
     distinct: bool = False,
+    large: bool = False,
 ) -> Search[list[list[int]]]:
     """Sample continuations and add them to the graph.
 
@@ -61,6 +62,7 @@ def propose(
         max_steps: steps per sample; None goes on to the end.
         rollout: the samples only look ahead; they do not vote.
         distinct: they are drawn without replacement, if the policy can (`policies.core.Propose`).
+        large: they are drawn by the larger one of two policies (`policies.pair`), and their nodes say so.
 
     Returns:
         For each node, for each sample, the last node of the sample; identical samples share a node. Of a node that a
@@ -82,7 +84,7 @@ def propose(
             drawn[node] += count
         graph.steering.asked = tuple(drawn)
         starts = tuple(graph.start(node) for node, _ in asked)
-        reply = yield Propose(starts, tuple(seeds), temperature, max_steps, graph.scope, distinct)
+        reply = yield Propose(starts, tuple(seeds), temperature, max_steps, graph.scope, distinct, large=large)
     graph.steering.asked = ()
     if not isinstance(reply, Proposed):
         raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
@@ -96,12 +98,15 @@ def propose(
     for node, total in drawn.items():
         graph[node]["drawn"] = total
     known = reply.transitions or tuple(((),) * count for count in wanted)
+    before = len(graph)
     ends = iter(
         [
             [graph.add(node, steps, rollout, after) for steps, after in zip(samples, transitions, strict=True)]
             for (node, _), samples, transitions in zip(asked, reply.samples, known, strict=True)
         ]
     )
+    for node in range(before, len(graph)) if large else ():
+        graph[node]["large"] = True
     return [next(ends) if node in drawn else [node] * count for node, count in zip(nodes, counts, strict=True)]
 
 

@@ -104,6 +104,7 @@ class Node(_Attributes):
         "below_rollout",
         "depth",
         "drawn",
+        "large",
         "path",
         "prior",
         "reach",
@@ -145,6 +146,7 @@ class Node(_Attributes):
         self.total = 0.0
         self.prior: float | None = None
         self.weight: float | None = None
+        self.large = False
         self.below_rollout = False
         self.went_on = False
 
@@ -167,12 +169,15 @@ class Node(_Attributes):
         node.tokens, node.drawn = each["tokens"], each["drawn"]
         node.score, node.unscored, node.value = each["score"], each["unscored"], each["value"]
         node.visits, node.total, node.weight = each["visits"], each["total"], each.get("weight")
+        node.large = each.get("large") is True
         return node
 
     def _more(self) -> dict[str, Any]:
         more = self._node_more or {}
         if self.weight is not None:
             more = {"weight": self.weight, **more}
+        if self.large:
+            more = {"large": True, **more}
         return {"thinking": self.step.thinking, **more} if self.step.thinking else more
 
     def _keep(self, more: dict[str, Any]) -> None:
@@ -180,6 +185,7 @@ class Node(_Attributes):
         if thinking != self.step.thinking:
             self.step = replace(self.step, thinking=thinking)
         self.weight = more.pop("weight", None)
+        self.large = more.pop("large", False) is True
         self._node_more = more or None
 
     # ------------------------------------------------------------------------------------------- parts of the step

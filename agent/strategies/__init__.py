@@ -12,6 +12,7 @@ from agent.strategies.protocol import Strategy
 from agent.strategies.revision import Revision
 from agent.strategies.sized_by_cost import SizedByCost
 from agent.strategies.steps.particle_filter import ParticleFilter
+from agent.strategies.steps.speculative import Speculative
 from agent.strategies.traits import Traits
 
 STRATEGIES: dict[str, type[Strategy]] = {
@@ -25,6 +26,7 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "revision": Revision,
     "particles": ParticleFilter,
     "deepconf": DeepConf,
+    "speculative": Speculative,
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "ParticleFilter",
     "Revision",
     "SizedByCost",
+    "Speculative",
     "Strategy",
     "Traits",
 ]

@@ -14,6 +14,7 @@ class Traits:
         independent: it draws whole solutions from the root that do not depend on each other, so that they can be pooled
             with those of another such strategy.
         deterministic: repeated, it finds the same solutions again.
+        needs_large: it is for two policies; without a larger one it is not what it says.
         decides: it ends when more is not worth its cost, so that it is not begun again to use up a budget.
     """
 
@@ -21,3 +22,4 @@ class Traits:
     independent: bool = False
     deterministic: bool = False
     decides: bool = False
+    needs_large: bool = False
