@@ -11,6 +11,7 @@ from policies.core import (
     ConfidenceRecorder,
     Converser,
     DistinctSampler,
+    LargePolicyHolder,
     OpenLoopSampler,
     Policy,
     Propose,

@@ -40,7 +40,7 @@ def test_multinomial_draws_are_independent() -> None:
     shares, n = [1 / 8, 3 / 8, 0.0, 4 / 8], 4
 
     def copies(how: str) -> list[int]:
-        return [resample(shares, n, how, random.Random(seed)).count(1) for seed in range(4000)]  # type: ignore[arg-type]
+        return [resample(shares, n, how, random.Random(seed)).count(1) for seed in range(2000)]  # type: ignore[arg-type]
 
     def variance(numbers: list[int]) -> float:
         mean = sum(numbers) / len(numbers)
@@ -49,7 +49,7 @@ def test_multinomial_draws_are_independent() -> None:
     for how, expected in (("multinomial", 0.9375), ("systematic", 0.25)):
         drawn = copies(how)
         assert sum(drawn) / len(drawn) == pytest.approx(1.5, abs=0.05)
-        assert variance(drawn) == pytest.approx(expected, abs=0.06)
+        assert variance(drawn) == pytest.approx(expected, abs=0.08)
 
 
 def test_annealing_is_the_formula() -> None:
@@ -133,13 +133,13 @@ def _shares(method: ParticleFilter, runs: int) -> float:
 def test_the_exact_vote_is_that_of_the_target_however_it_is_drawn(method: ParticleFilter) -> None:
     """P(x) w(x): a c! 1/8 * 2/3, a d! 1/8 * 3/2, b c! 1/2 * 1, b d! 1/4 * 3."""
     c, d = 1 / 8 * 2 / 3 + 1 / 2, 1 / 8 * 3 / 2 + 3 / 4
-    assert _shares(method, 200) == pytest.approx(c / (c + d), abs=0.02)
+    assert _shares(method, 60) == pytest.approx(c / (c + d), abs=0.03)
 
 
 def test_the_paper_multiplies_the_weights_of_all_steps() -> None:
     """Each path also has the odds of its first step: 4 for a, 3/7 for b."""
     c, d = 4 * 1 / 8 * 2 / 3 + 3 / 7 * 1 / 2, 4 * 1 / 8 * 3 / 2 + 3 / 7 * 3 / 4
-    assert _shares(ParticleFilter(64), 200) == pytest.approx(c / (c + d), abs=0.02)
+    assert _shares(ParticleFilter(64), 60) == pytest.approx(c / (c + d), abs=0.03)
 
 
 def test_weights_are_saved() -> None:
