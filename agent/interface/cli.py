@@ -112,7 +112,12 @@ def build_parser() -> CommandParser:
     study.add_argument("--json", action="store_true", help="print the table as JSON")
 
     report = add("report", run_report, "show the results of a study or an evaluation")
-    report.add_argument("file", metavar="FILE", help="results file (.sqlite)")
+    report.add_argument(
+        "file", nargs="+", metavar="FILE", help="results file (.sqlite); with --html also saved searches (.json)"
+    )
+    report.add_argument(
+        "--html", type=Path, metavar="OUT", help="write a page to this file: the study, or the searches, in one file"
+    )
     report.add_argument("--baseline", metavar="NAME", help="strategy to compare the others with (default: the first)")
     report.add_argument(
         "--vote", dest="rule", metavar="RULE", help="count the votes by another rule: majority, max or vote"

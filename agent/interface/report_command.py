@@ -1,4 +1,7 @@
-"""What ``stepwell report`` prints and writes, and what a study shows when it is over."""
+"""What ``stepwell report`` prints and writes, and what a study shows when it is over.
+
+With ``--html`` that is a page (`agent.report`): of a study, or of saved searches.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ from verifiers.voting import Vote
 if TYPE_CHECKING:
     from rich.console import Console
 
+_STUDY = b"SQLite format 3\0"  # how a database of SQLite begins
+
 
 @dataclass(frozen=True)
 class ReportOptions:
@@ -36,6 +41,7 @@ class ReportOptions:
         json: print JSON.
         table: print the table in one of `agent.study.table_formats.FORMATS`.
         out: where JSON or that table goes; None prints it.
+        html: where a page goes (`agent.interface.report_page`), in place of all that is printed.
     """
 
     baseline: str | None = None
@@ -47,6 +53,7 @@ class ReportOptions:
     json: bool = False
     table: str | None = None
     out: Path | None = None
+    html: Path | None = None
 
     def check(self, path: Path) -> None:
         """Refuse what does not go together, before anything is read.
@@ -86,7 +93,7 @@ def show(path: Path, options: ReportOptions, console: Console) -> None:
                 for report in reports:
                     console.print(problem_view(report, *look))
             return
-        summaries = summarize(file, _rows(file, options), options.baseline)
+        summaries = summarize(file, rows_of(file, options), options.baseline)
         if options.json:
             _write(json_text({"file": str(path), "config": file.config, "results": summaries}) + "\n", options.out)
             return
@@ -99,7 +106,7 @@ def show(path: Path, options: ReportOptions, console: Console) -> None:
     console.print(f"results in {path}", style="dim", soft_wrap=True, markup=False)
 
 
-def _rows(file: StudyFile, options: ReportOptions) -> Sequence[Mapping[str, Any]]:
+def rows_of(file: StudyFile, options: ReportOptions) -> Sequence[Mapping[str, Any]]:
     """The results, under the vote that was asked for."""
     rows = file.results()
     if options.rule is None and options.aggregate is None:
@@ -143,3 +150,71 @@ def draw(path: Path, folder: Path) -> None:
                 continue
             for written in save(figure, folder / name):
                 print(written)
+
+
+# ------------------------------------------------------------------------------------------------------------ pages
+
+
+def check_files(paths: Sequence[Path], options: ReportOptions) -> None:
+    """Refuse files and options that do not go together.
+
+    Raises:
+        UsageError: saying what to leave out or to add.
+    """
+    searches = [path for path in paths if _is_search(path)]
+    if options.html is None:
+        if len(paths) > 1:
+            raise UsageError(f"{len(paths)} files given; without --html one file of results is shown")
+        if searches:
+            raise UsageError(f"{paths[0]} is no file of results; a saved search is shown by --html OUT")
+        return
+    if len(paths) > 1 and len(searches) < len(paths):
+        other = next(path for path in paths if path not in searches)
+        raise UsageError(f"{other} is no saved search (.json); a page holds one study, or any number of searches")
+    printed = {"--table": options.table, "--json": options.json, "--votes": options.votes, "--holm": options.holm}
+    if wrong := [name for name, value in printed.items() if value]:
+        raise UsageError(f"{', '.join(wrong)} print; the page has all of it: leave {', '.join(wrong)} or --html out")
+    chosen = {
+        "--baseline": options.baseline, "--vote": options.rule, "--aggregate": options.aggregate,
+        "--problem": options.problem,
+    }  # fmt: skip
+    if searches and (wrong := [name for name, value in chosen.items() if value is not None]):
+        raise UsageError(f"{', '.join(wrong)} are for a study; {paths[0]} is a saved search")
+    for path in paths:
+        if options.html.exists() and path.exists() and options.html.samefile(path):
+            raise UsageError(f"--html {options.html} is the file that is read itself; give another file")
+
+
+def _is_search(path: Path) -> bool:
+    """Whether a file is to be read as a saved search: by its name, unless it begins as a study does."""
+    if path.suffix not in (".json", ".graphml"):
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_STUDY)) != _STUDY
+    except OSError:  # said by what reads it
+        return True
+
+
+def write_page(paths: Sequence[Path], options: ReportOptions, trust: bool = False) -> None:
+    """Write the page, and print its name.
+
+    Raises:
+        UsageError, OSError: a file cannot be read, or the page cannot be written.
+    """
+    from agent.report.pages import save, write_searches, write_study
+    from agent.report.saved_searches import saved_search
+
+    assert options.html is not None
+    if not _is_search(paths[0]):
+        with StudyFile(paths[0], trust=trust) as file:
+            problems = None if options.problem is None else find_problems(file, options.problem)
+            rows = rows_of(file, options)
+            save(options.html, lambda out: write_study(out, file, rows, options.baseline, problems))
+    else:
+        searches = [(path.stem, *saved_search(path, trust)) for path in paths]
+        notes = list(dict.fromkeys(note for _, _, note in searches if note))
+        for note in notes:
+            print(f"note: {visible(note)}", file=sys.stderr)
+        save(options.html, lambda out: write_searches(out, [each[:2] for each in searches], notes))
+    print(options.html)

@@ -48,15 +48,20 @@ def run_study(arguments: argparse.Namespace) -> int:
 
 
 def run_report(arguments: argparse.Namespace) -> int:
-    """Show what a file of results says."""
-    from agent.interface.report_command import ReportOptions, draw, show
+    """Show what a file of results says, or write a page of it, or of searches."""
+    from agent.interface.report_command import ReportOptions, check_files, draw, show, write_page
 
     quiet()
-    path, asked = Path(arguments.file), vars(arguments)
-    with _reading(path):
-        show(path, ReportOptions(**{field.name: asked[field.name] for field in fields(ReportOptions)}), make_console())
+    paths, asked = list(map(Path, arguments.file)), vars(arguments)
+    options = ReportOptions(**{field.name: asked[field.name] for field in fields(ReportOptions)})
+    check_files(paths, options)
+    with _reading(paths[0]):
+        if options.html is not None:
+            write_page(paths, options, arguments.trust)
+        else:
+            show(paths[0], options, make_console())
         if arguments.plots:
-            draw(path, arguments.plots)
+            draw(paths[0], arguments.plots)
     return 0
 
 

@@ -477,6 +477,18 @@ class SearchGraph:
         except (TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} is not a saved search: {error}") from None
 
+    def to_html(self) -> str:
+        """The search as a page: one file of HTML that needs nothing else (`agent.report`)."""
+        from agent.report.pages import search_page
+
+        return search_page(self)
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, for notebooks."""
+        from agent.report.pages import in_notebook
+
+        return in_notebook(self.to_html())
+
     def export_graphml(self, path: Path) -> None:
         """Write GraphML for other tools; attributes that are None are left out, ``info`` becomes a JSON text."""
         plain: nx.DiGraph[int] = nx.DiGraph(info=json.dumps(self.info), question=_xml_safe(self.problem.question))

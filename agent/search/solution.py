@@ -77,6 +77,10 @@ class Solution:
             outcome.groups,
         )
 
+    def _repr_html_(self) -> str:
+        """The whole search, for notebooks."""
+        return self.graph._repr_html_()
+
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, without the graph (`SearchGraph.to_json` has it)."""
         graph = self.graph

@@ -492,6 +492,12 @@ class StudyFile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _repr_html_(self) -> str:
+        """The page of the study in a frame, for notebooks; of the trees as many as a notebook's file can hold."""
+        from agent.report.pages import NOTEBOOK_TREES, in_notebook, study_page
+
+        return in_notebook(study_page(self, NOTEBOOK_TREES))
+
     # ------------------------------------------------------------------------------------------------------ reading
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
@@ -624,15 +630,28 @@ class StudyFile:
         Raises:
             KeyError: when there is none at that place.
         """
+        found = self._graph_row(place)
+        environment = self.environment(found["environment"])
+        raw = self._unpacked(found["graph"])
+        try:
+            return SearchGraph.from_json(raw, environment)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise self.damaged_graph(place, error) from None
+
+    def raw_graph(self, place: tuple[SupportsIndex, SupportsIndex]) -> dict[str, Any]:
+        """One search as JSON, as `raw_graphs` gives all; raises KeyError when there is none at that place."""
+        return self._unpacked(self._graph_row(place)["graph"])
+
+    def damaged_graph(self, place: tuple[SupportsIndex, SupportsIndex], error: Exception) -> UsageError:
+        """What to raise for a stored graph that cannot be read."""
+        cell, problem = map(operator.index, place)
+        return self._damaged(f"the graph of cell {cell} and problem {problem} is no graph ({error})")
+
+    def _graph_row(self, place: tuple[SupportsIndex, SupportsIndex]) -> sqlite3.Row:
         cell, problem = map(operator.index, place)  # SQLite finds nothing by the integers of numpy
         query = """SELECT environment, graph FROM graphs JOIN cells USING (cell) WHERE cell = ? AND problem = ?"""
         known = all(abs(number) < 2**63 for number in (cell, problem))  # SQLite holds no others
         found = self.rows(query, (cell, problem)) if known else []
         if not found:
             raise KeyError(f"no graph of cell {cell} and problem {problem}")
-        environment = self.environment(found[0]["environment"])
-        raw = self._unpacked(found[0]["graph"])
-        try:
-            return SearchGraph.from_json(raw, environment)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self._damaged(f"the graph of cell {cell} and problem {problem} is no graph ({error})") from None
+        return found[0]

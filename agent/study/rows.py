@@ -57,7 +57,7 @@ def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Resu
     graph = solution.graph
     error, candidates = solution.error, []
     try:
-        candidates = _candidates(graph)
+        candidates = candidate_rows(graph)
     except Exception as failure:
         error = error or f"{type(failure).__name__}: {failure}"
     known = solution.problem.answer is not None
@@ -94,7 +94,8 @@ def failure_of(place: Place, error: str, known: bool) -> Result:
     return Result(place, row | dict.fromkeys(COSTS, 0.0), votes=[vote_row([], vote) for vote in VOTES])
 
 
-def _candidates(graph: SearchGraph) -> list[dict[str, Any]]:
+def candidate_rows(graph: SearchGraph) -> list[dict[str, Any]]:
+    """The finished trajectories that vote, as rows; the environment compares their answers and judges them."""
     environment, problem = graph.environment, graph.problem
     candidates = graph.candidates()
     leaders = classes((candidate.answer for candidate in candidates), environment.same)

@@ -64,7 +64,7 @@ def summarize(
         UsageError: when there is no such axis or label in the study.
     """
     cells = file.cells()
-    axis, value = _read_baseline(baseline, cells)
+    axis, value = read_baseline(baseline, cells)
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {_key(cell): [] for cell in cells}
     for row in file.results() if rows is None else rows:
         groups[_key(row)].append(row)
@@ -87,7 +87,7 @@ def summarize(
                 for name in COSTS
             },
         }
-        other = _baseline(labels, axis, value, list(groups))
+        other = baseline_of(labels, axis, value, list(groups))
         if other is not None and other != key:
             summary |= _compared(means[other], means[key])
             summary |= {"versus": value, "versus_axis": axis}
@@ -145,7 +145,7 @@ def _by_level(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _read_baseline(text: str | None, cells: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def read_baseline(text: str | None, cells: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """The axis and the label of a baseline."""
     if text is None:
         return "strategy", cells[0]["strategy"]
@@ -156,7 +156,7 @@ def _read_baseline(text: str | None, cells: Sequence[Mapping[str, Any]]) -> tupl
     return axis, choose(label, dict.fromkeys(cell[axis] for cell in cells), axis)
 
 
-def _baseline(
+def baseline_of(
     labels: Mapping[str, str], axis: str, value: str, keys: Sequence[tuple[str, ...]]
 ) -> tuple[str, ...] | None:
     """What a line is compared with: the same in all but the axis, unless the baseline has no choice there."""

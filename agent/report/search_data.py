@@ -1,0 +1,141 @@
+"""One search as a page needs it: flat columns of its nodes, the vote, and the facts around them."""
+
+from __future__ import annotations
+
+import json
+import operator
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent.report.page_file import number
+from agent.search.context import RunContext
+from agent.search.graph import FORMAT, SearchGraph
+from agent.search.graph_file import check_edge, check_head, check_node, parents_of
+from agent.study.rows import candidate_rows, scores_of
+from verifiers.voting import Candidate, Vote, aggregate, tally
+
+_TEXTS = ("text", "observation", "thinking")
+_NUMBERS = ("reward", "tokens", "length", "logprob", "count", "drawn", "score", "value", "visits", "total")
+_TRUTHS = ("unscored", "pruned")
+_CODES = {"finish": ("step", "answer", "length"), "status": ("running", "terminated", "truncated")}
+
+
+def graph_data(graph: SearchGraph) -> dict[str, Any]:
+    """A search at hand. Its environment compares the answers and judges them; where it fails, the page says so."""
+    failure = ""
+    try:
+        rows = candidate_rows(graph)
+    except Exception as error:
+        rows, failure = [], f"the answers could not be compared and judged: {type(error).__name__}: {error}"
+    return search_data(graph.to_json(), rows) | ({"failure": failure} if failure else {})
+
+
+def search_data(raw: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
+    """A search as it was saved.
+
+    Args:
+        raw: of `agent.search.graph.SearchGraph.to_json`; it may come from a stranger and is checked.
+        candidates: rows of its finished trajectories (`agent.study.rows.candidate_rows`); where they are not known,
+            answers are the same if their texts are, and none is judged.
+
+    Returns:
+        JSON-ready facts. ``columns`` has a list for each attribute of the nodes, in order of creation, and ``parent``,
+        -1 at the root; attributes that no node has are left out.
+
+    Raises:
+        ValueError: it is no search, or a part is missing or wrong.
+    """
+    check_head(raw, FORMAT)
+    nodes, edges = raw.get("nodes"), raw.get("edges")
+    if not isinstance(nodes, list) or not isinstance(edges, list):
+        raise ValueError("'nodes' or 'edges' is missing or is not a list")
+    nodes = [check_node(node, at) for at, node in enumerate(nodes)]
+    for edge in edges:
+        check_edge(edge)
+    parents = parents_of(((edge["from"], edge["to"]) for edge in edges), len(nodes))
+    info, problem = raw["info"], raw["problem"]
+    context = RunContext.from_info(info)
+    return {
+        "problem": {key: problem[key] for key in ("id", "question", "answer", "meta")},
+        "seed": raw["seed"],
+        "environment": info.get("environment", ""),
+        "policy": context.policy,
+        "parameters": context.policy_parameters,
+        "verifier": context.verifier,
+        "strategy": info.get("strategy") or {},
+        "plan": info.get("plan"),
+        "budget": {key: number(value) for key, value in vars(context.budget).items() if value is not None},
+        "spent": {key: number(value) for key, value in (info.get("spent") or {}).items()},
+        "stopped": info.get("stopped", ""),
+        "error": info.get("error"),
+        "columns": _columns(nodes, parents, edges),
+        **_votes(_unjudged(nodes, parents) if candidates is None else candidates, context.vote),
+    }
+
+
+def _columns(
+    nodes: Sequence[Mapping[str, Any]], parents: array[int], edges: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {"parent": parents.tolist()}
+    for name in _TEXTS:
+        columns[name] = [node.get(name, "") for node in nodes]
+    for name in _NUMBERS:
+        columns[name] = [number(node[name]) for node in nodes]
+    for name in _TRUTHS:
+        columns[name] = [int(node[name]) for node in nodes]
+    for name, words in _CODES.items():
+        columns[name] = [words.index(node[name]) for node in nodes]
+    columns["answer"] = [node["answer"] for node in nodes]
+    columns["prior"] = [None] * len(nodes)
+    for edge in edges:
+        columns["prior"][edge["to"]] = number(edge["prior"])
+    return {name: column for name, column in columns.items() if any(value not in (None, 0, "") for value in column)} | {
+        "parent": columns["parent"]
+    }
+
+
+def _unjudged(nodes: Sequence[Mapping[str, Any]], parents: array[int]) -> list[dict[str, Any]]:
+    """Rows of the finished trajectories, without an environment."""
+    firsts: dict[str, int] = {}
+    rows = []
+    for at, node in enumerate(nodes):
+        if node["status"] != "terminated" or not node["count"] or node["pruned"]:
+            continue
+        steps, step = [], at
+        while step > 0:
+            steps.append({"score": nodes[step]["score"]})
+            step = 0 if nodes[parents[step]]["status"] == "terminated" else parents[step]
+        row = {"node": at, "answer": node["answer"], "same": firsts.setdefault(node["answer"], at), "correct": None}
+        rows.append(row | {"count": node["count"], "steps": json.dumps(steps[::-1])})
+    return rows
+
+
+def _votes(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any]:
+    """The candidates, and the groups of equal answers as the search's own vote weighs them, heaviest first."""
+    ballots = [Candidate(str(each["same"]), scores_of(each), each["count"], each["node"]) for each in candidates]
+    answers = {each["node"]: (each["answer"], each["correct"]) for each in candidates}
+    groups = []
+    for group in tally(ballots, vote, operator.eq):
+        answer, correct = answers[group.best.node]
+        groups.append(
+            {
+                "answer": answer,
+                "correct": correct,
+                "weight": number(group.weight),
+                "count": group.count,
+                "score": number(group.score),
+                "node": group.best.node,
+            }
+        )
+    return {
+        "vote": {"rule": vote.rule, "aggregate": vote.aggregate},
+        "candidates": {
+            "node": [each.node for each in ballots],
+            "same": [int(each.answer) for each in ballots],
+            "count": [each.count for each in ballots],
+            "score": [number(aggregate(each.scores, vote.aggregate)) for each in ballots],
+            "correct": [answers[each.node][1] for each in ballots],
+        },
+        "groups": groups,
+    }
