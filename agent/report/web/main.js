@@ -99,7 +99,7 @@ class Page {
     try {
       history[add ? "pushState" : "replaceState"](null, "", address || "#");
     } catch {
-      // remembered above
+      this.framed = true;
     }
   }
 
@@ -110,7 +110,7 @@ class Page {
   }
 
   async route() {
-    if (location.hash !== "" || this.address === "") this.address = location.hash;
+    if (!this.framed) this.address = location.hash;
     const asked = new URLSearchParams(this.address.replace(/^#/, ""));
     const { searches } = this;
     let first = this.byKey.get(asked.get("search") ?? "");

@@ -313,7 +313,7 @@ export class ResultList {
   printed() {
     this.listBox.style.height = "";
     for (const note of this.box.querySelectorAll(".printed")) note.remove();
-    this.list.draw();
+    this.list.printed();
   }
 }
 

@@ -379,7 +379,7 @@ export class SearchView {
   printed() {
     this.listBox.style.height = "";
     for (const note of this.box.querySelectorAll(".printed")) note.remove();
-    this.list.draw();
+    this.list.printed();
   }
 }
 

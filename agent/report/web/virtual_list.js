@@ -24,6 +24,7 @@ export class VirtualList {
   }
 
   draw() {
+    if (this.printing) return;
     const first = Math.max(0, Math.floor(this.box.scrollTop / this.height) - AROUND);
     const last = Math.min(this.count, Math.ceil((this.box.scrollTop + this.box.clientHeight) / this.height) + AROUND);
     this.place(first, last);
@@ -55,9 +56,15 @@ export class VirtualList {
     return Math.max(1, Math.floor(this.box.clientHeight / this.height) - 1);
   }
 
-  // For a printer: all rows, `most` of them at most; returns how many there are.
+  // For a printer: all rows, `most` of them at most, until `printed`; returns how many there are.
   print(most) {
     this.place(0, Math.min(most, this.count));
+    this.printing = true;
     return this.count;
+  }
+
+  printed() {
+    this.printing = false;
+    this.draw();
   }
 }

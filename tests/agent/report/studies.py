@@ -131,7 +131,7 @@ def many_results(path: Path, problems: int, lines: int) -> Path:
             made = []
             for number, problem in enumerate(asked, 1):
                 right = rng.random() < 0.4 + cell / 100
-                row = {"node": None, "drawn": 4, "stopped": "finished", "error": None, "plan": None}
+                row: dict[str, Any] = {"node": None, "drawn": 4, "stopped": "finished", "error": None, "plan": None}
                 row |= {"answer": problem.answer if right else "no", "correct": int(right), "confidence": rng.random()}
                 row |= dict.fromkeys(COSTS, 1.0) | {"policy_flops": 1e6 * (cell + 1) * (1 + rng.random())}
                 made.append(Result(Place(cell, number), row, [], votes))

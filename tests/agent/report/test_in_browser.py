@@ -142,7 +142,7 @@ def test_wide_fans_are_folded_and_say_what_they_hold(show: Open) -> None:
     click(driver, ".row.fan")
     assert len(rows(driver)) == 1 + 13
     slide(driver, 40)
-    assert len(rows(driver)) == 30  # those in sight and around; the rest follows as one scrolls
+    assert 20 < len(rows(driver)) < 41  # those in sight and around; the rest follows as one scrolls
     assert int(find(driver, ".space").value_of_css_property("height").removesuffix("px")) == 41 * 26
 
 
@@ -417,7 +417,7 @@ def test_a_printed_search_has_its_rows(show: Open) -> None:
     shown = len(rows(driver))
     note = driver.find_elements(By.CSS_SELECTOR, ".printed")
     assert shown == 2000
-    assert note[0].text.startswith("the first 2,000 of 2,")
+    assert note[0].text.startswith("the first 2,000 of 3,0")
     driver.execute_script("window.dispatchEvent(new Event('afterprint'))")
     assert len(rows(driver)) < 60
     assert not driver.find_elements(By.CSS_SELECTOR, ".printed")
