@@ -10,13 +10,15 @@ from typing import Any
 
 from agent.report.page_file import number
 from agent.search.context import RunContext
+from agent.search.control.steering import INFO, Steering
 from agent.search.graph import FORMAT, SearchGraph
-from agent.search.graph_file import check_edge, check_head, check_node, parents_of
-from agent.study.rows import candidate_rows, scores_of
-from verifiers.voting import Candidate, Vote, aggregate, tally
+from agent.search.graph_file import check_edge, check_head, check_node, check_records, parents_of
+from agent.search.tree import Node, Tree
+from agent.study.rows import ballots_of, candidate_rows
+from verifiers.voting import Vote, aggregate, tally
 
 _TEXTS = ("text", "observation", "thinking")
-_NUMBERS = ("reward", "tokens", "length", "logprob", "count", "drawn", "score", "value", "visits", "total")
+_NUMBERS = ("reward", "tokens", "length", "logprob", "count", "drawn", "score", "value", "visits", "total", "weight")
 _TRUTHS = ("unscored", "pruned")
 _CODES = {"finish": ("step", "answer", "length"), "status": ("running", "terminated", "truncated")}
 
@@ -56,8 +58,16 @@ def search_data(raw: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]] 
     parents = parents_of(((edge["from"], edge["to"]) for edge in edges), len(nodes))
     info, problem = raw["info"], raw["problem"]
     context = RunContext.from_info(info)
+    records = info.get(INFO, [])
+    check_records(records, nodes)
+    steering = _steering(records, nodes, parents) if records else Steering()
+    known = _unjudged(nodes, parents, steering) if candidates is None else candidates
     return {
         "problem": {key: problem[key] for key in ("id", "question", "answer", "meta")},
+        "conversation": problem.get("conversation", []),
+        "steering": records,
+        "cut": sorted(steering.excluded),
+        "accepted": steering.accepted,
         "seed": raw["seed"],
         "environment": info.get("environment", ""),
         "policy": context.policy,
@@ -70,7 +80,7 @@ def search_data(raw: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]] 
         "stopped": info.get("stopped", ""),
         "error": info.get("error"),
         "columns": _columns(nodes, parents, edges),
-        **_votes(_unjudged(nodes, parents) if candidates is None else candidates, context.vote),
+        **_votes(known, context.vote),
     }
 
 
@@ -81,7 +91,7 @@ def _columns(
     for name in _TEXTS:
         columns[name] = [node.get(name, "") for node in nodes]
     for name in _NUMBERS:
-        columns[name] = [number(node[name]) for node in nodes]
+        columns[name] = [number(node.get(name)) for node in nodes]
     for name in _TRUTHS:
         columns[name] = [int(node[name]) for node in nodes]
     for name, words in _CODES.items():
@@ -95,16 +105,27 @@ def _columns(
     }
 
 
-def _unjudged(nodes: Sequence[Mapping[str, Any]], parents: array[int]) -> list[dict[str, Any]]:
-    """Rows of the finished trajectories, without an environment."""
+def _steering(
+    records: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]], parents: array[int]
+) -> Steering:
+    """What holds at the end of what people did to a search."""
+    tree, steering = Tree(), Steering()
+    tree.add_saved(parents, [Node.saved(tree.sums, node) for node in nodes])
+    steering.replay(records, tree)
+    return steering
+
+
+def _unjudged(nodes: Sequence[Mapping[str, Any]], parents: array[int], steering: Steering) -> list[dict[str, Any]]:
+    """Rows of the finished trajectories that vote (`SearchGraph.finished`), without an environment."""
     firsts: dict[str, int] = {}
     rows = []
     for at, node in enumerate(nodes):
-        if node["status"] != "terminated" or not node["count"] or node["pruned"]:
+        dropped = node["pruned"] and at not in steering.pinned
+        if node["status"] != "terminated" or not node["count"] or dropped or steering.cuts(at):
             continue
         steps, step = [], at
         while step > 0:
-            steps.append({"score": nodes[step]["score"]})
+            steps.append({"score": nodes[step]["score"], "weight": nodes[step].get("weight")})
             step = 0 if nodes[parents[step]]["status"] == "terminated" else parents[step]
         row = {"node": at, "answer": node["answer"], "same": firsts.setdefault(node["answer"], at), "correct": None}
         rows.append(row | {"count": node["count"], "steps": json.dumps(steps[::-1])})
@@ -113,7 +134,7 @@ def _unjudged(nodes: Sequence[Mapping[str, Any]], parents: array[int]) -> list[d
 
 def _votes(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any]:
     """The candidates, and the groups of equal answers as the search's own vote weighs them, heaviest first."""
-    ballots = [Candidate(str(each["same"]), scores_of(each), each["count"], each["node"]) for each in candidates]
+    ballots = ballots_of(candidates)
     answers = {each["node"]: (each["answer"], each["correct"]) for each in candidates}
     groups = []
     for group in tally(ballots, vote, operator.eq):
@@ -135,6 +156,7 @@ def _votes(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any
             "same": [int(each.answer) for each in ballots],
             "count": [each.count for each in ballots],
             "score": [number(aggregate(each.scores, vote.aggregate)) for each in ballots],
+            "weight": [number(each.weight) for each in ballots],
             "correct": [answers[each.node][1] for each in ballots],
         },
         "groups": groups,

@@ -144,12 +144,17 @@ def weight_of(candidate: Mapping[str, Any]) -> float | None:
     return weight
 
 
-def vote_row(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any]:
-    """The outcome of a vote over the rows of a search's candidates: no environment and no model is needed for it."""
-    ballots = [
+def ballots_of(candidates: Sequence[Mapping[str, Any]]) -> list[Candidate]:
+    """What votes count of candidates' rows: in place of the answer the first node with the same one, as a text."""
+    return [
         Candidate(str(each["same"]), scores_of(each), each["count"], each["node"], weight_of(each))
         for each in candidates
     ]
+
+
+def vote_row(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any]:
+    """The outcome of a vote over the rows of a search's candidates: no environment and no model is needed for it."""
+    ballots = ballots_of(candidates)
     row: dict[str, Any] = {"rule": vote.rule, "aggregate": vote.aggregate}
     groups = tally(ballots, vote, operator.eq)
     if not groups:

@@ -1,5 +1,6 @@
 // What is known of one node, and of the search as a whole, which is what the root shows.
 import { clear, copy, el } from "./dom.js";
+import { tell } from "./steering.js";
 import { subtreeJson, subtreeMarkdown } from "./subtree.js";
 import { call, duration, line, percent, quantity, score, visible, whole } from "./text.js";
 
@@ -16,7 +17,7 @@ export class NodePanel {
     this.node = node;
     clear(this.box).append(this.head(node));
     if (node === 0) this.box.append(...this.summary());
-    else this.box.append(...this.step(node), this.facts(node), this.path(node));
+    else this.box.append(...this.step(node), ...this.done(this.model.touched.get(node) ?? []), this.facts(node), this.path(node));
     this.box.scrollTop = 0;
     this.box.setAttribute("aria-label", node === 0 ? "The search" : `Node ${node} of ${model.size - 1}`);
   }
@@ -60,6 +61,7 @@ export class NodePanel {
     if (model.word("status", node) === "truncated") mark("⊘ ended without an answer", "bad");
     if (model.truth("pruned", node)) mark("pruned: dropped by the strategy, does not vote", "bad");
     if (!model.number("count", node)) mark("rollout only: looked ahead, does not vote");
+    if (model.cut.has(node)) mark("cut by a person: not searched below, does not vote", "hand");
     if (model.truth("unscored", node)) mark("the verifier failed here: counts as 0", "bad");
     const parts = [el("pre", { class: "step", text: visible(model.text("text", node)) || "(empty step)" })];
     if (model.text("observation", node)) {
@@ -71,6 +73,21 @@ export class NodePanel {
       parts.push(el("details", {}, el("summary", { text: "Thinking" }), thoughts));
     }
     return [...parts, marks];
+  }
+
+  // What people did, oldest first.
+  done(records) {
+    if (!records.length) return [];
+    const all = this.model.records;
+    const rows = records.map((record) => {
+      const when = `${line(record.who, 60)}, ${line(record.at, 40)}, after ${duration(record.seconds)} and ${whole(record.nodes)} nodes`;
+      const jump = el("button", { type: "button", class: "plain wrapped", text: tell(record, all) });
+      jump.addEventListener("click", () => this.select(record.nodes_named[0] ?? 0));
+      const box = el("li", { class: record.undone ? "undone" : "" }, jump, el("span", { class: "dim small", text: ` ${when}` }));
+      if (record.undone) box.append(el("span", { class: "dim", text: " (taken back later)" }));
+      return box;
+    });
+    return [el("h3", { text: "By hand" }), el("ol", { class: "reasons" }, ...rows)];
   }
 
   unjudged(node) {
@@ -85,6 +102,7 @@ export class NodePanel {
     const siblings = model.children[model.parent[node]];
     if (siblings > 1) rows.push(["rank", this.rank(node, siblings), "by score, among the children of its parent"]);
     if (of("value") !== null) rows.push(["value", of("value").toFixed(4), "what the strategy thinks of the node"]);
+    if (of("weight") !== null) rows.push(["weight", of("weight").toFixed(4), "what it counts for in the vote"]);
     if (of("visits")) {
       rows.push(["visits", whole(of("visits")), "of MCTS, at the end of the search"]);
       rows.push(["mean value", (of("total") / of("visits")).toFixed(4), "backed up, over the visits"]);
@@ -139,7 +157,10 @@ export class NodePanel {
   summary() {
     const { data } = this.model;
     const { problem, spent, groups } = data;
-    const parts = [el("pre", { class: "step", text: visible(problem.question) })];
+    const parts = data.conversation.map(({ role, text }) =>
+      el("div", { class: "turn" }, el("h3", { text: role }), el("pre", { class: "step", text: visible(text) })),
+    );
+    parts.push(el("pre", { class: "step", text: visible(problem.question) }));
     const rows = [["gold answer", problem.answer === null ? "not known" : line(problem.answer, 300), ""]];
     for (const [key, value] of Object.entries(problem.meta)) {
       rows.push([line(key, 30), line(typeof value === "string" ? value : JSON.stringify(value), 300), ""]);
@@ -148,6 +169,7 @@ export class NodePanel {
     if (data.failure) parts.push(el("p", { class: "note bad", text: line(data.failure) }));
     if (data.error) parts.push(el("p", { class: "note bad", text: `the search failed: ${line(data.error)}` }));
     parts.push(el("h3", { text: "Votes" }), groups.length ? this.votes() : el("p", { text: "No candidate finished." }));
+    parts.push(...this.done(this.model.records));
     const decided = data.plan
       ? [call(data.plan.strategy, data.plan.knobs), ...data.plan.reasons.map((each) => line(each))]
       : [`${call(data.strategy.name ?? "?", data.strategy)}, as asked`];

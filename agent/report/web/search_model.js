@@ -1,4 +1,6 @@
 // One search: flat arrays in order of creation, the same tree in preorder, and which rows of it are shown.
+import { recordsOf } from "./steering.js";
+import { line } from "./text.js";
 
 const FAN = 12; // children of a node that are shown without folding
 const KEPT = 8; // of those of a wider one
@@ -14,7 +16,13 @@ export class SearchModel {
     this.verdict = new Int8Array(this.size).fill(-1);
     const { node, correct } = data.candidates;
     node.forEach((each, at) => (this.verdict[each] = correct[at] === null ? -1 : Number(correct[at])));
-    this.leader = data.groups.length ? data.groups[0].node : this.mostPromising();
+    this.cut = new Set(data.cut);
+    this.records = recordsOf(data);
+    this.touched = new Map(); // the records that name a node
+    for (const record of this.records) {
+      for (const named of new Set(record.nodes_named)) this.touched.set(named, [...(this.touched.get(named) ?? []), record]);
+    }
+    this.leader = data.accepted ?? (data.groups.length ? data.groups[0].node : this.mostPromising());
     this.chosen = new Uint8Array(this.size);
     for (const each of this.path(this.leader)) this.chosen[each] = 1;
     this.foldFans();
@@ -89,7 +97,7 @@ export class SearchModel {
 
   number(name, node) {
     const column = this.columns[name];
-    return column ? column[node] : ["score", "value", "prior"].includes(name) ? null : 0;
+    return column ? column[node] : ["score", "value", "prior", "weight"].includes(name) ? null : 0;
   }
 
   truth(name, node) {
@@ -107,6 +115,20 @@ export class SearchModel {
   // The step of a node; of the root, the question.
   step(node) {
     return node === 0 ? this.data.problem.question : this.text("text", node);
+  }
+
+  // How a node stands out or was left: what a person did to it first, then what the strategy did.
+  fate(node) {
+    const [last] = (this.touched.get(node) ?? []).filter((record) => !record.undone).slice(-1);
+    if (last) {
+      const made = last.made?.includes(node);
+      const word = made ? { write: "written", expand: "asked for" }[last.what] : { prune: "cut", pin: "pinned", answer: "accepted", only: "only here" }[last.what];
+      if (word) return { text: `${word} by ${line(last.who, 20)}`, hand: true };
+    }
+    if (this.cut.has(node)) return { text: "below a cut", hand: true };
+    if (this.truth("pruned", node)) return { text: "pruned", hand: false };
+    if (node > 0 && !this.number("count", node)) return { text: "rollout", hand: false };
+    return { text: "", hand: false };
   }
 
   // Nodes from the root to a node, those of earlier attempts left out: a revision begins at the end of another attempt.
@@ -175,7 +197,7 @@ export class SearchModel {
 
   // The nodes that meet all of the filters, up to a time.
   matching(filters, time) {
-    const { path, finished, pruned, right, wrong, below } = filters;
+    const { path, finished, pruned, right, wrong, hand, below } = filters;
     const found = [];
     for (let node = 1; node <= Math.min(time, this.size - 1); node++) {
       const value = this.number("score", node);
@@ -185,6 +207,7 @@ export class SearchModel {
         (!pruned || this.truth("pruned", node)) &&
         (!right || this.verdict[node] === 1) &&
         (!wrong || this.verdict[node] === 0) &&
+        (!hand || this.touched.has(node) || this.cut.has(node)) &&
         (below === null || (value !== null && value < below));
       if (fits) found.push(node);
     }
@@ -218,7 +241,7 @@ export class SearchModel {
 
   // What the vote over the candidates that were there at a time chooses: its group, share and node.
   leaderAt(time) {
-    const { node, same, count, score } = this.data.candidates;
+    const { node, same, count, score, weight } = this.data.candidates;
     const rule = this.data.vote.rule;
     const groups = new Map();
     node.forEach((each, at) => {
@@ -227,7 +250,7 @@ export class SearchModel {
       group.count += count[at];
       if (score[at] > group.score) [group.score, group.node] = [score[at], each];
       if (rule === "max") group.weight = Math.max(group.weight, score[at]);
-      else group.weight += rule === "majority" ? count[at] : score[at] * count[at];
+      else group.weight += rule === "majority" ? count[at] : (weight[at] ?? score[at] * count[at]);
       groups.set(same[at], group);
     });
     let best = null;

@@ -1,6 +1,7 @@
 // One search on the page: the slider over time, the map, find and filters, the list of nodes, and the node in detail.
 import { el, labelled } from "./dom.js";
 import { NodePanel } from "./node_panel.js";
+import { tell } from "./steering.js";
 import { call, line, percent, quantity, score, whole } from "./text.js";
 import { TreeMap } from "./tree_map.js";
 import { VirtualList } from "./virtual_list.js";
@@ -15,6 +16,7 @@ const FILTERS = [
   ["pruned", "pruned"],
   ["right", "right"],
   ["wrong", "wrong"],
+  ["hand", "by hand"],
 ];
 
 export class SearchView {
@@ -24,7 +26,7 @@ export class SearchView {
     this.changed = changed;
     this.collapsed = model.size > MOST_OPEN;
     this.view = { time: model.size - 1, open: new Uint8Array(model.size), wide: new Set(), keep: null, selected: 0 };
-    this.filters = { path: false, finished: false, pruned: false, right: false, wrong: false, below: null };
+    this.filters = { path: false, finished: false, pruned: false, right: false, wrong: false, hand: false, below: null };
     this.found = { nodes: [], at: -1 };
     this.openAll(!this.collapsed);
     this.map = new TreeMap(model, (node) => this.select(node));
@@ -50,7 +52,8 @@ export class SearchView {
 
   header(title) {
     const { data } = this.model;
-    const [best] = data.groups;
+    const held = data.groups.find((group) => group.node === data.accepted || group.answer === this.model.answer(data.accepted ?? -1));
+    const best = data.accepted === null ? data.groups[0] : (held ?? { answer: this.model.answer(data.accepted), correct: null, weight: 0 });
     const head = el("header", { class: "search-head" }, el("h2", { text: title }));
     const answer = el("p", { class: "answer" });
     if (!best) answer.append(el("span", { class: "dim", text: "no answer" }));
@@ -62,6 +65,8 @@ export class SearchView {
       );
       const total = data.groups.reduce((sum, group) => sum + group.weight, 0);
       if (total) answer.append(el("span", { class: "dim", text: ` ${percent(best.weight / total, 0)} of the vote` }));
+      const taken = this.model.records.findLast((record) => record.what === "answer" && !record.undone);
+      if (taken) answer.append(el("span", { class: "mark hand", text: `accepted by ${line(taken.who, 60)}` }));
     }
     const { spent } = data;
     const cost = [`${whole(this.model.size - 1)} nodes`];
@@ -80,7 +85,26 @@ export class SearchView {
     this.clock = el("output", { class: "clock" });
     this.playButton = el("button", { type: "button", title: "let it grow (space)", text: "▶", on: { click: () => this.play() } });
     this.playButton.setAttribute("aria-label", "Play");
-    return el("div", { class: "timeline" }, this.playButton, this.slider, this.clock);
+    return el("div", { class: "timeline" }, this.playButton, el("div", { class: "track" }, this.slider, this.acts(last)), this.clock);
+  }
+
+  // Where in the growth of the tree a person did something.
+  acts(last) {
+    const { records } = this.model;
+    if (!records.length) return null;
+    return el(
+      "div",
+      { class: "acts" },
+      ...records.map((record) => {
+        const text = `${tell(record, records)} · ${line(record.who, 60)}`;
+        const mark = el("button", { type: "button", title: text, "aria-label": text, var: { "--at": Math.min(1, record.nodes / Math.max(1, last)) } });
+        mark.addEventListener("click", () => {
+          this.select(record.nodes_named[0] ?? 0);
+          this.setTime(Math.min(last, record.nodes), true);
+        });
+        return mark;
+      }),
+    );
   }
 
   tools() {
@@ -98,6 +122,7 @@ export class SearchView {
     this.chips = el("div", { class: "chips", role: "group", "aria-label": "Filters" });
     for (const [name, text] of FILTERS) {
       if (!known && (name === "right" || name === "wrong")) continue;
+      if (!this.model.records.length && name === "hand") continue;
       const chip = el("button", { type: "button", class: "chip", "aria-pressed": "false", text, "data-filter": name });
       chip.addEventListener("click", () => {
         this.filters[name] = !this.filters[name];
@@ -155,7 +180,7 @@ export class SearchView {
     row.className = [
       "row",
       model.chosen[node] ? "chosen" : "",
-      model.truth("pruned", node) || (node > 0 && !model.number("count", node)) ? "dropped" : "",
+      model.truth("pruned", node) || model.cut.has(node) || (node > 0 && !model.number("count", node)) ? "dropped" : "",
       view.keep && !this.matches.has(node) ? "around" : "",
       this.foundSet?.has(node) ? "found" : "",
     ].join(" ");
@@ -169,16 +194,13 @@ export class SearchView {
     parts.text.textContent = line(model.step(node)) || "(empty step)";
     const observed = line(model.text("observation", node), 200);
     parts.observed.textContent = observed && `→ ${observed}`;
-    parts.fate.textContent = this.fate(node);
+    const fate = model.fate(node);
+    parts.fate.textContent = fate.text;
+    parts.fate.className = fate.hand ? "fate hand" : "fate";
     parts.flags.textContent = this.flags(node, branches && !open);
     parts.meter.style.setProperty("--share", value ?? 0);
     parts.meter.className = value === null ? "meter" : `meter ${value >= 0.7 ? "high" : value >= 0.3 ? "middle" : "low"}`;
     parts.value.textContent = node === 0 ? "" : score(value);
-  }
-
-  fate(node) {
-    if (this.model.truth("pruned", node)) return "pruned";
-    return node > 0 && !this.model.number("count", node) ? "rollout" : "";
   }
 
   flags(node, closed) {

@@ -14,6 +14,7 @@ function facts(model, node) {
   found.status = model.word("status", node);
   if (model.answer(node) !== null) found.answer = model.answer(node);
   if (model.verdict[node] >= 0) found.correct = model.verdict[node] === 1;
+  if (model.fate(node).hand) found.by_hand = model.fate(node).text;
   for (const name of ["pruned", "unscored"]) if (model.truth(name, node)) found[name] = true;
   return found;
 }
@@ -54,7 +55,7 @@ function item(model, node, indent) {
   if (model.number("score", node) !== null) notes.push(`score ${score(model.number("score", node))}`);
   if (model.number("visits", node)) notes.push(`visits ${model.number("visits", node)}`);
   if (model.number("count", node) > 1) notes.push(`drawn ${model.number("count", node)} times`);
-  if (model.truth("pruned", node)) notes.push("pruned");
+  if (model.fate(node).text) notes.push(model.fate(node).text);
   if (model.word("status", node) === "truncated") notes.push("no answer");
   if (model.answer(node) !== null) {
     const verdict = ["wrong", "right"][model.verdict[node]];

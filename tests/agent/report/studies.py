@@ -64,6 +64,29 @@ def fan(width: int) -> SearchGraph:
     )  # fmt: skip
 
 
+def steered() -> SearchGraph:
+    """A search that ada steered: node 1 is cut, node 5 is written after node 3, the answer of node 6 is accepted."""
+
+    def record(what: str, nodes: int, **facts: Any) -> dict[str, Any]:
+        at = {"who": "ada", "at": "2026-11-30T14:05:09+00:00", "seconds": 1.5, "samples": 2.0, "nodes": nodes}
+        return {"what": what, **at, "old": None, "new": True, **facts}
+
+    made = tree(
+        [{}, {"parent": 1, "answer": "2", "score": 0.9}, {"score": 0.4}, {"answer": "7", "score": 0.5},
+         {"parent": 3, "text": "by hand"}, {"parent": 5, "answer": "2", "score": 0.1}]
+    )  # fmt: skip
+    raw = made.to_json()
+    raw["info"]["steering"] = [
+        record("budget", 2, old={"samples": 4}, new={"samples": 8}),
+        record("prune", 4, node=1),
+        record("pin", 4, node=4, old_value=None),
+        record("undo", 5, new=2, undone="pin"),
+        record("write", 5, node=3, text="by hand", made=[5]),
+        record("answer", 6, node=6, new=6),
+    ]
+    return SearchGraph.from_json(raw, made.environment)
+
+
 def forest(nodes: int, seed: int = 0) -> SearchGraph:
     """A large search, made at random."""
     rng = random.Random(seed)

@@ -31,6 +31,7 @@ from tests.agent.report.studies import (
     fan,
     forest,
     many_results,
+    steered,
     toy_study,
     tree,
 )
@@ -247,6 +248,30 @@ def test_two_searches_of_one_problem_side_by_side(show: Open) -> None:
     driver.execute_script("location.hash = 'search=2'")
     WebDriverWait(driver, 5).until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, ".search")) == 1)
     assert len(driver.find_elements(By.CSS_SELECTOR, ".place select")) == 1
+
+
+def test_what_a_person_did_is_shown(show: Open) -> None:
+    driver = show(steered())
+    assert text(driver, ".answer").startswith("✓2 17 % of the vote")
+    assert text(driver, ".answer").endswith("accepted by ada")
+    panel = text(driver, ".panel")
+    told = [
+        "budget: 4 samples → 8 samples", "node 1 cut", "node 4 pinned", "(taken back later)",
+        "taken back: node 4 pinned", "a step written after node 3: “by hand”: made node 5", "answer of node 6 accepted",
+    ]  # fmt: skip
+    for each in told:
+        assert each in panel
+    assert rows(driver)[1:] == [
+        "1 step 1 cut by ada", "2 step 2 below a cut", "3 step 3", "5 by hand written by ada",
+        "6 step 6 accepted by ada", "4 step 4",
+    ]  # fmt: skip
+    marks = driver.find_elements(By.CSS_SELECTOR, ".acts button")
+    assert len(marks) == 6
+    marks[4].click()
+    assert text(driver, ".panel h2") == "Node 3"
+    assert text(driver, ".clock").startswith("5 of 6 nodes")
+    click(driver, "[data-filter=hand]")
+    assert [row.split()[0] for row in rows(driver)] == ["0", "1", "2", "3", "5", "4"]
 
 
 def test_large_searches_open_and_a_huge_one_says_that_it_is_closed(show: Open) -> None:

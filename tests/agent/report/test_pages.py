@@ -22,7 +22,7 @@ from agent.study.results_db import StudyFile
 from agent.study.statistics import paired_difference
 from agent.study.table import marks_by_problem, summarize
 from envs.toy import Toy
-from tests.agent.report.studies import EVIL, evil_graph, evil_study, facts_of, fan, toy_study, tree
+from tests.agent.report.studies import EVIL, evil_graph, evil_study, facts_of, fan, steered, toy_study, tree
 
 ROOT = Path(__file__).parents[3]
 
@@ -102,6 +102,18 @@ def test_the_vote_is_that_of_the_search(toy: Path) -> None:
                     (each.answer, each.best.node) for each in graph.tally(graph.context.vote)
                 ]
                 assert groups[0]["correct"] == row["correct"]
+
+
+def test_what_a_person_did_is_in_the_page_and_decides_who_votes() -> None:
+    page = steered().to_html()
+    data = unpacked(page, facts_of(page)["searches"][0]["place"])
+    plain = search_data(steered().to_json(), None)  # without an environment
+    for each in (data, plain):
+        assert each["cut"] == [1, 2]
+        assert each["accepted"] == 6
+        assert each["steering"] == steered().info["steering"]
+        assert isinstance(each["candidates"], dict)
+        assert each["candidates"]["node"] == [4, 6]
 
 
 def test_the_lines_of_a_study_are_those_of_its_table(toy: Path) -> None:
