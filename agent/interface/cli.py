@@ -24,6 +24,7 @@ from agent.interface.common import (
 )
 from agent.interface.control.ctl_command import add_ctl
 from agent.interface.listing_commands import run_check_env, run_check_strategy, run_envs, run_models, run_new_env
+from agent.interface.server.command import add_serve, run_serve
 from agent.interface.solve_commands import run_repl, run_solve
 from agent.interface.study_commands import run_eval, run_export, run_report, run_study
 from agent.interface.text import message
@@ -223,6 +224,9 @@ def build_parser() -> CommandParser:
     )
 
     add_ctl(add("ctl", None, "list, watch and steer the searches under way"))
+    serve = add("serve", run_serve, "serve searches to programs that speak to OpenAI's or Anthropic's models")
+    add_recipe(serve)
+    add_serve(serve)
 
     add("envs", run_envs, "list the environments")
     check = add("check-env", run_check_env, "check an environment against the contract and list the rules it breaks")

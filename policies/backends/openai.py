@@ -168,6 +168,16 @@ class ServedPolicy:
     # ------------------------------------------------------------------------------------------------ the contract
 
     @property
+    def base_url(self) -> str:
+        """Of the server, with its version."""
+        return self._client.base_url
+
+    @property
+    def key_variable(self) -> str:
+        """The environment variable that holds the key."""
+        return self._client.key_variable
+
+    @property
     def converses(self) -> bool:
         """Whether the model is shown the turns before the question: it is asked in a chat."""
         return self._dialogue.chat if self._dialogue is not None else self.options.chat is not False

@@ -1,0 +1,108 @@
+"""``stepwell serve``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.interface.common import quiet, recipe_of
+
+if TYPE_CHECKING:
+    from agent.interface.server.limits import ServerLimits
+    from agent.recipes.recipe import Recipe
+
+DEFAULT_PORT = 8080
+
+
+def add_serve(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the server, besides those of a recipe."""
+    group = parser.add_argument_group("server")
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    group.add_argument("--port", type=int, default=DEFAULT_PORT, metavar="N", help="port (default 8080; 0: a free one)")
+    group.add_argument(
+        "--also", nargs="+", default=[], metavar="RECIPE", help="further recipes to serve, each as a model of its name"
+    )
+    group.add_argument(
+        "--keys", type=Path, metavar="FILE", help="file of keys; nobody may then ask without one of them"
+    )
+    group.add_argument(
+        "--limit", action="append", default=[], metavar="KEY=VALUE",
+        help="set a limit, e.g. concurrency=32, queue=100, budget.samples=64 or deadline=120",
+    )  # fmt: skip
+    group.add_argument(
+        "--graphs", type=Path, default=Path("runs/served"), metavar="DIR",
+        help="folder for the graphs of searches, which replicas may share\n(default runs/served)",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep-graphs", type=int, default=1000, metavar="N", help="graphs to keep (default 1000; 0 keeps none)"
+    )
+    group.add_argument(
+        "--last-turn-only", action="store_true",
+        help="let policies that are no chat models answer the last turn of a\nconversation, and say so",
+    )  # fmt: skip
+
+
+def run_serve(arguments: argparse.Namespace) -> int:
+    """Serve until a signal ends it."""
+    from agent.interface.server.app import LOOPBACK, Server
+    from agent.interface.server.catalog import Catalog
+    from agent.interface.server.keys import Keyring, read_keys
+    from agent.interface.server.listening import listen, serve
+    from agent.interface.server.saved import SavedSearches
+    from envs.messages import UsageError, require
+
+    quiet("INFO")
+    require("serve", "starlette", "uvicorn", "pydantic", "prometheus_client")
+    keys = Keyring() if arguments.keys is None else read_keys(arguments.keys)
+    local = _is_loopback(arguments.host)
+    if not local and not keys:
+        raise UsageError(f"--host {arguments.host} lets other machines ask: give --keys FILE, or listen on 127.0.0.1")
+    if not 0 <= arguments.port < 65536:
+        raise UsageError(f"--port {arguments.port} given; allowed: 0 to 65535")
+    limits = limits_of(arguments.limit)
+    recipes = recipes_of(arguments)
+    saved = SavedSearches(arguments.graphs, arguments.keep_graphs) if arguments.keep_graphs > 0 else None
+    with listen(arguments.host, arguments.port) as listening:  # a port that is taken is told before models are loaded
+        catalog = Catalog(recipes, limits, arguments.last_turn_only)
+        server = Server(catalog, limits, keys, saved, LOOPBACK if local and not keys else ())
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        said = f"serving {', '.join(recipes)} on http://{shown}:{port}/v1, model stepwell/auto"
+        asyncio.run(serve(server, listening, lambda: print(said, flush=True)))
+    return 0
+
+
+def recipes_of(arguments: argparse.Namespace) -> dict[str, Recipe]:
+    """The recipe of the command line, the default, and those that are served beside it."""
+    from agent.build import check_parts
+    from agent.recipes.files import default_config
+    from agent.recipes.recipe import load_recipe
+    from envs.messages import UsageError
+
+    recipes = {Path(arguments.config or default_config(arguments.env)).stem: recipe_of(arguments)}
+    for name in arguments.also:
+        if Path(name).stem in recipes or Path(name).stem == "stepwell":
+            raise UsageError(f"--also {name}: there is a recipe of that name already")
+        recipes[Path(name).stem] = load_recipe(name, trust=arguments.trust)
+    for recipe in recipes.values():
+        check_parts(recipe)
+    return recipes
+
+
+def limits_of(assignments: list[str]) -> ServerLimits:
+    """The limits that are set, the others by default; raises UsageError."""
+    from agent.interface.server.limits import ServerLimits
+    from agent.recipes.files import override
+    from envs.options import load_dataclass
+
+    return load_dataclass(ServerLimits, override({}, assignments), "--limit")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
