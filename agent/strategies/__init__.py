@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.strategies.answers.deepconf import DeepConf
+from agent.strategies.answers.first_finish import FirstFinish
 from agent.strategies.beam import Beam
 from agent.strategies.best_of_n import BestOfN, Greedy, Majority
 from agent.strategies.dvts import Dvts
@@ -11,6 +12,8 @@ from agent.strategies.mcts import Mcts
 from agent.strategies.protocol import Strategy
 from agent.strategies.revision import Revision
 from agent.strategies.sized_by_cost import SizedByCost
+from agent.strategies.steps.foresight import Foresight
+from agent.strategies.steps.momentum import Momentum
 from agent.strategies.steps.particle_filter import ParticleFilter
 from agent.strategies.steps.speculative import Speculative
 from agent.strategies.traits import Traits
@@ -27,6 +30,9 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "particles": ParticleFilter,
     "deepconf": DeepConf,
     "speculative": Speculative,
+    "first-finish": FirstFinish,
+    "momentum": Momentum,
+    "foresight": Foresight,
 }
 
 __all__ = [
@@ -35,10 +41,13 @@ __all__ = [
     "BestOfN",
     "DeepConf",
     "Dvts",
+    "FirstFinish",
+    "Foresight",
     "Greedy",
     "Lookahead",
     "Majority",
     "Mcts",
+    "Momentum",
     "ParticleFilter",
     "Revision",
     "SizedByCost",

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain as joined
 from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
 from agent.search.requests import Request, Search, propose, score
+from agent.strategies.branching import branch as branching
 from agent.strategies.traits import Traits
 from envs.options import AtLeast, check_ranges
 from policies.core import Proposed
@@ -33,12 +34,15 @@ class Beam:
         branch: M, samples per kept prefix.
         temperature: of the samples.
         vote: over all finished trajectories; its aggregation is also what candidates are ranked by.
+        chain: how many first samples of a prefix must agree for no more to be drawn there; 0 is never
+            (`agent.strategies.branching`).
     """
 
     width: Annotated[int, AtLeast(1)] = 16
     branch: Annotated[int, AtLeast(1)] = 4
     temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
+    chain: Annotated[int, AtLeast(0)] = 0
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -55,7 +59,7 @@ class Beam:
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Expand, evaluate by the verifier, select."""
-        yield from beam_search(graph, self.width, self.branch, self.temperature, self.vote.aggregate)
+        yield from beam_search(graph, self.width, self.branch, self.temperature, self.vote.aggregate, chain=self.chain)
 
 
 def beam_search(
@@ -66,6 +70,7 @@ def beam_search(
     how: Aggregate,
     lookahead: int = 0,
     pace: float | None = None,
+    chain: int = 0,
 ) -> Search[None]:
     """Beam search whose candidates are valued after `lookahead` greedy steps (0: as they stand).
 
@@ -78,6 +83,7 @@ def beam_search(
         lookahead: greedy steps before a candidate is valued.
         pace: sample-equivalents to spend in all; each round then draws as many candidates as keep this pace, for
             what a candidate has cost so far, its rollout included (rollouts of equal candidates are drawn once).
+        chain: as `agent.strategies.branching.branch` takes it.
     """
     places = max(1, width // branch)
     before, candidates_drawn = graph.generated, 0
@@ -91,9 +97,9 @@ def beam_search(
             free = 1 - len(held) / places  # a finished beam holds its place and draws nothing
             total = round(free * (pace * (path + step) - spent) / (spent / candidates_drawn))
         counts = share(max(len(beam), total), len(beam))
-        drawn = yield from propose(graph, beam, counts, temperature)
+        drawn = yield from branching(graph, beam, counts, temperature, chain)
         candidates_drawn += sum(counts)
-        candidates = [node for node in dict.fromkeys(chain.from_iterable(drawn)) if graph.status(node) != "truncated"]
+        candidates = [node for node in dict.fromkeys(joined.from_iterable(drawn)) if graph.status(node) != "truncated"]
         values = yield from look(graph, candidates, how, lookahead)
         for node, value in zip(candidates, values, strict=True):
             graph[node]["value"] = value

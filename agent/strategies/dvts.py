@@ -12,8 +12,9 @@ from itertools import accumulate
 from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
-from agent.search.requests import Search, propose, score
+from agent.search.requests import Search, score
 from agent.strategies.beam import share
+from agent.strategies.branching import branch
 from agent.strategies.traits import Traits
 from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
@@ -28,12 +29,15 @@ class Dvts:
         branch: M, candidates per subtree; below M the one subtree has N.
         temperature: of the samples.
         vote: over the subtrees' finished trajectories; its aggregation is also what candidates are ranked by.
+        chain: how many first samples of a prefix must agree for no more to be drawn there; 0 is never
+            (`agent.strategies.branching`).
     """
 
     width: Annotated[int, AtLeast(1)] = 16
     branch: Annotated[int, AtLeast(1)] = 4
     temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
+    chain: Annotated[int, AtLeast(0)] = 0
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -58,7 +62,7 @@ class Dvts:
             for tree, head in heads.items():
                 where.setdefault(head, []).append(tree)
             sizes = [sum(counts[tree] for tree in trees) for trees in where.values()]
-            drawn = yield from propose(graph, list(where), sizes, self.temperature)
+            drawn = yield from branch(graph, list(where), sizes, self.temperature, self.chain)
             candidates = {
                 tree: [node for node in part if graph.status(node) != "truncated"]
                 for trees, nodes in zip(where.values(), drawn, strict=True)

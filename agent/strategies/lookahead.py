@@ -29,6 +29,8 @@ class Lookahead:
         k: greedy steps per candidate; fewer where n is less than k + 1.
         temperature: of the candidates.
         vote: over all finished trajectories; its aggregation is also what candidates are ranked by.
+        chain: how many first samples of a prefix must agree for no more to be drawn there; 0 is never
+            (`agent.strategies.branching`).
     """
 
     n: Annotated[int, AtLeast(1)] = 16
@@ -36,6 +38,7 @@ class Lookahead:
     k: Annotated[int, AtLeast(0)] = 1
     temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
+    chain: Annotated[int, AtLeast(0)] = 0
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -54,4 +57,4 @@ class Lookahead:
         """Expand, evaluate at the end of a greedy rollout, select."""
         k = min(self.k, self.n - 1)  # a budget of one sample cannot pay for looking ahead and for an answer
         width = max(1, round(self.n / (k + 1)))
-        yield from beam_search(graph, width, self.branch, self.temperature, self.vote.aggregate, k, pace=self.n)
+        yield from beam_search(graph, width, self.branch, self.temperature, self.vote.aggregate, k, self.n, self.chain)

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Self
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.search.tree import Node
+from agent.strategies.branching import branch as branching
 from agent.strategies.traits import Traits
 from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
@@ -37,6 +38,8 @@ class Mcts:
         c: weight of exploration.
         temperature: of all samples.
         vote: over all finished trajectories; its aggregation is also what values are.
+        chain: how many first samples of a node must agree for no more to be drawn there; 0 is never
+            (`agent.strategies.branching`).
     """
 
     n: Annotated[int, AtLeast(1)] = 16
@@ -44,6 +47,7 @@ class Mcts:
     c: Annotated[float, AtLeast(0)] = 1.0
     temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
+    chain: Annotated[int, AtLeast(0)] = 0
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -79,7 +83,7 @@ class Mcts:
                 exhausted.add(node)
                 self.close(graph, graph.parent(node), expanded, exhausted)
                 continue
-            (drawn,) = yield from propose(graph, [node], branch, self.temperature)
+            (drawn,) = yield from branching(graph, [node], [branch], self.temperature, self.chain)
             expanded.add(node)
             children = list(dict.fromkeys([*graph.children(node), *drawn]))
             left = sum(map(graph.count, children))  # play-outs from further up passed here too

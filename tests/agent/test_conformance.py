@@ -184,6 +184,11 @@ def test_every_strategy_that_ships_conforms(name: str) -> None:
         ("dvts", {"branch": 8}),
         ("lookahead", {"k": 0}),
         ("table", {"probe": 0.5}),
+        ("beam", {"chain": 2}),
+        ("dvts", {"chain": 2}),
+        ("lookahead", {"chain": 3}),
+        ("mcts", {"chain": 2}),
+        ("first-finish", {"share": 0.25}),
         ("particles", {"resampling": "multinomial", "ess": 0.5, "anneal": True, "exact": True}),
     ],
 )
