@@ -85,9 +85,11 @@ class Code:
         tasks: a file of problems, see `envs.code.tasks`; by default those that ship.
         seconds: of wall-clock time for a program and its tests; a third of it may be processor time.
         unsandboxed: if nothing on this machine isolates a program, run it all the same, with all your rights.
+        template: the prompt, with ``{question}`` where the head of the program or the question goes; by default the
+            beginning of a file, comments and head, which a base model continues.
 
     Raises:
-        ValueError: `seconds` is not above 0.
+        ValueError: `seconds` is not above 0, or `template` does not hold ``{question}`` once.
         NoIsolation: nothing isolates a program here, and `unsandboxed` is not set.
         UnreadableTasks: the file is in none of the layouts.
         OSError: there is no such file.
@@ -97,9 +99,18 @@ class Code:
     delimiter = "\n"
     max_steps = 100
 
-    def __init__(self, tasks: str | Path | None = None, seconds: float = 9.0, unsandboxed: bool = False) -> None:
+    def __init__(
+        self,
+        tasks: str | Path | None = None,
+        seconds: float = 9.0,
+        unsandboxed: bool = False,
+        template: str | None = None,
+    ) -> None:
         if not 0 < seconds < math.inf:
             raise ValueError(f"seconds={seconds} given; it must be above 0")
+        if template is not None and template.count("{question}") != 1:
+            raise ValueError(f"template {template!r} given; it must hold {{question}} once")
+        self.template = template
         self._limits = Limits(seconds, cpu_seconds=math.ceil(seconds / 3))
         self.step_timeout = 2 * seconds + 10  # a call runs a program twice at most; the rest is for a busy machine
         file = resources.files("envs.code").joinpath("tasks.jsonl") if tasks is None else Path(tasks).expanduser()
@@ -125,8 +136,10 @@ class Code:
         return Problem(f"{self.name}/{task.id}", task.question, task.solution, meta)
 
     def prompt(self, problem: Problem) -> str:
-        """The head of the program, or the question in comments, after a comment on how to end."""
+        """The head of the program, or the question in comments, after a comment on how to end; or by the template."""
         head: str = problem.meta["head"]
+        if self.template is not None:
+            return self.template.replace("{question}", (head or problem.question).strip())
         return _RULES + (head or "".join(f"# {line}\n" for line in _ENDS.split(problem.question)))
 
     # ---------------------------------------------------------------------------------------------------- the MDP
