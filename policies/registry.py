@@ -3,7 +3,8 @@
 ``hf:Qwen/Qwen2.5-1.5B-Instruct``, ``hf:path/to/folder`` and ``hf:file.gguf`` are run by transformers
 (`policies.backends.hf`), and with ``vllm:`` in place of ``hf:`` by vLLM in this process (`policies.backends.vllm`).
 ``smollm2`` is the model that the package of that extra brings (``vllm:smollm2``: by vLLM), ``openai:MODEL`` is one
-behind a server (`policies.backends.openai`). Names of other distributions, modules and files are as for all parts
+behind a server (`policies.backends.openai`), ``recorded:FILE`` hands out samples of a file
+(`policies.backends.recorded`). Names of other distributions, modules and files are as for all parts
 (`envs.plugins`).
 """
 
@@ -30,6 +31,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 BACKENDS: dict[str, str] = {
     "hf": "policies.backends.hf:TransformersPolicy",
     "openai": "policies.backends.openai:ServedPolicy",
+    "recorded": "policies.backends.recorded:RecordedPolicy",
     "vllm": "policies.backends.vllm:VllmPolicy",
 }
 """What runs language models: called with a model, an environment, and options by name."""

@@ -3,7 +3,8 @@
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
 (`verifiers.backends.hf.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
 ``vllm:`` in place of ``hf:`` has vLLM run it, in this process (`verifiers.backends.vllm`). ``pooling:`` is for a reward
-model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.backends.server`). Names of other
+model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.backends.server`), and ``recorded:FILE`` looks up the scores in a
+file of samples (`verifiers.backends.recorded`). Names of other
 distributions, modules and files are as for all parts (`envs.plugins`).
 """
 
@@ -30,6 +31,7 @@ BACKENDS: dict[str, str] = {
     "hf": "verifiers.backends.hf:load_checkpoint",
     "openai": "verifiers.backends.openai:load_judge",
     "pooling": "verifiers.backends.pooling:load_pooling",
+    "recorded": "verifiers.backends.recorded:RecordedVerifier",
     "vllm": "verifiers.backends.vllm:load_vllm",
 }
 """What runs checkpoints: called with a folder or a hub's id, an environment, and options by name."""

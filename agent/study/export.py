@@ -1,4 +1,4 @@
-"""What search found, for other tools: Parquet tables, GraphML, and training sets in the layouts that TRL reads.
+"""What search found, for other tools: Parquet tables, GraphML, training sets as TRL reads them, samples to replay.
 
 The training sets are JSON lines of TRL's standard formats: *stepwise supervision* (``prompt``, ``completions``,
 ``labels``) for its PRMTrainer, *preference* (``prompt``, ``chosen``, ``rejected``) for its DPOTrainer and *prompt
@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agent.study.results_db import StudyFile
 from agent.study.rows import Place, scores_of
+from envs.core import Step
 from envs.messages import UsageError, require
+from policies.sample_pool import PooledProblem, PooledSample, PoolHead, write_pool
 
 MOST = 4  # solutions, or pairs, of one problem
 Texts = tuple[str, ...]
@@ -63,9 +66,91 @@ def export_sft(file: StudyFile, out: Path, most: int = MOST) -> int:
     return _write(out, ({"prompt": prompt, "completion": text} for prompt, text in right_solutions(file, most)))
 
 
+def export_samples(file: StudyFile, out: Path, most: int = MOST) -> int:
+    """Write the whole independent samples, to be replayed without a model; returns how many there are.
+
+    They are those of greedy decoding, majority and Best-of-N, of one policy. Of cells with the same seed and
+    temperature, which draw the same samples, the one with the most is taken, with scores where there is a choice.
+
+    Raises:
+        UsageError: when there are none, or they are of two policies, two verifiers or two environments.
+    """
+    cells, models = {cell["cell"]: cell for cell in file.cells()}, file.config.get("models", {})
+    found: dict[tuple[str, float], dict[int, tuple[tuple[int, bool], PooledProblem]]] = {}
+    heads: set[PoolHead] = set()
+    for place, raw in file.raw_graphs():
+        info, cell = raw["info"], cells[place.cell]
+        strategy = info.get("strategy") or {}
+        if strategy.get("name") not in _INDEPENDENT or strategy.get("distinct"):
+            continue
+        temperature = 0.0 if strategy["name"] == "greedy" else float(strategy["temperature"])
+        pooled = _pooled(raw, temperature)
+        if pooled is None:
+            continue
+        scored = pooled.samples[0].scores is not None
+        spent = info["spent"]
+        size = round(spent["verifier_flops"] / (2 * spent["verifier_tokens"])) if spent["verifier_tokens"] else 0
+        verifier = info["verifier"], size, models.get(cell["verifier"], "")
+        heads.add(
+            PoolHead(
+                info["policy"],
+                info["policy_parameters"],
+                models.get(cell["policy"], ""),
+                *(verifier if scored else ("none", 0, "")),
+            )
+        )
+        rank = len(pooled.samples), scored
+        seeds = found.setdefault((pooled.problem, temperature), {})
+        if raw["seed"] not in seeds or seeds[raw["seed"]][0] < rank:
+            seeds[raw["seed"]] = rank, pooled
+    named = [head for head in heads if head.verifier != "none"] or list(heads)
+    if not named:
+        raise UsageError(f"{file.path} has no searches of {', '.join(sorted(_INDEPENDENT))} whose graphs were kept")
+    if len(named) > 1 or len({head.policy for head in heads}) > 1:
+        raise UsageError(f"{file.path} has samples of {len(named)} pairs of models; a file of samples is of one")
+    merged = (_merged([pooled for _, pooled in seeds.values()]) for _, seeds in sorted(found.items()))
+    return write_pool(out, named[0], merged)
+
+
+_INDEPENDENT = {"greedy", "majority", "best-of-n"}
+
+
+def _merged(parts: list[PooledProblem]) -> PooledProblem:
+    return replace(parts[0], samples=tuple(sample for part in parts for sample in part.samples))
+
+
+def _pooled(raw: Mapping[str, Any], temperature: float) -> PooledProblem | None:
+    """The samples of a saved search: the ends of its paths, each as often as it was drawn."""
+    nodes = {node["id"]: node for node in raw["nodes"]}
+    parents = {edge["to"]: edge["from"] for edge in raw["edges"]}
+    inner = set(parents.values())
+    ends = [id for id in nodes if id not in inner and id in parents]
+    if not ends:
+        return None
+    spent = raw["info"]["spent"]
+    paths = []
+    for end in ends:
+        path = [end]
+        while parents[path[-1]] in parents:
+            path.append(parents[path[-1]])
+        paths.append([nodes[id] for id in reversed(path)])
+    scored = sum(path[-1]["score"] is not None for path in paths)
+    tokens = round(spent["verifier_tokens"] / scored) if scored else 0
+    samples = []
+    for path in paths:
+        steps = tuple(
+            Step(node["text"], node["length"], node["logprob"], node["finish"], node["observation"]) for node in path
+        )
+        scores = tuple(node["score"] for node in path)
+        sample = PooledSample(steps, None, 0) if None in scores else PooledSample(steps, scores, tokens)
+        samples += [sample] * path[-1]["count"]
+    return PooledProblem(raw["problem"]["id"], temperature, round(spent["prefilled"]), tuple(samples))
+
+
 EXPORTS: dict[str, Callable[[StudyFile, Path, int], int]] = {
     "parquet": export_parquet,
     "graphml": export_graphml,
+    "samples": export_samples,
     "trl-prm": export_prm,
     "trl-dpo": export_dpo,
     "trl-sft": export_sft,

@@ -27,6 +27,7 @@ from policies.generation.proposals import Proposals
 from policies.models.checkpoints import Dtype, load_checkpoint
 from policies.models.digest import DIGITS, model_digest
 from policies.models.hf_cache import CachedTransformer, cache_of, layers_of
+from policies.models.packed_linear import pack_linears
 from policies.models.pretrained import UnusableModel, said
 
 _BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
@@ -81,6 +82,7 @@ class TransformersPolicy:
         config = self.model.config.get_text_config()
         self.context: int = getattr(config, "max_position_embeddings", None) or _CONTEXT
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        pack_linears(self.model)
         ends = [config.eos_token_id, self.model.generation_config.eos_token_id]
         flat = [token for end in ends for token in (end if isinstance(end, list) else [end]) if token is not None]
         self.dialogue = ChatFormat(tokenizer, environment, options, flat)
