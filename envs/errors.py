@@ -9,7 +9,8 @@
     |-- OtherEnvironment (ValueError)          a saved search of another environment               agent.search.graph
     |-- UnsupportedModel (ValueError)          a model that is not run here                    policies.models.errors
     |-- UnusableModel (ValueError)             a model that cannot be had, or is damaged   policies.models.pretrained
-    |-- TemplateError (ValueError)             a chat template that cannot be used      policies.models.chat_template
+    |-- TemplateError (ValueError)             a chat template that cannot be used     policies.generation.chat_template
+    |-- UnreadablePool (ValueError)            a file of samples                             policies.sample_pool
     |-- ServerRefused (ValueError)             a server said no, for good                policies.servers.http_client
     |-- ServerUnavailable (ConnectionError)    no usable reply; later may help       policies.servers.http_client
     |-- BrokenModel (RuntimeError)             numbers that are none                  policies.generation.requests

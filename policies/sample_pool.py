@@ -7,7 +7,7 @@ temperature (`PooledProblem`)::
     {"format": "stepwell-samples/1", "policy": "qwen", "policy_parameters": 494032768, "policy_digest": "",
      "verifier": "prm", "verifier_parameters": 0, "verifier_digest": ""}
     {"problem": "math/gsm8k/7", "temperature": 0.7, "prompt_tokens": 81, "samples": [
-        {"steps": [["There are 3 boxes.", 6, -0.4, "step", ""], ...], "scores": [0.8, ...], "verifier_tokens": 120}, ...]}
+        {"steps": [["There are 3 boxes.", 6, -0.4, "step", ""]], "scores": [0.8], "verifier_tokens": 120}]}
 
 Each of the steps is text, tokens, log-probability, finish, and observation, as of `envs.core.Step`.
 """

@@ -3,9 +3,9 @@
 ``hf:`` before a folder or a hub's id has transformers run it; so does the id of a checkpoint that is known here
 (`verifiers.backends.hf.KNOWN`). A folder by itself is run by the lab's decoder if that can, and by transformers if not.
 ``vllm:`` in place of ``hf:`` has vLLM run it, in this process (`verifiers.backends.vllm`). ``pooling:`` is for a reward
-model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.backends.server`), and ``recorded:FILE`` looks up the scores in a
-file of samples (`verifiers.backends.recorded`). Names of other
-distributions, modules and files are as for all parts (`envs.plugins`).
+model that vLLM serves, ``openai:MODEL`` a judge behind any server (`verifiers.backends.server`), and ``recorded:FILE``
+looks up the scores in a file of samples (`verifiers.backends.recorded`). Names of other distributions, modules and
+files are as for all parts (`envs.plugins`).
 """
 
 from __future__ import annotations

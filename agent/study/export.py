@@ -134,17 +134,21 @@ def _pooled(raw: Mapping[str, Any], temperature: float) -> PooledProblem | None:
         while parents[path[-1]] in parents:
             path.append(parents[path[-1]])
         paths.append([nodes[id] for id in reversed(path)])
-    scored = sum(path[-1]["score"] is not None for path in paths)
-    tokens = round(spent["verifier_tokens"] / scored) if scored else 0
+    tokens = _shares(round(spent["verifier_tokens"]), sum(path[-1]["score"] is not None for path in paths))
     samples = []
     for path in paths:
         steps = tuple(
             Step(node["text"], node["length"], node["logprob"], node["finish"], node["observation"]) for node in path
         )
         scores = tuple(node["score"] for node in path)
-        sample = PooledSample(steps, None, 0) if None in scores else PooledSample(steps, scores, tokens)
+        sample = PooledSample(steps) if None in scores else PooledSample(steps, scores, next(tokens))
         samples += [sample] * path[-1]["count"]
     return PooledProblem(raw["problem"]["id"], temperature, round(spent["prefilled"]), tuple(samples))
+
+
+def _shares(total: int, count: int) -> Iterator[int]:
+    """What each of some samples took of what they took together, which is all that is known: as equal as can be."""
+    return ((total * (at + 1)) // count - (total * at) // count for at in range(count))
 
 
 EXPORTS: dict[str, Callable[[StudyFile, Path, int], int]] = {

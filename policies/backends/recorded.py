@@ -76,8 +76,8 @@ class RecordedPolicy(QueuedService[Propose, Proposed | Exception]):
     ) -> tuple[tuple[tuple[Step, ...], ...], Usage]:
         if state.steps or state.attempts or request.max_steps is not None or request.distinct:
             raise LookupError(
-                f"{self._pool.path} holds whole independent solutions; a strategy that asks for single steps, revisions "
-                "or draws without replacement needs the model (greedy, majority and best-of-n are replayed)"
+                f"{self._pool.path} holds whole independent solutions; a strategy that asks for single steps, "
+                "revisions or draws without replacement needs the model (greedy, majority and best-of-n are replayed)"
             )
         pooled = self._pool.samples(state.problem.id, request.temperature)
         mine = self._drawn.setdefault(request.scope, {})

@@ -22,9 +22,9 @@ from functools import lru_cache
 from typing import Any
 
 from envs.core import Environment, State, Step, Turn, opening
+from policies.generation.chat_template import TemplateError, render
 from policies.generation.options import SamplingOptions
 from policies.generation.step_splitter import THINK, THOUGHT
-from policies.models.chat_template import TemplateError, render
 from policies.models.prefix_tree import Ids
 from policies.models.pretrained import panics
 

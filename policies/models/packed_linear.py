@@ -31,12 +31,18 @@ class PackedLinear(nn.Module):
 _ROWS = 64  # that the order is best for; others lose nothing that can be measured
 
 
+def can_pack() -> bool:
+    """Whether oneDNN runs bfloat16 here."""
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def pack_linears(model: nn.Module) -> None:
     """Replace the linear layers of a model on a CPU in bfloat16, where oneDNN can run them; else leave it as it is.
 
     Layers of other classes (quantised ones, adapters) stay; so does an embedding whose weights are tied to a layer's.
     """
-    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if not can_pack():
         return
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):

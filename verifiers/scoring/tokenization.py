@@ -17,7 +17,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from policies.models.chat_template import render
+from policies.generation.chat_template import render
 from policies.models.errors import UnsupportedModel
 from policies.models.prefix_tree import Ids
 from policies.models.pretrained import UnusableModel, check_tokenizer, load_tokenizer, panics, said

@@ -763,3 +763,11 @@ def test_it_is_solved_in_the_session(code: Code) -> None:
     assert done.returncode == 0, done.stderr
     assert "def " in done.stdout
     assert "✓ right" in done.stdout
+
+
+def test_the_prompt_may_be_of_a_template() -> None:
+    asked = Code(template="Write it.\n{question}\nOnly code.\n", unsandboxed=True)
+    problem = asked.read("add(a, b): the sum of two numbers. assert add(1, 2) == 3")
+    assert asked.prompt(problem) == f"Write it.\n{problem.question}\nOnly code.\n"
+    with pytest.raises(ValueError, match="it must hold {question} once"):
+        Code(template="Write it.", unsandboxed=True)

@@ -4,12 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from policies.models.packed_linear import PackedLinear, pack_linears
+from policies.models.packed_linear import PackedLinear, can_pack, pack_linears
 
-packable = pytest.mark.skipif(
-    not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
-    reason="oneDNN runs no bfloat16 here",
-)
+packable = pytest.mark.skipif(not can_pack(), reason="oneDNN runs no bfloat16 here")
 
 
 @packable

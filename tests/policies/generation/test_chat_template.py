@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from policies.models.chat_template import TemplateError, render
+from policies.generation.chat_template import TemplateError, render
 from tests.policies.families import CHATS, tokenizer_of
 
 TURNS = [{"role": "user", "content": "What is 2 + 3?"}, {"role": "assistant", "content": "5"}]

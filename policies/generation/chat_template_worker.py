@@ -1,4 +1,4 @@
-"""The process in which chat templates are rendered; `policies.models.chat_template` runs it as a script.
+"""The process in which chat templates are rendered; `policies.generation.chat_template` runs it as a script.
 
 A template is a program that comes with a model. Here it has what transformers gives to it (an immutable sandbox, loop
 controls, ``raise_exception``, ``tojson``), a fixed date, and hard limits of processor time and memory.
