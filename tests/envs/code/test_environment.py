@@ -769,5 +769,5 @@ def test_the_prompt_may_be_of_a_template() -> None:
     asked = Code(template="Write it.\n{question}\nOnly code.\n", unsandboxed=True)
     problem = asked.read("add(a, b): the sum of two numbers. assert add(1, 2) == 3")
     assert asked.prompt(problem) == f"Write it.\n{problem.question}\nOnly code.\n"
-    with pytest.raises(ValueError, match="it must hold {question} once"):
+    with pytest.raises(ValueError, match=r"it must hold \{question\} once"):
         Code(template="Write it.", unsandboxed=True)
