@@ -25,6 +25,7 @@ unscored       whether the verifier failed on the step (NaN, none): its score is
 value          what the strategy thinks of the node (beam: its rank value; MCTS: PRM value), or None
 visits, total  MCTS statistics: visits and the sum of backed-up values
 pruned         dropped by the strategy; does not vote
+shown          the ends of the attempts that a revision was shown, if not those before it; only of its first step
 large          whether the larger one of two policies wrote the step; only where it did
 weight         what the node counts for in a vote (`verifiers.voting.Candidate`); only where the strategy says it
 =============  =====================================================================================================
@@ -154,12 +155,16 @@ class SearchGraph:
             return self._initial
         path = self.path(node)[1:]
         steps = tuple([self._tree.nodes[each].step for each in path])
-        return State(self._initial.problem, steps, self._shown(self._tree.parents[path[0]]))
+        first = path[0]
+        return State(
+            self._initial.problem, steps, self._shown(self._tree.parents[first], self._tree.nodes[first].shown)
+        )
 
-    def _shown(self, node: int) -> tuple[tuple[Step, ...], ...]:
-        """The earlier attempts that samples drawn at a node are shown."""
+    def _shown(self, node: int, ends: Sequence[int] = ()) -> tuple[tuple[Step, ...], ...]:
+        """The earlier attempts that samples drawn at a node are shown: those with these ends, or those before it."""
         return tuple(
-            tuple([self._tree.nodes[each].step for each in self.path(end)[1:]]) for end in self.attempts(node)[-SHOWN:]
+            tuple([self._tree.nodes[each].step for each in self.path(end)[1:]])
+            for end in ends or self.attempts(node)[-SHOWN:]
         )
 
     def parent(self, node: int) -> int | None:
@@ -194,11 +199,16 @@ class SearchGraph:
             node = self._tree.parents[node]
         return found[::-1]
 
-    def start(self, node: int) -> State:
-        """The state that samples drawn at a node go on from; at a terminated one, they are revisions."""
+    def start(self, node: int, shown: Sequence[int] = ()) -> State:
+        """The state that samples drawn at a node go on from; at a terminated one, they are revisions.
+
+        Args:
+            node: where they are drawn.
+            shown: of revisions, the ends of the attempts that they are shown; by default those on the way to the node.
+        """
         if self._tree.nodes[node].status != "terminated":
             return self.state(node)
-        return replace(self._initial, attempts=self._shown(node))
+        return replace(self._initial, attempts=self._shown(node, shown))
 
     def status(self, node: int) -> Status:
         """``running``, ``terminated`` or ``truncated``, as a strategy is to see it: what a person cut is truncated."""
@@ -209,7 +219,12 @@ class SearchGraph:
         return self._tree.nodes[node].count
 
     def add(
-        self, parent: int, steps: Sequence[Step], rollout: bool = False, transitions: Sequence[Transition] = ()
+        self,
+        parent: int,
+        steps: Sequence[Step],
+        rollout: bool = False,
+        transitions: Sequence[Transition] = (),
+        shown: Sequence[int] = (),
     ) -> int:
         """Add the steps of one sample under a node and return the last node; identical siblings are one node.
 
@@ -221,6 +236,7 @@ class SearchGraph:
             steps: of the sample.
             rollout: it only looks ahead; it does not vote.
             transitions: of the first steps, as far as they are known; of the others the environment is asked.
+            shown: the ends of the attempts that it was shown, if they are not those on the way to the parent.
         """
         tree, at, new = self._tree, parent, 0
         state: State | None = None  # at the last node, where it is new
@@ -234,6 +250,8 @@ class SearchGraph:
                 after = transitions[i] if i < len(transitions) else self.environment.step(start, step)
                 state = replace(after.state, attempts=start.attempts) if start.attempts else after.state
                 found = tree.add(at, self._made(step, after))
+                if at == parent:
+                    tree.nodes[found].shown = tuple(shown)
                 new = new or found
                 if self.steering.narrows:
                     self.steering.added(at, found)

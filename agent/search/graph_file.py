@@ -142,6 +142,9 @@ def check_node(node: Any, number: int) -> dict[str, Any]:
         raise ValueError(f"node {number} is {node['status']} and its answer is {shown_value(node['answer'])}")
     if not _or_none(_finite)(node.get("weight")):
         raise ValueError(f"node {number}: 'weight' is {shown_value(node['weight'])}")
+    shown = node.get("shown", [])
+    if not isinstance(shown, list) or not all(_whole(end) and end < number for end in shown):
+        raise ValueError(f"node {number}: 'shown' is {shown_value(shown)}")
     if not _text(node.get("thinking", "")):
         raise ValueError(f"node {number}: 'thinking' is {shown_value(node['thinking'])}")
     checked: dict[str, Any] = node

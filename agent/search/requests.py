@@ -51,6 +51,7 @@ def propose(
     rollout: bool = False,
     distinct: bool = False,
     large: bool = False,
+    shown: Sequence[Sequence[int]] = (),
 ) -> Search[list[list[int]]]:
     """Sample continuations and add them to the graph.
 
@@ -63,6 +64,8 @@ def propose(
         rollout: the samples only look ahead; they do not vote.
         distinct: they are drawn without replacement, if the policy can (`policies.core.Propose`).
         large: they are drawn by the larger one of two policies (`policies.pair`), and their nodes say so.
+        shown: for each node, which is terminated, the ends of the attempts that its samples are shown, in place of
+            those on the way to it; empty is those.
 
     Returns:
         For each node, for each sample, the last node of the sample; identical samples share a node. Of a node that a
@@ -72,6 +75,7 @@ def propose(
         ValueError: the reply has not the samples asked for, or one of them has no steps.
     """
     counts = [n] * len(nodes) if isinstance(n, int) else list(n)
+    attempts = shown or [()] * len(nodes)
     reply: Reply = Again()
     while isinstance(reply, Again):
         asked = [(node, count) for node, count in zip(nodes, counts, strict=True) if not graph.steering.cuts(node)]
@@ -83,7 +87,8 @@ def propose(
             seeds.append(sample_seeds(graph, node, drawn[node], count))
             drawn[node] += count
         graph.steering.asked = tuple(drawn)
-        starts = tuple(graph.start(node) for node, _ in asked)
+        seen = [each for node, each in zip(nodes, attempts, strict=True) if not graph.steering.cuts(node)]
+        starts = tuple(graph.start(node, each) for (node, _), each in zip(asked, seen, strict=True))
         reply = yield Propose(starts, tuple(seeds), temperature, max_steps, graph.scope, distinct, large=large)
     graph.steering.asked = ()
     if not isinstance(reply, Proposed):
@@ -101,8 +106,8 @@ def propose(
     before = len(graph)
     ends = iter(
         [
-            [graph.add(node, steps, rollout, after) for steps, after in zip(samples, transitions, strict=True)]
-            for (node, _), samples, transitions in zip(asked, reply.samples, known, strict=True)
+            [graph.add(node, steps, rollout, after, each) for steps, after in zip(samples, transitions, strict=True)]
+            for (node, _), samples, transitions, each in zip(asked, reply.samples, known, seen, strict=True)
         ]
     )
     for node in range(before, len(graph)) if large else ():

@@ -110,6 +110,7 @@ class Node(_Attributes):
         "reach",
         "reward",
         "score",
+        "shown",
         "status",
         "step",
         "tokens",
@@ -147,6 +148,7 @@ class Node(_Attributes):
         self.prior: float | None = None
         self.weight: float | None = None
         self.large = False
+        self.shown: tuple[int, ...] = ()
         self.below_rollout = False
         self.went_on = False
 
@@ -169,7 +171,7 @@ class Node(_Attributes):
         node.tokens, node.drawn = each["tokens"], each["drawn"]
         node.score, node.unscored, node.value = each["score"], each["unscored"], each["value"]
         node.visits, node.total, node.weight = each["visits"], each["total"], each.get("weight")
-        node.large = each.get("large") is True
+        node.large, node.shown = each.get("large") is True, tuple(each.get("shown", ()))
         return node
 
     def _more(self) -> dict[str, Any]:
@@ -178,6 +180,8 @@ class Node(_Attributes):
             more = {"weight": self.weight, **more}
         if self.large:
             more = {"large": True, **more}
+        if self.shown:
+            more = {"shown": list(self.shown), **more}
         return {"thinking": self.step.thinking, **more} if self.step.thinking else more
 
     def _keep(self, more: dict[str, Any]) -> None:
@@ -186,6 +190,7 @@ class Node(_Attributes):
             self.step = replace(self.step, thinking=thinking)
         self.weight = more.pop("weight", None)
         self.large = more.pop("large", False) is True
+        self.shown = tuple(more.pop("shown", ()))
         self._node_more = more or None
 
     # ------------------------------------------------------------------------------------------- parts of the step

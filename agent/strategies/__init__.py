@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from agent.strategies.answers.ab_mcts import AbMcts
 from agent.strategies.answers.deepconf import DeepConf
 from agent.strategies.answers.first_finish import FirstFinish
+from agent.strategies.answers.self_aggregation import SelfAggregation
 from agent.strategies.beam import Beam
 from agent.strategies.best_of_n import BestOfN, Greedy, Majority
 from agent.strategies.dvts import Dvts
@@ -33,10 +35,13 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "first-finish": FirstFinish,
     "momentum": Momentum,
     "foresight": Foresight,
+    "self-aggregation": SelfAggregation,
+    "ab-mcts": AbMcts,
 }
 
 __all__ = [
     "STRATEGIES",
+    "AbMcts",
     "Beam",
     "BestOfN",
     "DeepConf",
@@ -50,6 +55,7 @@ __all__ = [
     "Momentum",
     "ParticleFilter",
     "Revision",
+    "SelfAggregation",
     "SizedByCost",
     "Speculative",
     "Strategy",
