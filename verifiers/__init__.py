@@ -7,7 +7,7 @@ from pathlib import Path
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from verifiers.conformance import check_verifier
-from verifiers.core import ConfidenceReader, Score, Scored, Verifier
+from verifiers.core import Comparer, ConfidenceReader, Score, Scored, Verifier
 from verifiers.ensemble import Ensemble
 from verifiers.registry import list_verifiers, load_verifier, verifier_names
 from verifiers.symbolic import SymbolicVerifier
@@ -16,6 +16,7 @@ from verifiers.voting import Candidate, Group, Vote, aggregate, tally
 
 __all__ = [
     "Candidate",
+    "Comparer",
     "ConfidenceReader",
     "Ensemble",
     "Group",

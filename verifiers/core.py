@@ -11,15 +11,18 @@ from policies.service import Service
 
 @dataclass(frozen=True)
 class Score:
-    """Score every step of each state.
+    """Score every step of each state, or compare whole solutions.
 
     Args:
         states: states of one search, each with at least one step.
         scope: the search that asks; work is reused within a scope only.
+        groups: indices of states that are shown together, in this order, two or more each; which is the best is asked
+            then, in place of scores of steps. Only for a verifier that says `compares`.
     """
 
     states: tuple[State, ...]
     scope: str = ""
+    groups: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,9 @@ class Scored:
     """The reply: ``scores[i]`` has one number in [0, 1] per step of ``states[i]``; what a model got wrong is NaN.
 
     Args:
-        scores: as above. The engine replaces NaN by 0 and counts it; a verifier never hides it.
+        scores: as above; for groups, ``scores[i]`` has for each state of ``groups[i]`` the chance that it is the best
+            of them, and NaN for all where the verdict cannot be read. The engine replaces NaN by 0 and counts it; a
+            verifier never hides it.
         tokens: tokens run through the verifier's models; reused keys and values do not count.
         flops: 2 x parameters x tokens, over every model involved.
     """
@@ -41,7 +46,7 @@ class Scored:
 class Verifier(Service[Score, Scored], Protocol):
     """Something that scores the steps of a state. `check_verifier` tests the contract.
 
-    What else one may say of itself is declared by `ConfidenceReader` and `policies.service.Identified`.
+    What else one may say of itself is declared by `ConfidenceReader`, `Comparer` and `policies.service.Identified`.
 
     An empty last step, a trailing delimiter or another state in the batch never changes a score. `parameters` is 0 for
     a symbolic checker.
@@ -58,3 +63,15 @@ class ConfidenceReader(Protocol):
 
     @property
     def top(self) -> int | None: ...
+
+
+@runtime_checkable
+class Comparer(Protocol):
+    """A verifier that may be able to compare solutions.
+
+    Attributes:
+        compares: whether it can (`Score.groups`).
+    """
+
+    @property
+    def compares(self) -> bool: ...

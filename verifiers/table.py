@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -48,9 +49,24 @@ class TableVerifier(QueuedService[Score, Scored]):
         before = State(state.problem, state.steps[:-1])
         return self.environment.step(before, replace(state.steps[-1], observation="")).reward
 
+    compares = True
+
     def _answer(self, request: Score) -> Scored:
+        if request.groups:
+            return self._compared(request)
         scores = tuple(self._scores(state) for state in request.states)
         tokens = sum(map(len, scores))
+        return Scored(scores, tokens, 2.0 * self.parameters * tokens)
+
+    def _compared(self, request: Score) -> Scored:
+        """Chances in proportion to the scores of the last steps, all equal where these are 0."""
+        worth = [self._scores(state)[-1] for state in request.states]
+        totals = [math.fsum(worth[index] for index in group) for group in request.groups]
+        scores = tuple(
+            tuple(worth[index] / total if total else 1 / len(group) for index in group)
+            for group, total in zip(request.groups, totals, strict=True)
+        )
+        tokens = sum(len(request.states[index].steps) for group in request.groups for index in group)
         return Scored(scores, tokens, 2.0 * self.parameters * tokens)
 
     def _scores(self, state: State) -> tuple[float, ...]:

@@ -38,7 +38,7 @@ from policies.core import (
     Thinker,
 )
 from policies.service import Identified
-from verifiers.core import ConfidenceReader, Score, Scored, Verifier
+from verifiers.core import Comparer, ConfidenceReader, Score, Scored, Verifier
 from verifiers.voting import Vote
 
 UNAVAILABLE = "unavailable"
@@ -235,6 +235,11 @@ class Engine:
                     proposing.add(self._tickets)
                 elif self.verifier is None:
                     raise ValueError("the strategy asks for scores, but there is no verifier")
+                elif request.groups and not (isinstance(self.verifier, Comparer) and self.verifier.compares):
+                    raise ValueError(
+                        f"the strategy has solutions compared, and verifier {self.verifier.name!r} scores each by"
+                        " itself; a judge behind a server (openai:MODEL) compares them"
+                    )
                 else:
                     self.verifier.submit(self._tickets, request)
                     scoring[self._tickets] = len(request.states)

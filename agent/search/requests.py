@@ -6,6 +6,7 @@ A strategy holds no model, no batching, no clock and no budget. It says ``yield 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -131,6 +132,27 @@ def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> 
             graph.set_scores(node, scores)
             known[node] = graph.scores(node)
     return [1.0 if node in steering.pinned else aggregate(known[node], how) for node in nodes]
+
+
+def compare(graph: SearchGraph, groups: Sequence[Sequence[int]]) -> Search[list[tuple[float, ...]]]:
+    """Which of some finished nodes is the best, group by group.
+
+    Args:
+        graph: of this search.
+        groups: nodes that are shown together, in this order, two or more each.
+
+    Returns:
+        For each group the chances of its nodes; empty where the verdict cannot be read, which is no vote.
+    """
+    nodes = list(dict.fromkeys(node for group in groups for node in group))
+    place = {node: index for index, node in enumerate(nodes)}
+    states = tuple(_alone(graph.state(node)) for node in nodes)
+    reply = yield Score(states, graph.scope, tuple(tuple(place[node] for node in group) for group in groups))
+    if not isinstance(reply, Scored):
+        raise TypeError(f"a comparison was answered with {type(reply).__name__}")
+    if (given := list(map(len, reply.scores))) != (wanted := list(map(len, groups))):
+        raise ValueError(f"groups of {wanted} were to be compared; the verifier gave {given} chances")
+    return [chances if all(map(math.isfinite, chances)) else () for chances in reply.scores]
 
 
 def _alone(state: State) -> State:

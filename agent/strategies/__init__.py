@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent.strategies.answers.ab_mcts import AbMcts
 from agent.strategies.answers.deepconf import DeepConf
 from agent.strategies.answers.first_finish import FirstFinish
+from agent.strategies.answers.selection import ListSelection, Tournament
 from agent.strategies.answers.self_aggregation import SelfAggregation
 from agent.strategies.beam import Beam
 from agent.strategies.best_of_n import BestOfN, Greedy, Majority
@@ -37,6 +38,8 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "foresight": Foresight,
     "self-aggregation": SelfAggregation,
     "ab-mcts": AbMcts,
+    "genselect": ListSelection,
+    "tournament": Tournament,
 }
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "FirstFinish",
     "Foresight",
     "Greedy",
+    "ListSelection",
     "Lookahead",
     "Majority",
     "Mcts",
@@ -59,5 +63,6 @@ __all__ = [
     "SizedByCost",
     "Speculative",
     "Strategy",
+    "Tournament",
     "Traits",
 ]

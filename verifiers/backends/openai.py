@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Annotated
 
 from envs.core import Environment, State
@@ -11,7 +11,7 @@ from envs.options import AtLeast, Group
 from policies.servers.http_client import Client, ConnectionLimits
 from policies.servers.openai_protocol import Model, Sampling, Written, find_model, request_of
 from verifiers.backends.server import Query, ServedVerifier
-from verifiers.families.judge import question_of
+from verifiers.families.judge import choice_letters, comparison_of, question_of
 from verifiers.scoring.cached_scorer import ROUNDED
 from verifiers.scoring.score_layout import PRIOR, spoken
 
@@ -42,6 +42,19 @@ class Judging:
             keys.append((question, *steps) if steps else PRIOR)
         return keys, [self._query(question, tuple(steps[:end])) for end in range(1, len(steps) + 1)]
 
+    def together(self, states: Sequence[State]) -> tuple[list[Hashable], list[Query]]:
+        """One call that asks which of some solutions is the best."""
+        solutions = tuple(self._solution(state) for state in states)
+        keys: list[Hashable] = [("best of", index, *solutions) for index in range(len(states))]
+        letters = choice_letters(len(states))
+        text = comparison_of(states[0].problem.question.strip(), solutions)
+        call = request_of(self.model, [{"role": "user", "content": text}], Sampling(1, alternatives=_TOP))
+        return keys, [Query(tuple(keys), call, lambda written: self._chances(written, letters))]
+
+    def _solution(self, state: State) -> str:
+        """The text of a solution."""
+        return "\n\n".join(text for step in state.steps if (text := spoken(step, self.environment.delimiter)))
+
     def _query(self, question: str, steps: tuple[str, ...]) -> Query:
         messages = [{"role": "user", "content": question_of(question, steps)}]
         return Query(
@@ -50,19 +63,22 @@ class Judging:
 
     def _scores(self, written: Written) -> tuple[list[float], int]:
         """The probability of "Yes" beside that of "No"; NaN where neither is among the likeliest tokens."""
+        chances, tokens = self._chances(written, ("Yes", "No"))
+        return chances[:1], tokens
+
+    def _chances(self, written: Written, words: Sequence[str]) -> tuple[list[float], int]:
+        """The probability of each word beside the others; NaN where none is among the likeliest tokens."""
         if written.reason:  # it was filtered, or broken off
-            return [math.nan], max(0, (written.prompt or 0) - written.cached)
+            return [math.nan] * len(words), max(0, (written.prompt or 0) - written.cached)
         if not written.alternatives or not written.alternatives[0]:
             raise ValueError(f"the server of {self.model.name} gives no likeliest tokens, which a judge is read from")
-        chances = {
-            word: math.fsum(
-                math.exp(value) for token, value in written.alternatives[0].items() if token.strip() == word
-            )
-            for word in ("Yes", "No")
-        }
-        total = math.fsum(chances.values())
+        chances = [
+            math.fsum(math.exp(value) for token, value in written.alternatives[0].items() if token.strip() == word)
+            for word in words
+        ]
+        total = math.fsum(chances)
         tokens = max(0, (written.prompt or 0) - written.cached) + (written.generated or 1)
-        return [round(chances["Yes"] / total, ROUNDED) if total else math.nan], tokens
+        return [round(chance / total, ROUNDED) if total else math.nan for chance in chances], tokens
 
 
 def load_judge(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from envs.core import State
 from policies.servers.http_client import Call, Client, ServerRefused
@@ -44,6 +44,15 @@ class Queries(Protocol):
         ...
 
 
+@runtime_checkable
+class Comparisons(Protocol):
+    """What to ask a server about several solutions of a problem."""
+
+    def together(self, states: Sequence[State]) -> tuple[list[Hashable], list[Query]]:
+        """A key for each state, and the call that answers for all of them."""
+        ...
+
+
 @dataclass
 class _Job:
     """A request in progress: for each state the keys of its steps."""
@@ -74,6 +83,7 @@ class ServedVerifier:
     def __init__(self, name: str, parameters: int, queries: Queries, client: Client) -> None:
         self.name, self.parameters = name, parameters
         self._queries, self._client = queries, client
+        self.compares = isinstance(queries, Comparisons)
         self._calls = 0
         self._jobs: dict[int, _Job] = {}
         self._scopes: dict[str, _Scope] = {}
@@ -84,7 +94,10 @@ class ServedVerifier:
         """Queue a request; raises ValueError when its ticket is in use."""
         if ticket in self._jobs:
             raise ValueError(f"ticket {ticket} is in use")
-        plans = [self._queries.of(state) for state in request.states]
+        if request.groups and isinstance(self._queries, Comparisons):
+            plans = [self._queries.together([request.states[i] for i in group]) for group in request.groups]
+        else:
+            plans = [self._queries.of(state) for state in request.states]
         self._jobs[ticket] = _Job(request.scope, [keys for keys, _ in plans])
         there = self._scopes.setdefault(request.scope, _Scope())
         queries = [query for _, each in plans for query in each]

@@ -27,6 +27,29 @@ def question_of(question: str, steps: Sequence[str]) -> str:
     return f"{TASK}{question}{SOLUTION}{joined}{QUESTION}"
 
 
+BEST = (
+    "\n\nWhich of these solutions is the most likely to have the right answer? Compare them where they differ. Answer "
+    "with one letter."
+)
+MOST = 20  # solutions that are compared at once: as many letters as servers tell likeliest tokens
+
+
+def choice_letters(count: int) -> tuple[str, ...]:
+    """What solutions that are compared are called; raises ValueError for more than `MOST`."""
+    if not 2 <= count <= MOST:
+        raise ValueError(f"{count} solutions were to be compared; allowed: 2 to {MOST}")
+    return tuple(map(chr, range(ord("A"), ord("A") + count)))
+
+
+def comparison_of(question: str, solutions: Sequence[str]) -> str:
+    """What the judge is asked about several solutions, in one text (GenSelect, arXiv 2507.17797, without a thought)."""
+    shown = "".join(
+        f"\n\nSolution {letter}:\n{solution}"
+        for letter, solution in zip(choice_letters(len(solutions)), solutions, strict=True)
+    )
+    return f"Here is a problem, and {len(solutions)} solutions of it.\n\nProblem:\n{question}{shown}{BEST}"
+
+
 class Judge:
     """A causal model that is asked about each prefix of a solution: "Yes" beside "No"."""
 

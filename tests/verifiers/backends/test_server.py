@@ -262,3 +262,26 @@ def test_a_server_that_stays_down_fails_the_search_alone(serve: Serve, solutions
     assert scores(served, solutions[:1])
     with pytest.raises(ValueError, match=r"no option 'timout'; did you mean 'timeout'\?"):
         load_verifier("openai:", MATH, base_url=served.server.url, timout=3)
+
+
+def test_a_judge_compares_solutions_by_letters(serve: Serve, solutions: list[State]) -> None:
+    """Both solutions are in one text, in order; what is said beside the letters does not count."""
+    shown: list[str] = []
+
+    def tops(text: str) -> dict[str, float]:
+        shown.append(text)
+        return {"A": math.log(0.2), " B": math.log(0.6), "Yes": math.log(0.2)}
+
+    same = State(solutions[0].problem, solutions[0].steps[:1])
+    served = serve(judge_routes(tops), "openai:", parameters=10)
+    assert served.compares
+    (reply,) = ask(served, [Score((solutions[0], same), "s", ((0, 1), (1, 0)))])
+    assert reply.scores == ((0.25, 0.75), (0.25, 0.75))
+    assert reply.flops == 20 * reply.tokens > 0
+    first, second = (text.index("Solution A:") < text.index("Solution B:") and text for text in shown)
+    assert first != second
+    silent = serve(judge_routes(lambda text: {"Maybe": -0.1}), "openai:")
+    (unread,) = ask(silent, [Score((solutions[0], same), "s", ((0, 1),))])
+    assert all(map(math.isnan, unread.scores[0]))
+    with pytest.raises(ValueError, match="1 solutions were to be compared; allowed: 2 to 20"):
+        silent.submit(7, Score((same,), "t", ((0,),)))
