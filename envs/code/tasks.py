@@ -21,7 +21,7 @@ import hashlib
 import json
 import keyword
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,22 +184,70 @@ def _human_eval(row: Mapping[str, Any]) -> ProgrammingTask:
 
 
 def _examples(head: str, function: str) -> tuple[str, ...]:
-    """The examples in the docstring of a function that can be tests."""
+    """The examples in the docstring of a function that can be tests: sessions (``>>>``), calls, inputs and outputs."""
     try:
         defined = [node for node in ast.walk(ast.parse(head)) if isinstance(node, ast.FunctionDef)]
-        docstrings = [ast.get_docstring(node) or "" for node in defined if node.name == function]
-        found = doctest.DocTestParser().get_examples("\n".join(docstrings))
+        nodes = [node for node in defined if node.name == function]
+        text = "\n".join(ast.get_docstring(node) or "" for node in nodes)
+        sessions = doctest.DocTestParser().get_examples(text)
     except (SyntaxError, ValueError):  # a head with faulty indentation, say
         return ()
-    tests = []
-    for example in found:
-        try:
-            ast.parse(example.source.strip(), mode="eval")
-            ast.literal_eval(example.want.strip())
-        except (SyntaxError, ValueError):
-            continue
-        tests.append(f"assert {example.source.strip()} == {example.want.strip()}")
-    return tuple(tests)
+    found = [(example.source.strip(), example.want.strip()) for example in sessions]
+    if not found:
+        found = [*_calls(text, function)]
+    if not found and nodes and len(nodes[-1].args.args) == 1:
+        found = [(f"{function}({given})", wanted) for given, wanted in _IN_AND_OUT.findall(text) if _is_literal(given)]
+    return tuple(f"assert {call} == {wanted}" for call, wanted in found if _is_call(call) and _is_literal(wanted))
+
+
+_IN_AND_OUT = re.compile(r"^\s*Input:[ \t]*(\S[^\n]*?)[ \t]*\n\s*Output:[ \t]*(\S[^\n]*?)[ \t]*$", re.MULTILINE)
+_BECOMES = re.compile(r"\s*(?:#\s*)?(?:={1,3}>?|-+>|➞|→|(?:should\s+)?returns?\b|is\b)\s*")
+_AFTER = re.compile(r"[.;,]?\s*(?:$|#|//|\(|[^\W\d_]{2,})")  # what may follow a value: nothing, a comment, words
+_WORDS = {"true": "True", "false": "False", "none": "None", "null": "None"}
+
+
+def _calls(text: str, function: str) -> Iterator[tuple[str, str]]:
+    """Calls of a function, each with the literal that a line says it becomes: ``f(1, 2) == 3``, ``f(1) ➞ "a"``."""
+    for line in text.splitlines()[:_MOST_LINES]:
+        start = re.search(rf"(?<![\w.]){re.escape(function)}\(", line)
+        ends = [place.end() for place in re.finditer(r"\)", line)] if start else []
+        for end in ends:
+            call, becomes = line[start.start() : end], _BECOMES.match(line, end)  # type: ignore[union-attr]
+            if becomes and _is_literal(f"[{call[len(function) + 1 : -1]}]"):
+                rest = line[becomes.end() :].strip()
+                if wanted := _literal_at_start(rest):
+                    yield call, wanted
+                break
+
+
+def _literal_at_start(text: str) -> str:
+    """The longest literal that a text begins with, if nothing follows that may belong to it; else an empty text."""
+    word = re.match(r"[^\W\d_]+", text)
+    if word and word[0].lower() in _WORDS:
+        return _WORDS[word[0].lower()] if _AFTER.match(text, word.end()) else ""
+    for end in range(min(len(text), _LONGEST), 0, -1):
+        if _is_literal(text[:end]):
+            return repr(ast.literal_eval(text[:end])) if _AFTER.match(text, end) else ""
+    return ""
+
+
+_MOST_LINES = 200  # of a docstring
+_LONGEST = 300  # characters of a value
+
+
+def _is_call(text: str) -> bool:
+    try:
+        return isinstance(ast.parse(text, mode="eval").body, ast.Call)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def _is_literal(text: str) -> bool:
+    try:
+        ast.literal_eval(text)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _mbpp(row: Mapping[str, Any]) -> ProgrammingTask:

@@ -771,3 +771,40 @@ def test_the_prompt_may_be_of_a_template() -> None:
     assert asked.prompt(problem) == f"Write it.\n{problem.question}\nOnly code.\n"
     with pytest.raises(ValueError, match=r"it must hold \{question\} once"):
         Code(template="Write it.", unsandboxed=True)
+
+
+@pytest.mark.parametrize(
+    ("docstring", "tests"),
+    [
+        (">>> f(1)\n    2\n\n    f(3) == 4", ["f(1) == 2"]),  # a session is enough
+        ("f(1) == 2\n    f(3)==4", ["f(1) == 2", "f(3) == 4"]),
+        ("f([1, (2)]) ➞ [3]", ["f([1, (2)]) == [3]"]),
+        ("f('a)') => 'b'", ["f('a)') == 'b'"]),
+        ("* f(1) -> 2.", ["f(1) == 2.0"]),
+        ("Ex 1: f(1) returns true", ["f(1) == True"]),
+        ("f(1)   # returns 'db'", ["f(1) == 'db'"]),
+        ("f(1) should return 2 since it is more", ["f(1) == 2"]),
+        ("f(1) = 2 # a comment", ["f(1) == 2"]),
+        ("f(5) ->19 - 5 - 6 = 8", []),  # the literal goes on
+        ("f(1) == g(2)", []),
+        ("f(a) == 2", []),
+        ("f(1) > 2", []),
+        ("of(1) == 2, x.f(1) == 2", []),
+        ("f(1, 2", []),
+        ("f(1) is not 2", []),
+        ("f(1) == trueish", []),
+        ("Input: [4, 2]\n    Output: [2, 1]\n    Explanation: two", ["f([4, 2]) == [2, 1]"]),
+        ("Input: x\n    Output: 1", []),
+        ("f(" * 3000, []),
+    ],
+)
+def test_examples_of_a_docstring_are_visible_tests(docstring: str, tests: list[str]) -> None:
+    row = {
+        "task_id": "HumanEval/900",
+        "prompt": f'def f(x):\n    """\n    {docstring}\n    """\n',
+        "entry_point": "f",
+        "canonical_solution": "    return x\n",
+        "test": "def check(candidate):\n    assert candidate(1) == 1\n",
+    }
+    (task,) = read_tasks(json.dumps(row), "a file")
+    assert list(task.visible) == [f"assert {test}" for test in tests]
