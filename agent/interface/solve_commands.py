@@ -12,7 +12,7 @@ from agent.interface.common import make_console, quiet, recipe_of
 
 def run_repl(arguments: argparse.Namespace) -> int:
     """No command: the session."""
-    from agent.interface.repl import run_repl
+    from agent.interface.session.loop import run_repl
 
     quiet()
     return run_repl(recipe_of(arguments))
@@ -24,8 +24,9 @@ def run_solve(arguments: argparse.Namespace) -> int:
 
     from agent.build import check_parts, environment_of
     from agent.interface.control.server import ControlServer
+    from agent.interface.terminal.live_tree import LiveTree
     from agent.interface.text import json_text, unicode_of, visible
-    from agent.interface.tree_view import Drawing, search_tree, solution_view
+    from agent.interface.tree_view import search_tree, solution_view
     from agent.solver import Solver, graph_writer
 
     quiet()
@@ -36,7 +37,11 @@ def run_solve(arguments: argparse.Namespace) -> int:
     environment = environment_of(recipe)
     problem = environment.read(arguments.question)
     solver = Solver.from_recipe(recipe, environment)
-    drawing = Drawing(errors) if errors.is_interactive and not arguments.json else None
+    drawing = (
+        LiveTree(errors, "Ctrl-C ends the search with its best answer")
+        if errors.is_interactive and not arguments.json
+        else None
+    )
     control = ControlServer(solver.engine.surface, "solve")
     with control, solver.interruptible() as interrupted, drawing or contextlib.nullcontext():
         solution = solver.solve(problem, strategy, recipe.budget, recipe.seed, drawing)

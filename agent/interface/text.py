@@ -79,3 +79,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def unicode_dash(unicode: bool) -> str:
+    """What stands where there is no number."""
+    return "–" if unicode else "-"

@@ -5,23 +5,23 @@ A tick stands only where an answer is known to be right; `legend` tells what eve
 
 from __future__ import annotations
 
+import heapq
 import math
-import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.cells import cell_len, set_cell_size
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.interface.text import brief, duration, quantity, unicode_of, visible
+from agent.interface.text import brief, duration, quantity, visible
+from agent.search.context import Outcome
 from agent.search.graph import SearchGraph
 from agent.search.solution import Solution, leading_path
+from agent.search.tree import Node
 
 _BARS = " ▁▂▃▄▅▆▇█"
-FRAME = 0.08  # seconds between two drawings of a growing tree
 OBSERVED = 300  # characters of an observation that are shown
 LABEL = 1000  # characters of a step that a row of the tree has at most
 _STYLES = ((0.7, "green"), (0.3, "yellow"), (-math.inf, "red"))
@@ -39,35 +39,60 @@ def score_text(score: float | None, unicode: bool = True) -> Text:
 # ----------------------------------------------------------------------------------------------------------- the tree
 
 
-def visible_nodes(graph: SearchGraph, best: Sequence[int], rows: int) -> set[int]:
+def visible_nodes(
+    graph: SearchGraph, best: Sequence[int], rows: int, root: int = 0, size: int | None = None
+) -> set[int]:
     """At most `rows` nodes worth showing: the best path first, then the most promising nodes with their ancestors.
 
     The root is always among them; a node is never shown without its parent.
+
+    Args:
+        graph: of the nodes.
+        best: nodes of the best path.
+        rows: nodes at most.
+        root: only this node and what is below it.
+        size: only nodes with a smaller number.
     """
-    shown = {0, *best}
-    data = graph.graph.nodes
+    size = len(graph) if size is None else size
+    inside = range(size) if root == 0 else _below(graph, root, size)
+    shown = {root, *(node for node in best if node in inside)}
+    if len(inside) <= rows:
+        return {root, *inside}
+    excluded = graph.steering.excluded
 
     def promise(node: int) -> tuple[bool, bool, float, int, int]:
-        row = data[node]
-        score = row["score"] if row["score"] is not None else 0.0
-        return (row["count"] > 0, not row["pruned"], score, row["visits"], -node)
+        row = graph[node]
+        return (row.count > 0, not row.pruned and node not in excluded, row.score or 0.0, row.visits, -node)
 
-    for node in sorted(data, key=promise, reverse=True):
+    for node in heapq.nlargest(rows + len(shown), inside, key=promise):
         if len(shown) >= rows:
             break
-        lineage = set(graph.path(node)) - shown
+        lineage = set()
+        while node not in shown:
+            lineage.add(node)
+            node = graph.parent(node) or 0
         if len(shown) + len(lineage) <= rows:
             shown |= lineage
     return shown
 
 
+def _below(graph: SearchGraph, root: int, size: int) -> set[int]:
+    """A node and all that is below it."""
+    inside = {root}
+    for node in range(root + 1, size):
+        if graph.parent(node) in inside:
+            inside.add(node)
+    return inside
+
+
 def legend(unicode: bool = True) -> list[tuple[str, str]]:
     """The signs of the tree, each with what it means."""
-    signs = ("●", "■", "✓ ✗", "⊘", "×4", "+3", "n 5", "▆ 0.69") if unicode else (
-        "*", "[end]", "[right] [wrong]", "[cut]", "x4", "+3", "n 5", "0.69"
+    signs = ("●", "▸", "■", "✓ ✗", "⊘", "×4", "+3", "n 5", "▆ 0.69") if unicode else (
+        "*", ">", "[end]", "[right] [wrong]", "[cut off]", "x4", "+3", "n 5", "0.69"
     )  # fmt: skip
     meanings = (
         "on the path of the leading answer",
+        "the search goes on from here: what a beam holds",
         "ended with an answer",
         "the answer that was chosen is right, is wrong: only where the right one is known",
         "ended without an answer",
@@ -76,10 +101,15 @@ def legend(unicode: bool = True) -> list[tuple[str, str]]:
         "visited five times (mcts)",
         "the verifier's score of the step, from 0 to 1",
     )
-    return list(zip(signs, meanings, strict=True))
+    words = [
+        ("dropped", "by the search: others scored higher; /why tells which"),
+        ("cut", "by a person: nothing below is searched, or votes"),
+        ("pinned", "by a person: it counts as promising, whatever its score"),
+    ]
+    return [*zip(signs, meanings, strict=True), *words]
 
 
-def _sign(graph: SearchGraph, node: int, correct: bool | None, unicode: bool) -> tuple[str, str] | None:
+def end_sign(graph: SearchGraph, node: int, correct: bool | None, unicode: bool) -> tuple[str, str] | None:
     """What stands behind a node that ended, and its style.
 
     Args:
@@ -90,7 +120,7 @@ def _sign(graph: SearchGraph, node: int, correct: bool | None, unicode: bool) ->
     """
     status, chosen = graph[node]["status"], graph.outcome
     if status == "truncated":
-        return ("⊘" if unicode else "[cut]"), "red"
+        return ("⊘" if unicode else "[cut off]"), "red"
     if status != "terminated":
         return None
     if correct is None or chosen is None or chosen.answer is None or graph[node]["answer"] != chosen.answer:
@@ -100,6 +130,10 @@ def _sign(graph: SearchGraph, node: int, correct: bool | None, unicode: bool) ->
     return ("✗" if unicode else "[wrong]"), "red"
 
 
+Row = tuple[tuple[str, str], ...]
+"""A line of the tree: texts, each with its style. Rows that are equal look the same, and need not be drawn again."""
+
+
 def search_tree(
     graph: SearchGraph,
     rows: int,
@@ -107,7 +141,23 @@ def search_tree(
     unicode: bool = True,
     best: Sequence[int] | None = None,
     correct: bool | None = None,
-) -> Table:
+    root: int = 0,
+) -> RenderableType:
+    """`tree_rows`, to be printed."""
+    lines = tree_rows(graph, rows, width, unicode, best, correct, root)
+    return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in lines))
+
+
+def tree_rows(
+    graph: SearchGraph,
+    rows: int,
+    width: int,
+    unicode: bool = True,
+    best: Sequence[int] | None = None,
+    correct: bool | None = None,
+    root: int = 0,
+    size: int | None = None,
+) -> list[Row]:
     """The search tree in at most `rows` lines, the best path marked, each node with its number, score and count.
 
     Args:
@@ -117,48 +167,85 @@ def search_tree(
         unicode: draw with box characters; with ASCII otherwise.
         best: nodes of the path to mark; the leading candidate's if not given.
         correct: whether the answer that was chosen is right, if that is known.
+        root: draw what is below this node.
+        size: draw the tree as it was when it had so many nodes, with the scores that it has now.
     """
-    path = set(leading_path(graph) if best is None else best)
-    shown = visible_nodes(graph, sorted(path), max(1, rows))
+    size = len(graph) if size is None else size
+    path = {node for node in (leading_path(graph) if best is None else best) if node < size}
+    shown = visible_nodes(graph, sorted(path), max(1, rows), root, size)
     pipe, fork, last, blank = ("│  ", "├─ ", "╰─ ", "   ") if unicode else ("|  ", "|- ", "`- ", "   ")
-    table = Table.grid(padding=(0, 1))
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True, width=1)
-    table.add_column(no_wrap=True, overflow="ellipsis" if unicode else "crop", max_width=max(10, width - 24))
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
-
-    waiting = [(0, "", "")]  # not a recursion: a path may be longer than Python's stack
+    asked, steering = set(graph.steering.asked), graph.steering
+    found: list[tuple[int, str, str, Row, Row]] = []
+    waiting = [(root, "", "")]  # not a recursion: a path may be longer than Python's stack
     while waiting:
         node, guide, joint = waiting.pop()
         row = graph[node]
-        children = graph.children(node)
+        children = [child for child in graph.children(node) if child < size]
         kept = [child for child in children if child in shown]
-        on_path = node in path
-        text = graph.problem.question if node == 0 else row["text"]
-        style = "bold" if on_path else "dim" if row["pruned"] or not row["count"] else ""
-        label = Text(guide + joint, style="dim")
-        label.append(brief(visible(text), LABEL) or "(empty step)", style=style)
-        label.append(observed(row, unicode))
-        if sign := _sign(graph, node, correct, unicode):
-            label.append(f" {sign[0]}", style=sign[1])
+        dropped = row.pruned or node in steering.excluded
+        style = "bold" if node in path else "dim" if dropped or not row.count else ""
+        text = graph.problem.question if node == 0 else row.text
+        label = [(guide + joint, "dim"), (brief(visible(text), LABEL) or "(empty step)", style)]
+        if reply := observed(row, unicode).plain:
+            label.append((reply, "cyan"))
+        if sign := end_sign(graph, node, correct, unicode):
+            label.append((f" {sign[0]}", sign[1]))
         if len(children) > len(kept):
-            label.append(f"  +{len(children) - len(kept)}", style="dim")
-        marks = []
-        if row["visits"]:
-            marks.append(f"n {row['visits']}")
-        if row["count"] > 1:
-            marks.append(f"×{row['count']}" if unicode else f"x{row['count']}")
-        table.add_row(
-            Text(str(node), style="dim"),
-            Text(("●" if unicode else "*") if on_path else " ", style="bold green"),
-            label,
-            Text("") if node == 0 else score_text(row["score"], unicode),
-            Text(" ".join(marks), style="dim"),
-        )
-        below = guide + (blank if joint in ("", last) else pipe) if node else ""
+            label.append((f"  +{len(children) - len(kept)}", "dim"))
+        marker = ("●" if unicode else "*") if node in path else ("▸" if unicode else ">") if node in asked else " "
+        found.append((node, marker, _marks(graph, node, unicode), tuple(label), _score_cell(row, node, unicode)))
+        below = guide + (blank if joint in ("", last) else pipe) if node != root else ""
         waiting += [(child, below, last if child == kept[-1] else fork) for child in reversed(kept)]
-    return table
+    return _lay_out(found, width, unicode)
+
+
+def _score_cell(row: Node, node: int, unicode: bool) -> Row:
+    if node == 0:
+        return (("", ""),)
+    text = score_text(row.score, unicode)
+    return ((text.plain, str(text.style)),)
+
+
+def _marks(graph: SearchGraph, node: int, unicode: bool) -> str:
+    """What stands at the end of a row: visits, equal samples, what became of the node."""
+    row, steering = graph[node], graph.steering
+    marks = []
+    if row.visits:
+        marks.append(f"n {row.visits}")
+    if row.count > 1:
+        marks.append(f"×{row.count}" if unicode else f"x{row.count}")
+    if node in steering.pinned:
+        marks.append("pinned")
+    if node in steering.cut:
+        marks.append("cut")
+    elif row.pruned and node not in steering.excluded:
+        marks.append("dropped")
+    return " ".join(marks)
+
+
+def _lay_out(found: Sequence[tuple[int, str, str, Row, Row]], width: int, unicode: bool) -> list[Row]:
+    """Cells in columns, the label cut where there is no more room."""
+    numbers = max(len(str(node)) for node, *_ in found)
+    scores = max(len(score[0][0]) for *_, score in found)
+    marks = max(len(mark) for _, _, mark, _, _ in found)
+    room = max(10, width - numbers - scores - marks - 5)
+    labels = min(room, max(sum(cell_len(text) for text, _ in label) for *_, label, _ in found))
+    rows = []
+    for node, marker, mark, label, score in found:
+        cells = [(f"{node:>{numbers}} ", "dim"), (f"{marker} ", "bold green")]
+        left = labels
+        for text, style in label:
+            taken = cell_len(text)
+            if taken > left:
+                end = ("…" if unicode else "...") if left >= 3 else ""
+                text = set_cell_size(text, left - len(end)) + end
+                taken = left
+            cells.append((text, style))
+            left -= taken
+        cells += [(" " * (left + 1), ""), (f"{score[0][0]:>{scores}}", score[0][1])]
+        cells.append((f" {mark}" if mark else "", "dim"))
+        rows.append(tuple(cell for cell in cells if cell[0]))
+    return rows
 
 
 def observed(row: Mapping[str, Any], unicode: bool = True) -> Text:
@@ -168,62 +255,39 @@ def observed(row: Mapping[str, Any], unicode: bool = True) -> Text:
     return Text(f" {'→' if unicode else '->'} {text[:OBSERVED]}{more}" if text else "", style="cyan")
 
 
+def status_row(graph: SearchGraph, seconds: float, unicode: bool = True, lead: Outcome | None = None) -> Row:
+    """One line of figures on a search under way: the leading answer, what is left of the budget, the tree."""
+    lead = lead or graph.choice()
+    budget, meter = graph.context.budget, graph.context.meter
+    figures = [f"{graph.samples():.1f}" + (f" of {budget.samples:g}" if budget.samples else "") + " samples"]
+    if budget.tokens is not None:
+        figures.append(f"{quantity(meter.generated + meter.prefilled)} of {quantity(budget.tokens)} tokens")
+    if budget.flops is not None:
+        figures.append(f"{quantity(meter.flops)} of {quantity(budget.flops, 'FLOP')}")
+    figures += [f"{len(graph) - 1} nodes", f"{len(graph.finished())} finished"]
+    figures.append(duration(seconds) + (f" of {duration(budget.seconds)}" if budget.seconds else ""))
+    line = ((" · " if unicode else " | ").join(figures), "dim")
+    if lead.answer is None:
+        return (line,)
+    share = f" ({lead.confidence:.0%})" if lead.confidence else ""  # what nothing has scored has no share
+    return (("leading: ", "dim"), (brief(visible(lead.answer), 40), "bold"), (f"{share}  ", ""), line)
+
+
+def search_rows(
+    graph: SearchGraph, rows: int, width: int, seconds: float, unicode: bool = True, size: int | None = None
+) -> list[Row]:
+    """What is shown while a search runs: one line of figures, then the growing tree, or that of its first nodes."""
+    lead = graph.choice()  # counted once: with many answers it is most of the work
+    tree = tree_rows(graph, rows - 1, width, unicode, leading_path(graph, lead), size=size)
+    if size is None or size >= len(graph):
+        return [status_row(graph, seconds, unicode, lead), *tree]
+    return [((f"{size} of {len(graph)} nodes, {duration(seconds)}", "dim"),), *tree]
+
+
 def search_view(graph: SearchGraph, rows: int, width: int, seconds: float, unicode: bool = True) -> Group:
-    """What is shown while a search runs: one line of figures, then the growing tree."""
-    lead = graph.choice()
-    limit = graph.context.budget.samples
-    figures = [
-        f"{graph.samples():.1f}" + (f" of {limit:g}" if limit else "") + " samples",
-        f"{len(graph) - 1} nodes",
-        f"{len(graph.finished())} finished",
-        duration(seconds),
-    ]
-    line = Text((" · " if unicode else " | ").join(figures), style="dim", no_wrap=True, overflow="ellipsis")
-    if lead.answer is not None:
-        share = f" ({lead.confidence:.0%})" if lead.confidence else ""  # what nothing has scored has no share
-        answer = brief(visible(lead.answer))
-        line = Text.assemble(("leading: ", "dim"), (answer, "bold"), f"{share}  ", line)
-        line.no_wrap, line.overflow = True, "ellipsis"
-    return Group(line, search_tree(graph, rows - 1, width, unicode, leading_path(graph)))
-
-
-def explain_node(graph: SearchGraph, node: int, unicode: bool = True) -> Group:
-    """Why a node is in the tree and what became of it: its path with scores, its figures, its siblings.
-
-    Raises:
-        ValueError: when there is no such node.
-    """
-    if node not in graph.graph:
-        raise ValueError(f"no node {node}; the tree has nodes 0 to {len(graph) - 1}")
-    row = graph[node]
-    parts: list[RenderableType] = [steps_table(graph, node, unicode)]
-    facts = [f"status {row['status']}"]
-    if row["answer"] is not None:
-        facts.append(f"answer {visible(row['answer'])}")
-    if row["score"] is not None:
-        facts.append(f"score {row['score']:.4f}")
-    facts.append(f"value {row['value']:.4f}" if row["value"] is not None else "no value")
-    if row["visits"]:
-        facts.append(f"visits {row['visits']}")
-    facts += [f"sampled {row['count']} times", f"{row['tokens']} tokens", f"log-probability {row['logprob']:.2f}"]
-    notes = {"pruned": row["pruned"], "rollout only": node and not row["count"], "no score: NaN": row["unscored"]}
-    facts += [note for note, holds in notes.items() if holds]
-    parts.append(Text((" · " if unicode else " | ").join(facts)))
-    if node:
-        parent = graph.parent(node)
-        siblings = sorted(
-            (child for child in graph.children(parent if parent is not None else 0) if child != node),
-            key=lambda child: -(graph[child]["score"] or 0.0),
-        )
-        parts.append(Text(f"siblings: {len(siblings)}", style="dim"))
-        for child in siblings[:8]:
-            other = graph[child]
-            note = " pruned" if other["pruned"] else ""
-            text = visible(other["text"])
-            parts.append(Text.assemble(f"  {child:>4}  ", score_text(other["score"], unicode), f"  {text}{note}"))
-        if len(siblings) > 8:
-            parts.append(Text(f"  and {len(siblings) - 8} more", style="dim"))
-    return Group(*parts)
+    """`search_rows`, to be printed."""
+    lines = search_rows(graph, rows, width, seconds, unicode)
+    return Group(*(Text.assemble(*row, no_wrap=True, overflow="ellipsis") for row in lines))
 
 
 # ------------------------------------------------------------------------------------------------------- solutions
@@ -338,43 +402,9 @@ def answers_view(solution: Solution, unicode: bool = True) -> Table:
     for group in solution.groups:
         row = solution.graph[group.best.node]
         answer = Text(visible(group.answer))
-        sign = _sign(solution.graph, group.best.node, solution.correct, unicode)
+        sign = end_sign(solution.graph, group.best.node, solution.correct, unicode)
         if sign and group.answer == solution.answer:
             answer.append(f" {sign[0]}", style=sign[1])
         share = f"{group.weight / total:.0%}" if total else "-"
         table.add_row(str(group.best.node), share, str(group.count), score_text(row["score"], unicode), answer)
     return table
-
-
-# ---------------------------------------------------------------------------------------------------- live drawing
-
-
-class Drawing:
-    """Draws the growing tree, at most every `FRAME` seconds. Called with the graph in the thread that searches.
-
-    Only that thread reads the graph while it grows; the terminal is shared through `rich.live.Live`, which locks.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.started = time.monotonic()
-        self._last = 0.0
-        self._live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
-
-    def __call__(self, graph: SearchGraph) -> None:
-        """Draw, unless that was just done."""
-        now = time.monotonic()
-        if now - self._last >= FRAME:
-            rows, width = max(3, self.console.height - 2), self.console.width - 1
-            view = search_view(graph, rows, width, now - self.started, unicode_of(self.console))
-            self._live.update(view, refresh=True)
-            self._last = time.monotonic()
-
-    def __enter__(self) -> Drawing:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()

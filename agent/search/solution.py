@@ -12,9 +12,14 @@ from envs.core import Problem
 from verifiers.voting import Group
 
 
-def leading_path(graph: SearchGraph) -> tuple[int, ...]:
-    """Nodes from the root to the leading candidate; without one, to the most promising node."""
-    node = graph.choice().node
+def leading_path(graph: SearchGraph, lead: Outcome | None = None) -> tuple[int, ...]:
+    """Nodes from the root to the leading candidate; without one, to the most promising node.
+
+    Args:
+        graph: of the nodes.
+        lead: the outcome of the vote, if it is known already: counting votes takes time.
+    """
+    node = (lead or graph.choice()).node
     if node is None:
         running = [each for each in graph.graph if graph.status(each) == "running" and not graph[each]["pruned"]]
         node = max(running, key=lambda each: (graph[each]["score"] or 0.0, graph[each]["depth"], -each), default=0)

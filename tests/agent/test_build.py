@@ -13,7 +13,8 @@ from rich.console import Console
 import agent.build
 from agent.build import check_parts, choices, models_of, parts
 from agent.interface.cli import main
-from agent.interface.repl import Session
+from agent.interface.session.session import Session
+from agent.interface.session.settings import change
 from agent.recipes.recipe import Recipe, load_recipe
 from agent.solver import Solver
 from agent.study.results_db import StudyFile
@@ -180,7 +181,7 @@ def open_session(recipe: Recipe) -> tuple[Session, io.StringIO]:
 def test_env_in_a_session_is_the_recipe_of_that_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     session, _ = open_session(load_recipe("toy", ["temperature=0.3", "budget.samples=5"]))
     monkeypatch.setattr(Session, "solver", None)  # nothing is loaded here
-    session.change("environment", name)
+    change(session, "environment", name)
     assert session.recipe == load_recipe(name)
 
 

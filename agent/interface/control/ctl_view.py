@@ -12,6 +12,7 @@ from rich.text import Text
 
 from agent.interface.control.client import Process
 from agent.interface.text import brief, duration, visible
+from agent.interface.tree_view import call_text
 
 
 def list_view(found: Sequence[Process]) -> RenderableType:
@@ -91,7 +92,7 @@ def record_text(record: dict[str, Any]) -> str:
     node = f" {record['node']}" if record.get("node") is not None else ""
     change = ""
     if what in ("budget", "strategy", "only"):
-        change = f" {brief(visible(str(record['old'])))} -> {brief(visible(str(record['new'])))}"
+        change = f" {_short(record['old'])} -> {_short(record['new'])}"
     elif what == "undo":
         change = f" {record.get('undone', '')}"
     elif record.get("text"):
@@ -121,9 +122,21 @@ def outcome_view(told: dict[str, Any]) -> RenderableType:
     if not told["changed"]:
         return Text(f"{told['command']}: it was so already", style="dim")
     did = "would be done" if told["dry_run"] else "done"
-    made = f"; new nodes: {', '.join(map(str, told['made']))}" if told.get("made") else ""
+    made = ""
+    if "made" in told:
+        made = f"; new nodes: {', '.join(map(str, told['made']))}" if told["made"] else "; nothing new was drawn"
     change = ""
     if told["command"] in ("budget", "strategy", "only"):
-        old, new = (brief(visible(str(told[key])), 80) for key in ("old", "new"))
-        change = f", {old} -> {new}"
+        change = f", {_short(told['old'])} -> {_short(told['new'])}"
     return Text(f"{told['command']}: {did}{change}{made}")
+
+
+def _short(value: Any) -> str:
+    """A budget, a strategy or some nodes, in words."""
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        return brief(visible(call_text(value["name"], value)))
+    if isinstance(value, dict):
+        return brief(visible(", ".join(f"{each} {key}" for key, each in value.items()))) or "no limit"
+    if isinstance(value, list):
+        return brief(visible(", ".join(map(str, value)))) or "everywhere"
+    return brief(visible(str(value)))

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.interface.terminal.console import PlainConsole
-from agent.interface.tree_view import answers_view, explain_node, search_tree, solution_view
+from agent.interface.tree_explained import explain_node
+from agent.interface.tree_view import answers_view, search_tree, solution_view
 from agent.search import graph_file
 from agent.search.budget import Meter
 from agent.search.context import Outcome

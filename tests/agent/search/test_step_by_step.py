@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 import envs.guarded
-from agent.interface.tree_view import explain_node, search_tree, solution_view
+from agent.interface.tree_explained import explain_node
+from agent.interface.tree_view import search_tree, solution_view
 from agent.search.budget import Budget
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph

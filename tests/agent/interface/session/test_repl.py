@@ -1,6 +1,5 @@
 """The session in a real pseudo-terminal: keys in, a screen out (pyte keeps the screen as a terminal would)."""
 
-import contextlib
 import io
 import os
 import subprocess
@@ -12,80 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pexpect
-import pyte
 import pytest
 
 from agent.build import parts
-from agent.interface.repl import Leave, Session
+from agent.interface.session.session import Leave, Session
 from agent.interface.terminal.console import PlainConsole
 from agent.recipes.recipe import Recipe, load_recipe
 from envs.registry import load_environment
+from tests.terminals import CTRL_C, CTRL_D, TAB, UP, Terminal
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 QUESTIONS = [problem.question for problem in load_environment("toy").problems("test", 3)]
 LARGE = "45 with 1 7 10"  # thousands of payments: minutes of search with the delay
-UP, TAB, CTRL_C, CTRL_D = "\x1b[A", "\t", "\x03", "\x04"
-
-
-class Screen(pyte.Screen):
-    """A screen that answers, as terminals do: the line editor asks where its cursor is."""
-
-    answer: Callable[[str], object] = staticmethod(lambda data: None)
-
-    def write_process_input(self, data: str) -> None:
-        self.answer(data)
-
-
-class Terminal:
-    """A child process on a pseudo-terminal of 100 x 40, and what a person would see there."""
-
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
-        self.screen = Screen(100, 40)
-        self.stream = pyte.Stream(self.screen)
-        self.child = pexpect.spawn(
-            sys.executable,
-            ["-m", "agent.interface.cli", *arguments],
-            cwd=ROOT,
-            env=environment,
-            dimensions=(40, 100),
-            encoding="utf-8",
-            timeout=30,
-        )
-        self.screen.answer = self.child.send
-
-    def read(self) -> str:
-        """What has come by now, on the screen."""
-        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
-            while True:
-                self.stream.feed(self.child.read_nonblocking(65536, timeout=0.05))
-        return "\n".join(line.rstrip() for line in self.screen.display)
-
-    def wait(self, seen: Callable[[str], bool], what: str, seconds: float = 30) -> str:
-        """Wait until the screen shows something; fails with the screen as it is."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            text = self.read()
-            if seen(text):
-                return text
-            if not self.child.isalive():
-                break
-        pytest.fail(f"waited for {what}; the screen:\n{self.read()}")
-
-    def expect(self, text: str) -> str:
-        """Wait for a text on the screen."""
-        return self.wait(lambda screen: text in screen, repr(text))
-
-    def type(self, keys: str) -> None:
-        self.child.send(keys)
-
-    def enter(self, line: str) -> None:
-        self.child.send(line + "\r")
-
-    def clear(self) -> None:
-        """Forget what is on the screen."""
-        self.read()
-        self.type("\x0c")  # Ctrl-L
-        self.wait(lambda screen: screen.lstrip().startswith(">"), "a clear screen")
 
 
 @pytest.fixture
@@ -161,8 +98,10 @@ def test_the_tree_grows_while_it_searches_and_ctrl_c_keeps_the_best_answer(
     rows = [line for line in terminal.read().splitlines() if "─ " in line]
     assert 0 < len(rows) < 40
     terminal.type(CTRL_C)
+    terminal.expect("paused>")
+    terminal.type(CTRL_C)
     screen = terminal.expect("cost ")
-    assert "stopped" in screen
+    assert "stopped by a person" in screen
     assert "answer" in screen
     assert "none: no candidate" not in screen
     terminal.enter("/budget 2")  # and the session goes on
@@ -309,7 +248,7 @@ def test_every_error_is_a_line_and_the_models_stay(tmp_path: Path) -> None:
         assert "Traceback" not in out
     assert session.solver is loaded
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(loaded), "solve_recipe", lambda *given: [][0])
+        patch.setattr(type(loaded), "submit", lambda *given: [][0])
         session.handle(QUESTIONS[0])
     assert "IndexError: list index out of range" in file.getvalue()
     session.handle(QUESTIONS[0])
