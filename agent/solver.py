@@ -28,7 +28,7 @@ from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.search.shared_budget import Allocation
 from agent.search.solution import Solution
-from agent.strategies import SizedByCost, Strategy
+from agent.strategies import BlendAsc, SizedByCost, Strategy
 from envs.core import Environment, Problem
 from envs.errors import StepwellError
 from envs.messages import UsageError
@@ -151,18 +151,17 @@ class Solver:
         """
         if isinstance(strategy, SizedByCost):  # the total is what counts
             strategy = strategy.of(UNSIZED)
+        if isinstance(strategy, BlendAsc):
+            return _allocation(total), dataclasses.replace(strategy, auction=True)
         if not isinstance(strategy, Planner):
-            raise UsageError("a total budget is shared by the planner: use strategy auto")
+            raise UsageError("a total budget is shared by strategy auto (the planner) or blend-asc; use one of them")
         names = self.environment.name, self.policy.name, self.verifier.name if self.verifier else ""
         if (strategy.calibration or calibration_of(*names)).online is None:
             raise UsageError(
                 f"a total budget needs a plan for policy {names[1]}, verifier {names[2] or 'none'} on {names[0]};"
                 " 'stepwell calibrate' fits one"
             )
-        try:
-            return Allocation(total), dataclasses.replace(strategy, auction=True)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+        return _allocation(total), dataclasses.replace(strategy, auction=True)
 
     def solve_recipe(self, problem: Problem, recipe: Recipe, on_change: OnChange | None = None) -> Solution:
         """`solve` with the strategy, budget, vote, temperature and seed of a recipe."""
@@ -201,6 +200,13 @@ class Solver:
         self.policy.close()
         if self.verifier is not None:
             self.verifier.close()
+
+
+def _allocation(total: Budget) -> Allocation:
+    try:
+        return Allocation(total)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def task(

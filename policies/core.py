@@ -17,14 +17,21 @@ class Usage:
         prefilled: prompt tokens run through the model; tokens whose keys and values were reused do not count.
         generated: tokens sampled.
         flops: 2 x parameters x tokens run through the model, over every model involved.
+        reads: numbers read from memory, weights and keys and values (`policies.memory_traffic`); 0 if unknown.
     """
 
     prefilled: int = 0
     generated: int = 0
     flops: float = 0.0
+    reads: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.prefilled + other.prefilled, self.generated + other.generated, self.flops + other.flops)
+        return Usage(
+            self.prefilled + other.prefilled,
+            self.generated + other.generated,
+            self.flops + other.flops,
+            self.reads + other.reads,
+        )
 
 
 @dataclass(frozen=True)

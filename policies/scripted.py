@@ -65,8 +65,9 @@ class ScriptedPolicy(QueuedService[Propose, Proposed]):
         samples = tuple(tuple(steps for steps, _ in each) for each in drawn)
         known = any(after for each in drawn for _, after in each)
         transitions = tuple(tuple(after for _, after in each) for each in drawn) if known else ()
-        generated = sum(step.tokens for each in samples for steps in each for step in steps)
-        return Proposed(samples, Usage(0, generated, 2.0 * self.parameters * generated), transitions)
+        lengths = [sum(step.tokens for step in steps) for each in samples for steps in each]
+        flops, reads = 2.0 * self.parameters * sum(lengths), float(self.parameters * max(lengths, default=0))
+        return Proposed(samples, Usage(0, sum(lengths), flops, reads), transitions)
 
     def _sample(
         self, state: State, seed: int, temperature: float, max_steps: int | None

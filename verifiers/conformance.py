@@ -58,7 +58,7 @@ def check_verifier(
             rule(shape, "A reply has one score per step, for each state.")
             inside = all(0 <= score <= 1 or score != score for each in reply.scores for score in each)
             rule(inside, "A score is in [0, 1], or NaN where the model failed.")
-            rule(reply.tokens >= 0 and reply.flops >= 0, "What a reply cost is not negative.")
+            rule(min(reply.tokens, reply.flops, reply.reads) >= 0, "What a reply cost is not negative.")
         known = [each for reply in replies for each in reply.scores]
         alone = [scores(f"alone/{index}", [state])[0] for index, state in enumerate(states)]
         rule(alone == known, "A score depends on its state only, never on what else is in the batch.")

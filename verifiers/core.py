@@ -35,11 +35,13 @@ class Scored:
             verifier never hides it.
         tokens: tokens run through the verifier's models; reused keys and values do not count.
         flops: 2 x parameters x tokens, over every model involved.
+        reads: numbers read from memory, weights and keys and values (`policies.memory_traffic`); 0 if unknown.
     """
 
     scores: tuple[tuple[float, ...], ...]
     tokens: int = 0
     flops: float = 0.0
+    reads: float = 0.0
 
 
 @runtime_checkable

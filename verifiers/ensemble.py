@@ -93,7 +93,10 @@ class Ensemble:
             for steps in zip(*(reply.scores for reply in ordered), strict=True)
         )
         tokens = sum(reply.tokens for reply in ordered)
-        return Scored(scores, tokens, math.fsum(reply.flops for reply in ordered))
+        flops, reads = (
+            math.fsum(each) for each in zip(*((reply.flops, reply.reads) for reply in ordered), strict=True)
+        )
+        return Scored(scores, tokens, flops, reads)
 
     def _mix(self, scores: Sequence[float]) -> float:
         mean = math.fsum(weight * score for weight, score in zip(self.weights, scores, strict=True))

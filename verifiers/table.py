@@ -56,7 +56,7 @@ class TableVerifier(QueuedService[Score, Scored]):
             return self._compared(request)
         scores = tuple(self._scores(state) for state in request.states)
         tokens = sum(map(len, scores))
-        return Scored(scores, tokens, 2.0 * self.parameters * tokens)
+        return Scored(scores, tokens, 2.0 * self.parameters * tokens, float(self.parameters * bool(tokens)))
 
     def _compared(self, request: Score) -> Scored:
         """Chances in proportion to the scores of the last steps, all equal where these are 0."""

@@ -61,6 +61,12 @@ def build_parser() -> CommandParser:
     solve._negative_number_matcher = re.compile(r"^-[\d(.]")  # -3+5 and -(3+5) are questions, not options
     solve.add_argument("question", help="the question; if it cannot be read, the error says what can")
     add_recipe(solve)
+    solve.add_argument(
+        "--abstain",
+        type=float,
+        metavar="P",
+        help="let the planner abstain where no answer is right with probability P, e.g. 0.5; it then gives up early",
+    )
     solve.add_argument("--json", action="store_true", help="print JSON")
     solve.add_argument("--graph", metavar="FILE", help="save the search graph: .json (can be loaded again) or .graphml")
     solve.add_argument("--tree", action="store_true", help="also print the search tree")

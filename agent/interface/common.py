@@ -139,7 +139,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     Without ``--config`` the file is the environment's own (``configs/ENVIRONMENT.yaml``), if it has one.
     """
     from agent.recipes.files import override
-    from agent.recipes.recipe import Recipe, parse_budget, parse_component
+    from agent.recipes.recipe import Component, Recipe, parse_budget, parse_component
     from envs.options import convert, load_dataclass
 
     config, where = start_from(arguments.config, arguments.env, arguments.trust)
@@ -158,6 +158,9 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
         config["budget"] = {
             key: value for key, value in vars(parse_budget(arguments.budget)).items() if value is not None
         }
+    if getattr(arguments, "abstain", None) is not None:
+        chosen = Component.from_config(config.get("strategy", "auto"), "strategy")
+        config["strategy"] = {**chosen.options, "name": chosen.name, "abstain": arguments.abstain}
     for key, value in (("rule", arguments.vote), ("aggregate", arguments.aggregate)):
         if value is not None:
             config = override(config, [f"vote.{key}={value}"])

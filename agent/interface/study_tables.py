@@ -190,6 +190,11 @@ def _measured(
         Column("right", [_accuracy(line, config["n"]) for line in lines]),
         Column("95 %", [_interval(line) for line in lines]),
     ]
+    if any(line["abstained"] for line in lines):
+        shares = [line["abstained"] / line["searches"] if line["searches"] else None for line in lines]
+        answered = [line["accuracy_answered"] for line in lines]
+        right.append(Column("abstains", [VOID if each is None else f"{each:.1%}" for each in shares]))
+        right.append(Column("right if\nanswered", [VOID if each is None else f"{each:.1%}" for each in answered]))
     versus = next((versus_name(line) for line in lines if "versus" in line), None)
     if versus is not None:
         header = "\n".join(textwrap.wrap(visible(f"versus {versus}"), 22))
@@ -210,6 +215,7 @@ def _costs(lines: Sequence[Mapping[str, Any]]) -> list[Column]:
         ("policy\ntokens", lambda cost: quantity(cost["generated"] + cost["prefilled"])),
         ("verifier\ntokens", lambda cost: quantity(cost["verifier_tokens"])),
         ("FLOP", lambda cost: quantity(cost["policy_flops"] + cost["verifier_flops"])),
+        ("FLOP-\nequiv.", lambda cost: quantity(cost["flop_equivalents"]) if cost["flop_equivalents"] else VOID),
         ("seconds", lambda cost: f"{cost['seconds']:.2f}"),
     ]
     return [

@@ -329,11 +329,13 @@ def cost_texts(spent: Mapping[str, Any]) -> list[str]:
     """What a search cost, policy and verifier apart; nothing where that was not recorded."""
     if not spent:
         return []
+    equivalents = spent.get("flop_equivalents", 0.0)
     return [
         f"{spent['samples']:.1f} sample-equivalents, {duration(spent['seconds'])}",
         f"policy {quantity(spent['generated'])} tokens generated, {quantity(spent['prefilled'])} read,"
         f" {quantity(spent['policy_flops'], 'FLOP')}",
         f"verifier {quantity(spent['verifier_tokens'])} tokens, {quantity(spent['verifier_flops'], 'FLOP')}",
+        *([f"{quantity(equivalents, 'FLOP-equivalents')}, memory traffic included"] if equivalents else []),
     ]
 
 
@@ -363,7 +365,12 @@ def facts_view(solution: Solution, unicode: bool = True) -> Table:
             right = ("  ✓ right" if unicode else "  right", "green")
             wrong = (f"  {'✗ ' if unicode else ''}wrong, {visible(str(solution.problem.answer))} is right", "red")
             answer.append(*(right if solution.correct else wrong))
+        if solution.abstained:
+            answer.append("  best guess", "yellow")
         facts.add_row("answer", answer)
+        if solution.abstained and solution.plan is not None:
+            sure = f"right with probability {solution.plan.get('probability', 0.0)}, less than asked for"
+            facts.add_row("abstains", Text(visible(sure), style="yellow"))
         facts.add_row("vote", Text(vote_text(solution)))
     for title, lines in (("plan", plan_lines(solution.graph)), ("cost", cost_texts(solution.spent))):
         for at, line in enumerate(lines):

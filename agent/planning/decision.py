@@ -49,6 +49,23 @@ def offers(fit: Online, search: PlannedSearch, evidence: Evidence, most: float) 
     return [(action, each) for action, each in made if each.gain > LEAST]
 
 
+def hopeless(fit: Online, search: PlannedSearch, evidence: Evidence, left: float, asked: float) -> bool:
+    """Whether no action, of any size, is expected to make the leading answer right with the probability asked for.
+
+    The planner that may abstain gives up then: what is left of the budget is saved.
+
+    Args:
+        fit: the values of states.
+        search: under way.
+        evidence: its state.
+        left: sample-equivalents that are left.
+        asked: the least probability of a right answer; 0 is never given up for.
+    """
+    able = (action for action in fit.moves if action.n <= left and search.can(action))
+    hopes = [fit.probability(evidence), *(fit.probability(evidence, action) for action in able if action.right)]
+    return max(hopes) < asked
+
+
 def decide(fit: Online, search: PlannedSearch, evidence: Evidence, most: float, price: float) -> Action | None:
     """The action to take next, or None when the search is over.
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from agent.planning.decision import offers
+from agent.planning.decision import hopeless, offers
 from agent.planning.features import Answer, Evidence
 from agent.planning.plan_file import Action, Online
 from agent.search.graph import SearchGraph
@@ -40,10 +40,18 @@ class OnlineSearch:
         temperature: of every sample.
         vote: over all that finished.
         auction: it shares a budget with other searches, and asks for every move (`agent.search.shared_budget.Bid`).
+        abstain: the least probability of a right answer; below it the search abstains, and 0 never does.
     """
 
     def __init__(
-        self, graph: SearchGraph, fit: Online, n: int, temperature: float, vote: Vote, auction: bool = False
+        self,
+        graph: SearchGraph,
+        fit: Online,
+        n: int,
+        temperature: float,
+        vote: Vote,
+        auction: bool = False,
+        abstain: float = 0.0,
     ) -> None:
         self.graph = graph
         self.fit = fit
@@ -51,6 +59,7 @@ class OnlineSearch:
         self.temperature = temperature
         self.vote = vote
         self.auction = auction
+        self.abstain = abstain
         self.distinct = fit.distinct if graph.context.policy_distinct else None
         self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
         self.spent: dict[str, float] = {}  # sample-equivalents, by strategy and knobs
@@ -86,7 +95,14 @@ class OnlineSearch:
                 "evidence": asdict(replace(evidence, answers=evidence.answers[:5])),
             }
             where = f"{self.describe(evidence)}, right with probability {now:.2f}"
+            if self.abstain:
+                plan["abstained"] = now < self.abstain
             able = offers(self.fit, self, evidence, min(self.left, opening.stride))
+            if able and evidence.spent and hopeless(self.fit, self, evidence, self.left, self.abstain):
+                reasons.append(
+                    f"gave up: {where}; no action is expected to make it right with probability {self.abstain:g}"
+                )
+                return
             made = [each for _, each in able]
             chosen = (yield from bid(made)) if self.auction and made else best_offer(made, price)
             if chosen is None:

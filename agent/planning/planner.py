@@ -29,6 +29,8 @@ class Planner:
         auction: it shares a budget with other searches (`agent.search.shared_budget`); only where it was calibrated.
         temperature: of every sample.
         vote: over all finished trajectories.
+        abstain: the least probability of a right answer. Below it the planner abstains: it says so, beside its best
+            guess, and gives up as soon as no action is expected to reach it. 0 never abstains.
         calibration: what was fitted for this policy and verifier; by default what `find_calibration` finds for them.
             That of others is refused with a ValueError.
     """
@@ -37,6 +39,7 @@ class Planner:
     auction: bool = False
     temperature: Annotated[float, AtLeast(0)] = 1.0
     vote: Vote = field(default_factory=Vote)
+    abstain: Annotated[float, AtLeast(0, 1)] = 0.0
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
@@ -57,11 +60,18 @@ class Planner:
         calibration = self.calibration or find_calibration(graph)
         calibration.refuse_others(*parts_of(graph))
         if calibration.online is None:
+            if self.abstain:
+                raise ValueError(
+                    f"abstain={self.abstain:g} asks for probabilities, and there is no plan for {calibration.policy!r},"
+                    f" {calibration.verifier!r} on {calibration.environment!r}; 'stepwell calibrate' fits one"
+                )
             yield from TablePlanner(
                 self.n, temperature=self.temperature, vote=self.vote, calibration=calibration
             ).search(graph)
             return
-        search = OnlineSearch(graph, calibration.online, self.n, self.temperature, self.vote, self.auction)
+        search = OnlineSearch(
+            graph, calibration.online, self.n, self.temperature, self.vote, self.auction, self.abstain
+        )
         yield from search.search(calibration.warnings(self.temperature, graph.context))
 
 

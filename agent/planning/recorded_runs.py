@@ -114,6 +114,7 @@ def _row(graph: SearchGraph) -> dict[str, Any]:
         "places": [ends.index(each.node) for each in candidates],
         "policy_flops": spent["policy_flops"] or spent["generated"],
         "verifier_flops": spent["verifier_flops"] or spent["verifier_tokens"],
+        "reads": spent["policy_reads"] + spent["verifier_reads"],
     }
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from policies.core import Proposed
 from verifiers.core import Scored
 
+INTENSITY = 562.5
+"""FLOPs that an accelerator does in the time in which it reads one number of 16 bits: of NVIDIA's B200, as Kinetics
+(arXiv 2506.05333, section 3) has it."""
+T = TypeVar("T", bound=Any)  # a float, or what calculates like one
 SLACK = 1.1  # strategies aim at their budget in samples by their size; the engine ends them here
 
 
@@ -53,6 +57,8 @@ class Meter:
         verifier_calls: requests that the verifier answered.
         policy_flops: floating-point operations of the policy, as it measured them.
         verifier_flops: the same of the verifier.
+        policy_reads: numbers that the policy read from memory (`policies.memory_traffic`).
+        verifier_reads: the same of the verifier.
         unscored: steps that the verifier failed on; the engine reads it off the graph.
         seconds: since the search began; the engine keeps it.
 
@@ -70,6 +76,8 @@ class Meter:
     verifier_calls: int = 0
     policy_flops: float = 0.0
     verifier_flops: float = 0.0
+    policy_reads: float = 0.0
+    verifier_reads: float = 0.0
     unscored: int = 0
     seconds: float = field(default=0.0, compare=False)
 
@@ -77,6 +85,11 @@ class Meter:
     def flops(self) -> float:
         """Of policy and verifier together."""
         return self.policy_flops + self.verifier_flops
+
+    @property
+    def flop_equivalents(self) -> float:
+        """Of policy and verifier together, memory traffic included (`flop_equivalents`)."""
+        return flop_equivalents(self.flops, self.policy_reads + self.verifier_reads)
 
     @property
     def cost(self) -> float:
@@ -90,10 +103,12 @@ class Meter:
             self.generated += reply.usage.generated
             self.prefilled += reply.usage.prefilled
             self.policy_flops += reply.usage.flops
+            self.policy_reads += reply.usage.reads
         else:
             self.verifier_calls += 1
             self.verifier_tokens += reply.tokens
             self.verifier_flops += reply.flops
+            self.verifier_reads += reply.reads
 
     def take_up(self, spent: Mapping[str, Any]) -> float:
         """Go on from what a search had spent when it ended (`to_json`); returns its seconds."""
@@ -125,4 +140,19 @@ class Meter:
     def to_json(self, samples: float) -> dict[str, Any]:
         """Everything above and the sample-equivalents, `samples`."""
         spent = {each.name: getattr(self, each.name) for each in fields(self)}
-        return spent | {"flops": self.flops, "samples": round(samples, 4), "seconds": round(self.seconds, 3)}
+        sums = {"flops": self.flops, "flop_equivalents": self.flop_equivalents}
+        return spent | sums | {"samples": round(samples, 4), "seconds": round(self.seconds, 3)}
+
+
+def flop_equivalents(flops: T, reads: T, intensity: float = INTENSITY) -> T:
+    """FLOPs and memory traffic as one cost: FLOPs + I x numbers read (Kinetics, arXiv 2506.05333, section 3).
+
+    Both are added, as they hardly overlap: the FLOPs are those of the weights, the reads mostly of keys and values.
+
+    Args:
+        flops: 2 x parameters x tokens; a number, or an array or column of numbers.
+        reads: numbers read from memory, weights and keys and values.
+        intensity: I, the FLOPs that the machine does while it reads one number.
+    """
+    made: T = flops + intensity * reads
+    return made

@@ -196,8 +196,9 @@ def _check_info(info: Mapping[str, Any]) -> None:
         _check({"knobs": strategy, **strategy}, {"name": _text, "knobs": _knobs}, "info: the strategy")
     if spent := info.get("spent"):
         _check(spent, dict.fromkeys(_SPENT, _finite), "info: what was spent")
-        if not _finite(spent.get("unscored", 0)):
-            raise ValueError(f"info: 'unscored' is {shown_value(spent['unscored'])}; expected a number")
+        for key in ("unscored", "policy_reads", "verifier_reads", "flop_equivalents"):  # older versions lack them
+            if not _finite(spent.get(key, 0)):
+                raise ValueError(f"info: {key!r} is {shown_value(spent[key])}; expected a number")
 
 
 def check_records(records: Any, nodes: Sized) -> None:

@@ -58,6 +58,11 @@ class Solution:
         error: str | None = self.graph.info.get("error")
         return error
 
+    @property
+    def abstained(self) -> bool:
+        """Whether the planner abstains: the answer is its best guess, and less probable than was asked for."""
+        return bool((self.plan or {}).get("abstained"))
+
     @classmethod
     def of(cls, graph: SearchGraph) -> Solution:
         """Read the solution off the graph of a search that is over: one just made, or one that was saved.
@@ -95,6 +100,7 @@ class Solution:
             "answer": self.answer,
             "correct": self.correct,
             "confidence": self.confidence,
+            "abstained": self.abstained,
             "steps": [
                 {"node": node, **{key: graph[node][key] for key in ("text", "observation", "score")}} for node in path
             ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from agent.strategies.answers.ab_mcts import AbMcts
+from agent.strategies.answers.adaptive_consistency import AdaptiveConsistency
+from agent.strategies.answers.blend_asc import BlendAsc
 from agent.strategies.answers.deepconf import DeepConf
 from agent.strategies.answers.first_finish import FirstFinish
 from agent.strategies.answers.selection import ListSelection, Tournament
@@ -40,13 +42,17 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "ab-mcts": AbMcts,
     "genselect": ListSelection,
     "tournament": Tournament,
+    "adaptive-consistency": AdaptiveConsistency,
+    "blend-asc": BlendAsc,
 }
 
 __all__ = [
     "STRATEGIES",
     "AbMcts",
+    "AdaptiveConsistency",
     "Beam",
     "BestOfN",
+    "BlendAsc",
     "DeepConf",
     "Dvts",
     "FirstFinish",

@@ -18,8 +18,9 @@ import pandas as pd
 
 from agent.build import NO_VERIFIER
 from agent.planning.plan_file import EASY, HARD
+from agent.search.budget import flop_equivalents
 from agent.study.results_db import StudyFile
-from agent.study.rows import VOTES, scores_of
+from agent.study.rows import VOTES, certainty, scores_of
 from agent.study.statistics import clustered, paired_difference, wilson
 from agent.study.table import GROUP, marks_by_problem, revoted, summarize, uniform_answers
 from envs.core import Problem, State, Step, StepChecker
@@ -35,9 +36,18 @@ _LINE = list(GROUP)
 
 
 def results(file: StudyFile) -> pd.DataFrame:
-    """One row per search: labels, problem, answer and cost, as in the file; ``flops`` is the sum of both models'."""
-    frame = pd.DataFrame(file.results())
-    return frame.assign(flops=frame["policy_flops"] + frame["verifier_flops"])
+    """One row per search: labels, problem, answer and cost, as in the file; ``flops`` is the sum of both models'.
+
+    ``flop_equivalents`` charges memory traffic too (`agent.search.budget.flop_equivalents`); NaN where that is unknown.
+    """
+    return _costed(pd.DataFrame(file.results()))
+
+
+def _costed(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the sums over both models."""
+    flops = frame["policy_flops"] + frame["verifier_flops"]
+    reads = frame["policy_reads"] + frame["verifier_reads"]
+    return frame.assign(flops=flops, flop_equivalents=flop_equivalents(flops, reads).where(reads > 0))
 
 
 def candidates(file: StudyFile) -> pd.DataFrame:
@@ -79,6 +89,7 @@ def table(file: StudyFile, baseline: str | None = None) -> pd.DataFrame:
             row = {key: line[key] for key in (*GROUP, "n", "searches", "errors", "accuracy")}
             row |= {"low": low, "high": high} | line["cost"]
             row["flops"] = row["policy_flops"] + row["verifier_flops"]
+            row["flop_equivalents"] = row["flop_equivalents"] or math.nan
             if "difference" in line:
                 row |= dict(zip(("difference", "difference_low", "difference_high"), line["difference"], strict=True))
                 row["versus"] = line["versus"]
@@ -132,6 +143,38 @@ def _means(group: pd.DataFrame) -> dict[str, float]:
     """The mean of ``mark`` by problem."""
     means: dict[str, float] = group.assign(mark=group["mark"].astype(float)).groupby("id")["mark"].mean().to_dict()
     return means
+
+
+def risk_coverage(file: StudyFile) -> pd.DataFrame:
+    """What a strategy risks that answers only where it is sure: one row per line and share of searches answered.
+
+    The searches of a line are ordered by how sure they were (`agent.study.rows.certainty`), the surest first; equally
+    sure ones are answered together. ``coverage`` is the share that is answered, ``risk`` the share of these that is
+    wrong, ``low`` and ``high`` its interval (Wilson's; seeds of a problem are one cluster), and ``threshold`` how sure
+    the least sure of them was. ``aurc`` is the area under the line's curve, the mean risk over all coverages: lower is
+    better (Geifman and El-Yaniv 2017, arXiv 1705.08500). A search without an answer is wrong and never sure.
+    """
+    rows = _known(file.results())
+    found = [certainty(row) for row in rows.to_dict("records")]
+    sure = [one if row.answer is not None else 0.0 for (one, _), row in zip(found, rows.itertuples(), strict=True)]
+    made = []
+    for labels, group in rows.assign(sure=sure).groupby(_LINE, sort=False, dropna=False):
+        points = []
+        wrong = group["correct"] != 1
+        for threshold in sorted(set(group["sure"]), reverse=True):
+            answered = group[group["sure"] >= threshold]
+            marks: dict[str, list[float]] = {}
+            for row in answered.itertuples():
+                marks.setdefault(row.id, []).append(float(row.correct != 1))
+            _, (low, high) = clustered(marks)
+            coverage, risk = len(answered) / len(group), float(wrong[answered.index].mean())
+            points.append({"threshold": threshold, "coverage": coverage, "risk": risk, "low": low, "high": high})
+        before = [0.0, *(point["coverage"] for point in points)]
+        area = sum(point["risk"] * (point["coverage"] - last) for point, last in zip(points, before, strict=False))
+        made += [dict(zip(_LINE, labels, strict=True)) | point | {"aurc": area} for point in points]
+    return pd.DataFrame(
+        made, columns=None if made else [*_LINE, "threshold", "coverage", "risk", "low", "high", "aurc"]
+    )
 
 
 def vote_sensitivity(file: StudyFile) -> pd.DataFrame:

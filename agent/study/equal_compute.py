@@ -6,12 +6,14 @@ A line is a strategy at a budget; its problems are told by their id, and the see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from agent.recipes.recipe import parse_budget
 from agent.study.statistics import paired_difference
@@ -73,6 +75,51 @@ class Curves:
                 right.append(self.right.loc[judge, line])
                 flops.append(self.flops.loc[judge, line])
         return pd.concat(right), pd.concat(flops)
+
+    def oracle(self, lines: Sequence[Line], budget: float, rounds: int = 60) -> tuple[pd.Series, pd.Series]:
+        """What is right, and the FLOPs, by problem, of the Lagrangian oracle: an upper bound on any choice per problem.
+
+        Knowing how each line ends, it takes for every problem the line with the largest right - price * FLOPs. The
+        price is the least one, found by bisection, at which the mean FLOPs are within the budget (arXiv 2604.14853: the
+        oracle that a fitted choice is to imitate). It is judged on the runs that it chose by, which flatters it: chance
+        counts as skill.
+
+        Args:
+            lines: that there are to choose from, all of them run on every problem.
+            budget: FLOPs, mean over the problems.
+            rounds: of the bisection.
+
+        Raises:
+            ValueError: the cheapest choice for every problem costs more.
+        """
+        right, flops = self.right[list(lines)].to_numpy(float), self.flops[list(lines)].to_numpy(float)
+
+        def choice(price: float) -> NDArray[np.intp]:
+            worth = right - price * flops
+            best = worth.max(1, keepdims=True)
+            cheapest: NDArray[np.intp] = np.where(worth >= best - 1e-12, flops, np.inf).argmin(1)
+            return cheapest
+
+        def cost(price: float) -> float:
+            return float(np.take_along_axis(flops, choice(price)[:, None], 1).mean())
+
+        low, high = 0.0, 1.0 / max(float(flops[flops > 0].min(initial=1.0)), 1e-300)
+        while cost(high) > budget and high < 1e30:
+            high *= 4
+        if cost(high) > budget:
+            raise ValueError(f"a budget of {budget:g} FLOPs is less than the cheapest lines cost")
+        for _ in range(rounds):
+            middle = (low + high) / 2
+            low, high = (low, middle) if cost(middle) <= budget else (middle, high)
+        chosen = choice(0.0 if cost(0.0) <= budget else high)[:, None]
+        taken = (np.take_along_axis(each, chosen, 1)[:, 0] for each in (right, flops))
+        found = [pd.Series(each, index=self.right.index) for each in taken]
+        return found[0], found[1]
+
+
+def gap_closed(fixed: float, planned: float, oracle: float) -> float:
+    """The share of the gap between the best fixed line and the oracle that a planner closes; NaN if there is none."""
+    return (planned - fixed) / (oracle - fixed) if oracle > fixed else math.nan
 
 
 def difference(first: pd.Series, second: pd.Series) -> tuple[float, float, float]:

@@ -35,13 +35,14 @@ from agent.study import analysis
 from agent.study.results_db import StudyFile
 from agent.study.table import GROUP, short_labels, uniform_answers, uniform_votes
 
-Compute = Literal["flops", "generated", "samples"]
+Compute = Literal["flops", "flop_equivalents", "generated", "samples"]
 AXES: dict[str, str] = {
     "flops": "FLOPs per problem, policy and verifier",
+    "flop_equivalents": "FLOP-equivalents per problem",
     "generated": "policy tokens generated per problem",
     "samples": "samples per problem",
 }
-_UNITS = {"flops": "FLOP", "generated": "tokens", "samples": "samples"}
+_UNITS = {"flops": "FLOP", "flop_equivalents": "FLOP", "generated": "tokens", "samples": "samples"}
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe-Ito, less its yellow
 MARKERS = "os^DvPXp"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -80,7 +81,7 @@ def accuracy_vs_compute(file: StudyFile, x: Compute | None = None) -> Figure:
 
     Args:
         file: of the study.
-        x: what the cost is counted in; by default the first of `AXES` that is known of most lines.
+        x: what the cost is counted in; by default the first of FLOPs, tokens and samples that is known of most lines.
     """
     table, x = _costed(_table(file), x)
     names = _Names(file)
@@ -258,12 +259,50 @@ def reliability_diagram(file: StudyFile, how: str = "last", bins: int = 10) -> F
     return figure
 
 
+@matplotlib.rc_context(_STYLE)
+def risk_coverage(file: StudyFile) -> Figure:
+    """The share of wrong answers over the share of searches answered, the surest first; the largest budget of each.
+
+    Raises:
+        ValueError: when no line tells its searches apart by how sure they are.
+    """
+    frame = _largest_budgets(analysis.risk_coverage(file))
+    several = frame.groupby(list(GROUP))["coverage"].transform("size") > 1 if len(frame) else frame.empty
+    frame = frame[several] if len(frame) else frame
+    if frame.empty:
+        raise ValueError("no line tells its searches apart by how sure they are")
+    names = _Names(file)
+    figure, panels = _panels(frame)
+    for axes, lines in panels:
+        for strategy, line in lines.groupby("strategy", sort=False):
+            style = names.style[strategy]
+            axes.plot(line["coverage"], line["risk"], color=style.color, ls=style.ls, drawstyle="steps-post")
+            last = line.iloc[[-1]]
+            _errors(axes, last, "coverage", "risk", **vars(style))
+        _percent(axes, "wrong, of those answered")
+        axes.set_xlabel("searches answered")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.set_xlim(0, 1.03)
+        axes.set_ylim(bottom=0)
+    _legend(figure, names.handles(frame["strategy"].unique(), frame))
+    sure = "the surest first: the planner's own estimate, else the share of the vote"
+    _small_print(figure, file, names, [_sizes(_table(file)), "bars: 95 % intervals where all are answered", sure])
+    return figure
+
+
+def accuracy_vs_equivalents(file: StudyFile) -> Figure:
+    """`accuracy_vs_compute` over FLOP-equivalents; raises ValueError where the memory traffic is unknown."""
+    return accuracy_vs_compute(file, "flop_equivalents")
+
+
 FIGURES = {
     "accuracy-vs-compute": accuracy_vs_compute,
+    "accuracy-vs-flop-equivalents": accuracy_vs_equivalents,
     "frontier": frontier,
     "accuracy-by-difficulty": accuracy_by_difficulty,
     "votes": votes_heat_map,
     "reliability": reliability_diagram,
+    "risk-coverage": risk_coverage,
 }
 """All figures, by the name that ``stepwell report --plots`` gives their files."""
 

@@ -40,7 +40,7 @@ from typing import Any, SupportsIndex
 from agent.recipes.files import refuse_code
 from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
-from agent.study.rows import COSTS, Place, Result
+from agent.study.rows import COSTS, LATER, Place, Result
 from agent.study.storage.database_errors import check_readable, check_writable, database_errors
 from agent.study.storage.edited_problems import ProblemChanges, problem_row
 from agent.study.storage.packed_graphs import unpack
@@ -208,10 +208,13 @@ class StudyFile:
             raise UsageError(f"{self.path} holds a {kind} {str(name)[:40]!r}, which no study has; give another file")
         for table, columns in _tables().items():
             found = {row["name"]: row["hidden"] for row in self.rows(f"PRAGMA table_xinfo({table})")}
-            lacking = [column for column in columns if found.get(column, 1)]
+            lacking = [column for column in columns if found.get(column, column not in LATER)]
             if lacking:
                 what = f"no table {table!r}" if not found else f"no column {lacking[0]!r} in its table {table!r}"
                 raise self._damaged(f"it has {what}")
+
+    def _columns_of_results(self) -> list[str]:
+        return [row["name"] for row in self.rows("PRAGMA table_info(results)")]
 
     def _check_facts(self) -> None:
         """Refuse a file that does not say what was studied."""
@@ -250,6 +253,8 @@ class StudyFile:
         with self._transaction():
             if new:
                 self._make()
+            for column in sorted(LATER - set(self._columns_of_results())):
+                self.connection.execute(f"ALTER TABLE results ADD COLUMN {column} REAL NOT NULL DEFAULT 0")
             if grows:
                 self._renumber(cells)
             if new or grows:
@@ -558,7 +563,9 @@ class StudyFile:
             json_extract(meta, '$.level') AS level, results.*
             FROM results JOIN cells USING (cell) JOIN problems USING (problem, environment) ORDER BY cell, problem"""
         rows = [dict(row) for row in self.rows(query)]
+        later = dict.fromkeys(LATER, 0.0)
         for row in rows:
+            row |= {**later, **row}
             for column in ("confidence", "drawn", *COSTS):
                 if not isinstance(row[column], int | float):
                     raise self._damaged(f"{column} of a result is {str(row[column])[:40]!r}, no number")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,11 @@ COSTS = (
     "verifier_flops",
     "unscored",
     "seconds",
+    "policy_reads",
+    "verifier_reads",
 )
+LATER = frozenset({"policy_reads", "verifier_reads"})
+"""Costs that files of older versions lack; they count as 0, which is: unknown."""
 
 
 class Place(NamedTuple):
@@ -47,6 +52,20 @@ class Result:
     candidates: list[dict[str, Any]] = field(default_factory=list)
     votes: list[dict[str, Any]] = field(default_factory=list)
     graph: bytes | None = None
+
+
+def certainty(row: Mapping[str, Any]) -> tuple[float, bool]:
+    """How sure a search was of its answer, in [0, 1], and whether it abstained.
+
+    The planner's estimate that the answer is right, where there is one; else the share of the vote that it holds.
+    """
+    plan: Any = None
+    if isinstance(row["plan"], str) and '"probability"' in row["plan"]:
+        with contextlib.suppress(ValueError, RecursionError):
+            plan = json.loads(row["plan"])
+    plan = plan if isinstance(plan, dict) else {}
+    sure, known = plan.get("probability"), isinstance(plan.get("probability"), int | float)
+    return (min(1.0, max(0.0, float(sure))) if known else float(row["confidence"])), plan.get("abstained") is True
 
 
 # -------------------------------------------------------------------------------------------------- what is kept

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agent.build import NO_VERIFIER
+from agent.search.budget import flop_equivalents
 from agent.study.results_db import StudyFile
-from agent.study.rows import COSTS, VOTES
+from agent.study.rows import COSTS, VOTES, certainty
 from agent.study.statistics import clustered, holm, paired_difference, paired_p_value
 from envs.options import choose
 from verifiers.voting import Vote
@@ -48,11 +49,14 @@ def summarize(
     """One JSON-ready summary per line of the table, in the order of the cells.
 
     Accuracy is the mean over problems of their mean over seeds; intervals treat the seeds of a problem as one cluster.
-    It is None where no problem has a gold answer. ``difference`` is the paired difference, over ``paired`` problems, to
-    the line that has the baseline's value on one axis and is the same elsewhere. That holds for verifier and budget
-    too, unless the baseline has only one (greedy decoding has one budget, majority voting no verifier). A line without
-    such a counterpart has no difference. ``p`` is the p-value that goes with the difference, ``p_holm`` the same after
-    Holm's correction for all comparisons of the table.
+    It is None where no problem has a gold answer. A search that abstained counts by its best guess; ``abstained`` is
+    how many did, and ``accuracy_answered`` the share of the others that is right.
+
+    ``difference`` is the paired difference, over ``paired`` problems, to the line that has the baseline's value on one
+    axis and is the same elsewhere. That holds for verifier and budget too, unless the baseline has only one (greedy
+    decoding has one budget, majority voting no verifier). A line without such a counterpart has no difference. ``p`` is
+    the p-value that goes with the difference, ``p_holm`` the same after Holm's correction for all comparisons of the
+    table.
 
     Args:
         file: of the study.
@@ -80,6 +84,7 @@ def summarize(
             "correct": sum(row["correct"] == 1 for row in members),
             "errors": sum(row["error"] is not None for row in members),
             "accuracy": accuracy if marks[key] else None,
+            **_abstained(members),
             "interval": interval,
             "levels": _by_level(members),
             "cost": {
@@ -87,6 +92,7 @@ def summarize(
                 for name in COSTS
             },
         }
+        summary["cost"]["flop_equivalents"] = _equivalents(summary["cost"])
         other = baseline_of(labels, axis, value, list(groups))
         if other is not None and other != key:
             summary |= _compared(means[other], means[key])
@@ -97,6 +103,21 @@ def summarize(
     for summary, p in zip(compared, holm([summary["p"] for summary in compared]), strict=True):
         summary["p_holm"] = p
     return summaries
+
+
+def _abstained(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many searches abstained, and the share of the others that is right; None where nobody knows."""
+    silent = [certainty(row)[1] for row in rows]
+    answered = [row for row, each in zip(rows, silent, strict=True) if not each]
+    marks = [mark for each in marks_by_problem(answered).values() for mark in each]
+    return {"abstained": sum(silent), "accuracy_answered": sum(marks) / len(marks) if marks else None}
+
+
+def _equivalents(cost: Mapping[str, float | None]) -> float | None:
+    """FLOP-equivalents of mean costs; None where the memory traffic is not known."""
+    reads = (cost["policy_reads"] or 0.0) + (cost["verifier_reads"] or 0.0)
+    flops = (cost["policy_flops"] or 0.0) + (cost["verifier_flops"] or 0.0)
+    return flop_equivalents(flops, reads) if reads else None
 
 
 def _compared(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def _flat(line: Mapping[str, Any], levels: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = {key: _label(line[key]) for key in GROUP}
     row |= {key: line[key] for key in ("n", "searches", "correct", "errors", "accuracy")}
     row |= {"low": low, "high": high}
+    row |= {key: line[key] for key in ("abstained", "accuracy_answered")}
     difference = line.get("difference", (None, None, None)) if line.get("paired") else (None, None, None)
     row |= {key: _label(line[key]) if key in line else None for key in ("versus", "versus_budget")}
     row |= {key: line.get(key) for key in ("paired", "differing")}
@@ -133,6 +134,9 @@ def _readable(config: Mapping[str, Any], summaries: Summaries, holm: bool) -> tu
     columns["95 %"] = [
         f"{_percent(line['interval'][0])} to {_percent(line['interval'][1])}" if line["n"] else "" for line in summaries
     ]
+    if any(line["abstained"] for line in summaries):
+        columns["abstains (%)"] = [_percent(_silent(line)) for line in summaries]
+        columns["right if answered (%)"] = [_percent(line["accuracy_answered"]) for line in summaries]
     compared = [line for line in summaries if line.get("paired")]
     if compared:
         columns[f"versus {versus_name(compared[0])}"] = [_difference(line) for line in summaries]
@@ -144,6 +148,11 @@ def _readable(config: Mapping[str, Any], summaries: Summaries, holm: bool) -> tu
     if any(flops):  # those of a server whose model is not known are not counted
         unit = _unit([value for value in flops if value])
         columns[f"{unit[1]}FLOP"] = ["" if value is None else _rounded(value / unit[0]) for value in flops]
+    equivalents = [line["cost"]["flop_equivalents"] for line in summaries]
+    if any(equivalents):  # not of files that were made before memory traffic was counted
+        unit = _unit([value for value in equivalents if value])
+        cells = ["" if value is None else _rounded(value / unit[0]) for value in equivalents]
+        columns[f"{unit[1]}FLOP-equivalents"] = cells
     columns = {_line(header): [_line(cell) for cell in cells] for header, cells in columns.items()}
     return _line(_caption(config, same, compared)), list(columns), list(map(list, zip(*columns.values(), strict=True)))
 
@@ -166,6 +175,10 @@ def _caption(config: Mapping[str, Any], same: Sequence[str], compared: Summaries
 def _line(text: str) -> str:
     """A text on one line, without what no reader can see."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def _silent(line: Mapping[str, Any]) -> float | None:
+    return line["abstained"] / line["searches"] if line["searches"] else None
 
 
 def _percent(share: float | None) -> str:

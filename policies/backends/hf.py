@@ -24,6 +24,7 @@ from policies.core import Propose, Proposed
 from policies.generation.chat import ChatFormat
 from policies.generation.options import SamplingOptions
 from policies.generation.proposals import Proposals
+from policies.memory_traffic import position_size
 from policies.models.checkpoints import Dtype, load_checkpoint
 from policies.models.digest import DIGITS, model_digest
 from policies.models.hf_cache import CachedTransformer, cache_of, layers_of
@@ -105,6 +106,7 @@ class TransformersPolicy:
             rows,
             steps=sys.maxsize,
             seconds=_BURST,
+            position=position_size(self.model.config.get_text_config()),
         )
 
     # ------------------------------------------------------------------------------------------------ the contract

@@ -21,6 +21,7 @@ from envs.options import AtLeast
 from policies.core import Propose, Proposed
 from policies.generation.options import SamplingOptions
 from policies.generation.proposals import Proposals
+from policies.memory_traffic import position_size
 from policies.models.digest import model_digest
 from policies.models.errors import UnsupportedModel
 from policies.models.kv_cache import CachedDecoder
@@ -117,6 +118,7 @@ class LabPolicy:
             rows,
             steps=_BURST,
             seconds=math.inf,
+            position=position_size(config),
         )
 
     def digest(self) -> str:

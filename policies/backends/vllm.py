@@ -155,7 +155,10 @@ class VllmPolicy:
         done, self._done = self._done, []
         for job, _ in done:
             del self._jobs[job.ticket]
-        return [(job.ticket, job.reply(self.parameters) if error is None else error) for job, error in done]
+        return [
+            (job.ticket, job.reply(self.parameters, self._engine.position) if error is None else error)
+            for job, error in done
+        ]
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, and what was kept for it."""
@@ -212,7 +215,9 @@ class VllmPolicy:
             self._engine.abort([name])
             if led == "anew":
                 self._ask(sample)
-            elif job.finish(sample.place, sample.steps, sample.drawn, transitions=sample.transitions):
+            elif job.finish(
+                sample.place, sample.steps, sample.drawn, transitions=sample.transitions, context=sample.context
+            ):
                 self._done.append((job, None))
         except Exception as error:  # of the environment
             self._drop([job])

@@ -30,6 +30,7 @@ class Proposals(StepWriter):
         rows: most samples in progress at once.
         steps: most decode steps of one poll.
         seconds: after which it returns, so that a caller can interrupt.
+        position: numbers that the keys and values of a token have (`policies.memory_traffic.position_size`).
     """
 
     def __init__(
@@ -43,11 +44,12 @@ class Proposals(StepWriter):
         *,
         steps: int,
         seconds: float,
+        position: int = 0,
     ) -> None:
         super().__init__(chat, context)
         self.name, self.parameters, self.model = name, parameters, model
         self.loop: DecodeLoop[StreamedSample] = DecodeLoop(model, self, rows, self.options.top_p, self.options.top_k)
-        self._steps, self._seconds = steps, seconds
+        self._steps, self._seconds, self._position = steps, seconds, position
         self._jobs: dict[int, Job] = {}
         self._done: list[Job] = []
 
@@ -84,7 +86,7 @@ class Proposals(StepWriter):
             for j, seed in enumerate(request.seeds[i]):
                 sample = StreamedSample(
                     request.scope, seed & _SEED, request.temperature, tokens,
-                    job=job, place=(i, j), state=state, spent=spent, ended=ended,
+                    job=job, place=(i, j), state=state, spent=spent, ended=ended, context=len(tokens),
                 )  # fmt: skip
                 self.loop.add(sample, request)
 
@@ -98,7 +100,7 @@ class Proposals(StepWriter):
         done, self._done = self._done, []
         for job in done:
             del self._jobs[job.ticket]
-        return [(job.ticket, job.reply(self.parameters)) for job in done]
+        return [(job.ticket, job.reply(self.parameters, self._position)) for job in done]
 
     @torch.inference_mode()
     def cancel(self, scope: str) -> None:
@@ -139,5 +141,6 @@ class Proposals(StepWriter):
 
     def finish(self, sample: StreamedSample, row: int | None) -> None:
         """Take a sample's steps."""
-        if sample.job.finish(sample.place, sample.steps, sample.drawn, sample.known, sample.transitions):
+        ended = (sample.place, sample.steps, sample.drawn, sample.known, sample.transitions, sample.context)
+        if sample.job.finish(*ended):
             self._done.append(sample.job)

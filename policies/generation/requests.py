@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from envs.core import Step, Transition
 from envs.errors import StepwellError
 from policies.core import Propose, Proposed, Usage
+from policies.memory_traffic import positions_read
 
 
 class BrokenModel(StepwellError, RuntimeError):
@@ -33,6 +34,9 @@ class Job:
         generated: tokens sampled for it.
         known: those of them that needed no model, as samples before had drawn them
             (`policies.generation.without_replacement`).
+        passes: of the model, one after another, that draw its tokens: samples that are drawn without replacement wait
+            for each other, all others share them.
+        positions: whose keys and values those passes read.
         error: why it cannot be answered, if it cannot.
         transitions: of the steps of each sample that is complete, by its place, as far as they were asked for.
     """
@@ -44,6 +48,8 @@ class Job:
     prefilled: int = 0
     generated: int = 0
     known: int = 0
+    passes: int = 0
+    positions: int = 0
     error: Exception | None = None
     transitions: dict[tuple[int, int], tuple[Transition, ...]] = field(default_factory=dict)
 
@@ -73,10 +79,12 @@ class Job:
         generated: int,
         known: int = 0,
         transitions: tuple[Transition, ...] = (),
+        context: int = 0,
     ) -> bool:
         """Take the steps of a sample, the tokens they took, and the known ones of them; whether it was the last one.
 
-        The transitions are those of its first steps, as far as the environment was asked for them.
+        The transitions are those of its first steps, as far as the environment was asked for them. `context` counts the
+        tokens before its first new one.
         """
         i, j = place
         if transitions:
@@ -84,23 +92,28 @@ class Job:
         self.samples[i][j] = steps
         self.generated += generated
         self.known += known
+        run = generated - known
+        self.passes = self.passes + run if self.request.distinct else max(self.passes, run)
+        self.positions += positions_read(context, known, generated)
         self.missing -= 1
         return not self.missing
 
-    def reply(self, parameters: int) -> Proposed | Exception:
+    def reply(self, parameters: int, position: int = 0) -> Proposed | Exception:
         """What the policy answers, once nothing is missing or something failed.
 
-        A sample of n tokens runs n: the last of its prompt and all but the last of its own. One whose first m are known
+        `position` is the size of the keys and values of one token (`policies.memory_traffic.position_size`). A
+        sample of n tokens runs n: the last of its prompt and all but the last of its own. One whose first m are known
         runs n - m: the last of those, and all but the last of the others.
         """
         if self.error is not None:
             return self.error
         flops = 2.0 * parameters * (self.prefilled + self.generated - self.known)
+        reads = float(parameters * (self.passes + bool(self.prefilled)) + position * self.positions)
         transitions = tuple(
             tuple(self.transitions.get((i, j), ()) for j in range(len(each))) for i, each in enumerate(self.samples)
         )
         return Proposed(
             tuple(map(tuple, self.samples)),
-            Usage(self.prefilled, self.generated, flops),
+            Usage(self.prefilled, self.generated, flops, reads),
             transitions if self.transitions else (),
         )

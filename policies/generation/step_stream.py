@@ -71,6 +71,7 @@ class StreamedSample(DecodeSample):
         thinking: whether it is in the middle of thinking.
         room: tokens at which the current step is cut, whatever it holds.
         transitions: of its steps, as far as the environment was asked.
+        context: tokens before its first new one.
     """
 
     job: Job
@@ -82,6 +83,7 @@ class StreamedSample(DecodeSample):
     thinking: bool = False
     room: int = 0
     transitions: tuple[Transition, ...] = ()
+    context: int = 0
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from envs.options import Above, AtLeast, check_ranges
+from policies.memory_traffic import position_size
 from policies.models.errors import UnsupportedModel
 
 _HOW = "pip install 'stepwell[vllm]' (on a CPU: docs/models.md says how)"
@@ -66,6 +67,7 @@ class VllmEngine:
     Attributes:
         context: most tokens of a text.
         parameters: of the model; 0 if they cannot be told.
+        position: numbers that the keys and values of a token have (`policies.memory_traffic`).
         tokenizer: of transformers.
         ends: token ids that end an answer, as the model's configurations say.
 
@@ -91,6 +93,7 @@ class VllmEngine:
         config = self._engine.model_config
         self.context = int(config.max_model_len)
         self.parameters = _parameters(config.hf_text_config, runner == "generate")
+        self.position = position_size(config.hf_text_config)
         self.tokenizer: Any = self._engine.get_tokenizer()
         ends = [config.hf_text_config.eos_token_id, config.try_get_generation_config().get("eos_token_id")]
         flat = itertools.chain.from_iterable(end if isinstance(end, list) else [end] for end in ends)

@@ -159,8 +159,8 @@ class ServedVerifier:
                 if not any(score is None for each in scores for score in each):
                     del self._jobs[ticket]
                     found = tuple(tuple(score for score in each if score is not None) for each in scores)
-                    cost = 2.0 * self.parameters * job.tokens
-                    self._done.append((scope, ticket, Scored(found, job.tokens, cost)))
+                    flops, reads = 2.0 * self.parameters * job.tokens, float(self.parameters * bool(job.tokens))
+                    self._done.append((scope, ticket, Scored(found, job.tokens, flops, reads)))
 
     def _drop(self, scope: str) -> list[int]:
         """Forget the calls and the requests of a search; returns the tickets of those."""

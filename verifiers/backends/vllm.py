@@ -129,7 +129,7 @@ class VllmRunner:
              for key, mark in zip(path.keys, marks[index], strict=True)]
             for index, (scope, path) in enumerate(work)
         ]  # fmt: skip
-        return notes, [Spent(tokens, 2.0 * self.parameters * tokens) for tokens in spent]
+        return notes, [Spent.once(self.parameters, tokens) for tokens in spent]
 
     def drop(self, scope: str) -> None:
         """Forget what was kept for a scope."""

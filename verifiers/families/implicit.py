@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -135,7 +136,9 @@ class Ratio:
                 total += ratio
                 found.append(_sigmoid(self.coef * (ratio if self.measure == "step" else total)))
             scores.append(found)
-        return scores, [each + other for each, other in zip(spent, more, strict=True)]
+        return scores, [
+            replace(each + other, weights=each.weights + other.weights) for each, other in zip(spent, more, strict=True)
+        ]
 
     def drop(self, scope: str) -> None:
         """Forget what was kept for a scope."""

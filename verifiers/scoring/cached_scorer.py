@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from policies.memory_traffic import position_size
 from policies.models.kv_cache import Decoder, Prefix, Prefixes
 from policies.models.prefix_tree import Extension, Ids
 from verifiers.scoring.score_layout import Path, Reading
@@ -45,13 +46,37 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Spent:
-    """What it took to read: tokens run, and FLOPs (2 x parameters x tokens)."""
+    """What it took to read.
+
+    Args:
+        tokens: that were run.
+        flops: 2 x parameters x tokens.
+        weights: numbers of weights read; what is read for one request shares its passes, so that sums take the largest.
+        keys: numbers of keys and values read.
+    """
 
     tokens: int = 0
     flops: float = 0.0
+    weights: float = 0.0
+    keys: float = 0.0
+
+    @classmethod
+    def once(cls, parameters: int, tokens: int, keys: float = 0.0) -> Spent:
+        """What one pass over so many tokens takes."""
+        return cls(tokens, 2.0 * parameters * tokens, float(parameters * bool(tokens)), keys)
+
+    @property
+    def reads(self) -> float:
+        """Numbers read from memory."""
+        return self.weights + self.keys
 
     def __add__(self, other: Spent) -> Spent:
-        return Spent(self.tokens + other.tokens, self.flops + other.flops)
+        return Spent(
+            self.tokens + other.tokens,
+            self.flops + other.flops,
+            max(self.weights, other.weights),
+            self.keys + other.keys,
+        )
 
 
 Cuts = tuple[int, ...]
@@ -136,6 +161,7 @@ class Runner:
     def __init__(self, model: Decoder, parameters: int, context: int, reader: Reader, memory: int, tokens: int) -> None:
         self.model, self.parameters, self.context, self.reader, self.tokens = model, parameters, context, reader, tokens
         self.prefixes = Prefixes(model, memory)
+        self._position = position_size(model.config)
 
     @torch.inference_mode()
     def read(self, work: Sequence[tuple[str, Path]]) -> tuple[list[list[Any]], list[Spent]]:
@@ -145,7 +171,7 @@ class Runner:
             For each path the notes of its keys (None for those beyond the context), and what it took.
         """
         known: dict[Text, tuple[Any, ...]] = {}  # notes of all parts
-        spent = [0] * len(work)
+        spent, reached = [0] * len(work), [0] * len(work)  # tokens run, and positions whose keys they read
         texts: list[Text] = []
         for scope, path in work:
             cuts = _cuts(path, self.context)
@@ -174,6 +200,7 @@ class Runner:
                 tail = Extension(scope, before, path.keys[start:end])
                 covered.update(made)
                 spent[index] += tail.length
+                reached[index] += len(path.keys[end - 1])
                 size += tail.length
                 batch.append(_Tail(tail, made, _parts(path, cuts, start), notes))
             if batch:
@@ -182,7 +209,10 @@ class Runner:
         return [
             [*known.get(text, ()), *[None] * (len(path.keys) - len(text[2]) // 2)]
             for text, (_, path) in zip(texts, work, strict=True)
-        ], [Spent(tokens, 2.0 * self.parameters * tokens) for tokens in spent]
+        ], [
+            Spent.once(self.parameters, tokens, float(self._position * positions))
+            for tokens, positions in zip(spent, reached, strict=True)
+        ]
 
     def drop(self, scope: str) -> None:
         """Forget what was kept for a scope."""
@@ -251,7 +281,7 @@ class Whole:
                 made = self.reader.notes([(part, None) for part in parts], self._hidden(parts[-1].ids)[wanted])
             notes.append(made + [None] * (len(path.keys) - len(made)))
             tokens = len(parts[-1].ids) if parts else 0
-            spent.append(Spent(tokens, 2.0 * self.parameters * tokens))
+            spent.append(Spent.once(self.parameters, tokens))
         return notes, spent
 
     def drop(self, scope: str) -> None:

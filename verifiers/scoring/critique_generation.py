@@ -17,6 +17,7 @@ import torch
 
 from policies.generation.batch import DecodeLoop, DecodeSample, StepEnd
 from policies.generation.step_stream import last_characters
+from policies.memory_traffic import position_size, positions_read
 from policies.models.kv_cache import CachedDecoder
 from policies.models.prefix_tree import Ids
 from verifiers.scoring.cached_scorer import Spent
@@ -214,7 +215,7 @@ class CritiqueWriter:
 
     def charge(self, sample: Draft, tokens: int) -> None:
         """The first draft of a prompt pays for it."""
-        sample.spent += self._cost(tokens)
+        sample.spent += Spent.once(self.model.parameters, tokens)
 
     def broken(self, scopes: set[str]) -> set[str]:
         """Nothing is given up: a verdict that is no number is a score of NaN."""
@@ -226,11 +227,10 @@ class CritiqueWriter:
         assert logits is not None
         assert row is not None
         sample.outputs = tuple(logits[row, list(self.columns)].tolist())
-        sample.spent += self._cost(sample.drawn)
+        drawn, parameters = sample.drawn, self.model.parameters
+        keys = float(position_size(self.model.config) * positions_read(len(sample.ids), 0, drawn))
+        sample.spent += Spent(drawn, 2.0 * parameters * drawn, float(parameters * drawn), keys)
         self._done.append(sample)
 
     def _ids(self, text: str) -> Ids:
         return self.texts.encode([text])[0]
-
-    def _cost(self, tokens: int) -> Spent:
-        return Spent(tokens, 2.0 * self.model.parameters * tokens)

@@ -228,7 +228,7 @@ class CriticVerifier:
                     return None
                 found.append(round(math.fsum(chances) / self._votes, ROUNDED) if not _failed(chances) else math.nan)
             scores.append(tuple(found[count] for count in seen))
-        return Scored(tuple(scores), job.spent.tokens, job.spent.flops)
+        return Scored(tuple(scores), job.spent.tokens, job.spent.flops, job.spent.reads)
 
 
 def _failed(chances: Sequence[float]) -> bool:

@@ -66,8 +66,8 @@ class LocalVerifier:
                 scores.append(_scores(layout, notes[first:last]))
                 first = last
             own = spent[start:first]
-            tokens, flops = sum(each.tokens for each in own), sum((each.flops for each in own), 0.0)
-            replies.append((ticket, Scored(tuple(scores), tokens, flops)))
+            cost = sum(own, Spent())
+            replies.append((ticket, Scored(tuple(scores), cost.tokens, cost.flops, cost.reads)))
         return replies
 
     def cancel(self, scope: str) -> None:

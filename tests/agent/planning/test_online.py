@@ -29,6 +29,7 @@ from agent.search.context import RunContext
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.search.shared_budget import Allocation, Bid, Offer, Spent, best_offer
+from agent.search.solution import Solution
 from agent.solver import Solver
 from agent.strategies import BestOfN, Dvts, Greedy
 from envs.arithmetic import Arithmetic
@@ -70,6 +71,41 @@ def run(online: Online, n: int = 16, problem: Problem = PROBLEM, **more: Any) ->
     (graph,) = engine.run([Task(problem, planner.search, Budget(samples=n), vote=planner.vote)])
     assert "error" not in graph.info, graph.info["error"]
     return graph
+
+
+# ------------------------------------------------------------------------------------------------------ abstaining
+
+
+def test_the_planner_gives_up_where_no_action_reaches_what_is_asked_for() -> None:
+    hopeless = run(fit(SAMPLE, DVTS, now=0.5), abstain=0.7)  # the best action is expected to reach 0.6
+    assert hopeless.info["plan"]["abstained"]
+    assert hopeless.info["plan"]["samples"] == SAMPLE.n
+    assert "no action is expected to make it right with probability 0.7" in hopeless.info["plan"]["reasons"][-1]
+    assert hopeless.info["answer"] is not None  # the best guess
+    solution = Solution.of(hopeless)
+    assert solution.abstained
+    assert solution.to_json()["abstained"]
+
+
+def test_it_goes_on_where_an_action_may_reach_it_and_abstains_in_the_end() -> None:
+    hopeful = run(fit(SAMPLE, DVTS, now=0.5), n=6, abstain=0.55)
+    plan = hopeful.info["plan"]
+    assert plan["samples"] == 6
+    assert plan["abstained"]
+    assert "gave up" not in plan["reasons"][-1]
+
+
+@pytest.mark.parametrize("abstain", [0.0, 0.5])
+def test_it_does_not_abstain_where_the_answer_is_as_sure_as_asked_for(abstain: float) -> None:
+    sure = run(fit(SAMPLE, now=0.6, price=1.0), abstain=abstain)
+    assert not sure.info["plan"].get("abstained")
+    assert not Solution.of(sure).abstained
+
+
+def test_abstaining_needs_a_plan() -> None:
+    planner = Planner(8, abstain=0.5, calibration=Calibration("scripted", "table", "toy"))
+    (graph,) = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY)).run([Task(PROBLEM, planner.search)])
+    assert "'stepwell calibrate' fits one" in graph.info["error"]
 
 
 # ------------------------------------------------------------------------------------------------------- evidence

@@ -168,6 +168,15 @@ def test_a_meter_adds_replies_up() -> None:
     assert meter.exceeded(Budget(samples=1), 1.1, scoring=True) is None
 
 
+def test_memory_traffic_is_charged_beside_flops() -> None:
+    meter = Meter()
+    meter.charge(Proposed((), Usage(5, 7, 24.0, 3.0)))
+    meter.charge(Scored(((0.5, 0.5),), 9, 18.0, 2.0))
+    assert (meter.policy_reads, meter.verifier_reads) == (3.0, 2.0)
+    assert meter.flop_equivalents == 24 + 18 + 562.5 * 5  # Kinetics, section 3: FLOPs + I x reads
+    assert meter.to_json(1.0)["flop_equivalents"] == meter.flop_equivalents
+
+
 def test_every_reply_is_charged() -> None:
     graph = one(Beam(8, 4), Budget())
     spent = graph.info["spent"]

@@ -26,6 +26,7 @@ from agent.study.results_db import StudyFile
 from agent.study.rows import COSTS, VOTES, Place, Result, vote_row
 from agent.study.run import measure
 from agent.study.study import Study
+from agent.study.table import summarize
 from envs.arithmetic import Arithmetic
 from envs.core import State, Step
 from envs.messages import UsageError
@@ -369,3 +370,29 @@ def test_reading_a_study_needs_neither_pandas_nor_torch(toy: Path) -> None:
     code = f"import sys, agent.interface.cli; {show}; print({{'pandas', 'torch'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_risk_over_coverage_by_hand(byhand: StudyFile, tmp_path: Path) -> None:
+    """Three searches: right and 0.9 sure, wrong and 0.6 sure, right and 0.6 sure by the planner's word."""
+    path = tmp_path / "study.sqlite"
+    shutil.copy(byhand.path, path)
+    plan = {"strategy": "online", "knobs": {}, "reasons": [], "probability": 0.6, "abstained": True}
+    changes = [
+        ("confidence = 0.9, correct = 1", 1),
+        ("confidence = 0.6, correct = 0", 2),
+        (f"confidence = 1, correct = 1, plan = '{json.dumps(plan)}'", 3),
+    ]
+    with sqlite3.connect(path) as connection:
+        for change, problem in changes:
+            connection.execute(f"UPDATE results SET {change} WHERE cell = 0 AND problem = {problem}")
+    connection.close()
+    with StudyFile(path) as file:
+        frame = analysis.risk_coverage(file)
+        line = frame[frame["verifier"] == "good"]
+        assert line["threshold"].tolist() == [0.9, 0.6]
+        assert line["coverage"].tolist() == pytest.approx([1 / 3, 1])
+        assert line["risk"].tolist() == pytest.approx([0, 1 / 3])
+        assert line["aurc"].tolist() == pytest.approx([2 / 9] * 2)  # 1/3 of the width at 0, 2/3 of it at 1/3
+        (summary, other) = summarize(file)
+        assert (summary["abstained"], summary["accuracy_answered"]) == (1, 0.5)
+        assert other["abstained"] == 0

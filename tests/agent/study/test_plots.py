@@ -241,7 +241,7 @@ def test_report_draws_the_figures_that_say_something(
     connection.close()
     assert main(["report", str(tmp_path / "study.sqlite"), "--plots", str(tmp_path / "figures")]) == 0
     made = {file.name for file in (tmp_path / "figures").iterdir()}
-    names = ("accuracy-vs-compute", "frontier", "accuracy-by-difficulty")
+    names = ("accuracy-vs-compute", "accuracy-vs-flop-equivalents", "frontier", "accuracy-by-difficulty")
     assert made == {f"{name}.{kind}" for name in names for kind in ("png", "pdf", "svg")}
     said = capsys.readouterr()
     assert "frontier.pdf" in said.out

@@ -49,6 +49,22 @@ def change(path: Path, *statements: str) -> None:
         connection.commit()
 
 
+def test_a_file_from_before_memory_traffic_is_read_and_goes_on(path: Path) -> None:
+    with StudyFile(path) as file:
+        assert all(line["cost"]["flop_equivalents"] > line["cost"]["policy_flops"] for line in summarize(file))
+        before = file.total()
+    drop = [f"ALTER TABLE results DROP COLUMN {column}" for column in ("policy_reads", "verifier_reads")]
+    change(path, *drop, "DELETE FROM results WHERE cell = 0", "DELETE FROM candidates WHERE cell = 0",
+           "DELETE FROM votes WHERE cell = 0", "DELETE FROM graphs WHERE cell = 0")  # fmt: skip
+    with StudyFile(path) as file:
+        assert all(line["cost"]["flop_equivalents"] is None for line in summarize(file))
+    measure(SMALL, path)
+    with StudyFile(path) as file:
+        assert len(file.results()) == before
+        known = [line["cost"]["flop_equivalents"] is not None for line in summarize(file)]
+        assert known == [True] + [False] * (len(known) - 1)
+
+
 def read_all(path: Path) -> None:
     with StudyFile(path) as file:
         summarize(file)
