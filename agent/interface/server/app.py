@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import time
@@ -67,7 +68,9 @@ class Server:
         self.service = Service(catalog, limits, self.metrics, saved)
         self.passthrough = Passthrough(limits)
         self._created = int(time.time())
-        self._description = describe(DIALECTS, bool(self.keys))
+        self._pages = asyncio.Semaphore(1)  # they take memory: one at a time
+        (example,) = next(iter(catalog.solvers.values())).environment.problems("test", 1)
+        self._description = describe(DIALECTS, bool(self.keys), f"{DEFAULT}/auto", example.question)
         middleware = [Middleware(_Measured, metrics=self.metrics)]
         if hosts:
             middleware.append(Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False))
@@ -77,6 +80,7 @@ class Server:
                 Route("/v1/models", self._models),
                 Route("/v1/models/{model:path}", self._model),
                 Route("/v1/searches/{id}/graph.json", self._graph),
+                Route("/v1/searches/{id}", self._page),
                 Route("/health", self._health),
                 Route("/metrics", self._metrics),
                 Route("/openapi.json", self._openapi),
@@ -184,6 +188,19 @@ class Server:
         if found is None:
             return Json(openai_error(Refused(404, "there is no such search, or it is no longer kept")), 404)
         return FileResponse(found, media_type="application/json", headers={"x-content-type-options": "nosniff"})
+
+    async def _page(self, request: Request) -> Response:
+        found = None if self.saved is None else self.saved.find(request.path_params["id"])
+        if self.saved is None or found is None:
+            return Json(openai_error(Refused(404, "there is no such search, or it is no longer kept")), 404)
+        environments = [solver.environment for solver in self.catalog.loaded]
+        async with self._pages:
+            try:
+                page = await asyncio.to_thread(self.saved.page, found, environments)
+            except (OSError, ValueError) as error:
+                logger.warning("a page could not be made: {}", visible(str(error)))
+                return Json(openai_error(Refused(404, "the search cannot be shown here")), 404)
+        return Response(page, headers={"x-content-type-options": "nosniff"}, media_type="text/html")
 
     async def _health(self, request: Request) -> Response:
         service = self.service

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.interface.common import quiet, recipe_of
 
 if TYPE_CHECKING:
+    from agent.interface.server.app import Server
     from agent.interface.server.limits import ServerLimits
     from agent.recipes.recipe import Recipe
 
@@ -47,32 +49,44 @@ def add_serve(parser: argparse.ArgumentParser) -> None:
 
 def run_serve(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
-    from agent.interface.server.app import LOOPBACK, Server
-    from agent.interface.server.catalog import Catalog
-    from agent.interface.server.keys import Keyring, read_keys
-    from agent.interface.server.listening import listen, serve
-    from agent.interface.server.saved import SavedSearches
     from envs.messages import UsageError, require
 
     quiet("INFO")
-    require("serve", "starlette", "uvicorn", "pydantic", "prometheus_client")
-    keys = Keyring() if arguments.keys is None else read_keys(arguments.keys)
+    try:
+        require("serve", "starlette", "uvicorn", "pydantic", "prometheus_client")
+    except ImportError as error:
+        raise UsageError(str(error)) from None
+    from agent.interface.control.server import ControlServer
+    from agent.interface.server.app import LOOPBACK
+    from agent.interface.server.listening import listen, serve
+
     local = _is_loopback(arguments.host)
-    if not local and not keys:
+    if not local and arguments.keys is None:
         raise UsageError(f"--host {arguments.host} lets other machines ask: give --keys FILE, or listen on 127.0.0.1")
     if not 0 <= arguments.port < 65536:
         raise UsageError(f"--port {arguments.port} given; allowed: 0 to 65535")
+    with listen(arguments.host, arguments.port) as listening:  # a port that is taken is told before models are loaded
+        server = server_of(arguments, LOOPBACK if local and arguments.keys is None else ())
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        said = f"serving {', '.join(server.catalog.recipes)} on http://{shown}:{port}/v1, model stepwell/auto"
+        with ControlServer(server.service.surface, "serve", f"{shown}:{port}"):
+            asyncio.run(serve(server, listening, lambda: print(said, flush=True)))
+    return 0
+
+
+def server_of(arguments: argparse.Namespace, hosts: Sequence[str] = ()) -> Server:
+    """What answers, with its models loaded; raises UsageError before anything is loaded."""
+    from agent.interface.server.app import Server
+    from agent.interface.server.catalog import Catalog
+    from agent.interface.server.keys import Keyring, read_keys
+    from agent.interface.server.saved import SavedSearches
+
+    keys = Keyring() if arguments.keys is None else read_keys(arguments.keys)
     limits = limits_of(arguments.limit)
     recipes = recipes_of(arguments)
     saved = SavedSearches(arguments.graphs, arguments.keep_graphs) if arguments.keep_graphs > 0 else None
-    with listen(arguments.host, arguments.port) as listening:  # a port that is taken is told before models are loaded
-        catalog = Catalog(recipes, limits, arguments.last_turn_only)
-        server = Server(catalog, limits, keys, saved, LOOPBACK if local and not keys else ())
-        host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        said = f"serving {', '.join(recipes)} on http://{shown}:{port}/v1, model stepwell/auto"
-        asyncio.run(serve(server, listening, lambda: print(said, flush=True)))
-    return 0
+    return Server(Catalog(recipes, limits, arguments.last_turn_only), limits, keys, saved, hosts)
 
 
 def recipes_of(arguments: argparse.Namespace) -> dict[str, Recipe]:

@@ -28,12 +28,14 @@ _STATUSES = {
 }
 
 
-def describe(dialects: Sequence[Dialect], keys: bool) -> dict[str, Any]:
+def describe(dialects: Sequence[Dialect], keys: bool, model: str, question: str) -> dict[str, Any]:
     """The whole document.
 
     Args:
         dialects: with their paths and bodies.
         keys: whether a key is needed.
+        model: of the example.
+        question: of the example.
     """
     bodies: list[type[BaseModel]] = [dialect.body for dialect in dialects]
     references, definitions = models_json_schema([(body, "validation") for body in bodies], ref_template=_REFERENCE)
@@ -53,7 +55,9 @@ def describe(dialects: Sequence[Dialect], keys: bool) -> dict[str, Any]:
         posted = _operation(f"Solve a problem ({dialect.name}).", keys, (400, 404, 408, 413, 415, 429, 431, 500, 503))
         posted["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
         schema = references[(body, "validation")]
-        posted["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        example = {"model": model, **dialect.example(question)}
+        content = {"schema": schema, "examples": {"question": {"value": example}}}
+        posted["requestBody"] = {"required": True, "content": {"application/json": content}}
         paths[dialect.path] = {"post": posted}
     document: dict[str, Any] = {
         "openapi": "3.1.0",

@@ -5,12 +5,15 @@ The name of a file is not to be guessed: whoever has a link may read that search
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from loguru import logger
 
-from agent.search.graph import SearchGraph
+from agent.search.graph import OtherEnvironment, SearchGraph
+from envs.core import Environment
 
 _NAME = re.compile(r"[0-9a-f]{32}-[0-9]{1,4}")
 _LARGEST = 200_000  # nodes of a graph that is saved
@@ -42,12 +45,23 @@ class SavedSearches:
         except (OSError, ValueError) as error:
             logger.warning("a search could not be saved: {}", error)
             return {}
-        return {"id": id, "graph": f"/v1/searches/{id}/graph.json"}
+        return {"id": id, "graph": f"/v1/searches/{id}/graph.json", "page": f"/v1/searches/{id}"}
 
     def find(self, id: str) -> Path | None:
         """The file of a search."""
         path = self.folder / f"{id}.json"
         return path if _NAME.fullmatch(id) and path.is_file() else None
+
+    def page(self, path: Path, environments: Iterable[Environment]) -> str:
+        """The page of a search, which was one in one of some environments.
+
+        Raises:
+            ValueError: in none of them, or the file is no search.
+        """
+        for environment in environments:
+            with contextlib.suppress(OtherEnvironment):
+                return SearchGraph.load(path, environment).to_html()
+        raise ValueError(f"{path.name} is no search in an environment that is served")
 
     def _prune(self) -> None:
         """Remove the oldest graphs beyond the most that are kept; another replica may do the same."""

@@ -26,7 +26,7 @@ from agent.interface.server.metrics import Metrics
 from agent.interface.server.outcome import Reporter, result_of
 from agent.interface.server.saved import SavedSearches
 from agent.search.control.commands import BY_HAND
-from agent.search.control.handle import SearchHandle
+from agent.search.control.handle import SearchHandle, Surface
 from agent.search.engine import Engine
 from agent.search.graph import SearchGraph
 from agent.solver import task
@@ -111,12 +111,18 @@ class Service:
         limits: of the server.
         metrics: where it is counted.
         saved: where the graphs go; None keeps none.
+
+    Attributes:
+        surface: lists the searches at work, for `stepwell ctl`.
     """
 
     def __init__(self, catalog: Catalog, limits: ServerLimits, metrics: Metrics, saved: SavedSearches | None) -> None:
         self.catalog, self.limits, self.metrics, self.saved = catalog, limits, metrics, saved
         self.draining = False
         self.failed = False  # an engine has died
+        self.surface = Surface()
+        for solver in catalog.loaded:
+            solver.engine.surface = self.surface
         self._waiting: deque[Search] = deque()
         self._running: set[Search] = set()
         self._pending = 0  # admitted, and not yet in one of the two

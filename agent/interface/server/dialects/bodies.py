@@ -88,6 +88,10 @@ class Dialect(Protocol):
         """Of requests."""
         ...
 
+    def example(self, question: str) -> dict[str, Any]:
+        """What a body needs besides a model."""
+        ...
+
     def read(self, body: Any) -> Asked:
         """What a body asks for; raises `Refused`."""
         ...

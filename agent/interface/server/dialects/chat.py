@@ -124,6 +124,10 @@ class Chat:
 
     path, name, body = "/v1/chat/completions", "chat", ChatBody
 
+    def example(self, question: str) -> dict[str, Any]:
+        """What a body needs besides a model."""
+        return {"messages": [{"role": "user", "content": question}]}
+
     def read(self, body: ChatBody) -> Asked:
         """What a body asks for; raises `Refused`."""
         not_taken(body, _NEUTRAL, "it is the policy's, and is set when the server starts")

@@ -111,6 +111,10 @@ class Messages:
 
     path, name, body = "/v1/messages", "messages", MessagesBody
 
+    def example(self, question: str) -> dict[str, Any]:
+        """What a body needs besides a model."""
+        return {"messages": [{"role": "user", "content": question}], "max_tokens": 4096}
+
     def read(self, body: MessagesBody) -> Asked:
         """What a body asks for; raises `Refused`."""
         not_taken(body, _NEUTRAL, "it is the policy's, and is set when the server starts")

@@ -131,6 +131,10 @@ class Responses:
 
     path, name, body = "/v1/responses", "responses", ResponsesBody
 
+    def example(self, question: str) -> dict[str, Any]:
+        """What a body needs besides a model."""
+        return {"input": question}
+
     def read(self, body: ResponsesBody) -> Asked:
         """What a body asks for; raises `Refused`."""
         not_taken(body, _NEUTRAL, "it is not done here")

@@ -311,5 +311,10 @@ def test_a_graph_can_be_had_by_its_link_and_by_no_other(running: Running) -> Non
     host = running.url.removesuffix("/v1")
     reply = CLIENT.get(host + search["graph"])
     assert SearchGraph.from_json(reply.json(), Toy()).choice().answer == search["answer"]
+    page = CLIENT.get(host + search["page"])
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "Content-Security-Policy" in page.text
+    assert QUESTION in page.text
     for other in ("0" * 32 + "-0", "..%2f..%2fetc%2fpasswd", "x"):
         assert CLIENT.get(f"{host}/v1/searches/{other}/graph.json").status_code == 404
+        assert CLIENT.get(f"{host}/v1/searches/{other}").status_code == 404
