@@ -70,10 +70,12 @@ class Step:
         logprob: sum of the log-probabilities of those tokens at temperature 1, in nats.
         finish: ``step`` (stopped at a delimiter), ``answer`` (the policy ended its solution) or ``length`` (cut).
         observation: the environment's reply to the step, if it gives one (a tool's output).
-        thinking: what the policy wrote to itself before the step (``<think>...</think>`` and the space after it). It
-            belongs to the policy alone: it is no part of the text, and its tokens are among `tokens`.
+        thinking: what the policy wrote to itself before the step (``<think>...</think>`` and the space after it; blank
+            steps, which are none). It belongs to the policy alone: it is no part of the text, and its tokens are among
+            `tokens`.
         certainty: for each token how sure the policy was of it, confidence and entropy in nats; empty unless the policy
             was asked to record it (`policies.core.ConfidenceRecorder`). Saved searches leave it out.
+        closing: further delimiters that the policy wrote with the one that ended the step: blank steps, as `thinking`.
     """
 
     text: str
@@ -83,6 +85,7 @@ class Step:
     observation: str = ""
     thinking: str = ""
     certainty: tuple[tuple[float, float], ...] = field(default=(), compare=False, repr=False)
+    closing: str = ""
 
 
 @dataclass(frozen=True)

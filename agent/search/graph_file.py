@@ -145,8 +145,9 @@ def check_node(node: Any, number: int) -> dict[str, Any]:
     shown = node.get("shown", [])
     if not isinstance(shown, list) or not all(_whole(end) and end < number for end in shown):
         raise ValueError(f"node {number}: 'shown' is {shown_value(shown)}")
-    if not _text(node.get("thinking", "")):
-        raise ValueError(f"node {number}: 'thinking' is {shown_value(node['thinking'])}")
+    for name in ("thinking", "closing"):
+        if not _text(node.get(name, "")):
+            raise ValueError(f"node {number}: {name!r} is {shown_value(node[name])}")
     checked: dict[str, Any] = node
     return checked
 

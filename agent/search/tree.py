@@ -19,6 +19,7 @@ import networkx as nx
 from agent.search.sample_count import SampleCount
 from envs.core import Status, Step
 
+_PRIVATE = ("thinking", "closing")  # attributes of a step that only few have
 _FEW = 16  # children; of a node with more, they are found by a dictionary
 
 
@@ -157,7 +158,7 @@ class Node(_Attributes):
         """The node of which these attributes were saved; raises KeyError where one is missing."""
         finish: Any = intern(saved["finish"])
         status: Any = intern(saved["status"])
-        each = {"reward": 0.0, "thinking": "", **saved}  # which graphs of older versions lack
+        each = {"reward": 0.0, "thinking": "", "closing": "", **saved}  # which graphs of older versions lack
         step = Step(
             each["text"],
             each["length"],
@@ -165,6 +166,7 @@ class Node(_Attributes):
             finish,
             each["observation"],
             each["thinking"],
+            closing=each["closing"],
         )
         node = cls(sums, step, each["reward"], status, each["answer"])
         node._counted, node._pruned = each["count"], each["pruned"]
@@ -182,12 +184,12 @@ class Node(_Attributes):
             more = {"large": True, **more}
         if self.shown:
             more = {"shown": list(self.shown), **more}
-        return {"thinking": self.step.thinking, **more} if self.step.thinking else more
+        return {name: text for name in _PRIVATE if (text := getattr(self.step, name))} | more
 
     def _keep(self, more: dict[str, Any]) -> None:
-        thinking = more.pop("thinking", "")
-        if thinking != self.step.thinking:
-            self.step = replace(self.step, thinking=thinking)
+        private = {name: more.pop(name, "") for name in _PRIVATE}
+        if any(text != getattr(self.step, name) for name, text in private.items()):
+            self.step = replace(self.step, **private)
         self.weight = more.pop("weight", None)
         self.large = more.pop("large", False) is True
         self.shown = tuple(more.pop("shown", ()))

@@ -487,7 +487,9 @@ class ServedPolicy:
             paid, sample.hidden = max(count + sample.hidden, 1), 0
             logprob = sum(sample.logprobs[taken : taken + count])
             certainty = tuple(sample.certainty[taken : taken + count])
-            step = Step(found.text, paid, logprob, found.finish, thinking=found.thinking, certainty=certainty)
+            step = Step(
+                found.text, paid, logprob, found.finish, "", found.thinking, certainty=certainty, closing=found.closing
+            )
             taken += count
             unread = len(sample.ends) - taken
             sample.made += 1

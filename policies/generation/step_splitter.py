@@ -1,9 +1,11 @@
 """Cutting what a language model writes into steps.
 
 A model writes text, token by token. A step ends with the environment's delimiter, which is not part of it; a solution
-ends with a stop string, which is, or with a token of the model's own. Blank steps are none, unless asked for:
-delimiters at the start of a step are skipped. What stands between ``<think>`` and ``</think>`` before a step is the
-step's thinking: delimiters and stop strings do not count in it.
+ends with a stop string, which is, or with a token of the model's own. Blank steps are none, unless asked for: further
+delimiters after a step are its closing, and those at the start of one are part of its thinking. So environments do not
+see them, and the model goes on from what it wrote: a program whose blank lines are left out goes on with imports for
+ever. What stands between ``<think>`` and ``</think>`` before a step is the step's thinking: delimiters and stop strings
+do not count in it.
 """
 
 from __future__ import annotations
@@ -23,17 +25,19 @@ class Cut:
     """The first step of a text.
 
     Args:
-        thinking: what comes before it, with its marks and the space after them.
+        thinking: what comes before it, with its marks and the space after them, and delimiters.
         text: of the step.
         finish: how it ended.
         end: characters of the text that it took, the delimiter or stop string included; None for all there is, and
             for the token that ended the solution.
+        closing: delimiters that follow the one that ended it.
     """
 
     thinking: str
     text: str
     finish: Finish
     end: int | None
+    closing: str = ""
 
     def step(self, lengths: Sequence[int], logprobs: Sequence[float]) -> Step:
         """The step with what it cost.
@@ -44,7 +48,8 @@ class Cut:
             logprobs: of each token.
         """
         tokens = len(logprobs) if self.end is None else bisect_left(lengths, self.end) + 1
-        return Step(self.text, tokens, min(sum(logprobs[:tokens]), 0.0), self.finish, thinking=self.thinking)
+        logprob = min(sum(logprobs[:tokens]), 0.0)
+        return Step(self.text, tokens, logprob, self.finish, thinking=self.thinking, closing=self.closing)
 
 
 def cut(
@@ -64,7 +69,7 @@ def cut(
         stop: texts that end the solution.
         opened: whether the prompt ends with ``<think>``, so that the text starts in the middle of thinking.
         over: how the text ended, or None while more may come.
-        blank: whether a delimiter at the start ends an empty step, instead of being skipped.
+        blank: whether a delimiter at the start ends an empty step, instead of being part of the thinking.
 
     Returns:
         The step, or None while it may go on.
@@ -72,17 +77,25 @@ def cut(
     start = _thought(text, opened)
     if start is None:
         return None if over is None else Cut(text, "", over, None)
-    thinking, first = text[:start], start
-    while not blank and text.startswith(delimiter, first):
-        first += len(delimiter)
+    first = start if blank else _after_delimiters(text, delimiter, start)
+    thinking = text[:first]
     ends = [(at, at + len(each)) for each in stop if (at := text.find(each, first)) >= 0]
     at = text.find(delimiter, first)
     if ends and (at < 0 or min(ends)[0] < at):
         end = min(ends)[1]
         return Cut(thinking, text[first:end], "answer", end)
     if at >= 0:
-        return Cut(thinking, text[first:at], "step", at + len(delimiter))
+        end = at + len(delimiter)
+        last = end if blank else _after_delimiters(text, delimiter, end)
+        return Cut(thinking, text[first:at], "step", last, text[end:last])
     return None if over is None else Cut(thinking, text[first:], over, None)
+
+
+def _after_delimiters(text: str, delimiter: str, at: int) -> int:
+    """Where the delimiters end that stand at a place of a text."""
+    while text.startswith(delimiter, at):
+        at += len(delimiter)
+    return at
 
 
 def is_thinking(text: str, opened: bool = False) -> bool:

@@ -27,7 +27,7 @@ class Chat(Protocol):
         options: where steps and solutions end.
         ends: ids that end an answer; as the last of some tokens they have no text.
         opened: whether the prompt ends with ``<think>``.
-        blank_steps: whether a delimiter at the start of a step ends it; otherwise it is skipped.
+        blank_steps: whether a delimiter at the start of a step ends it; otherwise it is part of its thinking.
     """
 
     environment: Environment
@@ -178,7 +178,8 @@ class StepWriter:
                 self._limit(sample, thinking, len(new))
             return None
         # all tokens are the step's, as each one was looked at
-        step = Step(ended.text, len(new), min(logprob, 0.0), ended.finish, thinking=ended.thinking)
+        logprob = min(logprob, 0.0)
+        step = Step(ended.text, len(new), logprob, ended.finish, thinking=ended.thinking, closing=ended.closing)
         if sample.certainty:
             step = replace(step, certainty=tuple(sample.certainty))
         return self._after(sample, new, step)

@@ -21,8 +21,15 @@ def test_what_is_over_is_the_last_step(over: str) -> None:
 
 def test_blank_steps_are_none() -> None:
     assert cut("\n\n", "\n\n") is None
-    assert cut("\n\n\n\n one\n\n", "\n\n") == Cut("", " one", "step", 10)
-    assert cut("\n\n", "\n\n", over="answer") == Cut("", "", "answer", None)
+    assert cut("\n\n\n\n one\n\n", "\n\n") == Cut("\n\n\n\n", " one", "step", 10)
+    assert cut("\n\n", "\n\n", over="answer") == Cut("\n\n", "", "answer", None)
+
+
+def test_blank_lines_after_a_step_close_it_and_are_kept_for_the_policy() -> None:
+    assert cut("import math\n\n\ndef", "\n") == Cut("", "import math", "step", 14, "\n\n")
+    assert cut("one\n\n\n", "\n\n") == Cut("", "one", "step", 5)  # half a delimiter is none
+    assert cut("one\n\n", "\n", blank=True) == Cut("", "one", "step", 4)
+    assert cut("one\n\n", "\n").step([3, 5], [-1.0, -2.0]) == Step("one", 2, -3.0, closing="\n")  # type: ignore[union-attr]
 
 
 def test_a_stop_string_ends_the_solution_and_stays_in_it() -> None:
