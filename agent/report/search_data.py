@@ -62,6 +62,8 @@ def search_data(raw: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]] 
     check_records(records, nodes)
     steering = _steering(records, nodes, parents) if records else Steering()
     known = _unjudged(nodes, parents, steering) if candidates is None else candidates
+    if strange := [each["node"] for each in known if not 0 < each["node"] < len(nodes)]:
+        raise ValueError(f"a candidate is node {strange[0]}, which is not there")
     return {
         "problem": {key: problem[key] for key in ("id", "question", "answer", "meta")},
         "conversation": problem.get("conversation", []),

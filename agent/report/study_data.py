@@ -61,7 +61,7 @@ def study_data(file: StudyFile, rows: Rows, baseline: str | None = None) -> dict
         "votes": _votes(file, rows, lines, marks),
         "votes_silent": uniform_votes(file),
         **_comparisons(keys, marks),
-        **_figures(file, lines),
+        **_figures(file, rows, lines),
     }
     return data | _problems(file) | {"results": _results(file, rows, lines)}
 
@@ -153,9 +153,11 @@ def _votes(
 # ------------------------------------------------------------------------------------------- what frames are made for
 
 
-def _figures(file: StudyFile, lines: Mapping[tuple[str, ...], int]) -> dict[str, Any]:
+def _figures(file: StudyFile, rows: Rows, lines: Mapping[tuple[str, ...], int]) -> dict[str, Any]:
     """Calibration and compute, from the frames of `agent.study.analysis`; ``missing`` says why one is not there."""
     found: dict[str, Any] = {"calibration": [], "reliability": [], "compute": []}
+    if not rows:
+        return found | {"missing": dict.fromkeys(("calibration", "compute"), "no search is over")}
     try:
         require("study", "pandas")
     except ImportError as error:
@@ -164,11 +166,11 @@ def _figures(file: StudyFile, lines: Mapping[tuple[str, ...], int]) -> dict[str,
 
     def read(make: Callable[[StudyFile], Any]) -> list[dict[str, Any]]:
         """The rows of a frame, JSON-ready, with the number of their line."""
-        rows = []
+        made = []
         for row in make(file).to_dict("records"):
-            made = {"line": lines[tuple(str(row[axis]) for axis in GROUP)]}
-            rows.append(made | {name: number(value) for name, value in row.items() if name not in GROUP})
-        return rows
+            figures = {name: number(value) for name, value in row.items() if name not in GROUP}
+            made.append({"line": lines[_key(row)]} | figures)
+        return made
 
     found["compute"] = read(analysis.compute)
     found["calibration"] = read(analysis.calibration)

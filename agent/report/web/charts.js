@@ -32,7 +32,12 @@ export function mark(number, radius = 4) {
 
 export function legend(names) {
   const entries = names.map(([number, text]) =>
-    el("span", { class: "key" }, svg("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, mark(number)), text),
+    el(
+      "span",
+      { class: "key" },
+      svg("svg", { width: 14, height: 14, viewBox: "-7 -7 14 14", "aria-hidden": "true" }, mark(number)),
+      text,
+    ),
   );
   return el("p", { class: "legend" }, ...entries);
 }
@@ -48,12 +53,22 @@ function tip(target, text) {
 // `categories` is the place in that list.
 export function pointChart(width, { height = 260, series, x, y, diagonal = false }) {
   const margin = { left: 46, right: 14, top: 10, bottom: 40 };
-  const inner = { width: Math.max(60, width - margin.left - margin.right), height: height - margin.top - margin.bottom };
+  const inner = {
+    width: Math.max(60, width - margin.left - margin.right),
+    height: height - margin.top - margin.bottom,
+  };
   const all = series.flatMap((each) => each.points);
   const down = linear(y.domain, [inner.height, 0]);
   const across = x.categories
     ? linear([-0.5, x.categories.length - 0.5], [0, inner.width])
-    : (x.log ? logarithmic : linear)(x.domain ?? spread(all.map((point) => point.x), x.log), [0, inner.width]);
+    : (x.log ? logarithmic : linear)(
+        x.domain ??
+          spread(
+            all.map((point) => point.x),
+            x.log,
+          ),
+        [0, inner.width],
+      );
   const body = svg("g", { transform: `translate(${margin.left},${margin.top})` });
   for (const tick of ticks(y.domain, 5)) {
     body.append(svg("line", { class: "grid", x1: 0, x2: inner.width, y1: down(tick), y2: down(tick) }));
@@ -88,7 +103,11 @@ export function pointChart(width, { height = 260, series, x, y, diagonal = false
       body.append(tip(group, point.tip));
     }
   }
-  return svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${y.label} over ${x.label}` }, body);
+  return svg(
+    "svg",
+    { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${y.label} over ${x.label}` },
+    body,
+  );
 }
 
 // Differences with their intervals, one line each, around 0. Rows: {label, value, low, high, note, tip, mark}.
@@ -135,7 +154,13 @@ export function bars(width, rows, most) {
     body.append(text(left - 10, y + 13, shortened(each.label, left / 7.2), "end", "label"));
     let from = 0;
     for (const part of each.parts) {
-      const bar = svg("rect", { class: part.kind, x: left + across(from), y, width: across(part.value), height: row - 6 });
+      const bar = svg("rect", {
+        class: part.kind,
+        x: left + across(from),
+        y,
+        width: across(part.value),
+        height: row - 6,
+      });
       body.append(tip(bar, part.tip));
       from += part.value;
     }
@@ -207,4 +232,3 @@ function logTicks([low, high], most) {
   const every = Math.ceil(best.length / (most + 1));
   return best.filter((_, at) => at % every === 0);
 }
-

@@ -30,6 +30,7 @@ class Page {
     window.addEventListener("popstate", () => this.route());
     window.addEventListener("hashchange", () => this.route());
     document.addEventListener("keydown", (event) => this.key(event));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
     window.addEventListener("beforeprint", () => this.shown().forEach((view) => view.print()));
     window.addEventListener("afterprint", () => this.shown().forEach((view) => view.printed()));
     this.address = location.hash;
@@ -37,7 +38,8 @@ class Page {
   }
 
   bar() {
-    const button = (text, title, run) => el("button", { type: "button", class: "ghost", text, title, "aria-label": title, on: { click: run } });
+    const button = (text, title, run) =>
+      el("button", { type: "button", class: "ghost", text, title, "aria-label": title, on: { click: run } });
     this.place = el("nav", { class: "place" });
     return el(
       "header",
@@ -52,9 +54,17 @@ class Page {
   }
 
   help() {
-    const rows = KEYS.map(([keys, what]) => el("tr", {}, el("th", {}, el("kbd", { text: keys })), el("td", { text: what })));
+    const rows = KEYS.map(([keys, what]) =>
+      el("tr", {}, el("th", {}, el("kbd", { text: keys })), el("td", { text: what })),
+    );
     const close = el("button", { type: "button", text: "close", on: { click: () => this.dialog.close() } });
-    this.dialog = el("dialog", { "aria-label": "Keys" }, el("h2", { text: "Keys" }), el("table", { class: "facts" }, ...rows), close);
+    this.dialog = el(
+      "dialog",
+      { "aria-label": "Keys" },
+      el("h2", { text: "Keys" }),
+      el("table", { class: "facts" }, ...rows),
+      close,
+    );
     return this.dialog;
   }
 
@@ -62,8 +72,13 @@ class Page {
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
     const now = document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
     document.documentElement.dataset.theme = now === "dark" ? "light" : "dark";
-    for (const view of this.panes) view.map.draw(view.view);
-    if (this.studyView) this.studyView.results.list.draw();
+    this.recolour();
+  }
+
+  // Pictures do not follow the style sheet by themselves.
+  recolour() {
+    for (const view of this.panes) view.map.recolour();
+    this.studyView?.results.recolour();
   }
 
   shown() {
@@ -79,7 +94,12 @@ class Page {
     if (!study) this.entries = data.searches.map((each, at) => [String(at), each.name, each.problem, each.place]);
     else {
       const { cell, problem, place } = data.results;
-      this.entries = cell.map((each, at) => [`${each}.${data.problems.number[problem[at]]}`, searchTitle(study, at), problem[at], place[at]]);
+      this.entries = cell.map((each, at) => [
+        `${each}.${data.problems.number[problem[at]]}`,
+        searchTitle(study, at),
+        problem[at],
+        place[at],
+      ]);
     }
     this.byKey = new Map(this.entries.map((entry) => [entry[0], entry]));
     return this.entries;
@@ -137,7 +157,11 @@ class Page {
     const [key, name, , place] = entry;
     if (!place) return absent(`The tree of this search is not in this page. ${this.why()}`);
     const model = await this.model(entry);
-    const view = new SearchView(model, { title: line(name, 200), changed: (change) => this.changed(view, change), link: (node) => this.link(key, node) });
+    const view = new SearchView(model, {
+      title: line(name, 200),
+      changed: (change) => this.changed(view, change),
+      link: (node) => this.link(key, node),
+    });
     view.id = key;
     view.listBox.id = `tree-${key.replace(".", "-")}`;
     view.listBox.addEventListener("focus", () => (this.active = view));
@@ -146,7 +170,9 @@ class Page {
   }
 
   why() {
-    return this.data.trees_kept ? "stepwell report FILE --problem ID --html OUT writes the trees of one problem." : "The study kept no search graphs.";
+    return this.data.trees_kept
+      ? "stepwell report FILE --problem ID --html OUT writes the trees of one problem."
+      : "The study kept no search graphs.";
   }
 
   changed(view, { node, time }) {
@@ -196,7 +222,11 @@ class Page {
     clear(this.place).append(...this.choices(first, second));
     document.documentElement.classList.add("full");
     const notes = (this.data.notes ?? []).map((text) => el("p", { class: "note", text: line(text) }));
-    const box = el("div", { class: `panes ${views.length > 1 ? "two" : ""}` }, ...views.map((view) => view.box ?? view));
+    const box = el(
+      "div",
+      { class: `panes ${views.length > 1 ? "two" : ""}` },
+      ...views.map((view) => view.box ?? view),
+    );
     clear(this.body).append(...notes, box);
     window.scrollTo(0, 0);
     for (const view of this.panes) {
@@ -210,16 +240,33 @@ class Page {
   choices(first, second) {
     const { searches } = this;
     const parts = [];
-    if (this.study) parts.push(el("button", { type: "button", text: "‹ study", title: "back to the study (b)", on: { click: () => this.back() } }));
+    if (this.study)
+      parts.push(
+        el("button", {
+          type: "button",
+          text: "‹ study",
+          title: "back to the study (b)",
+          on: { click: () => this.back() },
+        }),
+      );
     const alike = searches.filter((entry) => entry[2] === first[2]);
     const all = this.study ? alike : searches;
     const text = (entry) => `${line(entry[1], 90)}${entry[3] ? "" : " (no tree)"}`;
-    const choice = el("select", { "aria-label": "Search" }, ...all.map((entry) => option(entry[0], text(entry), entry === first)));
+    const choice = el(
+      "select",
+      { "aria-label": "Search" },
+      ...all.map((entry) => option(entry[0], text(entry), entry === first)),
+    );
     choice.addEventListener("change", () => this.openSearch(choice.value, second?.[0] ?? ""));
     parts.push(choice);
     const others = alike.filter((entry) => entry !== first);
     if (others.length) {
-      const other = el("select", { "aria-label": "Compare with" }, option("", "compare with …"), ...others.map((entry) => option(entry[0], text(entry), entry === second)));
+      const other = el(
+        "select",
+        { "aria-label": "Compare with" },
+        option("", "compare with …"),
+        ...others.map((entry) => option(entry[0], text(entry), entry === second)),
+      );
       other.addEventListener("change", () => this.openSearch(first[0], other.value));
       parts.push(other);
     }
@@ -239,7 +286,11 @@ class Page {
     const onButton = event.target.matches("button, summary, a") && ["Enter", " "].includes(event.key);
     const onSlider = event.target.matches("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key);
     if (onButton || onSlider || event.defaultPrevented) return;
-    const keys = { t: () => this.theme(), "?": () => this.dialog.showModal(), b: () => this.study && this.panes.length && this.back() };
+    const keys = {
+      t: () => this.theme(),
+      "?": () => this.dialog.showModal(),
+      b: () => this.study && this.panes.length && this.back(),
+    };
     if (keys[event.key]) keys[event.key]();
     else if (!this.active?.key(event)) return;
     event.preventDefault();
@@ -256,7 +307,9 @@ async function unpack([start, length]) {
 
 function failed(error) {
   const text = error?.message ?? String(error);
-  document.body.prepend(el("p", { class: "note bad", role: "alert", text: `The page has failed and may lack something: ${line(text)}` }));
+  document.body.prepend(
+    el("p", { class: "note bad", role: "alert", text: `The page has failed and may lack something: ${line(text)}` }),
+  );
 }
 
 window.addEventListener("error", (event) => {

@@ -17,7 +17,13 @@ export class NodePanel {
     this.node = node;
     clear(this.box).append(this.head(node));
     if (node === 0) this.box.append(...this.summary());
-    else this.box.append(...this.step(node), ...this.done(this.model.touched.get(node) ?? []), this.facts(node), this.path(node));
+    else
+      this.box.append(
+        ...this.step(node),
+        ...this.done(this.model.touched.get(node) ?? []),
+        this.facts(node),
+        this.path(node),
+      );
     this.box.scrollTop = 0;
     this.box.setAttribute("aria-label", node === 0 ? "The search" : `Node ${node} of ${model.size - 1}`);
   }
@@ -80,10 +86,15 @@ export class NodePanel {
     if (!records.length) return [];
     const all = this.model.records;
     const rows = records.map((record) => {
-      const when = `${line(record.who, 60)}, ${line(record.at, 40)}, after ${duration(record.seconds)} and ${whole(record.nodes)} nodes`;
+      const when = `${line(record.who, 60)}, ${line(record.at.slice(0, 19).replace("T", " "), 40)}, after ${duration(record.seconds)} and ${whole(record.nodes)} nodes`;
       const jump = el("button", { type: "button", class: "plain wrapped", text: tell(record, all) });
       jump.addEventListener("click", () => this.select(record.nodes_named[0] ?? 0));
-      const box = el("li", { class: record.undone ? "undone" : "" }, jump, el("span", { class: "dim small", text: ` ${when}` }));
+      const box = el(
+        "li",
+        { class: record.undone ? "undone" : "" },
+        jump,
+        el("span", { class: "dim small", text: ` ${when}` }),
+      );
       if (record.undone) box.append(el("span", { class: "dim", text: " (taken back later)" }));
       return box;
     });
@@ -173,7 +184,10 @@ export class NodePanel {
     const decided = data.plan
       ? [call(data.plan.strategy, data.plan.knobs), ...data.plan.reasons.map((each) => line(each))]
       : [`${call(data.strategy.name ?? "?", data.strategy)}, as asked`];
-    parts.push(el("h3", { text: "Plan" }), el("ul", { class: "reasons" }, ...decided.map((text) => el("li", { text }))));
+    parts.push(
+      el("h3", { text: "Plan" }),
+      el("ul", { class: "reasons" }, ...decided.map((text) => el("li", { text }))),
+    );
     parts.push(el("h3", { text: "Cost and parts" }), factTable(this.costs(spent)));
     return parts;
   }
@@ -188,7 +202,10 @@ export class NodePanel {
       return el(
         "tr",
         {},
-        el("td", { class: group.correct === null ? "" : group.correct ? "good" : "bad", text: group.correct === null ? "■" : verdict }),
+        el("td", {
+          class: group.correct === null ? "" : group.correct ? "good" : "bad",
+          text: group.correct === null ? "■" : verdict,
+        }),
         el("td", { class: "wrap" }, jump),
         el("td", { class: "num", text: Number(group.weight.toPrecision(4)) }),
         el("td", {}, el("span", { class: "bar", var: { "--share": group.weight / most } })),
@@ -203,7 +220,10 @@ export class NodePanel {
 
   costs(spent) {
     const { data, model } = { data: this.model.data, model: this.model };
-    const rows = [["environment", line(data.environment), ""], ["policy", line(data.policy || "–"), ""]];
+    const rows = [
+      ["environment", line(data.environment), ""],
+      ["policy", line(data.policy || "–"), ""],
+    ];
     if (data.parameters) rows[1][2] = `${quantity(data.parameters)} parameters`;
     rows.push(["verifier", line(data.verifier ?? "none"), ""]);
     const limits = Object.entries(data.budget).map(([name, value]) => `${quantity(value)} ${name}`);
@@ -211,7 +231,11 @@ export class NodePanel {
     rows.push(["seed", String(data.seed), ""], ["nodes", whole(model.size - 1), ""]);
     if (spent.samples !== undefined) {
       rows.push(["samples", String(spent.samples), "sample-equivalents"]);
-      rows.push(["policy", `${quantity(spent.generated)} tokens generated, ${quantity(spent.prefilled)} read`, quantity(spent.policy_flops, "FLOP")]);
+      rows.push([
+        "policy",
+        `${quantity(spent.generated)} tokens generated, ${quantity(spent.prefilled)} read`,
+        quantity(spent.policy_flops, "FLOP"),
+      ]);
       rows.push(["verifier", `${quantity(spent.verifier_tokens)} tokens`, quantity(spent.verifier_flops, "FLOP")]);
       rows.push(["time", duration(spent.seconds), ""]);
     }

@@ -26,7 +26,9 @@ export class ResultList {
     this.verdicts = results.cell.map((_, at) => this.verdictOf(at));
     this.of = problems.id.map(() => []); // the results of each problem
     results.problem.forEach((problem, at) => this.of[problem].push(at));
-    this.haystacks = problems.id.map((id, at) => `${id}\n${problems.question[at] ?? ""}\n${problems.answer[at] ?? ""}`.toLowerCase());
+    this.haystacks = problems.id.map((id, at) =>
+      `${id}\n${problems.question[at] ?? ""}\n${problems.answer[at] ?? ""}`.toLowerCase(),
+    );
     this.filters = { text: "", line: "", level: "", verdict: "", pair: null };
     this.mode = "problems";
     this.sort = { key: "order", down: false };
@@ -37,9 +39,15 @@ export class ResultList {
     this.head = el("div", { class: "list-head", role: "row" });
     this.box.append(el("h2", { text: "Problems" }), this.tools(), this.count, this.listBox);
     this.listBox.append(this.head);
-    this.list = new VirtualList(this.listBox, ROW, () => this.emptyRow(), (row, at) => this.fillRow(row, at));
+    this.list = new VirtualList(
+      this.listBox,
+      ROW,
+      () => this.emptyRow(),
+      (row, at) => this.fillRow(row, at),
+    );
     this.listBox.addEventListener("click", (event) => this.clicked(event));
     this.listBox.addEventListener("keydown", (event) => this.key(event));
+    this.recolour();
     this.setMode("problems");
   }
 
@@ -55,21 +63,42 @@ export class ResultList {
   tools() {
     const { model } = this;
     const choose = (name, label, options) => {
-      const choice = el("select", { "aria-label": label, "data-filter": name }, ...options.map(([value, text]) => option(value, text)));
+      const choice = el(
+        "select",
+        { "aria-label": label, "data-filter": name },
+        ...options.map(([value, text]) => option(value, text)),
+      );
       choice.addEventListener("change", () => this.filter({ [name]: choice.value }));
       return choice;
     };
-    const finder = el("input", { type: "search", placeholder: "find in id, question, answers", "aria-label": "Find problems" });
+    const finder = el("input", {
+      type: "search",
+      placeholder: "find in id, question, answers",
+      "aria-label": "Find problems",
+    });
     finder.addEventListener("input", () => this.filter({ text: finder.value.toLowerCase() }));
-    const tabs = [["problems", "by problem"], ["searches", "by search"]].map(([mode, text]) =>
+    const tabs = [
+      ["problems", "by problem"],
+      ["searches", "by search"],
+    ].map(([mode, text]) =>
       el("button", { type: "button", class: "chip", text, "data-mode": mode, on: { click: () => this.setMode(mode) } }),
     );
     this.tabs = tabs;
     this.pairBox = el("span");
-    const bar = el("div", { class: "tools" }, el("div", { class: "chips", role: "group", "aria-label": "Rows" }, ...tabs), finder);
+    const bar = el(
+      "div",
+      { class: "tools" },
+      el("div", { class: "chips", role: "group", "aria-label": "Rows" }, ...tabs),
+      finder,
+    );
     bar.append(choose("line", "Line", [["", "all lines"], ...model.names.map((name, at) => [at, line(name, 120)])]));
     if (model.data.levels.length) {
-      bar.append(choose("level", "Level", [["", "all levels"], ...model.data.levels.map((level) => [level, `level ${line(level, 40)}`])]));
+      bar.append(
+        choose("level", "Level", [
+          ["", "all levels"],
+          ...model.data.levels.map((level) => [level, `level ${line(level, 40)}`]),
+        ]),
+      );
     }
     bar.append(choose("verdict", "Verdict", VERDICTS), this.pairBox);
     return bar;
@@ -79,7 +108,13 @@ export class ResultList {
   showPair(first, second, sign) {
     this.filter({ pair: { first, second, sign } });
     const text = `${line(this.model.names[second], 60)} ${sign > 0 ? "better" : "worse"} than ${line(this.model.names[first], 60)}  ✕`;
-    const chip = el("button", { type: "button", class: "chip", "aria-pressed": "true", title: "drop this filter", text });
+    const chip = el("button", {
+      type: "button",
+      class: "chip",
+      "aria-pressed": "true",
+      title: "drop this filter",
+      text,
+    });
     chip.addEventListener("click", () => {
       clear(this.pairBox);
       this.filter({ pair: null });
@@ -90,7 +125,9 @@ export class ResultList {
 
   pairProblems({ first, second, sign }) {
     const share = (problem, wanted) => {
-      const marks = this.of[problem].filter((at) => this.results.line[at] === wanted && this.results.correct[at] !== null);
+      const marks = this.of[problem].filter(
+        (at) => this.results.line[at] === wanted && this.results.correct[at] !== null,
+      );
       return marks.length ? marks.reduce((sum, at) => sum + this.results.correct[at], 0) / marks.length : null;
     };
     return this.problems.id.map((_, problem) => {
@@ -130,11 +167,46 @@ export class ResultList {
     const { problems } = this;
     const levels = this.model.data.levels;
     return [
-      { key: "order", title: "problem", width: "minmax(110px, 1.2fr)", text: (at) => line(problems.id[at], 80), value: (at) => at },
-      ...(levels.length ? [{ key: "level", title: "level", width: "70px", text: (at) => line(problems.level[at] ?? "–", 20), value: (at) => levels.indexOf(problems.level[at]) }] : []),
-      { key: "question", title: "question", width: "minmax(160px, 3fr)", text: (at) => line(problems.question[at], 300), value: (at) => problems.question[at] },
-      { key: "gold", title: "gold answer", width: "minmax(80px, 1fr)", text: (at) => line(problems.answer[at] ?? "not known", 80), value: (at) => problems.answer[at] ?? "" },
-      { key: "right", title: "right", width: "74px", kind: "num", text: (at) => this.rightText(at), value: (at) => this.rightShare(at) },
+      {
+        key: "order",
+        title: "problem",
+        width: "minmax(110px, 1.2fr)",
+        text: (at) => line(problems.id[at], 80),
+        value: (at) => at,
+      },
+      ...(levels.length
+        ? [
+            {
+              key: "level",
+              title: "level",
+              width: "70px",
+              text: (at) => line(problems.level[at] ?? "–", 20),
+              value: (at) => levels.indexOf(problems.level[at]),
+            },
+          ]
+        : []),
+      {
+        key: "question",
+        title: "question",
+        width: "minmax(160px, 3fr)",
+        text: (at) => line(problems.question[at], 300),
+        value: (at) => problems.question[at],
+      },
+      {
+        key: "gold",
+        title: "gold answer",
+        width: "minmax(80px, 1fr)",
+        text: (at) => line(problems.answer[at] ?? "not known", 80),
+        value: (at) => problems.answer[at] ?? "",
+      },
+      {
+        key: "right",
+        title: "right",
+        width: "74px",
+        kind: "num",
+        text: (at) => this.rightText(at),
+        value: (at) => this.rightShare(at),
+      },
       { key: "searches", title: "searches", width: "minmax(120px, 1.6fr)", value: (at) => this.shown[at]?.length ?? 0 },
     ];
   }
@@ -142,19 +214,57 @@ export class ResultList {
   searchColumns() {
     const { results, problems, model } = this;
     const lines = model.names;
-    const plain = (key, title, width, show, kind = "num") => ({ key, title, width, kind, text: (at) => show(results[key][at]), value: (at) => results[key][at] ?? -1 });
+    const plain = (key, title, width, show, kind = "num") => ({
+      key,
+      title,
+      width,
+      kind,
+      text: (at) => show(results[key][at]),
+      value: (at) => results[key][at] ?? -1,
+    });
     return [
-      { key: "order", title: "problem", width: "minmax(110px, 1.2fr)", text: (at) => line(problems.id[results.problem[at]], 80), value: (at) => results.problem[at] * 1e6 + results.line[at] },
-      { key: "line", title: "line", width: "minmax(150px, 2fr)", text: (at) => line(lines[results.line[at]], 120), value: (at) => results.line[at] },
+      {
+        key: "order",
+        title: "problem",
+        width: "minmax(110px, 1.2fr)",
+        text: (at) => line(problems.id[results.problem[at]], 80),
+        value: (at) => results.problem[at] * 1e6 + results.line[at],
+      },
+      {
+        key: "line",
+        title: "line",
+        width: "minmax(150px, 2fr)",
+        text: (at) => line(lines[results.line[at]], 120),
+        value: (at) => results.line[at],
+      },
       plain("seed", "seed", "56px", (value) => String(value)),
-      { key: "answer", title: "answer", width: "minmax(90px, 1.4fr)", text: (at) => (results.error[at] === null ? line(results.answer[at] ?? "–", 120) : line(results.error[at], 120)), value: (at) => results.answer[at] ?? "" },
-      { key: "verdict", title: "verdict", width: "92px", text: (at) => `${SIGNS[this.verdicts[at]]} ${VERDICTS.find(([name]) => name === this.verdicts[at])[1]}`, value: (at) => this.verdicts[at] },
+      {
+        key: "answer",
+        title: "answer",
+        width: "minmax(90px, 1.4fr)",
+        text: (at) =>
+          results.error[at] === null ? line(results.answer[at] ?? "–", 120) : line(results.error[at], 120),
+        value: (at) => results.answer[at] ?? "",
+      },
+      {
+        key: "verdict",
+        title: "verdict",
+        width: "92px",
+        text: (at) => `${SIGNS[this.verdicts[at]]} ${VERDICTS.find(([name]) => name === this.verdicts[at])[1]}`,
+        value: (at) => this.verdicts[at],
+      },
       plain("confidence", "share", "70px", (value) => percent(value, 0)),
       plain("samples", "samples", "80px", (value) => String(value)),
       plain("flops", "FLOP", "84px", (value) => quantity(value)),
       plain("tokens", "tokens", "76px", (value) => quantity(value)),
       plain("seconds", "time", "76px", duration),
-      { key: "tree", title: "tree", width: "64px", text: (at) => (results.place[at] ? "open ›" : "no tree"), value: (at) => (results.place[at] ? 1 : 0) },
+      {
+        key: "tree",
+        title: "tree",
+        width: "64px",
+        text: (at) => (results.place[at] ? "open ›" : "no tree"),
+        value: (at) => (results.place[at] ? 1 : 0),
+      },
     ];
   }
 
@@ -174,7 +284,9 @@ export class ResultList {
     const { filters, results, problems } = this;
     const pair = filters.pair && this.pairProblems(filters.pair);
     const wantedLine = filters.line === "" ? -1 : Number(filters.line);
-    const problemFits = problems.id.map((_, at) => (!pair || pair[at]) && (!filters.level || problems.level[at] === filters.level));
+    const problemFits = problems.id.map(
+      (_, at) => (!pair || pair[at]) && (!filters.level || problems.level[at] === filters.level),
+    );
     const textFits = problems.id.map((_, at) => !filters.text || this.haystacks[at].includes(filters.text));
     this.shown = problems.id.map(() => []); // the results that fit, by problem
     const fitting = [];
@@ -232,7 +344,8 @@ export class ResultList {
       if (!column.text) return;
       const cell = row.children[number];
       cell.textContent = column.text(entry);
-      if (column.key === "verdict") cell.className = { right: "good", wrong: "bad", failed: "bad" }[this.verdicts[entry]] ?? "";
+      if (column.key === "verdict")
+        cell.className = { right: "good", wrong: "bad", failed: "bad" }[this.verdicts[entry]] ?? "";
       if (column.key === "question" || column.key === "answer" || column.key === "order") cell.title = cell.textContent;
     });
     if (row.strip) this.drawStrip(row.strip, entry);
@@ -250,16 +363,23 @@ export class ResultList {
     canvas.width = square * all.length * scale;
     canvas.height = 18 * scale;
     const context = canvas.getContext("2d");
-    const style = getComputedStyle(canvas);
-    const colours = { right: style.getPropertyValue("--high"), wrong: style.getPropertyValue("--low"), failed: style.getPropertyValue("--low") };
+    const colours = this.colours;
     context.scale(scale, scale);
     all.forEach((at, number) => {
       const verdict = this.verdicts[at];
       context.globalAlpha = fits.has(at) ? 1 : 0.18;
-      context.fillStyle = colours[verdict] ?? style.getPropertyValue("--dim");
+      context.fillStyle = colours[verdict] ?? colours.other;
       const high = { right: 16, wrong: 7 }[verdict] ?? 3;
       context.fillRect(number * square, 17 - high, square - (square > 3 ? 1.5 : 0), high);
     });
+  }
+
+  // Reads the colours of the style sheet, at first and after a change of the theme.
+  recolour() {
+    const style = getComputedStyle(document.documentElement);
+    const [high, low, dim] = ["--high", "--low", "--dim"].map((name) => style.getPropertyValue(name));
+    this.colours = { right: high, wrong: low, failed: low, other: dim };
+    this.list.draw();
   }
 
   stripAt(row, event) {
@@ -293,7 +413,14 @@ export class ResultList {
   }
 
   key(event) {
-    const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: this.list.page(), PageUp: -this.list.page(), Home: -1e9, End: 1e9 };
+    const moves = {
+      ArrowDown: 1,
+      ArrowUp: -1,
+      PageDown: this.list.page(),
+      PageUp: -this.list.page(),
+      Home: -1e9,
+      End: 1e9,
+    };
     if (event.key in moves) {
       this.selected = Math.max(0, Math.min(this.rows.length - 1, this.selected + moves[event.key]));
       this.list.reveal(this.selected);
@@ -306,7 +433,9 @@ export class ResultList {
     const rows = this.list.print(PRINTED);
     this.listBox.style.height = `${(Math.min(rows, PRINTED) + 2) * ROW}px`;
     if (rows > PRINTED) {
-      this.listBox.after(el("p", { class: "note printed", text: `the first ${whole(PRINTED)} of ${whole(rows)} rows are printed` }));
+      this.listBox.after(
+        el("p", { class: "note printed", text: `the first ${whole(PRINTED)} of ${whole(rows)} rows are printed` }),
+      );
     }
   }
 
@@ -319,5 +448,7 @@ export class ResultList {
 
 export function searchTitle(model, at) {
   const { results } = model.data;
-  return visible(`${model.names[results.line[at]]}${model.data.about.seeds?.length > 1 ? `, seed ${results.seed[at]}` : ""}`);
+  return visible(
+    `${model.names[results.line[at]]}${model.data.about.seeds?.length > 1 ? `, seed ${results.seed[at]}` : ""}`,
+  );
 }

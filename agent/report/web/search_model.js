@@ -20,7 +20,8 @@ export class SearchModel {
     this.records = recordsOf(data);
     this.touched = new Map(); // the records that name a node
     for (const record of this.records) {
-      for (const named of new Set(record.nodes_named)) this.touched.set(named, [...(this.touched.get(named) ?? []), record]);
+      for (const named of new Set(record.nodes_named))
+        this.touched.set(named, [...(this.touched.get(named) ?? []), record]);
     }
     this.leader = data.accepted ?? (data.groups.length ? data.groups[0].node : this.mostPromising());
     this.chosen = new Uint8Array(this.size);
@@ -66,7 +67,10 @@ export class SearchModel {
     }
     for (const [above, nodes] of groups) {
       const ranked = nodes.map((node) => [this.promise(node), node]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
-      const hidden = ranked.slice(KEPT).map(([, node]) => node).sort((a, b) => a - b);
+      const hidden = ranked
+        .slice(KEPT)
+        .map(([, node]) => node)
+        .sort((a, b) => a - b);
       for (const node of hidden) this.folded[node] = 1;
       this.fans.set(above, { hidden, wideFrom: nodes[FAN] });
     }
@@ -122,7 +126,9 @@ export class SearchModel {
     const [last] = (this.touched.get(node) ?? []).filter((record) => !record.undone).slice(-1);
     if (last) {
       const made = last.made?.includes(node);
-      const word = made ? { write: "written", expand: "asked for" }[last.what] : { prune: "cut", pin: "pinned", answer: "accepted", only: "only here" }[last.what];
+      const word = made
+        ? { write: "written", expand: "asked for" }[last.what]
+        : { prune: "cut", pin: "pinned", answer: "accepted", only: "only here" }[last.what];
       if (word) return { text: `${word} by ${line(last.who, 20)}`, hand: true };
     }
     if (this.cut.has(node)) return { text: "below a cut", hand: true };
@@ -146,6 +152,17 @@ export class SearchModel {
     const found = [];
     while (node > 0) found.push((node = this.parent[node]));
     return found;
+  }
+
+  // Whether a node had a child at a time: the first one follows it in preorder.
+  branches(node, time) {
+    return this.children[node] > 0 && this.order[this.place[node] + 1] <= time;
+  }
+
+  // How many nodes lay below a node at a time.
+  closed(node, time) {
+    if (time >= this.size - 1) return this.below[node] - 1;
+    return this.subtree(node).reduce((sum, each) => sum + Number(each <= time), -1);
   }
 
   // The nodes of a subtree, in preorder.

@@ -26,7 +26,15 @@ export class SearchView {
     this.changed = changed;
     this.collapsed = model.size > MOST_OPEN;
     this.view = { time: model.size - 1, open: new Uint8Array(model.size), wide: new Set(), keep: null, selected: 0 };
-    this.filters = { path: false, finished: false, pruned: false, right: false, wrong: false, hand: false, below: null };
+    this.filters = {
+      path: false,
+      finished: false,
+      pruned: false,
+      right: false,
+      wrong: false,
+      hand: false,
+      below: null,
+    };
     this.found = { nodes: [], at: -1 };
     this.openAll(!this.collapsed);
     this.map = new TreeMap(model, (node) => this.select(node));
@@ -34,15 +42,30 @@ export class SearchView {
     this.box = el("article", { class: "search", "aria-label": title });
     this.listBox = el("div", { class: "tree", role: "tree", tabindex: 0, "aria-label": "Nodes of the search" });
     this.state = el("span", { class: "grow", role: "status" });
-    const button = (text, title, run) => el("button", { type: "button", class: "plain link", text, title, on: { click: run } });
+    const button = (text, title, run) =>
+      el("button", { type: "button", class: "plain link", text, title, on: { click: run } });
     const status = el("p", { class: "state" }, this.state);
     status.append(button("open all", "open every node (*)", () => this.openAll(true, true)));
     status.append(button("chosen path only", "close all but the chosen path (p)", () => this.openAll(false, true)));
     this.box.append(
-      el("div", { class: "main" }, this.header(title), this.timeline(), this.map.canvas, this.tools(), status, this.listBox),
+      el(
+        "div",
+        { class: "main" },
+        this.header(title),
+        this.timeline(),
+        this.map.canvas,
+        this.tools(),
+        status,
+        this.listBox,
+      ),
       this.panel.box,
     );
-    this.list = new VirtualList(this.listBox, ROW, () => this.emptyRow(), (row, at) => this.fillRow(row, at));
+    this.list = new VirtualList(
+      this.listBox,
+      ROW,
+      () => this.emptyRow(),
+      (row, at) => this.fillRow(row, at),
+    );
     this.listBox.addEventListener("click", (event) => this.clicked(event));
     this.panel.show(0);
     this.update();
@@ -52,8 +75,13 @@ export class SearchView {
 
   header(title) {
     const { data } = this.model;
-    const held = data.groups.find((group) => group.node === data.accepted || group.answer === this.model.answer(data.accepted ?? -1));
-    const best = data.accepted === null ? data.groups[0] : (held ?? { answer: this.model.answer(data.accepted), correct: null, weight: 0 });
+    const held = data.groups.find(
+      (group) => group.node === data.accepted || group.answer === this.model.answer(data.accepted ?? -1),
+    );
+    const best =
+      data.accepted === null
+        ? data.groups[0]
+        : (held ?? { answer: this.model.answer(data.accepted), correct: null, weight: 0 });
     const head = el("header", { class: "search-head" }, el("h2", { text: title }));
     const answer = el("p", { class: "answer" });
     if (!best) answer.append(el("span", { class: "dim", text: "no answer" }));
@@ -70,7 +98,8 @@ export class SearchView {
     }
     const { spent } = data;
     const cost = [`${whole(this.model.size - 1)} nodes`];
-    if (spent.samples !== undefined) cost.push(`${spent.samples} samples`, quantity(spent.flops ?? spent.policy_flops + spent.verifier_flops, "FLOP"));
+    if (spent.samples !== undefined)
+      cost.push(`${spent.samples} samples`, quantity(spent.flops ?? spent.policy_flops + spent.verifier_flops, "FLOP"));
     const name = data.plan ? call(data.plan.strategy, data.plan.knobs) : call(data.strategy.name ?? "", data.strategy);
     const parts = [name, data.policy && line(data.policy, 80), data.verifier && line(data.verifier, 80), ...cost];
     head.append(answer, el("p", { class: "dim", text: parts.filter(Boolean).join(" · ") }));
@@ -79,13 +108,31 @@ export class SearchView {
 
   timeline() {
     const last = this.model.size - 1;
-    this.slider = el("input", { type: "range", min: 0, max: last, value: last, step: 1, "aria-label": "Time: nodes created" });
+    this.slider = el("input", {
+      type: "range",
+      min: 0,
+      max: last,
+      value: last,
+      step: 1,
+      "aria-label": "Time: nodes created",
+    });
     this.slider.title = "which nodes were there; their scores, visits and fate are those at the end of the search";
     this.slider.addEventListener("input", () => this.setTime(Number(this.slider.value), true));
     this.clock = el("output", { class: "clock" });
-    this.playButton = el("button", { type: "button", title: "let it grow (space)", text: "▶", on: { click: () => this.play() } });
+    this.playButton = el("button", {
+      type: "button",
+      title: "let it grow (space)",
+      text: "▶",
+      on: { click: () => this.play() },
+    });
     this.playButton.setAttribute("aria-label", "Play");
-    return el("div", { class: "timeline" }, this.playButton, el("div", { class: "track" }, this.slider, this.acts(last)), this.clock);
+    return el(
+      "div",
+      { class: "timeline" },
+      this.playButton,
+      el("div", { class: "track" }, this.slider, this.acts(last)),
+      this.clock,
+    );
   }
 
   // Where in the growth of the tree a person did something.
@@ -97,7 +144,12 @@ export class SearchView {
       { class: "acts" },
       ...records.map((record) => {
         const text = `${tell(record, records)} · ${line(record.who, 60)}`;
-        const mark = el("button", { type: "button", title: text, "aria-label": text, var: { "--at": Math.min(1, record.nodes / Math.max(1, last)) } });
+        const mark = el("button", {
+          type: "button",
+          title: text,
+          "aria-label": text,
+          var: { "--at": Math.min(1, record.nodes / Math.max(1, last)) },
+        });
         mark.addEventListener("click", () => {
           this.select(record.nodes_named[0] ?? 0);
           this.setTime(Math.min(last, record.nodes), true);
@@ -117,7 +169,10 @@ export class SearchView {
     this.foundText = el("span", { class: "count" });
     const button = (text, title, run) => el("button", { type: "button", text, title, on: { click: run } });
     const bar = el("div", { class: "tools" }, this.finder, this.foundText);
-    bar.append(button("↑", "the match before (N)", () => this.nextFound(-1)), button("↓", "the next match (n)", () => this.nextFound(1)));
+    bar.append(
+      button("↑", "the match before (N)", () => this.nextFound(-1)),
+      button("↓", "the next match (n)", () => this.nextFound(1)),
+    );
     const known = this.model.data.problem.answer !== null;
     this.chips = el("div", { class: "chips", role: "group", "aria-label": "Filters" });
     for (const [name, text] of FILTERS) {
@@ -173,7 +228,7 @@ export class SearchView {
       parts.meter.style.setProperty("--share", 0);
       return;
     }
-    const branches = model.children[node] > 0;
+    const branches = model.branches(node, view.time);
     const open = view.keep ? branches : Boolean(view.open[node]);
     const value = node === 0 ? null : model.number("score", node);
     const answer = model.answer(node);
@@ -188,7 +243,12 @@ export class SearchView {
     else row.removeAttribute("aria-expanded");
     parts.twist.textContent = branches ? (open ? "▾" : "▸") : "";
     parts.number.textContent = node;
-    const sign = answer !== null ? (["✗", "✓"][model.verdict[node]] ?? "■") : model.word("status", node) === "truncated" ? "⊘" : "";
+    const sign =
+      answer !== null
+        ? (["✗", "✓"][model.verdict[node]] ?? "■")
+        : model.word("status", node) === "truncated"
+          ? "⊘"
+          : "";
     parts.sign.textContent = sign;
     parts.sign.className = `sign ${{ "✓": "good", "✗": "bad", "⊘": "bad" }[sign] ?? ""}`;
     parts.text.textContent = line(model.step(node)) || "(empty step)";
@@ -199,7 +259,8 @@ export class SearchView {
     parts.fate.className = fate.hand ? "fate hand" : "fate";
     parts.flags.textContent = this.flags(node, branches && !open);
     parts.meter.style.setProperty("--share", value ?? 0);
-    parts.meter.className = value === null ? "meter" : `meter ${value >= 0.7 ? "high" : value >= 0.3 ? "middle" : "low"}`;
+    parts.meter.className =
+      value === null ? "meter" : `meter ${value >= 0.7 ? "high" : value >= 0.3 ? "middle" : "low"}`;
     parts.value.textContent = node === 0 ? "" : score(value);
   }
 
@@ -212,7 +273,7 @@ export class SearchView {
     if (model.number("count", node) > 1) flags.push(`×${model.number("count", node)}`);
     if (node > 0) flags.push(`${quantity(model.number("tokens", node))} tok`);
     if (model.level[node] > 40) flags.push(`level ${model.level[node]}`);
-    if (closed) flags.push(`+${whole(model.below[node] - 1)}`);
+    if (closed) flags.push(`+${whole(model.closed(node, this.view.time))}`);
     return flags.join("  ");
   }
 
@@ -245,14 +306,22 @@ export class SearchView {
   tell(filtered, count) {
     const { model, view } = this;
     const lead = model.leaderAt(view.time);
-    const parts = [`${whole(view.time)} of ${whole(model.size - 1)} nodes`, `${quantity(model.spent[view.time])} tokens`];
+    const parts = [
+      `${whole(view.time)} of ${whole(model.size - 1)} nodes`,
+      `${quantity(model.spent[view.time])} tokens`,
+    ];
     if (lead) parts.push(`leading: ${line(lead.answer, 40)}${lead.share ? ` (${percent(lead.share, 0)})` : ""}`);
     this.clock.textContent = parts.join(" · ");
     const told = [];
-    if (filtered) told.push(`${whole(count)} ${count === 1 ? "node matches" : "nodes match"}; the nodes above them are shown in grey`);
+    if (filtered)
+      told.push(
+        `${whole(count)} ${count === 1 ? "node matches" : "nodes match"}; the nodes above them are shown in grey`,
+      );
     else {
       if (this.collapsed) {
-        told.push(`${whole(model.size - 1)} nodes: only the chosen path is open; the numbers behind + are nodes that are closed`);
+        told.push(
+          `${whole(model.size - 1)} nodes: only the chosen path is open; the numbers behind + are nodes that are closed`,
+        );
       }
       if (model.fans.size) told.push("wide fans are folded: click a “+” line to see all of it");
     }
@@ -363,12 +432,14 @@ export class SearchView {
       Home: () => move(0),
       End: () => move(this.rows.length - 1),
       ArrowRight: () => {
-        if (!this.model.children[node]) return;
+        if (!this.model.branches(node, this.view.time)) return;
         if (this.view.open[node]) move(at + 1);
         else this.toggle(node, true);
       },
       ArrowLeft: () =>
-        this.view.open[node] && this.model.children[node] ? this.toggle(node, false) : this.select(Math.max(0, this.model.parent[node])),
+        this.view.open[node] && this.model.children[node]
+          ? this.toggle(node, false)
+          : this.select(Math.max(0, this.model.parent[node])),
       Enter: () => this.toggle(node),
       "*": () => this.openAll(true, true),
       p: () => {
@@ -394,7 +465,9 @@ export class SearchView {
     const rows = this.list.print(PRINTED);
     this.listBox.style.height = `${Math.min(rows, PRINTED) * ROW}px`;
     if (rows > PRINTED) {
-      this.listBox.after(el("p", { class: "note printed", text: `the first ${whole(PRINTED)} of ${whole(rows)} rows are printed` }));
+      this.listBox.after(
+        el("p", { class: "note printed", text: `the first ${whole(PRINTED)} of ${whole(rows)} rows are printed` }),
+      );
     }
   }
 

@@ -8,7 +8,9 @@ export function recordsOf(data) {
     ...record,
     place,
     undone: undone.has(place),
-    nodes_named: [record.node, ...(record.what === "only" ? record.new : []), ...(record.made ?? [])].filter(Number.isInteger),
+    nodes_named: [record.node, ...(record.what === "only" ? record.new : []), ...(record.made ?? [])].filter(
+      Number.isInteger,
+    ),
   }));
 }
 
@@ -39,7 +41,9 @@ function list(nodes) {
 }
 
 function limits(budget) {
-  const parts = Object.entries(budget ?? {}).map(([name, value]) => `${typeof value === "number" ? quantity(value) : line(String(value), 40)} ${line(name, 40)}`);
+  const parts = Object.entries(budget ?? {}).map(
+    ([name, value]) => `${typeof value === "number" ? quantity(value) : line(String(value), 40)} ${line(name, 40)}`,
+  );
   return parts.join(", ") || "no limit";
 }
 

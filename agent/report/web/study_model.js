@@ -11,7 +11,9 @@ export class StudyModel {
     for (let at = 0; at < data.pairs.length; at += 8) {
       this.pairs.set(data.pairs[at] * data.lines.length + data.pairs[at + 1], data.pairs.slice(at + 2, at + 8));
     }
-    const varied = ["environment", "policy", "verifier"].filter((axis) => new Set(data.lines.map((each) => each[axis])).size > 1);
+    const varied = ["environment", "policy", "verifier"].filter(
+      (axis) => new Set(data.lines.map((each) => each[axis])).size > 1,
+    );
     this.names = data.lines.map((each) => {
       const where = varied.map((axis) => each[axis]).filter((text) => text !== "none");
       return line(`${each.strategy} @ ${each.budget}${where.length ? ` · ${where.join(", ")}` : ""}`);

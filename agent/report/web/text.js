@@ -20,7 +20,13 @@ export function line(text, most = 600) {
 
 export function quantity(value, unit = "") {
   if (value === null || value === undefined) return "–";
-  for (const [size, prefix] of [[1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [size, prefix] of [
+    [1e15, "P"],
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ]) {
     if (Math.abs(value) >= size) return `${significant(value / size)} ${prefix}${unit}`;
   }
   return `${Number.isInteger(value) ? value : significant(value)}${unit ? ` ${unit}` : ""}`;

@@ -34,18 +34,27 @@ export class TreeMap {
     new ResizeObserver(() => this.draw(this.view)).observe(this.canvas);
   }
 
+  // After a change of the theme.
+  recolour() {
+    this.colours = null;
+    this.draw(this.view);
+  }
+
   draw(view) {
     if (!view) return;
     this.view = view;
     const width = this.canvas.clientWidth;
     if (!width) return;
     const scale = window.devicePixelRatio || 1;
-    this.canvas.width = width * scale;
-    this.canvas.height = this.height * scale;
     const context = this.canvas.getContext("2d");
-    context.scale(scale, scale);
+    if (this.canvas.width !== Math.round(width * scale)) {
+      this.canvas.width = Math.round(width * scale);
+      this.canvas.height = Math.round(this.height * scale);
+      context.scale(scale, scale);
+    }
+    context.clearRect(0, 0, width, this.height);
     const { model, leaves, left, levels } = this;
-    const colours = palette(this.canvas);
+    const colours = (this.colours ??= palette(this.canvas));
     const across = width / leaves[0];
     const down = this.height / levels;
     const gap = down > 4 ? 1 : 0;
@@ -58,7 +67,13 @@ export class TreeMap {
       drawn[level] = x + wide;
       const score = model.number("score", node);
       const there = node <= view.time;
-      context.globalAlpha = !there ? 0.1 : model.truth("pruned", node) ? 0.3 : view.keep && !view.keep[node] ? 0.25 : 0.9;
+      context.globalAlpha = !there
+        ? 0.1
+        : model.truth("pruned", node)
+          ? 0.3
+          : view.keep && !view.keep[node]
+            ? 0.25
+            : 0.9;
       context.fillStyle = node === 0 || score === null ? colours.none : colours.of(score);
       context.fillRect(x, y, Math.max(0.5, wide - (wide > 3 ? 1 : 0)), Math.max(0.5, down - gap));
     }
@@ -88,21 +103,20 @@ export class TreeMap {
   }
 }
 
+const SHADES = 64; // of a score; a canvas takes long to read a colour that it has not just had
+
 // The colours of scores as the style sheet has them, mixed between low, middle and high.
-export function palette(element) {
+function palette(element) {
   const style = getComputedStyle(element);
   const read = (name) => style.getPropertyValue(name).trim();
   const stops = ["--low", "--middle", "--high"].map((name) => rgb(read(name)));
-  return {
-    none: read("--faint"),
-    ink: read("--ink"),
-    of(score) {
-      const at = Math.min(1.999, Math.max(0, 2 * score));
-      const [from, to] = [stops[Math.floor(at)], stops[Math.floor(at) + 1]];
-      const part = at - Math.floor(at);
-      return `rgb(${from.map((each, i) => Math.round(each + part * (to[i] - each))).join(" ")})`;
-    },
-  };
+  const shades = Array.from({ length: SHADES + 1 }, (_, number) => {
+    const at = Math.min(1.999, (2 * number) / SHADES);
+    const [from, to] = [stops[Math.floor(at)], stops[Math.floor(at) + 1]];
+    const part = at - Math.floor(at);
+    return `rgb(${from.map((each, i) => Math.round(each + part * (to[i] - each))).join(" ")})`;
+  });
+  return { none: read("--faint"), ink: read("--ink"), of: (score) => shades[Math.round(score * SHADES)] };
 }
 
 function rgb(text) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,16 @@ def steered() -> SearchGraph:
 
 
 def forest(nodes: int, seed: int = 0) -> SearchGraph:
-    """A large search, made at random."""
+    """A large search, made at random: a node has eight children at most, and a tenth of the nodes have an answer."""
     rng = random.Random(seed)
     words = ("take", "add", "the", "sum", "of", "left", "right")
     made: list[dict[str, Any]] = []
+    children: Counter[int] = Counter()
     for number in range(1, nodes):
-        parent = max(0, number - 1 - int(rng.expovariate(1 / 40))) if rng.random() < 0.999 else 0
-        while parent and made[parent - 1]["answer"] is not None:
-            parent = made[parent - 1]["parent"]
+        parent = max(number - 1 - int(rng.expovariate(1 / 150)), rng.randrange(number))
+        while children[parent] == 8 or (parent and made[parent - 1]["answer"] is not None):
+            parent = (parent + 1) % number
+        children[parent] += 1
         answer = str(rng.randrange(9)) if rng.random() < 0.1 else None
         text = f"{number}: {' '.join(rng.choices(words, k=9))}"
         made.append(
@@ -138,8 +141,8 @@ def evil_study(path: Path) -> Path:
     return path
 
 
-def many_results(path: Path, problems: int, lines: int) -> Path:
-    """A study of `problems` x `lines` results without trees, made at random."""
+def many_results(path: Path, problems: int, lines: int, write: bool = True) -> Path:
+    """A study of `problems` x `lines` results without trees, made at random; or without any result."""
     rng, environment = random.Random(0), Toy()
     asked = [
         Problem(f"toy/{number}", f"{number} with 1 {number % 7 + 2} 10", str(number % 9), {"level": number % 5 + 1})
@@ -150,7 +153,7 @@ def many_results(path: Path, problems: int, lines: int) -> Path:
     config = {"environments": ["toy"], "split": "test", "n": problems, "seeds": [0], "vote": VOTE}
     votes = [vote_row([], vote) for vote in VOTES]
     with StudyFile.for_writing(path, config, cells, {"toy": (environment, asked)}) as file:
-        for cell in range(lines):
+        for cell in range(lines if write else 0):
             made = []
             for number, problem in enumerate(asked, 1):
                 right = rng.random() < 0.4 + cell / 100

@@ -276,13 +276,13 @@ def test_what_a_person_did_is_shown(show: Open) -> None:
 
 def test_large_searches_open_and_a_huge_one_says_that_it_is_closed(show: Open) -> None:
     driver = show(forest(5000))
-    assert int(find(driver, ".space").value_of_css_property("height").removesuffix("px")) > 1000 * 26
+    assert int(find(driver, ".space").value_of_css_property("height").removesuffix("px")) > 4000 * 26
     assert len(driver.find_elements(By.CSS_SELECTOR, "*")) < 1500
     driver = show(forest(6000))
     assert text(driver, ".state").startswith("5,999 nodes: only the chosen path is open")
     assert int(find(driver, ".space").value_of_css_property("height").removesuffix("px")) < 300 * 26
     find(driver, "body").send_keys("*")
-    assert int(find(driver, ".space").value_of_css_property("height").removesuffix("px")) > 1000 * 26
+    assert int(find(driver, ".space").value_of_css_property("height").removesuffix("px")) > 4000 * 26
 
 
 # --------------------------------------------------------------------------------------------------------- a study
@@ -316,6 +316,13 @@ def test_a_study_shows_its_figures(show: Open, toy: Path) -> None:
         assert f"{right} {low:.1%}".replace("%", " %").replace("  ", " ") in table
         assert f"{high:.1%}".replace("%", " %") in table
     assert len(driver.find_elements(By.CSS_SELECTOR, "#accuracy-over-compute .point")) == len(summaries)
+
+
+def test_a_study_that_has_not_begun_says_what_it_lacks(show: Open, tmp_path: Path) -> None:
+    driver = show(many_results(tmp_path / "empty.sqlite", 3, 2, write=False))
+    assert "6 searches have no result yet." in text(driver, ".study-head")
+    assert len(driver.find_elements(By.CSS_SELECTOR, ".figure .note")) == 6
+    assert text(driver, ".results .state") == "3 of 3 problems · 0 of 0 searches"
 
 
 def test_any_two_lines_are_compared_and_lead_to_their_problems(show: Open, toy: Path) -> None:
@@ -442,7 +449,7 @@ def test_a_printed_search_has_its_rows(show: Open) -> None:
     shown = len(rows(driver))
     note = driver.find_elements(By.CSS_SELECTOR, ".printed")
     assert shown == 2000
-    assert note[0].text.startswith("the first 2,000 of 3,0")
+    assert note[0].text.startswith("the first 2,000 of 4,500 rows")
     driver.execute_script("window.dispatchEvent(new Event('afterprint'))")
     assert len(rows(driver)) < 60
     assert not driver.find_elements(By.CSS_SELECTOR, ".printed")

@@ -5,9 +5,12 @@ import hashlib
 import html
 import json
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ from agent.search.solution import Solution
 from agent.study.results_db import StudyFile
 from agent.study.statistics import paired_difference
 from agent.study.table import marks_by_problem, summarize
+from envs.messages import UsageError
 from envs.toy import Toy
 from tests.agent.report.studies import EVIL, evil_graph, evil_study, facts_of, fan, steered, toy_study, tree
 
@@ -262,6 +266,18 @@ def test_what_cannot_be_shown_is_one_line(
     assert errors.count("\n") == 1
     assert not out.exists()
     assert toy.read_bytes().startswith(b"SQLite")
+
+
+def test_candidates_that_the_tree_lacks_are_refused(toy: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.sqlite"
+    shutil.copy(toy, copy)
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute(
+            "UPDATE candidates SET node = node + 1000, same = same + 1000 WHERE cell = 0 AND problem = 1"
+        )
+        connection.commit()
+    with StudyFile(copy) as file, pytest.raises(UsageError, match=r"problem 1 is no graph \(a candidate is node 1"):
+        pages.study_page(file)
 
 
 def test_an_environment_that_cannot_judge_is_said() -> None:
