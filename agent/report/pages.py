@@ -13,7 +13,7 @@ from agent.report.search_data import graph_data, search_data
 from agent.report.study_data import study_data
 from agent.search.graph import SearchGraph
 from agent.study.results_db import StudyFile
-from agent.study.rows import Place
+from agent.study.rows import Place, judged_rows
 from envs.messages import UsageError
 
 MOST_TREES = 48 << 20  # characters of packed searches in the page of a study
@@ -110,7 +110,7 @@ def _stored(file: StudyFile, place: Place) -> dict[str, Any]:
     query = "SELECT * FROM candidates WHERE cell = ? AND problem = ? ORDER BY node"
     candidates = [dict(row) for row in file.rows(query, place)]
     try:
-        return search_data(file.raw_graph(place), candidates)
+        return search_data(file.raw_graph(place), judged_rows(candidates))
     except UsageError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:

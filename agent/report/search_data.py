@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from array import array
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,8 @@ from agent.search.control.steering import INFO, Steering
 from agent.search.graph import FORMAT, SearchGraph
 from agent.search.graph_file import check_edge, check_head, check_node, check_records, parents_of
 from agent.search.tree import Node, Tree
-from agent.study.rows import ballots_of, candidate_rows
-from verifiers.voting import Vote, aggregate, tally
+from agent.study.rows import Judged, judged
+from verifiers.voting import Candidate, Vote, aggregate, tally
 
 _TEXTS = ("text", "observation", "thinking")
 _NUMBERS = ("reward", "tokens", "length", "logprob", "count", "drawn", "score", "value", "visits", "total", "weight")
@@ -27,19 +26,19 @@ def graph_data(graph: SearchGraph) -> dict[str, Any]:
     """A search at hand. Its environment compares the answers and judges them; where it fails, the page says so."""
     failure = ""
     try:
-        rows = candidate_rows(graph)
+        candidates = judged(graph)
     except Exception as error:
-        rows, failure = [], f"the answers could not be compared and judged: {type(error).__name__}: {error}"
-    return search_data(graph.to_json(), rows) | ({"failure": failure} if failure else {})
+        candidates, failure = [], f"the answers could not be compared and judged: {type(error).__name__}: {error}"
+    return search_data(graph.to_json(), candidates) | ({"failure": failure} if failure else {})
 
 
-def search_data(raw: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]] | None = None) -> dict[str, Any]:
+def search_data(raw: Mapping[str, Any], candidates: Sequence[Judged] | None = None) -> dict[str, Any]:
     """A search as it was saved.
 
     Args:
         raw: of `agent.search.graph.SearchGraph.to_json`; it may come from a stranger and is checked.
-        candidates: rows of its finished trajectories (`agent.study.rows.candidate_rows`); where they are not known,
-            answers are the same if their texts are, and none is judged.
+        candidates: its finished trajectories; where they are not known, answers are the same if their texts are, and
+            none is judged.
 
     Returns:
         JSON-ready facts. ``columns`` has a list for each attribute of the nodes, in order of creation, and ``parent``,
@@ -62,7 +61,7 @@ def search_data(raw: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]] 
     check_records(records, nodes)
     steering = _steering(records, nodes, parents) if records else Steering()
     known = _unjudged(nodes, parents, steering) if candidates is None else candidates
-    if strange := [each["node"] for each in known if not 0 < each["node"] < len(nodes)]:
+    if strange := [each.ballot.node for each in known if not 0 < each.ballot.node < len(nodes)]:
         raise ValueError(f"a candidate is node {strange[0]}, which is not there")
     return {
         "problem": {key: problem[key] for key in ("id", "question", "answer", "meta")},
@@ -117,40 +116,40 @@ def _steering(
     return steering
 
 
-def _unjudged(nodes: Sequence[Mapping[str, Any]], parents: array[int], steering: Steering) -> list[dict[str, Any]]:
-    """Rows of the finished trajectories that vote (`SearchGraph.finished`), without an environment."""
+def _unjudged(nodes: Sequence[Mapping[str, Any]], parents: array[int], steering: Steering) -> list[Judged]:
+    """The finished trajectories that vote (`SearchGraph.candidates`), without an environment."""
     firsts: dict[str, int] = {}
-    rows = []
+    found = []
     for at, node in enumerate(nodes):
         dropped = node["pruned"] and at not in steering.pinned
         if node["status"] != "terminated" or not node["count"] or dropped or steering.cuts(at):
             continue
-        steps, step = [], at
+        scores, step = [], at
         while step > 0:
-            steps.append({"score": nodes[step]["score"], "weight": nodes[step].get("weight")})
+            scores.append(nodes[step]["score"])
             step = 0 if nodes[parents[step]]["status"] == "terminated" else parents[step]
-        row = {"node": at, "answer": node["answer"], "same": firsts.setdefault(node["answer"], at), "correct": None}
-        rows.append(row | {"count": node["count"], "steps": json.dumps(steps[::-1])})
-    return rows
+        first = firsts.setdefault(node["answer"], at)
+        known = () if None in scores else tuple(reversed(scores))
+        ballot = Candidate(str(first), known, node["count"], at, node.get("weight"))
+        found.append(Judged(ballot, node["answer"], None))
+    return found
 
 
-def _votes(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any]:
+def _votes(candidates: Sequence[Judged], vote: Vote) -> dict[str, Any]:
     """The candidates, and the groups of equal answers as the search's own vote weighs them, heaviest first."""
-    ballots = ballots_of(candidates)
-    answers = {each["node"]: (each["answer"], each["correct"]) for each in candidates}
-    groups = []
-    for group in tally(ballots, vote, operator.eq):
-        answer, correct = answers[group.best.node]
-        groups.append(
-            {
-                "answer": answer,
-                "correct": correct,
-                "weight": number(group.weight),
-                "count": group.count,
-                "score": number(group.score),
-                "node": group.best.node,
-            }
-        )
+    ballots = [each.ballot for each in candidates]
+    own = {each.ballot.node: each for each in candidates}
+    groups = [
+        {
+            "answer": own[group.best.node].answer,
+            "correct": own[group.best.node].correct,
+            "weight": number(group.weight),
+            "count": group.count,
+            "score": number(group.score),
+            "node": group.best.node,
+        }
+        for group in tally(ballots, vote, operator.eq)
+    ]
     return {
         "vote": {"rule": vote.rule, "aggregate": vote.aggregate},
         "candidates": {
@@ -159,7 +158,7 @@ def _votes(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any
             "count": [each.count for each in ballots],
             "score": [number(aggregate(each.scores, vote.aggregate)) for each in ballots],
             "weight": [number(each.weight) for each in ballots],
-            "correct": [answers[each.node][1] for each in ballots],
+            "correct": [each.correct for each in candidates],
         },
         "groups": groups,
     }

@@ -6,7 +6,7 @@ import contextlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, get_args
 
 from agent.search.control.steering import INFO
@@ -76,7 +76,7 @@ def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Resu
     graph = solution.graph
     error, candidates = solution.error, []
     try:
-        candidates = candidate_rows(graph)
+        candidates = _candidates(graph)
     except Exception as failure:
         error = error or f"{type(failure).__name__}: {failure}"
     known = solution.problem.answer is not None
@@ -113,30 +113,49 @@ def failure_of(place: Place, error: str, known: bool) -> Result:
     return Result(place, row | dict.fromkeys(COSTS, 0.0), votes=[vote_row([], vote) for vote in VOTES])
 
 
-def candidate_rows(graph: SearchGraph) -> list[dict[str, Any]]:
-    """The finished trajectories that vote, as rows; the environment compares their answers and judges them."""
+class Judged(NamedTuple):
+    """A finished trajectory that votes, after the environment has compared and judged its answer.
+
+    Attributes:
+        ballot: what votes count of it; in place of the answer the first node with the same one, as a text.
+        answer: its own answer.
+        correct: whether the answer is right (1 or 0); None without a gold answer.
+    """
+
+    ballot: Candidate
+    answer: str
+    correct: int | None
+
+
+def judged(graph: SearchGraph) -> list[Judged]:
+    """The finished trajectories that vote, in order of creation; raises what the environment raises."""
     environment, problem = graph.environment, graph.problem
     candidates = graph.candidates()
     leaders = classes((candidate.answer for candidate in candidates), environment.same)
     firsts: dict[str, int] = {}  # node by class
     verdicts: dict[str, int | None] = {}
-    rows = []
+    found = []
     for candidate in candidates:
         answer = candidate.answer
         first = firsts.setdefault(leaders[answer], candidate.node)
         if answer not in verdicts:
             verdicts[answer] = None if problem.answer is None else int(environment.check(problem, answer))
-        rows.append(
-            {
-                "node": candidate.node,
-                "answer": sanitized(answer),
-                "same": first,
-                "correct": verdicts[answer],
-                "count": candidate.count,
-                "steps": json.dumps([_step(graph[node]) for node in graph.path(candidate.node)[1:]]),
-            }
-        )
-    return rows
+        found.append(Judged(replace(candidate, answer=str(first)), answer, verdicts[answer]))
+    return found
+
+
+def _candidates(graph: SearchGraph) -> list[dict[str, Any]]:
+    return [
+        {
+            "node": ballot.node,
+            "answer": sanitized(answer),
+            "same": int(ballot.answer),
+            "correct": correct,
+            "count": ballot.count,
+            "steps": json.dumps([_step(graph[node]) for node in graph.path(ballot.node)[1:]]),
+        }
+        for ballot, answer, correct in judged(graph)
+    ]
 
 
 def _step(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,17 +182,21 @@ def weight_of(candidate: Mapping[str, Any]) -> float | None:
     return weight
 
 
-def ballots_of(candidates: Sequence[Mapping[str, Any]]) -> list[Candidate]:
-    """What votes count of candidates' rows: in place of the answer the first node with the same one, as a text."""
+def judged_rows(candidates: Sequence[Mapping[str, Any]]) -> list[Judged]:
+    """The same as `judged`, of the rows of a search's candidates."""
     return [
-        Candidate(str(each["same"]), scores_of(each), each["count"], each["node"], weight_of(each))
+        Judged(
+            Candidate(str(each["same"]), scores_of(each), each["count"], each["node"], weight_of(each)),
+            each["answer"],
+            each["correct"],
+        )
         for each in candidates
     ]
 
 
 def vote_row(candidates: Sequence[Mapping[str, Any]], vote: Vote) -> dict[str, Any]:
     """The outcome of a vote over the rows of a search's candidates: no environment and no model is needed for it."""
-    ballots = ballots_of(candidates)
+    ballots = [each.ballot for each in judged_rows(candidates)]
     row: dict[str, Any] = {"rule": vote.rule, "aggregate": vote.aggregate}
     groups = tally(ballots, vote, operator.eq)
     if not groups:

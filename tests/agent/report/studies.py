@@ -11,10 +11,10 @@ from typing import Any
 
 from agent.recipes.recipe import Component
 from agent.search.graph import SearchGraph
+from agent.search.solution import Solution
 from agent.study.results_db import StudyFile
-from agent.study.rows import COSTS, VOTES, Place, Result, candidate_rows, vote_row
+from agent.study.rows import COSTS, VOTES, Place, Result, result_of, vote_row
 from agent.study.run import measure
-from agent.study.storage.packed_graphs import pack
 from agent.study.study import Study
 from envs.core import Problem
 from envs.toy import Toy
@@ -132,12 +132,10 @@ def evil_study(path: Path) -> Path:
     with StudyFile.for_writing(path, config, cells, {"toy": (Toy(), [problem])}) as file:
         for cell in (0, 1):
             graph = evil_graph(problem)
-            candidates = candidate_rows(graph)
-            row = {"node": 2, "drawn": 1, "stopped": "finished", "error": None, "plan": None, "confidence": 1.0}
-            row |= {"answer": text, "correct": cell} | dict.fromkeys(COSTS, 1.0)
-            row |= {"error": text} if not cell else {}
-            votes = [vote_row(candidates, vote) for vote in VOTES]
-            file.write(Result(Place(cell, 1), row, candidates, votes, pack(graph.to_json())))
+            if cell:
+                del graph.info["error"]
+            graph.info |= {"spent": dict.fromkeys(COSTS, 1.0), "stopped": text}
+            file.write(result_of(Place(cell, 1), Solution.of(graph)))
     return path
 
 
