@@ -36,12 +36,15 @@ class Scored:
         tokens: tokens run through the verifier's models; reused keys and values do not count.
         flops: 2 x parameters x tokens, over every model involved.
         reads: numbers read from memory, weights and keys and values (`policies.memory_traffic`); 0 if unknown.
+        deviations: how sure the verifier is of each score, its standard deviation in [0, 0.5], in the shape of
+            `scores`; NaN where it does not know, and empty from a verifier that gives none.
     """
 
     scores: tuple[tuple[float, ...], ...]
     tokens: int = 0
     flops: float = 0.0
     reads: float = 0.0
+    deviations: tuple[tuple[float, ...], ...] = ()
 
 
 @runtime_checkable

@@ -26,6 +26,7 @@ unscored       whether the verifier failed on the step (NaN, none): its score is
 value          what the strategy thinks of the node (beam: its rank value; MCTS: PRM value), or None
 visits, total  MCTS statistics: visits and the sum of backed-up values
 pruned         dropped by the strategy; does not vote
+deviation      how sure the verifier is of the score, its standard deviation in [0, 0.5]; only where it says so
 shown          the ends of the attempts that a revision was shown, if not those before it; only of its first step
 large          whether the larger one of two policies wrote the step; only where it did
 weight         what the node counts for in a vote (`verifiers.voting.Candidate`); only where the strategy says it
@@ -330,6 +331,12 @@ class SearchGraph:
     def replay_steering(self) -> None:
         """Let hold what ``info`` records that people did."""
         self.steering.replay(self.info.get(INFO, ()), self._tree)
+
+    def set_deviations(self, node: int, deviations: Sequence[float]) -> None:
+        """Write how sure the verifier is of each score on the path to a node; what it does not know is left out."""
+        for at, deviation in zip(self.path(node)[1:], deviations, strict=False):
+            if math.isfinite(deviation) and self._tree.nodes[at].deviation is None:
+                self._tree.nodes[at].deviation = min(max(float(deviation), 0.0), 0.5)
 
     def finished(self) -> list[int]:
         """Terminated nodes that vote, in order of creation: rollouts do not, nor what the strategy or a person cut."""

@@ -140,6 +140,8 @@ def check_node(node: Any, number: int) -> dict[str, Any]:
         raise ValueError(f"node {shown_value(node.get('id'))} in place of node {number}")
     if (node["status"] == "terminated") != (node["answer"] is not None):
         raise ValueError(f"node {number} is {node['status']} and its answer is {shown_value(node['answer'])}")
+    if not _or_none(_share)(node.get("deviation")):
+        raise ValueError(f"node {number}: 'deviation' is {shown_value(node['deviation'])}")
     if not _or_none(_finite)(node.get("weight")):
         raise ValueError(f"node {number}: 'weight' is {shown_value(node['weight'])}")
     shown = node.get("shown", [])

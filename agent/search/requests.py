@@ -131,6 +131,8 @@ def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> 
         for node, scores in zip(lacking, reply.scores, strict=True):
             graph.set_scores(node, scores)
             known[node] = graph.scores(node)
+        for node, deviations in zip(lacking, reply.deviations, strict=bool(reply.deviations)):
+            graph.set_deviations(node, deviations)
     return [1.0 if node in steering.pinned else aggregate(known[node], how) for node in nodes]
 
 

@@ -104,6 +104,7 @@ class Node(_Attributes):
         "answer",
         "below_rollout",
         "depth",
+        "deviation",
         "drawn",
         "large",
         "path",
@@ -150,6 +151,7 @@ class Node(_Attributes):
         self.weight: float | None = None
         self.large = False
         self.shown: tuple[int, ...] = ()
+        self.deviation: float | None = None
         self.below_rollout = False
         self.went_on = False
 
@@ -173,6 +175,7 @@ class Node(_Attributes):
         node.tokens, node.drawn = each["tokens"], each["drawn"]
         node.score, node.unscored, node.value = each["score"], each["unscored"], each["value"]
         node.visits, node.total, node.weight = each["visits"], each["total"], each.get("weight")
+        node.deviation = each.get("deviation")
         node.large, node.shown = each.get("large") is True, tuple(each.get("shown", ()))
         return node
 
@@ -180,6 +183,8 @@ class Node(_Attributes):
         more = self._node_more or {}
         if self.weight is not None:
             more = {"weight": self.weight, **more}
+        if self.deviation is not None:
+            more = {"deviation": self.deviation, **more}
         if self.large:
             more = {"large": True, **more}
         if self.shown:
@@ -193,6 +198,7 @@ class Node(_Attributes):
         self.weight = more.pop("weight", None)
         self.large = more.pop("large", False) is True
         self.shown = tuple(more.pop("shown", ()))
+        self.deviation = more.pop("deviation", None)
         self._node_more = more or None
 
     # ------------------------------------------------------------------------------------------- parts of the step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.strategies.answers.ab_mcts import AbMcts
+from agent.strategies.answers.adaptive import Adaptive
 from agent.strategies.answers.adaptive_consistency import AdaptiveConsistency
 from agent.strategies.answers.blend_asc import BlendAsc
 from agent.strategies.answers.deepconf import DeepConf
@@ -44,11 +45,13 @@ STRATEGIES: dict[str, type[Strategy]] = {
     "tournament": Tournament,
     "adaptive-consistency": AdaptiveConsistency,
     "blend-asc": BlendAsc,
+    "adaptive": Adaptive,
 }
 
 __all__ = [
     "STRATEGIES",
     "AbMcts",
+    "Adaptive",
     "AdaptiveConsistency",
     "Beam",
     "BestOfN",

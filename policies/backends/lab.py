@@ -62,6 +62,10 @@ class _Chat:
             state = replace(state, attempts=state.attempts[1:])
         return self.tokens.parts(self.environment, state)
 
+    def inside(self, text: str) -> Ids:
+        """The ids of a text in the middle of an answer."""
+        return self.tokens.encode(text)
+
     def step(self, step: Step) -> Ids:
         """The ids of a step, closed by the delimiter, and of its observation."""
         return self.tokens.step(self.environment, step)

@@ -24,7 +24,7 @@ from policies.generation.chat import ChatFormat, messages, own_text
 from policies.generation.confidence import MOST_TOLD, Certainty, certainty_of
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
-from policies.generation.step_splitter import THINK, THOUGHT, Cut, cut, is_thinking
+from policies.generation.step_splitter import CLOSE, THINK, THOUGHT, WAIT, Cut, cut, is_thinking
 from policies.models.pretrained import load_tokenizer
 from policies.servers.http_client import Client, ConnectionLimits, ServerRefused
 from policies.servers.openai_protocol import Prompt, Sampling, Written, find_model, longest, request_of
@@ -158,6 +158,12 @@ class ServedPolicy:
             raise ValueError(
                 "Ollama puts every prompt into the model's template: give neither tokenizer nor chat=False"
             )
+        if self._chats and options.thinking_tokens and not kind.thinking_budget:
+            raise ValueError(
+                "this server takes no thinking budget: give the model's tokenizer, and the thinking is bounded here"
+            )
+        if self._chats and options.thinking_least:
+            raise ValueError("thinking_least is kept where the prompts are made here: give the model's tokenizer")
         if options.top_k and not kind.top_k:
             raise ValueError(f"top_k is {options.top_k}, and this server takes none; set it there")
         if options.stop and not kind.stopped_by:
@@ -254,10 +260,16 @@ class ServedPolicy:
     def _ask(self, sample: _Sample) -> None:
         """Ask for what comes next: the end of the thinking, of the step, or of the solution."""
         options, delimiter = self.options, self.environment.delimiter
+        thinking = is_thinking(sample.text, self._opened(sample.state))
+        budget = 0 if self._chats else options.thinking_tokens
+        if thinking and budget and len(sample.ends) >= budget:
+            self._write(sample, CLOSE)
+            thinking = False
         spent = sum(step.tokens for step in sample.state.steps) + len(sample.ends) + sample.hidden
         left = options.solution_tokens - spent
-        if is_thinking(sample.text, self._opened(sample.state)):
+        if thinking:
             stop: tuple[str, ...] = (THOUGHT,)
+            left = min(left, budget - len(sample.ends)) if budget else left
         elif sample.job.request.max_steps is None or sample.job.request.open_loop:
             stop = tuple(options.stop)
         else:
@@ -288,6 +300,8 @@ class ServedPolicy:
             extra["stop_token_ids"] = sorted(self._dialogue.ends)
         if self._chats and options.thinking is not None and self.model.kind.template_options:
             extra["chat_template_kwargs"] = {"enable_thinking": options.thinking, "thinking": options.thinking}
+        if self._chats and options.thinking_tokens:
+            extra[self.model.kind.thinking_budget] = options.thinking_tokens
         key = next(self._keys)
         self._flying[key] = sample
         self._client.submit(key, *request_of(self.model, prompt, sampling, extra))
@@ -470,7 +484,29 @@ class ServedPolicy:
         sample.logprobs += _spread(written.logprobs, count)
         if self._top:
             sample.certainty += self._certainties(written, count)
+        if thinking and not self._chats:
+            over = self._think_on(sample, over)
         return over  # type: ignore[return-value]
+
+    def _think_on(self, sample: _Sample, over: str | None) -> str | None:
+        """How a reply that was thought ended, under a budget: too early an end is none, and so is the budget's."""
+        options, early = self.options, len(sample.ends) < self.options.thinking_least
+        if over is None and early and sample.text.endswith(THOUGHT):
+            sample.text = sample.text.removesuffix(THOUGHT)
+            sample.ends = [min(end, len(sample.text)) for end in sample.ends]
+            self._write(sample, WAIT)
+        budget = options.thinking_tokens
+        if budget and len(sample.ends) >= budget and is_thinking(sample.text, self._opened(sample.state)):
+            return None
+        return over
+
+    def _write(self, sample: _Sample, text: str) -> None:
+        """Add a text that the model did not write; it counts as a token."""
+        sample.text += text
+        sample.ends.append(len(sample.text))
+        sample.logprobs.append(0.0)
+        if self._top:
+            sample.certainty += sample.certainty[-1:] or [(0.0, 0.0)]
 
     def _answers(self, sample: _Sample, text: str) -> bool:
         """Whether a model ended its answer here, or else a step, where the server does not say: as the text reads."""

@@ -70,6 +70,10 @@ class VllmPolicy:
         path = self._place = Path(model).expanduser()
         self.name = name or (path.resolve().name.removesuffix(".gguf") if path.exists() else str(model))
         self._options = options or SamplingOptions()
+        if self._options.thinking_tokens or self._options.thinking_least:
+            raise ValueError(
+                "vLLM in this process keeps no thinking budget here; run the model by hf:, or by its server (openai:)"
+            )
         asked = VllmOptions(
             dtype,
             max_model_len,

@@ -27,6 +27,10 @@ class SamplingOptions:
             asks in a chat where the model has a template.
         thinking: whether the model thinks before it answers, for templates that can say so; None leaves it to them.
 
+        thinking_tokens: most tokens of the thinking before a step; where more are thought, the thinking is closed and
+            the model speaks (budget forcing, Muennighoff et al. 2025, arXiv 2501.19393, section 3.1); 0 is no limit.
+        thinking_least: fewest tokens of it; where the model would end its thinking before, it goes on with "Wait".
+
     Raises:
         ValueError: for a value that cannot be.
     """
@@ -40,11 +44,18 @@ class SamplingOptions:
     prefill: str = ""
     chat: bool | None = None
     thinking: bool | None = None
+    thinking_tokens: Annotated[int, AtLeast(0)] = 0
+    thinking_least: Annotated[int, AtLeast(0)] = 0
 
     def __post_init__(self) -> None:
         """Check the values."""
         check_ranges(self)
         if isinstance(self.stop, str) or not all(self.stop):
             raise ValueError(f"stop is {self.stop!r}; expected a list of texts, none empty")
+        if self.thinking_tokens and self.thinking_least > self.thinking_tokens:
+            raise ValueError(
+                f"thinking_least is {self.thinking_least} and thinking_tokens {self.thinking_tokens}; the least is more"
+                " than the most"
+            )
         if self.chat is False and (self.system or self.thinking is not None):
             raise ValueError("a system prompt and thinking are a chat's; give neither with chat=False")

@@ -18,6 +18,8 @@ from envs.core import Finish, Step
 
 THINK, THOUGHT = "<think>", "</think>"
 """What thinking stands between: DeepSeek-R1, Qwen3, SmolLM3 and most others."""
+CLOSE, WAIT = f"\n{THOUGHT}\n\n", "Wait"
+"""What is written where thinking is to end, and where it is not to end yet (budget forcing)."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from envs.core import Environment, Finish, State, Step, Transition, transition
 from policies.generation.batch import DecodeSample, StepEnd, StepEvent
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
-from policies.generation.step_splitter import THOUGHT, cut, is_thinking
+from policies.generation.step_splitter import CLOSE, THOUGHT, WAIT, cut, is_thinking
 from policies.models.prefix_tree import Ids
 
 _SPEAKING, _THINKING = 1, 2  # kinds of tokens: a step may end after them, while the model speaks, and while it thinks
@@ -38,6 +38,10 @@ class Chat(Protocol):
 
     def parts(self, state: State) -> list[Ids]:
         """The ids of the prompt, then of each step with its observation."""
+        ...
+
+    def inside(self, text: str) -> Ids:
+        """The ids of a text in the middle of an answer."""
         ...
 
     def step(self, step: Step) -> Ids:
@@ -69,6 +73,7 @@ class StreamedSample(DecodeSample):
         state: where it is; `made` counts the steps that it added, and `spent` the tokens of all steps.
         ended: steps that samples of the same request wrote, by the state before (its id) and their tokens.
         thinking: whether it is in the middle of thinking.
+        closed: whether its thinking was ended for it.
         room: tokens at which the current step is cut, whatever it holds.
         transitions: of its steps, as far as the environment was asked.
         context: tokens before its first new one.
@@ -81,6 +86,7 @@ class StreamedSample(DecodeSample):
     ended: dict[tuple[int, Ids], _Ended] = field(default_factory=dict)
     made: int = 0
     thinking: bool = False
+    closed: bool = False
     room: int = 0
     transitions: tuple[Transition, ...] = ()
     context: int = 0
@@ -120,11 +126,14 @@ class StepWriter:
         self._lasts = last_characters([self.environment.delimiter, THOUGHT, *self.options.stop])
         self._thought_lasts = last_characters([THOUGHT])
         self._kinds: dict[int, int] = {}  # of tokens
+        self._closing: Ids = chat.inside(CLOSE) if self.options.thinking_tokens else ()
+        self._waiting: Ids = chat.inside(WAIT) if self.options.thinking_least else ()
+        self.forces = bool(self._closing or self._waiting)
 
     def begin(self, sample: StreamedSample) -> None:
         """Before the first token of a step."""
         options = self.options
-        sample.new, sample.logprob, sample.certainty = (), 0.0, []
+        sample.new, sample.logprob, sample.certainty, sample.closed = (), 0.0, [], False
         sample.room = max(1, min(options.solution_tokens - sample.spent, self.context - len(sample.ids)))
         self._limit(sample, self._opened(sample), 0)
 
@@ -165,6 +174,9 @@ class StepWriter:
     def _ended(self, sample: StreamedSample, new: Ids, logprob: float) -> _Ended | None:
         """The step that new tokens are, and where it leads, if they end one."""
         text, opened = self.chat.decode(new), self._opened(sample)
+        if self._waits(sample, new, text):
+            sample.instead, sample.forced = self._waiting[0], self._waiting[1:]
+            return None
         thinking = is_thinking(text, opened)
         over: Finish | None = None
         if new[-1] in self.chat.ends:
@@ -176,6 +188,8 @@ class StepWriter:
         if ended is None:
             if thinking or sample.thinking:  # it thinks on, or speaks now
                 self._limit(sample, thinking, len(new))
+            if thinking and self._closing and len(new) >= self.options.thinking_tokens and not sample.closed:
+                sample.forced, sample.closed = self._closing, True
             return None
         # all tokens are the step's, as each one was looked at
         logprob = min(logprob, 0.0)
@@ -202,7 +216,15 @@ class StepWriter:
         """How far a step may go that has so many tokens, of which none speaks yet."""
         sample.thinking = thinking
         sample.limit = sample.room if thinking else min(count + self.options.step_tokens, sample.room)
+        if thinking and self._closing and count < self.options.thinking_tokens:
+            sample.limit = min(sample.limit, self.options.thinking_tokens)
         sample.watch = _THINKING if thinking else _SPEAKING
+
+    def _waits(self, sample: StreamedSample, new: Ids, text: str) -> bool:
+        """Whether the last token ends the thinking before its time: all of the mark, as no other token is replaced."""
+        if not self._waiting or len(new) >= self.options.thinking_least or not text.endswith(THOUGHT):
+            return False
+        return self.chat.decode(new[-1:]) == THOUGHT and is_thinking(self.chat.decode(new[:-1]), self._opened(sample))
 
     def _kind(self, token: int) -> int:
         if token in self.chat.ends:

@@ -55,6 +55,7 @@ class Kind:
         raw: whether it takes a prompt that is not put into a template: text or token ids.
         template_options: whether a chat may say ``chat_template_kwargs``.
         stop_ids: whether it takes ``stop_token_ids``.
+        thinking_budget: the field of a chat by which it bounds the thinking; empty if it has none.
     """
 
     owner: str = ""
@@ -66,6 +67,7 @@ class Kind:
     raw: bool = True
     template_options: bool = False
     stop_ids: bool = False
+    thinking_budget: str = ""
 
 
 _GO_ON = {"continue_final_message": True, "add_generation_prompt": False}
@@ -79,6 +81,7 @@ KINDS: Mapping[str, Kind] = {
         _GO_ON,
         template_options=True,
         stop_ids=True,
+        thinking_budget="thinking_token_budget",
     ),
     "sglang": Kind(
         "sglang",
@@ -91,7 +94,12 @@ KINDS: Mapping[str, Kind] = {
         stop_ids=True,
     ),
     "llamacpp": Kind(
-        "llamacpp", {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0}, True, goes_on=_GO_ON, template_options=True
+        "llamacpp",
+        {"top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
+        True,
+        goes_on=_GO_ON,
+        template_options=True,
+        thinking_budget="thinking_budget_tokens",
     ),
     "ollama": Kind("library", goes_on={}, raw=False),
     "other": Kind(),

@@ -26,7 +26,7 @@ from policies.models.digest import model_digest
 from policies.models.errors import UnsupportedModel
 from policies.models.lab_tokens import Tokens
 from policies.models.llama import Llama, ModelConfig
-from verifiers.scoring.cached_scorer import Runner, ScoreReader
+from verifiers.scoring.cached_scorer import BeliefReader, Runner, ScoreReader
 from verifiers.scoring.local_verifier import LocalVerifier
 from verifiers.scoring.score_layout import Layout, Reading
 from verifiers.scoring.score_layout import Path as Text
@@ -85,11 +85,12 @@ class LabVerifier(LocalVerifier):
         if self.model.config.causal or self.model.config.labels != 2:
             raise UnsupportedModel(f"{folder} is no token classifier with two labels, so not a verifier")
         self.tokens = Tokens(folder, self.model.config.begin, self.model.config.vocabulary)
+        reader = BeliefReader if self.model.config.beta else ScoreReader
         runner = Runner(
             self.model,
             self.model.parameters,
             self.model.config.context,
-            ScoreReader(lambda hidden, _: self.model.logits(hidden), _RIGHT),
+            reader(lambda hidden, _: self.model.logits(hidden), _RIGHT),
             memory,
             _RUN,
         )

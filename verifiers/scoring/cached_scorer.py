@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from policies.memory_traffic import position_size
+from policies.models.beliefs import deviation
 from policies.models.kv_cache import Decoder, Prefix, Prefixes
 from policies.models.prefix_tree import Extension, Ids
 from verifiers.scoring.score_layout import Path, Reading
@@ -135,6 +136,22 @@ class ScoreReader:
         return [
             math.nan if part.read < 0 else round(self._reading.probability(next(outputs)), ROUNDED) for part, _ in parts
         ]
+
+
+class BeliefReader(ScoreReader):
+    """Reads beliefs: the note of a part is a score and its standard deviation (`policies.models.beliefs`)."""
+
+    def notes(self, parts: Sequence[tuple[Part, Any]], hidden: Tensor) -> list[Any]:
+        """The score and the deviation of each part, rounded; NaN for a part without one."""
+        outputs = iter(self._logits(hidden, self._reading.columns).tolist() if len(hidden) else ())
+        found: list[Any] = []
+        for part, _ in parts:
+            if part.read < 0:
+                found.append(math.nan)
+                continue
+            given = next(outputs)
+            found.append((round(self._reading.probability(given), ROUNDED), round(deviation(given), ROUNDED)))
+        return found
 
 
 class _Tail(NamedTuple):

@@ -35,7 +35,7 @@ class LocalVerifier:
         name: in records.
         parameters: of the model.
         lay_out: how the model reads a state.
-        runner: what reads it, with one score as the note of each part that has one.
+        runner: what reads it, with a score, or a score and its deviation, as the note of each part that has one.
     """
 
     def __init__(self, name: str, parameters: int, lay_out: Callable[[State], Layout], runner: PathReader) -> None:
@@ -60,14 +60,17 @@ class LocalVerifier:
         )
         replies, first = [], 0
         for ticket, (_, group) in zip(queue, layouts, strict=True):
-            scores, start = [], first
+            found, start = [], first
             for layout in group:
                 last = first + len(layout.paths)
-                scores.append(_scores(layout, notes[first:last]))
+                found.append(_notes(layout, notes[first:last]))
                 first = last
+            scores = tuple(tuple(each[0] if isinstance(each, tuple) else each for each in steps) for steps in found)
+            beliefs = any(isinstance(each, tuple) for steps in found for each in steps)
+            spreads = [tuple(each[1] if isinstance(each, tuple) else math.nan for each in steps) for steps in found]
             own = spent[start:first]
-            cost = sum(own, Spent())
-            replies.append((ticket, Scored(tuple(scores), cost.tokens, cost.flops, cost.reads)))
+            cost, told = sum(own, Spent()), tuple(spreads) if beliefs else ()
+            replies.append((ticket, Scored(scores, cost.tokens, cost.flops, cost.reads, told)))
         return replies
 
     def cancel(self, scope: str) -> None:
@@ -81,7 +84,7 @@ class LocalVerifier:
         self.runner.clear()
 
 
-def _scores(layout: Layout, notes: Sequence[Sequence[Any]]) -> tuple[float, ...]:
-    """One score per step of a state; NaN for those beyond the context."""
+def _notes(layout: Layout, notes: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    """One note per step of a state, a score or a score and its deviation; NaN for those beyond the context."""
     found = [PRIOR if place is None else notes[place[0]][place[1]] for place in layout.origin]
     return tuple(math.nan if note is None else note for note in found)

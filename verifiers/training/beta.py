@@ -16,13 +16,12 @@ models, and an existing one can be trained on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, lgamma
 
-LEAST, MOST = -5.0, 9.0  # log alpha and log beta are held between these: e^9 is 8,100 completions' worth
+from policies.models.beliefs import LEAST, MOST
 
 
 def beta_loss(logits: Tensor, right: Tensor, total: Tensor) -> Tensor:
@@ -44,15 +43,6 @@ def beta_loss(logits: Tensor, right: Tensor, total: Tensor) -> Tensor:
 def log_beta(a: Tensor, b: Tensor) -> Tensor:
     """The logarithm of the Beta function."""
     return lgamma(a) + lgamma(b) - lgamma(a + b)
-
-
-def deviation(logits: Sequence[float]) -> float:
-    """The standard deviation of the belief of two logits, in [0, 0.5]; NaN where one of them is no finite number."""
-    if not all(map(math.isfinite, logits)):
-        return math.nan
-    beta, alpha = (math.exp(min(max(each, LEAST), MOST)) for each in logits)
-    mean = alpha / (alpha + beta)
-    return math.sqrt(mean * (1 - mean) / (alpha + beta + 1))
 
 
 def counts(batch: Sequence[tuple[int, ...]]) -> Tensor:

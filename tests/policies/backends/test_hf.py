@@ -243,6 +243,32 @@ def test_thinking_is_counted_but_is_no_step(folder: Callable[..., Path]) -> None
     assert policy.dialogue.text(State(Problem("p", "q"), steps[:1])).endswith(thought + "It is 5.\n\n")
 
 
+def test_thinking_beyond_its_budget_is_closed(folder: Callable[..., Path]) -> None:
+    blank: Any = Blank()
+    policy = policy_of(folder("llama", QWEN3), blank, step_tokens=10, thinking_tokens=6)
+    (steps,) = written(policy, "<think>" + "user " * 30).samples[0]
+    closing = policy.dialogue.inside("\n</think>\n\n")
+    thought, mark, after = steps[0].thinking.partition("</think>")
+    assert mark
+    assert after.strip() == ""
+    assert thought.startswith("<think>user")
+    assert len(policy.dialogue.inside(thought.removesuffix("\n"))) == 6  # and what closes them
+    assert 6 + len(closing) <= steps[0].tokens <= 6 + len(closing) + 10
+    assert (steps[0].finish, set(steps[0].text.split())) == ("length", {"user"})
+
+
+def test_thinking_that_would_end_too_early_goes_on(folder: Callable[..., Path]) -> None:
+    blank: Any = Blank()
+    policy = policy_of(folder("llama", QWEN3), blank, thinking_least=5)
+    (steps,) = written(policy, "<think>user</think>" + "user " * 9 + "</think>\n\nSo 5.<|im_end|>").samples[0]
+    assert steps[0].thinking.startswith("<think>userWait")
+    assert steps[0].thinking.endswith("user </think>\n\n")
+    assert steps[0].thinking.count("</think>") == 1
+    assert steps[0].text == "So 5."
+    with pytest.raises(ValueError, match="thinking_least is 5 and thinking_tokens 3"):
+        policy_of(folder("llama", QWEN3), blank, thinking_least=5, thinking_tokens=3)
+
+
 def test_a_prompt_that_opens_the_thinking(folder: Callable[..., Path]) -> None:
     blank: Any = Blank()
     policy = policy_of(folder("llama", DEEPSEEK_R1), blank, solution_tokens=100)

@@ -590,3 +590,18 @@ def test_a_server_that_does_not_tell_the_likeliest_tokens_is_refused(serve: Make
     for top, given in ((0, "the whole vocabulary"), (21, "the 21 likeliest tokens")):
         with pytest.raises(ValueError, match=f"servers tell the 20 likeliest tokens; {given} of 'scripted' were"):
             policy.record_confidence(top)
+
+
+# -------------------------------------------------------------------------------------------------- thinking budgets
+
+
+def test_a_server_that_bounds_the_thinking_is_told_the_budget(serve: Make) -> None:
+    options = SamplingOptions(thinking_tokens=30)
+    for dialect, name in (("vllm", "thinking_token_budget"), ("llamacpp", "thinking_budget_tokens")):
+        policy = serve(Recital(SOLUTION), dialect, environment=MATH, options=options)  # type: ignore[arg-type]
+        whole(policy)
+        assert all(body[name] == 30 for body in policy.server.bodies)  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="this server takes no thinking budget: give the model's tokenizer"):
+        serve(Recital(SOLUTION), "ollama", environment=MATH, options=options)
+    with pytest.raises(ValueError, match="thinking_least is kept where the prompts are made here"):
+        serve(Recital(SOLUTION), environment=MATH, options=SamplingOptions(thinking_least=3))

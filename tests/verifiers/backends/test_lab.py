@@ -1,4 +1,6 @@
+import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -178,3 +180,20 @@ def test_a_policy_is_no_verifier(checkpoint: Callable[..., Path], chatter: Any) 
         LabVerifier(checkpoint("policy"), chatter)
     with pytest.raises(UnsupportedModel, match="two labels"):
         LabVerifier(checkpoint("verifier", num_labels=3), chatter)
+
+
+def test_a_beta_tells_how_sure_it_is(checkpoint: Callable[..., Path], chatter: Any, tmp_path: Path) -> None:
+    """Its scores are those of the same weights without a Beta; the deviation is that of the two logits."""
+    plain = LabVerifier(checkpoint("verifier"), chatter, device="cpu")
+    folder = tmp_path / "beta"
+    shutil.copytree(checkpoint("verifier"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"beta": True}))
+    sure = LabVerifier(folder, chatter, device="cpu")
+    (state, *_) = states(chatter, 1)
+    before, after = scored(plain, state), scored(sure, state)
+    assert after.scores == before.scores
+    assert before.deviations == ()
+    ((*spread,),) = after.deviations
+    assert len(spread) == len(state.steps)
+    assert all(0 < each <= 0.5 for each in spread)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from verifiers.training.beta import beta_loss, counts, deviation
+from policies.models.beliefs import deviation
+from verifiers.training.beta import beta_loss, counts
 from verifiers.training.recipe import PrmRecipe
 
 
