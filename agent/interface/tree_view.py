@@ -388,9 +388,12 @@ def facts_view(solution: Solution, unicode: bool = True) -> Table:
 def vote_text(solution: Solution) -> str:
     """The standing of the answers, heaviest first."""
     total = sum(group.count for group in solution.groups)
-    first = solution.groups[0]
-    others = ", ".join(f"{brief(visible(group.answer))} ({group.count})" for group in solution.groups[1:4])
-    more = len(solution.groups) - 4
+    first = next((group for group in solution.groups if group.answer == solution.answer), None)
+    if first is None:  # a person accepted the answer of a node that does not vote
+        return "accepted by a person, without a vote"
+    rest = [group for group in solution.groups if group is not first]
+    others = ", ".join(f"{brief(visible(group.answer))} ({group.count})" for group in rest[:3])
+    more = len(rest) - 3
     text = f"{first.count} of {total} candidates"
     if solution.confidence or any(group.best.scores for group in solution.groups):
         text = f"{solution.confidence:.0%} of the vote, {text}"

@@ -21,9 +21,12 @@ def list_view(found: Sequence[Process]) -> RenderableType:
     if not rows:
         return Text("no search is under way", style="dim")
     table = Table.grid(padding=(0, 2))
+    for _ in range(7):
+        table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis")
     heads = ("search", "state", "spent", "nodes", "time", "strategy", "by", "problem")
     table.add_row(*(Text(head, style="dim") for head in heads))
-    for process, each in rows:
+    for process, each in rows[:_LISTED]:
         spent = f"{each['samples']:.1f} of {_limits(each)}" if "samples" in each else ""
         strategy = (each.get("strategy") or {}).get("name", "") if isinstance(each.get("strategy"), dict) else ""
         table.add_row(
@@ -36,10 +39,11 @@ def list_view(found: Sequence[Process]) -> RenderableType:
             visible(str(process.about.get("command"))),
             brief(visible(str(each.get("problem", ""))), 60),
         )
-    left_out = sum(process.left_out for process in found)
-    return Group(table, Text(f"and {left_out} more", style="dim")) if left_out else table
+    left_out = sum(process.left_out for process in found) + max(0, len(rows) - _LISTED)
+    return Group(table, Text(f"and {left_out} more; --json lists more of them", style="dim")) if left_out else table
 
 
+_LISTED = 50  # searches that are shown to a person
 _STYLES = {"paused": "yellow", "running": "green", "over": "dim"}
 
 
