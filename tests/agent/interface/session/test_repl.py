@@ -296,7 +296,7 @@ def test_a_tick_stands_only_where_the_answer_is_right() -> None:
 def test_a_setting_tells_what_is_in_force() -> None:
     session, file = session_of(load_recipe("toy"))
     session.handle("/strategy beam branch=2")
-    assert "in force: beam (width 8, branch 2, temperature 1)" in file.getvalue()
+    assert "in force: beam (width 8, branch 2, temperature 1" in file.getvalue()
     session.handle("/verifier")
     assert next(each.summary for each in parts("verifier") if each.name == "table") in file.getvalue()
 
