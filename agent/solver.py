@@ -154,7 +154,7 @@ class Solver:
         if isinstance(strategy, BlendAsc):
             return _allocation(total), dataclasses.replace(strategy, auction=True)
         if not isinstance(strategy, Planner):
-            raise UsageError("a total budget is shared by strategy auto (the planner) or blend-asc; use one of them")
+            raise UsageError("a total budget is shared by the planner or by blend-asc: use strategy auto or blend-asc")
         names = self.environment.name, self.policy.name, self.verifier.name if self.verifier else ""
         if (strategy.calibration or calibration_of(*names)).online is None:
             raise UsageError(

@@ -13,6 +13,7 @@ BUILT_IN: dict[str, str] = {
     "chemistry": "envs.chemistry.environment:Chemistry",
     "code": "envs.code.environment:Code",
     "countdown": "envs.countdown:Countdown",
+    "gymnasium": "envs.adapters.gymnasium:load_gymnasium",
     "math": "envs.math.environment:Math",
     "reasoning-gym": "envs.reasoning_gym.environment:load_task",
     "toy": "envs.toy:Toy",

@@ -222,6 +222,13 @@ def build_parser() -> CommandParser:
         metavar="T",
         help="draw samples without replacement, at temperature T (default: the recipe's)",
     )
+    fit.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="STRATEGY",
+        help="also try another strategy as an action, e.g. particles; may be given again",
+    )
     fit.add_argument("--revise", action="store_true", help="also try revision, for a policy that was trained for it")
     fit.add_argument(
         "--out",

@@ -92,11 +92,15 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """Fit the planner on the calibration split; what has been run is kept, and the same command goes on."""
     from loguru import logger
 
-    from agent.build import environment_of, models_of, weights_digest
+    from agent.build import environment_of, make_strategy, models_of, weights_digest
     from agent.planning.fit import calibrate
-    from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, drawing_distinct
+    from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, arms_of, drawing_distinct
     from agent.planning.plan_file import Action, plan_name, user_plans
+    from agent.recipes.recipe import parse_component
+    from agent.search.budget import Budget
+    from agent.strategies import STRATEGIES
     from envs.messages import UsageError
+    from envs.options import choose
     from policies.core import DistinctSampler
     from policies.training.jsonl_log import JsonlLog, fingerprint
 
@@ -107,6 +111,10 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     if verifier is None:
         raise UsageError("calibration needs a verifier")
     more = (*(BEAMS if arguments.beams else ()), *(REVISING if arguments.revise else ()))
+    for chosen in map(parse_component, arguments.also):
+        make_strategy(chosen, Budget(1), recipe.vote, recipe.temperature)  # refuses wrong names and knobs
+        choose(chosen.name, STRATEGIES, "strategy")
+        more += arms_of(chosen.name, chosen.options)
     arms, moves = (*ARMS, *more), (*MOVES, *(Action(arm.strategy, arm.n, arm.knobs) for arm in more))
     if arguments.distinct is not None:
         if not (isinstance(policy, DistinctSampler) and policy.distinct):

@@ -9,6 +9,7 @@ from agent.planning.plan_file import (
     Action,
 )
 from agent.planning.recorded_runs import Arm
+from envs.messages import UsageError
 
 PROBES = (1, 2, 4, 8)
 BUDGETS = (1, 4, 16, 64)
@@ -46,6 +47,22 @@ FINALISTS = 4  # openings that are tried at every price and stride, and as many 
 WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
 ROUNDS = 8  # most rounds of those that a fit steers
 REPEATS = 3  # replays per problem that a choice is judged by
+
+
+ALSO = (4, 16)  # sizes at which a further strategy is tried
+
+
+def arms_of(strategy: str, knobs: Mapping[str, Any]) -> tuple[Arm, ...]:
+    """A further strategy that the planner may take as an action, at the sizes of `ALSO`, run twice each.
+
+    Raises:
+        UsageError: it decides by itself when to end, or draws independent samples, which every plan has already.
+    """
+    arms = tuple(Arm(strategy, n, 2, knobs) for n in ALSO)
+    if arms[0].traits.decides or arms[0].traits.independent:
+        why = "decides by itself when to end" if arms[0].traits.decides else "draws independent samples, as plans do"
+        raise UsageError(f"strategy {strategy} {why}; name one that searches otherwise, e.g. particles")
+    return arms
 
 
 def drawing_distinct(temperature: float) -> Arm:

@@ -287,20 +287,24 @@ def test_ctrl_c_prints_the_best_answer_so_far(capsys: pytest.CaptureFixture[str]
 def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "plans" / "toy.json"
     runs = tmp_path / "runs.jsonl"
-    words = ["calibrate", "--env", "toy", "-n", "4", "--revise", "--beams", "--temperature", "0.7"]
-    words += ["--out", str(out), "--runs", str(runs)]
+    words = ["calibrate", "--env", "toy", "-n", "4", "--revise", "--beams", "--also", "particles"]
+    words += ["--temperature", "0.7", "--out", str(out), "--runs", str(runs)]
     assert main(words) == 0
     assert capsys.readouterr().out.strip() == str(out)
     fitted = Calibration.load(out)
     assert fitted.temperature == 0.7
     online = fitted.online
     assert online is not None
-    assert {"greedy", "majority", "best-of-n", "dvts", "beam", "revision"} == {move.strategy for move in online.moves}
+    tried = {"greedy", "majority", "best-of-n", "dvts", "beam", "revision", "particles"}
+    assert tried == {move.strategy for move in online.moves}
     assert "beam branch=2 n=16" in {move.label for move in online.moves}
     kept, written = runs.read_bytes(), out.read_bytes()
     assert main(words) == 0  # nothing is left to run
     assert runs.read_bytes() == kept
     assert out.read_bytes() == written
+    for other, why in (("particle", "did you mean 'particles'"), ("majority", "draws independent samples")):
+        assert main([*words, "--also", other]) == 2
+        assert why in capsys.readouterr().err
     assert main([*words, "--distinct"]) == 2
     assert "policy 'scripted' cannot draw without replacement; leave --distinct out" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -1,5 +1,6 @@
 """Curves worked out by hand; the script of docs/findings.md on tiny studies of the lab."""
 
+import math
 import runpy
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra: st
 import pandas as pd
 
 from agent.recipes.recipe import Component
-from agent.study.equal_compute import Curves, difference, matched, ratio
+from agent.study.equal_compute import Curves, difference, gap_closed, matched, ratio
 from agent.study.run import measure
 from agent.study.study import Study
 
@@ -118,3 +119,23 @@ def test_the_script_prints_every_table_and_draws_the_figure(
     assert lab.prm("arithmetic-xs") == "arithmetic-prm-offpolicy"  # its own in the ladder
     assert lab.prm("arithmetic-s") == "arithmetic-prm"
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_lagrangian_oracle_by_hand() -> None:
+    # a solves the first half for 10, b the second for 20; c, which solves all for 200, is never needed
+    curves = Curves.of(rows())
+    lines = curves.lines("abc")
+    right, flops = curves.oracle(lines, 15.0)
+    assert right.mean() == 1.0
+    assert flops.tolist() == [10.0] * 4 + [20.0] * 4
+    right, flops = curves.oracle(lines, 14.0)  # one problem of the second half would have to be given up: all are alike
+    assert (right.mean(), flops.mean()) == (0.5, 10.0)
+    right, _ = curves.oracle(curves.lines("c"), 200.0)
+    assert right.mean() == 1.0
+    with pytest.raises(ValueError, match="a budget of 9 FLOPs is less than the cheapest lines cost"):
+        curves.oracle(lines, 9.0)
+
+
+def test_the_share_of_a_gap() -> None:
+    assert gap_closed(0.4, 0.5, 0.6) == pytest.approx(0.5)
+    assert math.isnan(gap_closed(0.6, 0.5, 0.6))

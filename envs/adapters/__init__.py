@@ -1,0 +1,1 @@
+"""Environments that others wrote: episodes of Gymnasium and of OpenEnv servers, and rubrics of `verifiers`."""
