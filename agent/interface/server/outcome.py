@@ -95,10 +95,13 @@ def result_of(
     steps = [visible(graph[node]["text"]) for node in path]
     if reporter is not None:
         reporter.conclude(graph, [] if asked.content == "solution" else steps)
-    abstained = choice.answer is None or choice.confidence < asked.abstain_below
+    given_up = bool((info.get("plan") or {}).get("abstained"))
+    abstained = choice.answer is None or given_up or choice.confidence < asked.abstain_below
     content, refusal, cut = "", None, None
     if choice.answer is None:
         refusal = f"no answer was found: {info['stopped']}" if asked.form else None
+    elif given_up:
+        refusal = "the planner abstains: no answer is probable enough; its best guess is in the field stepwell"
     elif abstained:
         refusal = f"the confidence is {choice.confidence:.2f}, below {asked.abstain_below:g}"
     else:

@@ -25,9 +25,9 @@ N = 50
 
 def test_fifty_problems_get_the_answers_plans_and_costs_of_an_evaluation(tmp_path: Path) -> None:
     """The same planner, strategy by strategy; however many run at once."""
-    words = ["eval", "--env", "arithmetic", "-n", str(N), "--strategy", "auto", "--budget", "8", "--json"]
+    words = ["eval", "--env", "arithmetic", "-n", str(N), "--strategy", "auto", "--budget", "4", "--json"]
     assert main([*words, "--out", str(tmp_path / "eval.sqlite")]) == 0
-    recipe = load_recipe("arithmetic", ["budget.samples=8"])
+    recipe = load_recipe("arithmetic", ["budget.samples=4"])
     catalog = Catalog({"arithmetic": recipe}, limits := ServerLimits(grace=5.0))
     running = Running(SearchServer(catalog, limits), None)
     try:
@@ -52,6 +52,22 @@ def test_fifty_problems_get_the_answers_plans_and_costs_of_an_evaluation(tmp_pat
                 assert search["plan"] == json.loads(json.dumps(info["plan"]))
                 assert search["stopped"] == info["stopped"]
                 assert {**search["spent"], "seconds": 0} == {**info["spent"], "seconds": 0}
+    finally:
+        running.end()
+        running.join()
+
+
+def test_a_planner_that_abstains_says_no_answer() -> None:
+    recipe = load_recipe("arithmetic", ["strategy.abstain=1.0", "budget.samples=2"])
+    limits = ServerLimits(grace=5.0)
+    running = Running(SearchServer(Catalog({"arithmetic": recipe}, limits), limits), None)
+    try:
+        reply = running.post(model="arithmetic", messages=[{"role": "user", "content": "(17 + 8) * 3 - 40"}]).json()
+        (search,) = reply["stepwell"]["searches"]
+        assert search["abstained"]
+        assert search["answer"]
+        assert reply["choices"][0]["message"]["content"] is None
+        assert reply["choices"][0]["message"]["refusal"].startswith("the planner abstains")
     finally:
         running.end()
         running.join()
