@@ -12,7 +12,7 @@ from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
 from envs.core import State, render
 
-_EVERY = 0.5  # seconds between two lines
+_EVERY, _SELDOM = 0.5, 10.0  # seconds between two lines, at least, and where a search takes long
 _SHARE = 50  # times as long as a line took to make, until the next
 _MOST = 200_000  # characters of all lines
 _VOTES = 8  # answers that are listed
@@ -34,16 +34,19 @@ class Reporter:
         self.index, self.post = index, post
         self.text = ""
         self._next = 0.0
+        self._began = 0.0
         self._told = 0  # reasons of the plan
         self._last = ""
 
     def __call__(self, graph: SearchGraph) -> None:
         """After a reply."""
         now = time.monotonic()
+        self._began = self._began or now
         if now >= self._next:
             self._say([*self._reasons(graph), *self._state(graph)])
             after = time.monotonic()
-            self._next = after + max(_EVERY, _SHARE * (after - now))
+            pause = min(max(_EVERY, (after - self._began) / 4), _SELDOM)
+            self._next = after + max(pause, _SHARE * (after - now))
 
     def conclude(self, graph: SearchGraph, steps: Sequence[str]) -> None:
         """At the end, in whichever thread."""
