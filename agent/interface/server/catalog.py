@@ -25,6 +25,7 @@ from policies.core import Converser
 
 DEFAULT = "stepwell"
 _SIZED = re.compile(r"(.+)-([0-9]{1,9})")
+_SEARCH = {"strategy", "budget", "vote", "temperature", "seed"}  # of a recipe: what no model is loaded for
 _USUAL = 16  # samples of the strategies that are listed
 
 
@@ -73,8 +74,7 @@ class Catalog:
         solvers: dict[object, Solver] = {}
         self.solvers: dict[str, Solver] = {}
         for name, recipe in self.recipes.items():
-            parts = recipe.to_config()
-            key = repr([parts[kind] for kind in ("environment", "policy", "verifier")])
+            key = repr({kind: part for kind, part in recipe.to_config().items() if kind not in _SEARCH})
             if key not in solvers:
                 solvers[key] = load(recipe)
             self.solvers[name] = solvers[key]
