@@ -60,7 +60,7 @@ def test_one_policy_is_refused() -> None:
     with pytest.raises(UsageError, match="speculative is for two policies, and there is arithmetic-s alone"):
         strategy_of(Recipe(strategy=Component("speculative")))
     both = Component("pair", {"small": "arithmetic-s", "large": "arithmetic-l"})
-    assert strategy_of(Recipe(strategy=Component("speculative"), policy=both))
+    assert strategy_of(Recipe(strategy=Component("speculative"), policy=both)).traits.needs_large
     engine = Engine(Tree(), ScriptedPolicy(Tree()))
 
     def asks(graph: SearchGraph):  # type: ignore[no-untyped-def]
