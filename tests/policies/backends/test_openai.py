@@ -598,7 +598,7 @@ def test_a_server_that_does_not_tell_the_likeliest_tokens_is_refused(serve: Make
 def test_a_server_that_bounds_the_thinking_is_told_the_budget(serve: Make) -> None:
     options = SamplingOptions(thinking_tokens=30)
     for dialect, name in (("vllm", "thinking_token_budget"), ("llamacpp", "thinking_budget_tokens")):
-        policy = serve(Recital(SOLUTION), dialect, environment=MATH, options=options)  # type: ignore[arg-type]
+        policy = serve(Recital(SOLUTION), dialect, environment=MATH, options=options)
         whole(policy)
         assert all(body[name] == 30 for body in policy.server.bodies)  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="this server takes no thinking budget: give the model's tokenizer"):
