@@ -53,13 +53,19 @@ def dry_run_view(plan: Mapping[str, Any], width: int, unicode: bool = True) -> G
         cells = [VOID if each is None else f"{each:,}" for each in needed]
         columns.append(Column(f"problems for\n{100 * difference:g} points", cells))
     parts = [facts, Text(title), *tables(labels, [columns], width, unicode)]
+    if any(each["least_difference"] is None for each in shows):
+        few = f"{_TOO_FEW}: {n:,} problems cannot show any difference that such strategies can have; take more"
+        parts.append(Text(f"({few})", style="dim"))
     if plan["measured"]:
         parts.append(Text(f"(the last row is the median of the comparisons in {plan['file']})", style="dim"))
     return Group(*parts)
 
 
+_TOO_FEW = "too few"
+
+
 def _points(share: float | None) -> str:
-    return "none" if share is None else f"{100 * share:.1f} points"
+    return _TOO_FEW if share is None else f"{100 * share:.1f} points"
 
 
 def _time(plan: Mapping[str, Any]) -> str:

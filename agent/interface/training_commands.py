@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.interface.common import T, quiet, recipe_of, refusing
+
+if TYPE_CHECKING:
+    from agent.study.export import Parts
 
 
 def run_train_policy(arguments: argparse.Namespace) -> int:
@@ -29,15 +33,15 @@ def run_train_policy(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _found_solutions(paths: Sequence[Path], environment: str, most: int) -> Sequence[tuple[str, str]]:
-    """Prompts and right solutions, each once, of studies of the train split of an environment."""
+def _found_solutions(paths: Sequence[Path], environment: str, most: int) -> Sequence[tuple[str, Parts]]:
+    """Prompts and right solutions in parts, each once, of studies of the train split of an environment."""
     from loguru import logger
 
     from agent.study.export import right_solutions
     from agent.study.results_db import StudyFile
     from envs.messages import UsageError
 
-    texts: dict[tuple[str, str], None] = {}
+    texts: dict[tuple[str, Parts], None] = {}
     for path in paths:
         with StudyFile(path) as file:
             if (split := file.config["split"]) != "train":

@@ -305,10 +305,11 @@ def override(mapping: Mapping[str, Any], assignments: Iterable[str]) -> dict[str
 
 
 def put(mapping: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set a value within mappings; those on the way are copied."""
+    """Set a value within mappings; those on the way are copied, and short forms (a name, a number of samples) kept."""
     for part in path[:-1]:
         below = mapping.get(part)
-        mapping[part] = dict(below) if isinstance(below, Mapping) else {"name": below} if isinstance(below, str) else {}
+        short = "name" if isinstance(below, str) else "samples" if isinstance(below, int | float) else None
+        mapping[part] = dict(below) if isinstance(below, Mapping) else {} if short is None else {short: below}
         mapping = mapping[part]
     mapping[path[-1]] = value
 

@@ -7,16 +7,25 @@ expansion of partial solutions: whole trajectories are evaluated once, at their 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
+from agent.search.budget import Budget
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, propose, score
 from agent.strategies.traits import Traits
 from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
 
-_ROUND = 16  # samples asked for at once: a search that meets a limit keeps, and pays for, whole rounds
+_ROUND = 16  # samples asked for at once under a limit of tokens, FLOPs or seconds: whole rounds are kept, and paid for
+
+
+def _round(budget: Budget, n: int) -> int:
+    """Samples of one request: as many as the budget has room for, if nothing but samples may end the search."""
+    if budget.tokens is not None or budget.flops is not None or budget.seconds is not None:
+        return _ROUND
+    return n if budget.samples is None else max(min(n, math.ceil(budget.samples)), 1)
 
 
 @dataclass(frozen=True)
@@ -50,9 +59,10 @@ class BestOfN:
         return Traits(self.vote.rule != "majority", independent=True, deterministic=self.temperature == 0)
 
     def search(self, graph: SearchGraph) -> Search[None]:
-        """Sample, then score, round by round."""
-        for drawn in range(0, self.n, _ROUND):
-            n = min(_ROUND, self.n - drawn)
+        """Sample, then score: all at once where only samples are limited, else round by round."""
+        size = _round(graph.context.budget, self.n)
+        for drawn in range(0, self.n, size):
+            n = min(size, self.n - drawn)
             (ends,) = yield from propose(
                 graph, [graph.root], n, self.temperature, max_steps=None, distinct=self.distinct
             )
@@ -90,7 +100,7 @@ class Majority:
         return Traits(needs_scores=False, independent=True, deterministic=self.temperature == 0)
 
     def search(self, graph: SearchGraph) -> Search[None]:
-        """Draw n whole samples, round by round."""
+        """Draw n whole samples."""
         yield from BestOfN(self.n, self.temperature, Vote("majority"), self.distinct).search(graph)
 
 

@@ -23,9 +23,11 @@ from agent.study.rows import Place, scores_of
 from envs.core import Step
 from envs.messages import UsageError, require
 from policies.sample_pool import PooledProblem, PooledSample, PoolHead, write_pool
+from policies.training.worked_solutions import Part, parts_of
 
 MOST = 4  # solutions, or pairs, of one problem
 Texts = tuple[str, ...]
+Parts = tuple[Part, ...]
 
 
 def export_parquet(file: StudyFile, out: Path, most: int = MOST) -> int:
@@ -63,7 +65,7 @@ def export_dpo(file: StudyFile, out: Path, most: int = MOST) -> int:
 
 def export_sft(file: StudyFile, out: Path, most: int = MOST) -> int:
     """Write right solutions; returns how many there are."""
-    return _write(out, ({"prompt": prompt, "completion": text} for prompt, text in right_solutions(file, most)))
+    return _write(out, ({"prompt": prompt, "completion": text_of(parts)} for prompt, parts in right_solutions(file, most)))
 
 
 def export_samples(file: StudyFile, out: Path, most: int = MOST) -> int:
@@ -174,46 +176,49 @@ def _write(out: Path, rows: Iterator[Mapping[str, Any]]) -> int:
 # ----------------------------------------------------------------------------------------------------- the examples
 
 
-def right_solutions(file: StudyFile, most: int = MOST) -> Iterator[tuple[str, str]]:
+def right_solutions(file: StudyFile, most: int = MOST) -> Iterator[tuple[str, Parts]]:
     """Prompts and different right solutions, at most `most` of a problem: those drawn most often, then the best scored.
+
+    A solution is its steps and the observations between them, in parts: a policy learns the steps alone.
 
     Raises:
         UsageError: when there are no gold answers to tell what is right.
     """
     for problem, solutions in _solutions(file):
-        right = [text for text, correct in solutions if correct]
-        yield from ((problem["prompt"], text) for text in right[:most])
+        right = [parts for parts, correct in solutions if correct]
+        yield from ((problem["prompt"], parts) for parts in right[:most])
 
 
 def preferences(file: StudyFile, most: int = MOST) -> Iterator[dict[str, str]]:
     """Pairs of a right and a wrong solution of a problem, the commonest of both first, at most `most` of each."""
     for problem, solutions in _solutions(file):
-        right = [text for text, correct in solutions if correct]
-        wrong = [text for text, correct in solutions if not correct]
+        right = [text_of(parts) for parts, correct in solutions if correct]
+        wrong = [text_of(parts) for parts, correct in solutions if not correct]
         for at in range(min(most, max(len(right), len(wrong)))):
             if right and wrong:
                 chosen, rejected = right[at % len(right)], wrong[at % len(wrong)]
                 yield {"prompt": problem["prompt"], "chosen": chosen, "rejected": rejected}
 
 
-def _solutions(file: StudyFile) -> Iterator[tuple[Mapping[str, Any], list[tuple[str, bool]]]]:
+def text_of(parts: Parts) -> str:
+    """A solution as one text, as it follows its prompt."""
+    return "".join(text for text, _ in parts)
+
+
+def _solutions(file: StudyFile) -> Iterator[tuple[Mapping[str, Any], list[tuple[Parts, bool]]]]:
     """Each problem with its different solutions, whether each is right, in order of preference."""
     delimiters = {row["environment"]: row["delimiter"] for row in file.rows("SELECT * FROM environments")}
     problems = _problems(file)
-    found: dict[int, dict[str, list[Any]]] = {}  # by problem and text: right, draws, score
+    found: dict[int, dict[Parts, list[Any]]] = {}  # by problem and solution: right, draws, score
     for row in file.candidates():
-        text = _written(json.loads(row["steps"]), delimiters[problems[row["problem"]]["environment"]])
-        known = found.setdefault(row["problem"], {}).setdefault(text, [bool(row["correct"]), 0, 0.0])
-        known[1] = max(known[1], row["count"])  # cells that draw the same samples do not add up
-        known[2] = max(known[2], (scores_of(row) or (0.0,))[-1])
-    for number, texts in sorted(found.items()):
-        order = sorted(texts, key=lambda text: (-texts[text][1], -texts[text][2], text))
-        yield problems[number], [(text, texts[text][0]) for text in order]
-
-
-def _written(steps: list[dict[str, Any]], delimiter: str) -> str:
-    """A solution as a policy continues a prompt: steps, and the observations after them, separated by the delimiter."""
-    return delimiter.join(part for step in steps for part in (step["text"], step.get("observation")) if part)
+        steps = [Step(step["text"], observation=step.get("observation") or "") for step in json.loads(row["steps"])]
+        parts = tuple(parts_of(delimiters[problems[row["problem"]]["environment"]], steps))
+        facts = found.setdefault(row["problem"], {}).setdefault(parts, [bool(row["correct"]), 0, 0.0])
+        facts[1] = max(facts[1], row["count"])  # cells that draw the same samples do not add up
+        facts[2] = max(facts[2], (scores_of(row) or (0.0,))[-1])
+    for number, known in sorted(found.items()):
+        order = sorted(known, key=lambda parts: (-known[parts][1], -known[parts][2], parts))
+        yield problems[number], [(parts, known[parts][0]) for parts in order]
 
 
 def _problems(file: StudyFile) -> dict[int, Mapping[str, Any]]:

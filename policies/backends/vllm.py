@@ -26,11 +26,11 @@ from policies.generation.batch import StepEvent
 from policies.generation.chat import ChatFormat
 from policies.generation.confidence import MOST_TOLD, certainty_of
 from policies.generation.options import SamplingOptions
-from policies.generation.requests import Job
+from policies.generation.requests import BrokenModel, Job
 from policies.generation.step_stream import StepWriter, StreamedSample, spent_on
 from policies.models.checkpoints import find_folder
 from policies.models.digest import model_digest
-from policies.models.vllm_engine import VllmEngine, VllmOptions
+from policies.models.vllm_engine import Drawn, VllmEngine, VllmOptions
 
 _BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
 _SEEDS = (1 << 63) - 1  # some of vLLM's kernels take no more bits
@@ -97,7 +97,7 @@ class VllmPolicy:
         self._jobs: dict[int, Job] = {}
         self._done: list[tuple[Job, Exception | None]] = []
         self._running: dict[str, StreamedSample] = {}  # by the name of its request
-        self._fresh: set[str] = set()  # requests without an output yet
+        self._ended: list[str] = []  # requests that are over for us, and not yet for vLLM
 
     @property
     def converses(self) -> bool:
@@ -151,9 +151,11 @@ class VllmPolicy:
         """Run steps of the engine until a request is complete or `_BURST` seconds are over; return what is complete."""
         until = time.monotonic() + _BURST
         while self._running and not self._done:
-            for output in self._engine.step():
-                if (sample := self._running.get(output.request_id)) is not None:
-                    self._written(sample, output)
+            for drawn in self._engine.draw():
+                if (sample := self._running.get(drawn.name)) is not None:
+                    self._drawn(sample, drawn)
+            self._engine.abort(self._ended)
+            self._ended = []
             if time.monotonic() > until:
                 break
         done, self._done = self._done, []
@@ -173,13 +175,12 @@ class VllmPolicy:
 
     def close(self) -> None:
         """Drop everything and end the engine; the policy cannot be used again."""
-        self._running, self._fresh, self._jobs, self._done = {}, set(), {}, []
+        self._running, self._ended, self._jobs, self._done = {}, [], {}, []
         self._engine.close()
 
     def _ask(self, sample: StreamedSample) -> None:
         """Have vLLM go on from where a sample is."""
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
 
         options, request = self._options, sample.job.request
         parameters = SamplingParams(
@@ -190,33 +191,31 @@ class VllmPolicy:
             max_tokens=sample.room,
             logprobs=self._top,  # with 0 of what was drawn alone, at temperature 1
             detokenize=False,  # where a step ends is seen here, by the tokens
-            output_kind=RequestOutputKind.DELTA,
+            skip_clone=True,  # they are this request's own
         )
-        name = self._engine.add(sample.ids, parameters, request.scope)
-        self._running[name] = sample
-        self._fresh.add(name)
+        self._running[self._engine.add(sample.ids, parameters, request.scope)] = sample
 
-    def _written(self, sample: StreamedSample, output: Any) -> None:
-        """Take what vLLM wrote for a sample."""
-        job, name = sample.job, output.request_id
-        if name in self._fresh:
-            self._fresh.remove(name)
-            job.prefilled += len(output.prompt_token_ids) - (output.num_cached_tokens or 0)
-        (new,) = output.outputs
+    def _drawn(self, sample: StreamedSample, drawn: Drawn) -> None:
+        """Take what vLLM drew for a sample."""
+        job, writer = sample.job, self._writer
+        job.prefilled += drawn.run or 0
         led: StepEvent = "on"
         try:
-            for token, logprobs in zip(new.token_ids, new.logprobs, strict=True):
+            for token, logprobs in zip(drawn.ids, drawn.logprobs, strict=True):
+                logprob = logprobs[0]
+                if logprob != logprob:
+                    raise BrokenModel(self.name)
                 if self._top:
-                    sample.certainty.append(certainty_of([each.logprob for each in logprobs.values()], self._top))
-                led = self._writer.add(sample, token, logprobs[token].logprob)
+                    sample.certainty.append(certainty_of(logprobs[1:], self._top))
+                led = writer.add(sample, token, logprob)
                 if led in ("anew", "end"):
                     break
             else:
-                if new.finish_reason is not None:
-                    raise RuntimeError(f"vLLM ended a sample of {self.name!r} before its time: {new.finish_reason}")
+                if drawn.reason is not None:
+                    raise RuntimeError(f"vLLM ended a sample of {self.name!r} before its time: {drawn.reason}")
                 return
-            del self._running[name]
-            self._engine.abort([name])
+            del self._running[drawn.name]
+            self._ended.append(drawn.name)
             if led == "anew":
                 self._ask(sample)
             elif job.finish(
@@ -233,7 +232,6 @@ class VllmPolicy:
         self._engine.abort(names)
         for name in names:
             del self._running[name]
-        self._fresh.difference_update(names)
 
 
 def _checkpoint(model: str | Path, path: Path) -> str | Path:

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from envs.options import Above, AtLeast, check_ranges
 from policies.memory_traffic import position_size
@@ -53,6 +53,24 @@ class VllmOptions:
     def __post_init__(self) -> None:
         """Raise ValueError if an option is outside its range."""
         check_ranges(self)
+
+
+class Drawn(NamedTuple):
+    """What a step of the engine added to a request.
+
+    Args:
+        name: of the request.
+        ids: tokens that were drawn.
+        logprobs: of each, at temperature 1: its own, then those of the likeliest tokens, as many as were asked for.
+        run: tokens of the prompt that were run for it; None but for the first of a request.
+        reason: why vLLM ended it; None while it goes on.
+    """
+
+    name: str
+    ids: Sequence[int]
+    logprobs: Sequence[Sequence[float]]
+    run: int | None
+    reason: str | None
 
 
 class VllmEngine:
@@ -109,8 +127,24 @@ class VllmEngine:
         return name
 
     def step(self) -> list[Any]:
-        """Run the model once; returns the outputs of the requests that have new ones."""
+        """Run the model once; returns the outputs of the pooled requests that have new ones."""
         return list(self._engine.step()) if self._engine.has_unfinished_requests() else []
+
+    def draw(self) -> Iterator[Drawn]:
+        """Run the model once; gives the tokens of the sampled requests, each of which is to be aborted at its end.
+
+        They are taken from vLLM's core. What lies above it makes texts and reports of them, token by token, which takes
+        longer than a small model does.
+        """
+        if not self._engine.has_unfinished_requests():
+            return
+        for each in self._engine.engine_core.get_output().outputs:
+            logprobs = each.new_logprobs.logprobs.tolist() if each.new_logprobs is not None else ()
+            prompt = each.prefill_stats
+            run = None if prompt is None else prompt.num_prompt_tokens - prompt.num_cached_tokens
+            reason = None if each.finish_reason is None else str(each.finish_reason)
+            name = each.request_id.partition("-")[0]  # behind the hyphen are vLLM's own letters
+            yield Drawn(name, each.new_token_ids, logprobs, run, reason)
 
     def abort(self, names: Sequence[str]) -> None:
         """End requests; those that have ended are passed over."""
@@ -158,6 +192,7 @@ def _start(model: str, runner: str, options: VllmOptions, arguments: Mapping[str
                 enable_chunked_prefill=False if cpu and runner == "generate" else None,
                 enable_prefix_caching=True,
                 use_tqdm_on_load=False,
+                disable_log_stats=True,  # as in vLLM's own `LLM`; nobody reads them here
                 **arguments,
             )
         )

@@ -125,7 +125,7 @@ def trajectories(
         shown = tuple(replay(environment, each.problem, attempt).steps for attempt in wrong)
         opening = [token for part in tokens.parts(environment, State(each.problem, (), shown)) for token in part]
         ids, given = list(opening), []
-        for text, learnt in parts_of(environment, replay(environment, each.problem, right).steps):
+        for text, learnt in parts_of(environment.delimiter, replay(environment, each.problem, right).steps):
             before = len(ids)
             ids += tokens.encode(text)
             if not learnt:

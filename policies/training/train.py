@@ -188,19 +188,19 @@ def found(
     environment: Environment,
     part: int,
     *,
-    texts: Sequence[tuple[str, str]],
+    texts: Sequence[tuple[str, Sequence[Part]]],
     tokenizer: PreTrainedTokenizerFast,
     n: int,
     seed: int,
 ) -> list[Example]:
     """Of texts that are there already: all, in a new order, again and again, `n` in a part."""
-    chosen: list[tuple[str, str]] = []
+    chosen: list[tuple[str, Sequence[Part]]] = []
     for at in range(part * n, (part + 1) * n):
         epoch, place = divmod(at, len(texts))
         if not place or not chosen:
             order = random.Random(f"found/{seed}/{epoch}").sample(range(len(texts)), len(texts))
         chosen.append(texts[order[place]])
-    return encode([(prompt, [(text, True)]) for prompt, text in chosen], tokenizer)
+    return encode(chosen, tokenizer)
 
 
 def encode(texts: Sequence[tuple[str, Sequence[Part]]], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
@@ -328,7 +328,7 @@ def train_policy(
     start: Path | None = None,
     device: str = "cpu",
     checkpoint_seconds: float = 120.0,
-    texts: Sequence[tuple[str, str]] = (),
+    texts: Sequence[tuple[str, Sequence[Part]]] = (),
     workers: int = 0,
 ) -> Path:
     """Train a policy and save it under `folder`; an interrupted run goes on from its last checkpoint.
@@ -340,7 +340,7 @@ def train_policy(
         start: the folder of the recipe's `start`, if it has one.
         device: as torch names it.
         checkpoint_seconds: time between checkpoints.
-        texts: prompts and solutions to learn from, in place of those that the environment writes.
+        texts: prompts and solutions in parts to learn from, in place of those that the environment writes.
         workers: processes that write the examples while this one trains, so that a GPU need not wait for them; what is
             learnt is the same with any number. (A reviser's are put together in this one.)
 
@@ -367,7 +367,7 @@ def train_policy(
     torch.manual_seed(recipe.seed)
     before = 0
     if start is None:
-        tokenizer = build_tokenizer([before + after for before, after in texts] or _corpus(environment))
+        tokenizer = build_tokenizer([prompt + "".join(text for text, _ in parts) for prompt, parts in texts] or _corpus(environment))
         model = build_model(recipe.architecture or Architecture(), tokenizer)
     else:
         with quietly():

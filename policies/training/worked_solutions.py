@@ -38,17 +38,18 @@ def replay(environment: Environment, problem: Problem, texts: Sequence[str]) -> 
 def demonstration(environment: Environment, problem: Problem, rng: random.Random) -> list[Part]:
     """A worked solution of an environment that is a `Demonstrator`, in parts."""
     assert isinstance(environment, Demonstrator)
-    return parts_of(environment, replay(environment, problem, environment.demonstrate(problem, rng)).steps)
+    state = replay(environment, problem, environment.demonstrate(problem, rng))
+    return parts_of(environment.delimiter, state.steps)
 
 
-def parts_of(environment: Environment, steps: Sequence[Step]) -> list[Part]:
+def parts_of(delimiter: str, steps: Sequence[Step]) -> list[Part]:
     """Steps and observations, each closed by the delimiter, but for the last step, which the end token closes."""
     parts: list[Part] = []
     for index, step in enumerate(steps):
         last = index + 1 == len(steps)
-        parts.append((step.text if last else step.text + environment.delimiter, True))
+        parts.append((step.text if last else step.text + delimiter, True))
         if step.observation and not last:
-            parts.append((step.observation + environment.delimiter, False))
+            parts.append((step.observation + delimiter, False))
     return parts
 
 

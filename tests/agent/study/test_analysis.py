@@ -21,7 +21,7 @@ import pandas as pd
 from agent.interface.cli import main
 from agent.recipes.recipe import Component
 from agent.study import analysis
-from agent.study.export import preferences, right_solutions, stepwise
+from agent.study.export import preferences, right_solutions, stepwise, text_of
 from agent.study.results_db import StudyFile
 from agent.study.rows import COSTS, VOTES, Place, Result, vote_row
 from agent.study.run import measure
@@ -313,7 +313,7 @@ def test_supervised_examples_are_right_solutions_as_the_policy_writes_them(toy: 
     with StudyFile(toy) as file:
         environment = file.environment("toy")
         assert max(sum(row["prompt"] == other["prompt"] for other in made) for row in made) <= 4
-        assert list(right_solutions(file, most=1)) == [
+        assert [(prompt, text_of(parts)) for prompt, parts in right_solutions(file, most=1)] == [
             (row["prompt"], row["completion"])
             for at, row in enumerate(made)
             if not at or made[at - 1]["prompt"] != row["prompt"]

@@ -123,8 +123,11 @@ def test_a_run_may_start_from_another_policy(tmp_path: Path) -> None:
 def test_solutions_that_are_there_are_learnt_in_passes_over_all_of_them(
     chatter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = [(f"{number} + 1\n", f"{number} + 1 = {number + 1}\n#### {number + 1}") for number in range(10, 16)]
-    tokenizer = build_tokenizer([before + after for before, after in texts])
+    texts = [
+        (f"{number} + 1\n", ((f"{number} + 1 = {number + 1}\n", True), (f"#### {number + 1}", True)))
+        for number in range(10, 16)
+    ]
+    tokenizer = build_tokenizer([prompt + "".join(text for text, _ in parts) for prompt, parts in texts])
     make = partial(found, texts=texts, tokenizer=tokenizer, n=4, seed=0)
     seen = [tokenizer.decode(example.ids) for part in range(3) for example in make(chatter, part)]
     assert len(seen) == 12
@@ -242,7 +245,7 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ValueError, match=r"is of another recipe \(tokens is 2000 there and 4000 now\); choose another"):
         train_policy(replace(SMALL, tokens=4000), lambda: ORACLE, folder)
     with pytest.raises(ValueError, match="learnt from None solutions, and there are 1 now"):
-        train_policy(SMALL, lambda: ORACLE, folder, texts=[("a", "b")])
+        train_policy(SMALL, lambda: ORACLE, folder, texts=[("a", (("b", True),))])
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
