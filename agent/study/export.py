@@ -65,7 +65,9 @@ def export_dpo(file: StudyFile, out: Path, most: int = MOST) -> int:
 
 def export_sft(file: StudyFile, out: Path, most: int = MOST) -> int:
     """Write right solutions; returns how many there are."""
-    return _write(out, ({"prompt": prompt, "completion": text_of(parts)} for prompt, parts in right_solutions(file, most)))
+    return _write(
+        out, ({"prompt": prompt, "completion": text_of(parts)} for prompt, parts in right_solutions(file, most))
+    )
 
 
 def export_samples(file: StudyFile, out: Path, most: int = MOST) -> int:

@@ -17,7 +17,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from envs.core import Environment
 from envs.options import Above, AtLeast, Group

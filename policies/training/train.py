@@ -367,7 +367,9 @@ def train_policy(
     torch.manual_seed(recipe.seed)
     before = 0
     if start is None:
-        tokenizer = build_tokenizer([prompt + "".join(text for text, _ in parts) for prompt, parts in texts] or _corpus(environment))
+        tokenizer = build_tokenizer(
+            [prompt + "".join(text for text, _ in parts) for prompt, parts in texts] or _corpus(environment)
+        )
         model = build_model(recipe.architecture or Architecture(), tokenizer)
     else:
         with quietly():
