@@ -38,12 +38,13 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """A question naming the nearest allowed word, to be appended to an error; empty when nothing is near."""
-    matches = difflib.get_close_matches(given[:_COMPARED], list(allowed), n=1, cutoff=_NEAR)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    words = {each.lstrip(_MARKS) or each: each for each in allowed}
+    matches = difflib.get_close_matches(given.lstrip(_MARKS)[:_COMPARED], list(words), n=1)
+    return f"; did you mean {words[matches[0]]!r}?" if matches else ""
 
 
 _COMPARED = 200  # characters of a word that are compared with those that are allowed
-_NEAR = 0.65  # at least: twice the characters in common over those of both; one wrong of three is near, two of five not
+_MARKS = "/-"  # of commands and options: what all have in common brings no two of them nearer
 _SHOWN = 300  # characters of a value in an error, at most
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from agent.registry import STRATEGY_PARTS, list_strategies, load_strategy
 from envs import Toy, list_environments, load_environment
+from envs.messages import nearest
 from envs.plugins import Listed, Registry, UnusablePart, folders_of
 from envs.registry import ENVIRONMENTS
 from policies import list_policies, load_policy
@@ -100,6 +101,13 @@ def test_nothing_is_called_that_is_no_part(kind: str, spec: str, message: str, f
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_nearest_match_is_near() -> None:
+    commands = ["/vote", "/env", "/more", "/tree"]
+    assert nearest("/nope", commands) == ""
+    assert nearest("/tre", commands) == "; did you mean '/tree'?"
+    assert nearest("mxa", ["majority", "max", "vote"]) == "; did you mean 'max'?"
+
+
 def test_an_unknown_name_has_the_nearest_and_all_that_are_allowed(kind: str, file: Path) -> None:
     _, load, _, name, _ = KINDS[kind]
     with pytest.raises(

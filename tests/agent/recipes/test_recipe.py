@@ -72,6 +72,21 @@ def test_a_recipe_of_training_learns_for_a_recipe_of_solving() -> None:
         as_solving({"solving": "gsm8k-smolm2"})
 
 
+def test_a_budget_may_be_a_number_of_samples(tmp_path: Path) -> None:
+    path = tmp_path / "short.yaml"
+    path.write_text("budget: 4\n")
+    assert load_recipe(str(path)).budget == Budget(samples=4)
+    assert load_recipe(str(path), ["budget.seconds=2"]).budget == Budget(samples=4, seconds=2)
+    assert load_recipe(str(path), ["budget=2.5"]).budget == Budget(samples=2.5)
+    for wrong in ("[4]", "true", "many"):
+        path.write_text(f"budget: {wrong}\n")
+        with pytest.raises(UsageError, match=r"'budget' is .*; expected a number of samples, or a mapping of limits"):
+            load_recipe(str(path))
+    path.write_text("budget: 0\n")
+    with pytest.raises(UsageError, match="budget samples=0.0 given; allowed: a number above 0"):
+        load_recipe(str(path))
+
+
 def test_a_recipe_survives_its_config() -> None:
     recipe = load_recipe("arithmetic", ["strategy=beam", "strategy.branch=2", "budget.seconds=5", "vote.rule=max"])
     assert recipe.strategy == Component("beam", {"branch": 2})

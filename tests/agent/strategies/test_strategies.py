@@ -16,6 +16,7 @@ import pytest
 
 from agent.planning.planner import METHODS
 from agent.search.budget import Budget
+from agent.search.context import RunContext
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, sample_seeds
@@ -288,6 +289,24 @@ def test_best_of_n_is_the_vote_of_its_samples() -> None:
     assert {group.answer: group.weight for group in majority.tally(Vote("majority"))} == counts
     assert majority.info["spent"]["verifier_calls"] == 0
     assert run(BestOfN(n, vote=Vote("majority"))).info["spent"]["verifier_calls"] == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "sizes"),
+    [
+        (Budget(), [40]),
+        (Budget(samples=40), [40]),
+        (Budget(samples=15.5), [16, 16, 8]),
+        (Budget(samples=40, seconds=60), [16, 16, 8]),
+        (Budget(tokens=10**6), [16, 16, 8]),
+        (Budget(flops=1e12), [16, 16, 8]),
+    ],
+)
+def test_samples_are_one_request_where_only_samples_are_limited(budget: Budget, sizes: list[int]) -> None:
+    graph = SearchGraph(TOY, PROBLEM, 0, context=RunContext(budget=budget))
+    script = Script({"": "3 9"}, {})
+    script.drive(graph, Majority(40).search(graph))
+    assert [size for ((size,),) in script.drawn()] == sizes
 
 
 def test_greedy_takes_the_likeliest_step() -> None:

@@ -326,6 +326,22 @@ def test_supervised_examples_are_right_solutions_as_the_policy_writes_them(toy: 
         assert environment.check(problem, answer)
 
 
+def test_observations_are_parts_of_a_solution_that_are_not_learnt(tmp_path: Path) -> None:
+    path, environment = tmp_path / "tool.sqlite", Arithmetic()
+    config: Mapping[str, Any] = {"environments": ["arithmetic"], "split": "train", "n": 1, "seeds": [0]}
+    labels = {"environment": "arithmetic", "policy": "p", "strategy": "best-of-n", "budget": "4", "seed": 0}
+    problems = {"arithmetic": (environment, [environment.read(QUESTIONS[0])])}
+    told = candidate(3, RIGHT[QUESTIONS[0]], (0.9, 0.9, 0.9), True, 3, 3)
+    told["steps"] = json.dumps([step | {"observation": "told"} for step in json.loads(told["steps"])])
+    with StudyFile.for_writing(path, config, [labels | {"verifier": "v"}], problems) as file:
+        file.write(result(Place(0, 1), [told], 4, policy_flops=30.0, verifier_flops=70.0))
+    first, second, third = RIGHT[QUESTIONS[0]]
+    with StudyFile(path) as file:
+        ((_, parts),) = right_solutions(file)
+    assert parts == ((f"{first}\n", True), ("told\n", False), (f"{second}\n", True), ("told\n", False), (third, True))
+    assert text_of(parts) == f"{first}\ntold\n{second}\ntold\n{third}"
+
+
 def test_preference_pairs_prefer_right_to_wrong_of_the_same_problem(byhand: StudyFile) -> None:
     pairs = list(preferences(byhand))
     assert pairs == [

@@ -1,6 +1,7 @@
 """vLLM in this process as a policy, with tiny checkpoints; skipped where vLLM is not installed."""
 
 import importlib.util
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from policies.backends.vllm import VllmPolicy
 from policies.conformance import ask, check_policy
 from policies.core import Policy, Propose, Proposed
 from policies.generation.options import SamplingOptions
+from policies.generation.requests import BrokenModel
 from policies.models.errors import UnsupportedModel
 from policies.registry import WEIGHTS, load_policy
 
@@ -85,6 +87,20 @@ def test_prefixes_are_run_once_in_a_scope(policy: VllmPolicy, chatter: Any) -> N
     policy.cancel("s")
     (later,) = ask(policy, [one(state, 9, steps=1)], 600)
     assert later.usage.prefilled == length
+
+
+def test_a_log_probability_that_is_none_fails_its_request_alone(
+    policy: VllmPolicy, chatter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = chatter.initial(Problem("p", "ab"))
+    draw = policy._engine.draw
+    monkeypatch.setattr(
+        policy._engine, "draw", lambda: [each._replace(logprobs=[[math.nan]] * len(each.ids)) for each in draw()]
+    )
+    with pytest.raises(BrokenModel, match="NaN or infinite logits"):
+        ask(policy, [one(root, 1)], 600)
+    monkeypatch.undo()
+    ask(policy, [one(root, 1)], 600)
 
 
 def test_nothing_waits_for_the_slowest(policy: VllmPolicy, chatter: Any) -> None:

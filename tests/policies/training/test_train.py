@@ -124,13 +124,16 @@ def test_solutions_that_are_there_are_learnt_in_passes_over_all_of_them(
     chatter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [
-        (f"{number} + 1\n", ((f"{number} + 1 = {number + 1}\n", True), (f"#### {number + 1}", True)))
+        (f"{number} + 1\n", ((f"{number} + 1 = {number + 1}\n", True), ("told\n", False), (f"#### {number + 1}", True)))
         for number in range(10, 16)
     ]
     tokenizer = build_tokenizer([prompt + "".join(text for text, _ in parts) for prompt, parts in texts])
     make = partial(found, texts=texts, tokenizer=tokenizer, n=4, seed=0)
     seen = [tokenizer.decode(example.ids) for part in range(3) for example in make(chatter, part)]
     assert len(seen) == 12
+    (example, *_) = make(chatter, 0)
+    ((first, end),) = example.given  # what was observed is read, and not learnt
+    assert tokenizer.decode(example.ids[first:end]) == "told\n"
     assert len(set(seen[:6])) == len(set(seen[6:])) == 6  # each pass has each once
     assert seen[:6] != seen[6:]
     recipe = replace(RECIPE, environment="chatter", tokens=4000, batch_tokens=256, curriculum=())
