@@ -108,7 +108,8 @@ def load_dataclass(cls: type[T], mapping: Mapping[str, Any], where: str) -> T:
 
     Args:
         cls: the dataclass; nested dataclasses, unions, literals, ranges, sequences and mappings in its annotations are
-            followed. A class with a `from_config(value, where)` method reads itself.
+            followed. A class with a `from_config(value, where)` method reads itself; of one with a `short_form`, a lone
+            number is the field of that name.
         mapping: as parsed from YAML or JSON.
         where: what to call the source in errors, e.g. the file.
 
@@ -280,6 +281,8 @@ def convert(value: Any, kind: Any, where: str, key: str) -> Any:
             return _load(kind, value, where, key + ".")
         if isinstance(value, kind):
             return value
+        if hasattr(kind, "short_form") and isinstance(value, int | float) and not isinstance(value, bool):
+            return _load(kind, {kind.short_form: value}, where, key + ".")
         raise _wrong(value, kind, where, key)
     if origin is Literal:
         if any(value == each and type(value) is type(each) for each in arguments):
@@ -394,4 +397,6 @@ def _describe(kind: Any) -> str:
         return f"a list, each {_describe(arguments[0])}"
     if origin is _CALLABLE:
         return "a function"
+    if hasattr(kind, "short_form"):
+        return f"a number ({kind.short_form}) or a mapping"
     return "a mapping" if dataclasses.is_dataclass(kind) or origin is not None else getattr(kind, "__name__", str(kind))

@@ -12,6 +12,7 @@ import yaml
 from loguru import logger
 
 from agent.registry import STRATEGY_PARTS
+from agent.search.budget import Budget
 from envs.messages import UsageError, nearest, short
 from envs.plugins import Registry, folders_of
 from envs.registry import ENTRY_POINTS, ENVIRONMENTS
@@ -308,7 +309,7 @@ def put(mapping: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Set a value within mappings; those on the way are copied, and short forms (a name, a number of samples) kept."""
     for part in path[:-1]:
         below = mapping.get(part)
-        short = "name" if isinstance(below, str) else "samples" if isinstance(below, int | float) else None
+        short = "name" if isinstance(below, str) else Budget.short_form if isinstance(below, int | float) else None
         mapping[part] = dict(below) if isinstance(below, Mapping) else {} if short is None else {short: below}
         mapping = mapping[part]
     mapping[path[-1]] = value

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from envs.messages import UsageError, short
-from envs.options import load_dataclass
 from policies.core import Proposed
 from verifiers.core import Scored
 
@@ -33,19 +31,17 @@ class Budget:
             (`agent.strategies.sized_by_cost`).
         flops: of policy and verifier together.
         seconds: since the search began.
+
+    Attributes:
+        short_form: what a lone number limits, in recipes.
     """
+
+    short_form: ClassVar[str] = "samples"
 
     samples: float | None = None
     tokens: int | None = None
     flops: float | None = None
     seconds: float | None = None
-
-    @classmethod
-    def from_config(cls, value: object, where: str) -> Budget:
-        """Read the short form, a number of samples, or the long one; `where` names the key in errors."""
-        if isinstance(value, bool) or not isinstance(value, int | float | Mapping):
-            raise UsageError(f"{where} is {short(value)}; expected a number of samples, or a mapping of limits")
-        return load_dataclass(cls, value if isinstance(value, Mapping) else {"samples": value}, where)
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -80,10 +80,10 @@ def test_a_budget_may_be_a_number_of_samples(tmp_path: Path) -> None:
     assert load_recipe(str(path), ["budget=2.5"]).budget == Budget(samples=2.5)
     for wrong in ("[4]", "true", "many"):
         path.write_text(f"budget: {wrong}\n")
-        with pytest.raises(UsageError, match=r"'budget' is .*; expected a number of samples, or a mapping of limits"):
+        with pytest.raises(UsageError, match=r"expected a number \(samples\) or a mapping"):
             load_recipe(str(path))
     path.write_text("budget: 0\n")
-    with pytest.raises(UsageError, match="budget samples=0.0 given; allowed: a number above 0"):
+    with pytest.raises(UsageError, match=r"budget samples=0\.0 given; allowed: a number above 0"):
         load_recipe(str(path))
 
 
