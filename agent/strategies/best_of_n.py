@@ -7,7 +7,6 @@ expansion of partial solutions: whole trajectories are evaluated once, at their 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
@@ -18,14 +17,14 @@ from agent.strategies.traits import Traits
 from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
 
-_ROUND = 16  # samples asked for at once under a limit of tokens, FLOPs or seconds: whole rounds are kept, and paid for
+_ROUND = 16  # samples asked for at once where a limit may end the search: whole rounds are kept, and paid for
 
 
 def _round(budget: Budget, n: int) -> int:
-    """Samples of one request: as many as the budget has room for, if nothing but samples may end the search."""
-    if budget.tokens is not None or budget.flops is not None or budget.seconds is not None:
-        return _ROUND
-    return n if budget.samples is None else max(min(n, math.ceil(budget.samples)), 1)
+    """Samples of one request: all, if no limit can end the search before the last."""
+    others = (budget.tokens, budget.flops, budget.seconds)
+    whole = others == (None, None, None) and (budget.samples is None or n <= budget.samples)
+    return n if whole else _ROUND
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class BestOfN:
         return Traits(self.vote.rule != "majority", independent=True, deterministic=self.temperature == 0)
 
     def search(self, graph: SearchGraph) -> Search[None]:
-        """Sample, then score: all at once where only samples are limited, else round by round."""
+        """Sample, then score: all at once where no limit can end the search before, else round by round."""
         size = _round(graph.context.budget, self.n)
         for drawn in range(0, self.n, size):
             n = min(size, self.n - drawn)

@@ -296,13 +296,13 @@ def test_best_of_n_is_the_vote_of_its_samples() -> None:
     [
         (Budget(), [40]),
         (Budget(samples=40), [40]),
-        (Budget(samples=15.5), [16, 16, 8]),
+        (Budget(samples=39.5), [16, 16, 8]),
         (Budget(samples=40, seconds=60), [16, 16, 8]),
         (Budget(tokens=10**6), [16, 16, 8]),
         (Budget(flops=1e12), [16, 16, 8]),
     ],
 )
-def test_samples_are_one_request_where_only_samples_are_limited(budget: Budget, sizes: list[int]) -> None:
+def test_samples_are_one_request_where_no_limit_ends_the_search_before(budget: Budget, sizes: list[int]) -> None:
     graph = SearchGraph(TOY, PROBLEM, 0, context=RunContext(budget=budget))
     script = Script({"": "3 9"}, {})
     script.drive(graph, Majority(40).search(graph))
