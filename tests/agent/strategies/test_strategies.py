@@ -304,9 +304,15 @@ def test_best_of_n_is_the_vote_of_its_samples() -> None:
 )
 def test_samples_are_one_request_where_no_limit_ends_the_search_before(budget: Budget, sizes: list[int]) -> None:
     graph = SearchGraph(TOY, PROBLEM, 0, context=RunContext(budget=budget))
-    script = Script({"": "3 9"}, {})
-    script.drive(graph, Majority(40).search(graph))
-    assert [size for ((size,),) in script.drawn()] == sizes
+    policy, search, asked = ScriptedPolicy(TOY), Majority(40).search(graph), list[int]()
+    request: Any = next(search)
+    with pytest.raises(StopIteration):
+        while True:
+            asked.append(len(request.seeds[0]))
+            policy.submit(len(asked), request)
+            ((_, reply),) = policy.poll()
+            request = search.send(reply)
+    assert asked == sizes
 
 
 def test_greedy_takes_the_likeliest_step() -> None:
