@@ -4,6 +4,7 @@ The recorded searches in ``golden/`` are whole graphs. After a change that is me
 ``STEPWELL_WRITE_GOLDEN=1 pytest tests/agent/strategies/test_strategies.py -k golden`` and read the difference.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -305,13 +306,14 @@ def test_best_of_n_is_the_vote_of_its_samples() -> None:
 def test_samples_are_one_request_where_no_limit_ends_the_search_before(budget: Budget, sizes: list[int]) -> None:
     graph = SearchGraph(TOY, PROBLEM, 0, context=RunContext(budget=budget))
     policy, search, asked = ScriptedPolicy(TOY), Majority(40).search(graph), list[int]()
-    request: Any = next(search)
-    with pytest.raises(StopIteration):
+    reply: Any = None
+    with contextlib.suppress(StopIteration):
         while True:
+            request = search.send(reply)
+            assert isinstance(request, Propose)
             asked.append(len(request.seeds[0]))
             policy.submit(len(asked), request)
             ((_, reply),) = policy.poll()
-            request = search.send(reply)
     assert asked == sizes
 
 
