@@ -219,7 +219,7 @@ def _solutions(file: StudyFile) -> Iterator[tuple[Mapping[str, Any], list[tuple[
         facts[1] = max(facts[1], row["count"])  # cells that draw the same samples do not add up
         facts[2] = max(facts[2], (scores_of(row) or (0.0,))[-1])
     for number, known in sorted(found.items()):
-        order = sorted(known, key=lambda parts: (-known[parts][1], -known[parts][2], parts))
+        order = sorted(known, key=lambda parts: (-known[parts][1], -known[parts][2], text_of(parts)))
         yield problems[number], [(parts, known[parts][0]) for parts in order]
 
 
