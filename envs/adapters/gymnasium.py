@@ -3,7 +3,7 @@
 An action is one line: a number for `Discrete` spaces, JSON for `MultiDiscrete`, `MultiBinary`, `Box`, `Tuple` and
 `Dict`, the text itself for `Text`. What the space does not contain is no action. Observations are written as JSON.
 
-States are restored by replay or by copies (`envs.adapters.episodes`). A package that registers environments is
+States are restored by replay (`envs.adapters.episodes`). A package that registers environments is
 imported by nobody here: import it before, or name a module of your own.
 """
 
