@@ -96,7 +96,8 @@ def load(environment: str, n: int, runs: Path) -> tuple[list[Recorded], tuple[Ar
 
 
 def _first(rows: Sequence[dict[str, int]], arm: str) -> int:
-    return min(row["run"] for row in rows if row["arm"] == arm)
+    first: int = min(row["run"] for row in rows if row["arm"] == arm)
+    return first
 
 
 @dataclass(frozen=True)
@@ -216,10 +217,10 @@ def show(environment: str, n: int, runs: Path) -> None:
     ]
     actions += [Action("dvts", size, {"branch": 4}) for size in (4, 8, 16, 28)]
     for action in actions:
-        ends = [(run, seed, fixed(run, arms, action, rng(run, seed))) for run, seed in pairs]
-        if all(end is not None for *_, end in ends):
+        tried = [(run, seed, fixed(run, arms, action, rng(run, seed))) for run, seed in pairs]
+        if all(end is not None for *_, end in tried):
             name = "greedy, scored" if action.first_only else action.way
-            frames.append(frame_of(name, str(action.n), ((run, seed, end) for run, seed, end in ends if end)))
+            frames.append(frame_of(name, str(action.n), ((run, seed, end) for run, seed, end in tried if end)))
     singles = list(dict.fromkeys(frame["strategy"].iloc[0] for frame in frames))
     rules = {
         "adaptive-consistency": lambda p: p >= 0.95,
