@@ -17,6 +17,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -95,7 +96,7 @@ def load(environment: str, n: int, runs: Path) -> tuple[list[Recorded], tuple[Ar
     return [replace(each, sharing=shared) for each in recorded], tuple(arms), online, recipe.temperature
 
 
-def _first(rows: Sequence[dict[str, int]], arm: str) -> int:
+def _first(rows: Sequence[dict[str, Any]], arm: str) -> int:
     first: int = min(row["run"] for row in rows if row["arm"] == arm)
     return first
 
