@@ -104,7 +104,7 @@ def test_a_search_is_paused_steered_and_goes_on(open_terminal: Opener, tmp_path:
     terminal.type(CTRL_C)
     terminal.expect("paused>")
     terminal.type(CTRL_C)
-    terminal.wait(lambda text: "3 is right" in text and "cost " in text, "the second answer", 60)
+    terminal.wait(lambda text: "answer  " in text and "ended   stopped by a person" in text, "the second answer", 60)
     entries = sorted((tmp_path / "state" / "stepwell" / "searches").glob("0*.json"))
     assert len(entries) == 2
     whats = [record["what"] for record in records(entries[0])]
