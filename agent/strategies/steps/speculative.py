@@ -63,10 +63,13 @@ class Speculative:
         """Begin chains while they are paid for."""
         before = graph.generated
         while (left := round(self.n - graph.samples(before))) >= 1:
+            drawn = graph.generated
             if left == 1:
                 yield from self.alone(graph)
                 return
             yield from self.chains(graph, left // 2)
+            if graph.generated == drawn:  # a person cut all that could go on
+                return
 
     def chains(self, graph: SearchGraph, count: int) -> Search[None]:
         """Expand some chains by a step each until all have ended; evaluate; replace what is rejected."""
@@ -79,6 +82,8 @@ class Speculative:
             for node, value in values.items():
                 graph[node]["value"] = value
             moved = [chain for chain in going if heads[chain] != begun[chain]]  # the others were cut by a person
+            if not moved:
+                break
             rejected = [chain for chain in moved if values.get(heads[chain], 0.0) < self.threshold]
             if not rejected:
                 continue
