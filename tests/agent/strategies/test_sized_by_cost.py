@@ -152,6 +152,6 @@ def test_what_is_always_the_same_is_drawn_once() -> None:
 
 def test_it_is_told_by_its_strategy() -> None:
     strategy = make_strategy(Component("beam", {"branch": 2}), Budget(flops=1e9), Vote(), 1.0)
-    assert describe_strategy(strategy) == {"name": "beam", "branch": 2, "temperature": 1.0}
+    assert describe_strategy(strategy) == {"name": "beam", "branch": 2, "temperature": 1.0, "chain": 0}
     assert isinstance(strategy, SizedByCost)
     assert SizedByCost.sized(4, kind=Beam, budget=Budget(flops=1e9)).budget == Budget(samples=4, flops=1e9)
