@@ -269,7 +269,7 @@ def risk_coverage(file: StudyFile) -> Figure:
     frame = _largest_budgets(analysis.risk_coverage(file))
     several = frame.groupby(list(GROUP))["coverage"].transform("size") > 1 if len(frame) else frame.empty
     frame = frame[several] if len(frame) else frame
-    if frame.empty:
+    if frame.empty or frame["risk"].nunique() == 1:
         raise ValueError("no line tells its searches apart by how sure they are")
     names = _Names(file)
     figure, panels = _panels(frame)
