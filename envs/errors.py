@@ -17,6 +17,8 @@
     |-- EnvironmentFailure (RuntimeError)      an environment raised, hung or gave nonsense            envs.guarded
     |-- NoIsolation (RuntimeError)             nothing here confines the programs of a model      envs.code.sandbox
     |-- SolverError (RuntimeError)             a search failed                                          agent.solver
+    |-- Refused                                a request that the server does not serve   agent.interface.server.core
+    |-- NotRecorded                            the policy did not record how sure it was      verifiers.confidence
     |-- SearchOver (RuntimeError)              it cannot be steered any more            agent.search.control.handle
     |-- NoSuchSearch (RuntimeError)            no search of that name is under way   agent.interface.control.client
     |-- ControlFailure (RuntimeError)          a process that searches said no       agent.interface.control.client
