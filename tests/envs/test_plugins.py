@@ -100,7 +100,6 @@ def test_nothing_is_called_that_is_no_part(kind: str, spec: str, message: str, f
     assert "others" not in sys.modules or sys.modules["others"].CALLED == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_the_nearest_match_is_near() -> None:
     commands = ["/vote", "/env", "/more", "/tree"]
     assert nearest("/nope", commands) == ""
@@ -108,6 +107,7 @@ def test_the_nearest_match_is_near() -> None:
     assert nearest("mxa", ["majority", "max", "vote"]) == "; did you mean 'max'?"
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_unknown_name_has_the_nearest_and_all_that_are_allowed(kind: str, file: Path) -> None:
     _, load, _, name, _ = KINDS[kind]
     with pytest.raises(

@@ -57,6 +57,8 @@ class Lengths:
                 again = state in self.seen
                 self.seen.add(state)
                 return tuple(score / 2 if again else score for score in scores)
+            case "rounding":
+                return tuple(min(score + 1e-5 * (batch > 1), 1.0) for score in scores)
             case "later":
                 return tuple(score / len(state.steps) for score in scores)
         return tuple(scores)
@@ -76,8 +78,9 @@ def states(chatter: Any) -> list[State]:
     return [State(problem, (Step("ab"), Step("cde"))) for problem in chatter.problems("test", 3)]
 
 
-def test_a_sound_one_passes(chatter: Any) -> None:
-    check_verifier(Lengths(), chatter, states(chatter))
+@pytest.mark.parametrize("spoil", ["", "rounding"])
+def test_a_sound_one_passes(spoil: str, chatter: Any) -> None:
+    check_verifier(Lengths(spoil), chatter, states(chatter))
 
 
 @pytest.mark.parametrize(

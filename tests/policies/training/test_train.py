@@ -204,7 +204,7 @@ def test_what_is_learnt_is_read_in_the_same_tokens(tmp_path: Path) -> None:
     problem = ORACLE.problems("train", 1, seed=1)[0]
     state = replay(ORACLE, problem, ["ask a", "ask b", "#### 7"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    (example,) = training.encode([(ORACLE.prompt(problem), parts_of(ORACLE, state.steps))], tokenizer)
+    (example,) = training.encode([(ORACLE.prompt(problem), parts_of(ORACLE.delimiter, state.steps))], tokenizer)
     before = State(problem, state.steps[:2])
     read = [token for part in policy.tokens.parts(ORACLE, before) for token in part]
     assert example.ids[: len(read)] == read
