@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from agent.interface.server.core import AnswerForm, Asked, Content, Event, Progress, Refused, Result
+from agent.interface.server.core import AnswerForm, Asked, Content, Effort, Event, Progress, Refused, Result
 from agent.recipes.files import refuse_code
 from agent.recipes.recipe import Component, parse_component
 from agent.search.budget import Budget
@@ -22,6 +22,8 @@ from envs.messages import UsageError, nearest, short
 from envs.options import load_dataclass
 
 LARGEST_SEED = 2**63 - 1
+ALIVE = b": the search goes on\n\n"
+"""What says in a stream that the search goes on: a comment, which clients do not read."""
 _MOST_TOKENS = 2**31
 _TELLING = {"literal_error", "union_tag_invalid"}  # errors that say what a part is, which others follow from
 _SCHEMA = {"type", "properties", "required", "additionalProperties", "title", "description", "$schema"}
@@ -68,6 +70,30 @@ class SearchBody(Strict):
     ] = None
     abstain_below: Annotated[float, Field(ge=0, le=1, description="Confidence below which no answer is said.")] = 0.0
     stream: bool | None = None
+
+
+class OpenAIBody(SearchBody):
+    """The fields that OpenAI's dialects share."""
+
+    temperature: Temperature | None = None
+    top_p: float | None = None
+    top_logprobs: int | None = None
+    tools: Tools | None = None
+    tool_choice: str | dict[str, JsonValue] | None = None
+    parallel_tool_calls: Told = None
+    user: Told = None
+    metadata: Told = None
+    store: Told = None
+    service_tier: Told = None
+    safety_identifier: Told = None
+    prompt_cache_key: Told = None
+    prompt_cache_retention: Told = None
+
+
+class Part(Strict):
+    """A part of a turn that is read; other parts are not."""
+
+    text: str
 
 
 class Dialect(Protocol):
@@ -245,6 +271,12 @@ def form_of(given: Mapping[str, Any] | None, where: str) -> AnswerForm | None:
     )
 
 
+def turn_of(role: Role | Literal["developer"], content: str | Sequence[Strict]) -> tuple[Role, str]:
+    """A turn with all its text; a developer speaks as the system does."""
+    text = content if isinstance(content, str) else "".join(part.text for part in content if isinstance(part, Part))
+    return "system" if role == "developer" else role, text
+
+
 def turns_of(turns: Sequence[tuple[Role, str]], where: str) -> tuple[str, tuple[Turn, ...]]:
     """The question of a conversation, which is its last turn, and the turns before it; raises `Refused`."""
     if not turns or turns[-1][0] != "user":
@@ -252,6 +284,54 @@ def turns_of(turns: Sequence[tuple[Role, str]], where: str) -> tuple[str, tuple[
     if not turns[-1][1].strip():
         raise Refused(400, f"{where}: the last turn is empty", where)
     return turns[-1][1], tuple(Turn(role, text) for role, text in turns[:-1])
+
+
+def asked_of(
+    body: SearchBody,
+    turns: Sequence[tuple[Role, str]],
+    where: str,
+    tokens: Sequence[int | None],
+    *,
+    temperature: float | None,
+    effort: Effort | None,
+    form: AnswerForm | None,
+    choices: int = 1,
+    stop: Sequence[str] = (),
+) -> Asked:
+    """What a body asks for.
+
+    Args:
+        body: with the fields that are Stepwell's own.
+        turns: of the conversation.
+        where: the turns stand in the body.
+        tokens: most tokens, under all names that the dialect has for them; the least counts.
+        temperature: of the samples.
+        effort: how much of the model's budget to spend.
+        form: what the answer is put into.
+        choices: searches.
+        stop: texts before which the content ends.
+
+    Raises:
+        Refused: there is no question, or a field is wrong.
+    """
+    question, conversation = turns_of(turns, where)
+    return Asked(
+        body.model,
+        question,
+        conversation,
+        strategy_of(body.strategy),
+        budget_of(body.budget),
+        effort,
+        min((each for each in tokens if each is not None), default=None),
+        temperature,
+        body.seed,
+        choices,
+        tuple(stop),
+        form,
+        body.content,
+        body.deadline,
+        body.abstain_below,
+    )
 
 
 def not_taken(body: BaseModel, neutral: Mapping[str, Callable[[Any], bool]], why: str) -> None:
@@ -291,6 +371,11 @@ def sse(data: object, event: str | None = None) -> bytes:
     """A server-sent event."""
     head = f"event: {event}\n".encode() if event else b""
     return head + b"data: " + json_bytes(data) + b"\n\n"
+
+
+def about(results: Sequence[Result]) -> dict[str, Any]:
+    """The ``stepwell`` field."""
+    return {"searches": [dict(result.about) for result in results]}
 
 
 def openai_error(refused: Refused) -> dict[str, Any]:

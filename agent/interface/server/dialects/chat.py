@@ -9,30 +9,28 @@ from pydantic import Field, JsonValue
 
 from agent.interface.server.core import Asked, Effort, Progress, Refused, Result, Usage
 from agent.interface.server.dialects.bodies import (
+    ALIVE,
     Name,
     Nothing,
-    SearchBody,
+    OpenAIBody,
+    Part,
     Strict,
-    Temperature,
     Tokens,
     Told,
-    Tools,
-    budget_of,
+    about,
+    asked_of,
     form_of,
     not_taken,
     openai_error,
     sse,
-    strategy_of,
-    turns_of,
+    turn_of,
 )
-from envs.core import Role
 
 
-class TextPart(Strict):
+class TextPart(Part):
     """A part of a message; texts alone are read."""
 
     type: Literal["text"]
-    text: str
 
 
 class Message(Strict):
@@ -52,11 +50,6 @@ class Message(Strict):
     function_call: Nothing = None
     tool_calls: Annotated[list[Nothing], Field(max_length=0)] | None = None
 
-    @property
-    def text(self) -> str:
-        """All its text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-
 
 class StreamOptions(Strict):
     """How a reply is streamed."""
@@ -72,13 +65,12 @@ class ResponseFormat(Strict):
     json_schema: dict[str, JsonValue] | None = None
 
 
-class ChatBody(SearchBody):
+class ChatBody(OpenAIBody):
     """A request."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=1024)] | None = None
-    temperature: Temperature | None = None
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
     thinking_token_budget: Tokens | None = None
@@ -89,23 +81,11 @@ class ChatBody(SearchBody):
         | None
     ) = None
     response_format: ResponseFormat | None = None
-    top_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
     modalities: list[Name] | None = None
-    tools: Tools | None = None
-    tool_choice: str | dict[str, JsonValue] | None = None
-    parallel_tool_calls: Told = None
-    user: Told = None
-    metadata: Told = None
-    store: Told = None
-    service_tier: Told = None
-    safety_identifier: Told = None
-    prompt_cache_key: Told = None
-    prompt_cache_retention: Told = None
 
 
 _NEUTRAL = {
@@ -131,28 +111,17 @@ class Chat:
     def read(self, body: ChatBody) -> Asked:
         """What a body asks for; raises `Refused`."""
         not_taken(body, _NEUTRAL, "it is the policy's, and is set when the server starts")
-        turns: list[tuple[Role, str]] = []
-        for message in body.messages:
-            turns.append(("system" if message.role == "developer" else message.role, message.text))
-        question, conversation = turns_of(turns, "messages")
-        given = [value for value in (body.max_tokens, body.max_completion_tokens, body.thinking_token_budget) if value]
         form = body.response_format
-        return Asked(
-            body.model,
-            question,
-            conversation,
-            strategy_of(body.strategy),
-            budget_of(body.budget),
-            body.reasoning_effort,
-            min(given) if given else None,
-            body.temperature,
-            body.seed,
-            body.n or 1,
-            (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
-            form_of(None if form is None else form.model_dump(exclude_none=True), "response_format"),
-            body.content,
-            body.deadline,
-            body.abstain_below,
+        return asked_of(
+            body,
+            [turn_of(message.role, message.content) for message in body.messages],
+            "messages",
+            (body.max_tokens, body.max_completion_tokens, body.thinking_token_budget),
+            temperature=body.temperature,
+            effort=body.reasoning_effort,
+            form=form_of(None if form is None else form.model_dump(exclude_none=True), "response_format"),
+            choices=body.n or 1,
+            stop=(body.stop,) if isinstance(body.stop, str) else body.stop or (),
         )
 
     def reply(self, id: str, created: int, body: ChatBody, results: Sequence[Result]) -> dict[str, Any]:
@@ -193,7 +162,7 @@ class Chat:
 class ChatStream:
     """Writes chunks."""
 
-    alive = b": the search goes on\n\n"
+    alive = ALIVE
 
     def __init__(self, id: str, created: int, body: ChatBody) -> None:
         self._head = {
@@ -251,8 +220,3 @@ def usage(results: Sequence[Result]) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": 0, "verifier_tokens": total.verifier},
         "completion_tokens_details": {"reasoning_tokens": total.written - total.content},
     }
-
-
-def about(results: Sequence[Result]) -> dict[str, Any]:
-    """The ``stepwell`` field."""
-    return {"searches": [dict(result.about) for result in results]}

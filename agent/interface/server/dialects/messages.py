@@ -13,27 +13,26 @@ from pydantic import Field, JsonValue
 from agent.interface.server.core import Asked, Effort, Progress, Refused, Result
 from agent.interface.server.dialects.bodies import (
     Name,
+    Part,
     SearchBody,
     Strict,
     Tokens,
     Told,
     Tools,
-    budget_of,
+    about,
+    asked_of,
     form_of,
     not_taken,
     sse,
-    strategy_of,
-    turns_of,
+    turn_of,
 )
-from agent.interface.server.dialects.chat import about
 from envs.core import Role
 
 
-class TextBlock(Strict):
+class TextBlock(Part):
     """A text."""
 
     type: Literal["text"]
-    text: str
     cache_control: Told = None
     citations: Told = None
 
@@ -52,13 +51,6 @@ class Message(Strict):
 
     role: Literal["user", "assistant"]
     content: str | list[Annotated[TextBlock | ThinkingBlock, Field(discriminator="type")]]
-
-    @property
-    def text(self) -> str:
-        """All its text."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(block.text for block in self.content if isinstance(block, TextBlock))
 
 
 class Thinking(Strict):
@@ -120,26 +112,17 @@ class Messages:
         not_taken(body, _NEUTRAL, "it is the policy's, and is set when the server starts")
         system = body.system if isinstance(body.system, str) else "\n\n".join(each.text for each in body.system or ())
         turns: list[tuple[Role, str]] = [("system", system)] if system else []
-        turns += [(message.role, message.text) for message in body.messages]
-        question, conversation = turns_of(turns, "messages")
-        thinking = None if body.thinking is None else body.thinking.budget_tokens
-        given = [tokens for tokens in (body.max_tokens, thinking) if tokens]
+        turns += [turn_of(message.role, message.content) for message in body.messages]
         output = body.output_config or OutputConfig()
-        return Asked(
-            body.model,
-            question,
-            conversation,
-            strategy_of(body.strategy),
-            budget_of(body.budget),
-            output.effort,
-            min(given) if given else None,
-            body.temperature,
-            body.seed,
-            stop=tuple(body.stop_sequences or ()),
+        return asked_of(
+            body,
+            turns,
+            "messages",
+            (body.max_tokens, None if body.thinking is None else body.thinking.budget_tokens),
+            temperature=body.temperature,
+            effort=output.effort,
             form=form_of(output.format, "output_config.format"),
-            content=body.content,
-            deadline=body.deadline,
-            abstain_below=body.abstain_below,
+            stop=body.stop_sequences or (),
         )
 
     def reply(self, id: str, created: int, body: MessagesBody, results: Sequence[Result]) -> dict[str, Any]:

@@ -9,31 +9,29 @@ from pydantic import Field, JsonValue
 
 from agent.interface.server.core import Asked, Effort, Progress, Refused, Result
 from agent.interface.server.dialects.bodies import (
+    ALIVE,
     Name,
     Nothing,
-    SearchBody,
+    OpenAIBody,
+    Part,
     Strict,
-    Temperature,
     Tokens,
     Told,
-    Tools,
-    budget_of,
+    about,
+    asked_of,
     form_of,
     not_taken,
     openai_error,
     sse,
-    strategy_of,
-    turns_of,
+    turn_of,
 )
-from agent.interface.server.dialects.chat import about
 from envs.core import Role
 
 
-class TextPart(Strict):
+class TextPart(Part):
     """A text."""
 
     type: Literal["input_text", "output_text", "text"]
-    text: str
     annotations: Told = None
     logprobs: Told = None
 
@@ -47,11 +45,6 @@ class MessageItem(Strict):
     id: Told = None
     status: Told = None
     phase: Told = None
-
-    @property
-    def text(self) -> str:
-        """All its text."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
 
 class ReasoningItem(Strict):
@@ -86,35 +79,22 @@ class StreamOptions(Strict):
     include_obfuscation: bool | None = None
 
 
-class ResponsesBody(SearchBody):
+class ResponsesBody(OpenAIBody):
     """A request."""
 
     input: str | Annotated[list[MessageItem | ReasoningItem], Field(min_length=1)]
     instructions: str | None = None
     max_output_tokens: Tokens | None = None
-    temperature: Temperature | None = None
     reasoning: Reasoning | None = None
     text: TextConfig | None = None
     stream_options: StreamOptions | None = None
-    top_p: float | None = None
-    top_logprobs: int | None = None
     truncation: Literal["disabled"] | None = None
     background: bool | None = None
     previous_response_id: Nothing = None
     conversation: Nothing = None
     prompt: Nothing = None
-    tools: Tools | None = None
-    tool_choice: str | dict[str, JsonValue] | None = None
-    parallel_tool_calls: Told = None
     max_tool_calls: Told = None
     include: list[Name] | None = None
-    metadata: Told = None
-    store: Told = None
-    user: Told = None
-    service_tier: Told = None
-    safety_identifier: Told = None
-    prompt_cache_key: Told = None
-    prompt_cache_retention: Told = None
     client_metadata: Told = None
 
 
@@ -142,24 +122,15 @@ class Responses:
         if isinstance(body.input, str):
             turns.append(("user", body.input))
         else:
-            for item in body.input:
-                if isinstance(item, MessageItem):
-                    turns.append(("system" if item.role == "developer" else item.role, item.text))
-        question, conversation = turns_of(turns, "input")
-        return Asked(
-            body.model,
-            question,
-            conversation,
-            strategy_of(body.strategy),
-            budget_of(body.budget),
-            None if body.reasoning is None else body.reasoning.effort,
-            body.max_output_tokens,
-            body.temperature,
-            body.seed,
+            turns += [turn_of(item.role, item.content) for item in body.input if isinstance(item, MessageItem)]
+        return asked_of(
+            body,
+            turns,
+            "input",
+            (body.max_output_tokens,),
+            temperature=body.temperature,
+            effort=None if body.reasoning is None else body.reasoning.effort,
             form=form_of(None if body.text is None else body.text.format, "text.format"),
-            content=body.content,
-            deadline=body.deadline,
-            abstain_below=body.abstain_below,
         )
 
     def reply(self, id: str, created: int, body: ResponsesBody, results: Sequence[Result]) -> dict[str, Any]:
@@ -179,7 +150,7 @@ class Responses:
 class ResponsesStream:
     """Writes events, which are numbered."""
 
-    alive = b": the search goes on\n\n"
+    alive = ALIVE
 
     def __init__(self, id: str, created: int, body: ResponsesBody) -> None:
         self._id, self._created, self._body = id, created, body
