@@ -77,10 +77,10 @@ class Passthrough:
         work = asyncio.ensure_future(self._client.send(asked, stream=True))
         self._open += 1
         try:
-            await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({watch, work}, timeout=self.limits.deadline, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 work.cancel()
-                raise ClientGone
+                raise ClientGone if watch.done() else Refused(503, "the policy's server takes too long", retry_after=10)
             return _Relay(self, work.result())
         except BaseException as error:
             self._open -= 1
@@ -96,7 +96,7 @@ class Passthrough:
 
 
 class _Relay(Response):
-    """A reply of another server."""
+    """A reply of another server; where it takes too long, the connection is closed before its end."""
 
     def __init__(self, owner: Passthrough, reply: httpx2.Response) -> None:
         kind = reply.headers.get("content-type", "application/json")
@@ -108,11 +108,12 @@ class _Relay(Response):
         watch = asyncio.ensure_future(gone(receive))
         work = asyncio.ensure_future(self._relay(send))
         try:
-            await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
+            deadline = self._owner.limits.deadline
+            await asyncio.wait({watch, work}, timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
                 work.result()
         except (OSError, httpx2.TransportError):
-            pass  # one of the two is gone; the connection is closed before the end of the reply
+            pass  # one of the two is gone, or takes or sends nothing
         finally:
             watch.cancel()
             work.cancel()
@@ -120,11 +121,18 @@ class _Relay(Response):
             self._owner.done()
 
     async def _relay(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await self._bounded(
+            send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
         size = 0
         async for chunk in self._reply.aiter_bytes():
             size += len(chunk)
             if size > _LARGEST:
                 return
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._bounded(send, {"type": "http.response.body", "body": chunk, "more_body": True})
+        await self._bounded(send, {"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _bounded(self, send: Send, message: dict[str, Any]) -> None:
+        """Send; raises TimeoutError where the client takes nothing for too long."""
+        async with asyncio.timeout(self._owner.limits.stall):
+            await send(message)

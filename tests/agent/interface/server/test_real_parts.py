@@ -1,11 +1,16 @@
 """The served planner is the studied one, and what lies behind the server may be a server that fails."""
 
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
@@ -16,6 +21,7 @@ from agent.interface.server.limits import ServerLimits
 from agent.recipes.recipe import load_recipe
 from agent.study.results_db import StudyFile
 from envs.toy import Toy
+from policies.backends.openai import ServedPolicy
 from policies.registry import load_policy
 from tests.agent.interface.server.serving import CLIENT, QUESTION, Running, serving
 from tests.servers import Faults, Script, Server, openai_routes
@@ -147,3 +153,50 @@ def test_requests_with_tools_go_to_the_policy_as_they_are() -> None:
         behind.stop()
         assert running.post(tools=TOOLS).status_code == 503
         assert CLIENT.get(running.url + "/models").status_code == 200
+
+
+@contextmanager
+def trickling(pause: float) -> Iterator[str]:
+    """The address of a policy's server that begins its replies at once, and then sends a line now and then."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        over = threading.Event()
+
+        def answer() -> None:
+            made, _ = listening.accept()
+            with made, suppress(OSError):
+                made.recv(65536)
+                made.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+                for _ in range(50):
+                    if over.wait(pause):
+                        break
+                    made.sendall(b": " + b"x" * 100_000 + b"\n\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        over.set()
+        thread.join(10)
+
+
+@pytest.mark.parametrize("pause", [0.3, 30.0])
+def test_a_reply_to_tools_has_an_end(pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that never ends, and one that stops in the middle: the connection is closed before the end of the reply."""
+    with Server(openai_routes(Script(Toy(), [Toy().read(QUESTION)]), context=16384)) as behind:
+        policy = policy_of(behind)
+        with trickling(pause) as url, serving(ServerLimits(deadline=1.0, grace=5.0), policy=policy) as running:
+            monkeypatch.setattr(ServedPolicy, "base_url", url)
+            began = time.monotonic()
+            with pytest.raises(httpx2.RemoteProtocolError):
+                running.post(tools=TOOLS, stream=True)
+            assert time.monotonic() - began < 10
+            running.wait_for(lambda: running.server.passthrough._open == 0, "its place is free")
+
+
+def test_a_client_that_takes_nothing_of_a_reply_to_tools_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(openai_routes(Script(Toy(), [Toy().read(QUESTION)]), context=16384)) as behind:
+        policy = policy_of(behind)
+        with trickling(0.001) as url, serving(ServerLimits(stall=0.5, grace=5.0), policy=policy) as running:
+            monkeypatch.setattr(ServedPolicy, "base_url", url)
+            with running.connect(tools=TOOLS, stream=True):
+                running.wait_for(lambda: running.server.passthrough._open == 1, "it is being answered")
+                running.wait_for(lambda: running.server.passthrough._open == 0, "it is left")
