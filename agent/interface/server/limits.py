@@ -12,6 +12,7 @@ from envs.options import Above, AtLeast, check_ranges, load_dataclass
 
 EFFORTS: dict[Effort, float] = dict(zip(get_args(Effort), (1 / 16, 1 / 8, 1 / 4, 1.0, 4.0, 16.0, 16.0), strict=True))
 """What share of a recipe's budget an effort buys."""
+EXTRA = 15  # seconds beyond `ServerLimits.grace` in which a server that ends may still send replies
 MOST_KNOB = 4096  # that a client may give a knob of a strategy: knobs are counts of samples, branches and steps
 
 

@@ -9,8 +9,7 @@ from collections.abc import Callable
 import uvicorn
 
 from agent.interface.server.app import Server
-
-_EXTRA = 15  # seconds beyond those that searches may take to finish, for replies to be sent
+from agent.interface.server.limits import EXTRA
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,7 +47,7 @@ class Uvicorn(uvicorn.Server):
                 backlog=1024,
                 limit_concurrency=2 * (limits.concurrency + limits.queue) + 64,
                 timeout_keep_alive=15,
-                timeout_graceful_shutdown=int(limits.grace) + _EXTRA,
+                timeout_graceful_shutdown=int(limits.grace) + EXTRA,
                 h11_max_incomplete_event_size=limits.headers,
             )
         )

@@ -15,7 +15,7 @@ from typing import Any
 from ray import serve
 from starlette.types import ASGIApp
 
-_EXTRA = 15.0  # seconds beyond those that searches may take to finish when a replica ends
+from agent.interface.server.limits import EXTRA
 
 
 def application(arguments: Mapping[str, str]) -> Any:
@@ -47,7 +47,7 @@ def application(arguments: Mapping[str, str]) -> Any:
     return replica.options(
         name="stepwell",
         max_ongoing_requests=limits.concurrency + limits.queue,
-        graceful_shutdown_timeout_s=limits.grace + _EXTRA,
+        graceful_shutdown_timeout_s=limits.grace + EXTRA,
         health_check_period_s=5.0,
         ray_actor_options={"num_cpus": float(arguments.get("cpus", 1)), "num_gpus": float(arguments.get("gpus", 0))},
         autoscaling_config={

@@ -21,7 +21,7 @@ from loguru import logger
 from agent.interface.server.catalog import Catalog, Planned
 from agent.interface.server.core import Asked, Event, Progress, Refused, Result
 from agent.interface.server.keys import Account
-from agent.interface.server.limits import ServerLimits
+from agent.interface.server.limits import EXTRA, ServerLimits
 from agent.interface.server.metrics import Metrics
 from agent.interface.server.outcome import Reporter, result_of
 from agent.interface.server.saved import SavedSearches
@@ -31,6 +31,7 @@ from agent.search.engine import Engine
 from agent.search.graph import SearchGraph
 from agent.solver import task
 
+LOST = "the search was lost; the log of the server says why"
 _LONGEST_WAIT = 120  # seconds that a client is told to wait, at most
 _KEPT = 64  # lines that wait for a slow reader; older ones are dropped
 
@@ -126,6 +127,7 @@ class Service:
         self._waiting: deque[Search] = deque()
         self._running: set[Search] = set()
         self._pending = 0  # admitted, and not yet in one of the two
+        self._until: float | None = None  # when searches have had their time to finish, once the server is to end
         self._seconds = 1.0  # that a search takes, lately
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
@@ -148,19 +150,37 @@ class Service:
         except BaseException as error:
             self.failed = True
             logger.exception("an engine died: {}: {}", type(error).__name__, error)
+            assert self._loop is not None
+            self._from_thread(self._loop, self._lose, engine)
+
+    def _lose(self, engine: Engine) -> None:
+        """End the searches of an engine that has died: it ends none itself that it had not begun."""
+        lost = [each for each in (*self._running, *self._waiting) if each.call.planned.solver.engine is engine]
+        self._running.difference_update(lost)
+        self._waiting = deque(each for each in self._waiting if each not in lost)
+        for search in lost:
+            self._end(search, Refused(500, LOST))
+        self._begin()
 
     async def drain(self) -> None:
-        """Refuse what comes, give what is there time to finish, then end it with the best answers so far."""
+        """Refuse what comes, give what is there time to finish, then end it with the best answers so far.
+
+        A model that hangs is not waited for.
+        """
         self.draining = True
-        until = time.monotonic() + self.limits.grace
-        while self._open and time.monotonic() < until:
-            await asyncio.sleep(0.05)
+        if self._until is None:  # asked again, it is the same end
+            self._until = time.monotonic() + self.limits.grace
+        await self._idle(self._until)
         for search in list(self._waiting):
             self._waiting.remove(search)
             self._end(search, Refused(503, "the server is shutting down", retry_after=5))
         for search in list(self._running):
             self._stop(search, "the server is shutting down")
-        while self._open:
+        await self._idle(self._until + EXTRA)
+
+    async def _idle(self, until: float) -> None:
+        """Wait until nothing is open, or until a moment."""
+        while self._open and time.monotonic() < until:
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
@@ -194,6 +214,7 @@ class Service:
         account.open += asked.choices
         try:
             planned = await asyncio.to_thread(self.catalog.plan, asked, account.budget)
+            self._refuse_failed()  # an engine may have died meanwhile
         except BaseException:
             account.open -= asked.choices
             raise
@@ -213,8 +234,7 @@ class Service:
     def _admit(self, searches: int, account: Account) -> None:
         if self.draining:
             raise Refused(503, "the server is shutting down", retry_after=5)
-        if self.failed:
-            raise Refused(503, "the server has lost a model, and must be started again")
+        self._refuse_failed()
         account.check(searches)
         ahead = len(self._waiting) + len(self._running) + self._pending
         most = self.limits.concurrency + self.limits.queue
@@ -222,6 +242,10 @@ class Service:
             self.metrics.rejected.inc()
             rounds = max(1, len(self._waiting)) / self.limits.concurrency
             raise Refused(429, f"{ahead} searches are open; {most} may be", retry_after=_wait(self._seconds * rounds))
+
+    def _refuse_failed(self) -> None:
+        if self.failed:
+            raise Refused(503, "the server has lost a model, and must be started again")
 
     # ------------------------------------------------------------------------------------------------------- running
 
@@ -260,7 +284,7 @@ class Service:
         self._running.discard(search)
         self._begin()
         if future.cancelled():  # the engine has died
-            self._end(search, Refused(500, "the search was lost; the log of the server says why"))
+            self._end(search, Refused(500, LOST))
             return
         graph = future.result()
         if search.reason is not None and graph.info["stopped"] == BY_HAND:

@@ -1,5 +1,6 @@
 """Clients that leave, wait, crowd in or read slowly, and a server that ends: nothing works for nobody."""
 
+import asyncio
 import socket
 import struct
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from agent.interface.server import service
 from agent.interface.server.core import Progress
 from agent.interface.server.limits import ServerLimits
 from agent.search.budget import Budget
@@ -244,3 +246,63 @@ def test_an_engine_that_dies_is_said() -> None:
         assert running.post().status_code == 500
         assert running.post().status_code == 503
         assert CLIENT.get(running.url.removesuffix("/v1") + "/health").json()["status"] == "failed"
+
+
+def test_a_dead_engine_leaves_nobody_waiting() -> None:
+    """Neither those at work nor those in the queue, and a place that becomes free is given to nobody."""
+
+    class Mortal(Watched):
+        def poll(self) -> Any:
+            self.gate.wait()
+            raise SystemExit
+
+    with serving(ServerLimits(concurrency=2, grace=5.0), policy=Mortal()) as running:
+        running.policy.gate.clear()
+        made = [running.connect() for _ in range(5)]
+        running.wait_for(lambda: running.load() == {"running": 2, "waiting": 3}, "all are there")
+        running.policy.gate.set()
+        for each in made:
+            each.settimeout(5.0)
+            reply = running.rest(each)
+            assert reply.startswith(b"HTTP/1.1 500")
+            assert b"the search was lost" in reply
+        assert running.load() == {"running": 0, "waiting": 0}
+
+
+def test_a_request_that_is_read_while_an_engine_dies_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mortal(Watched):
+        def poll(self) -> Any:
+            raise SystemExit
+
+    with serving(policy=Mortal()) as running:
+        catalog, reading, dead = running.server.catalog, threading.Event(), threading.Event()
+        plan = catalog.plan
+
+        def slow(*arguments: Any) -> Any:
+            reading.set()
+            dead.wait(10)
+            return plan(*arguments)
+
+        monkeypatch.setattr(catalog, "plan", slow)
+        made = running.connect()
+        reading.wait(10)
+        monkeypatch.undo()
+        assert running.post().status_code == 500
+        dead.set()
+        assert running.rest(made).startswith(b"HTTP/1.1 503")
+
+
+def test_the_end_of_the_server_does_not_wait_for_a_model_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging(Watched):
+        def poll(self) -> Any:
+            self.gate.wait()
+            return super().poll()
+
+    monkeypatch.setattr(service, "EXTRA", 0.5)
+    with serving(ServerLimits(grace=0.1), policy=Hanging()) as running:
+        running.policy.gate.clear()
+        with running.connect():
+            running.wait_for(lambda: running.load()["running"] == 1, "it is at work")
+            began = time.monotonic()
+            asyncio.run(running.server.service.drain())
+            assert 0.5 < time.monotonic() - began < 5.0
