@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from loguru import logger
@@ -31,7 +32,7 @@ from agent.interface.server.limits import ServerLimits
 from agent.interface.server.metrics import CONTENT_TYPE, Metrics
 from agent.interface.server.openapi import describe
 from agent.interface.server.passthrough import Passthrough
-from agent.interface.server.saved import SavedSearches
+from agent.interface.server.saved import SavedSearches, page_of
 from agent.interface.server.service import Service
 from agent.interface.text import visible
 
@@ -86,7 +87,7 @@ class Server:
                 Route("/openapi.json", self._openapi),
             ],
             middleware=middleware,
-            exception_handlers={HTTPException: self._http_error},
+            exception_handlers={HTTPException: self._http_error, Refused: self._refused},
             lifespan=self._lifespan,
         )
 
@@ -157,18 +158,11 @@ class Server:
     # -------------------------------------------------------------------------------------------------------- the rest
 
     async def _models(self, request: Request) -> Response:
-        try:
-            self.keys.find(request.headers)
-        except Refused as refused:
-            return self._error(DIALECTS[0], refused, "")
+        self.keys.find(request.headers)
         return Json({"object": "list", "data": [self._about(name) for name in self.catalog.models()]})
 
     async def _model(self, request: Request) -> Response:
-        try:
-            self.keys.find(request.headers)
-            self.catalog.find(request.path_params["model"])
-        except Refused as refused:
-            return self._error(DIALECTS[0], refused, "")
+        self.keys.find(request.headers)
         return Json(self._about(request.path_params["model"]))
 
     def _about(self, model: str) -> dict[str, Any]:
@@ -184,23 +178,26 @@ class Server:
         return {"id": model, "object": "model", "created": self._created, "owned_by": DEFAULT, "stepwell": about}
 
     async def _graph(self, request: Request) -> Response:
-        found = None if self.saved is None else self.saved.find(request.path_params["id"])
-        if found is None:
-            return Json(openai_error(Refused(404, "there is no such search, or it is no longer kept")), 404)
-        return FileResponse(found, media_type="application/json", headers={"x-content-type-options": "nosniff"})
+        headers = {"x-content-type-options": "nosniff"}
+        return FileResponse(self._saved(request), media_type="application/json", headers=headers)
 
     async def _page(self, request: Request) -> Response:
-        found = None if self.saved is None else self.saved.find(request.path_params["id"])
-        if self.saved is None or found is None:
-            return Json(openai_error(Refused(404, "there is no such search, or it is no longer kept")), 404)
+        found = self._saved(request)
         environments = [solver.environment for solver in self.catalog.loaded]
         async with self._pages:
             try:
-                page = await asyncio.to_thread(self.saved.page, found, environments)
+                page = await asyncio.to_thread(page_of, found, environments)
             except (OSError, ValueError) as error:
                 logger.warning("a page could not be made: {}", visible(str(error)))
-                return Json(openai_error(Refused(404, "the search cannot be shown here")), 404)
+                raise Refused(404, "the search cannot be shown here") from None
         return Response(page, headers={"x-content-type-options": "nosniff"}, media_type="text/html")
+
+    def _saved(self, request: Request) -> Path:
+        """The file of the search that a path names."""
+        found = None if self.saved is None else self.saved.find(request.path_params["id"])
+        if found is None:
+            raise Refused(404, "there is no such search, or it is no longer kept")
+        return found
 
     async def _health(self, request: Request) -> Response:
         service = self.service
@@ -208,10 +205,7 @@ class Server:
         return Json({"status": status, **service.load()}, 200 if status == "ok" else 503)
 
     async def _metrics(self, request: Request) -> Response:
-        try:
-            self.keys.find(request.headers)
-        except Refused as refused:
-            return self._error(DIALECTS[0], refused, "")
+        self.keys.find(request.headers)
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def _openapi(self, request: Request) -> Response:
@@ -221,9 +215,12 @@ class Server:
         assert isinstance(error, HTTPException)
         what = {404: "there is no such path", 405: "the path takes another method"}
         refused = Refused(error.status_code, what.get(error.status_code, str(error.detail)))
-        body = openai_error(refused)
-        body["error"]["code"] = None
-        return Json(body, error.status_code, dict(error.headers or {}))
+        return Json(openai_error(refused), error.status_code, dict(error.headers or {}))
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        """Outside of the dialects, an error is as the first of them writes it."""
+        assert isinstance(error, Refused)
+        return self._error(DIALECTS[0], error, secrets.token_hex(16))
 
 
 class _Measured:

@@ -52,19 +52,20 @@ class SavedSearches:
         path = self.folder / f"{id}.json"
         return path if _NAME.fullmatch(id) and path.is_file() else None
 
-    def page(self, path: Path, environments: Iterable[Environment]) -> str:
-        """The page of a search, which was one in one of some environments.
-
-        Raises:
-            ValueError: in none of them, or the file is no search.
-        """
-        for environment in environments:
-            with contextlib.suppress(OtherEnvironment):
-                return SearchGraph.load(path, environment).to_html()
-        raise ValueError(f"{path.name} is no search in an environment that is served")
-
     def _prune(self) -> None:
         """Remove the oldest graphs beyond the most that are kept; another replica may do the same."""
         files = [(path.stat().st_mtime, path) for path in self.folder.glob("*.json") if _NAME.fullmatch(path.stem)]
         for _, path in sorted(files)[: max(0, len(files) - self.most)]:
             path.unlink(missing_ok=True)
+
+
+def page_of(path: Path, environments: Iterable[Environment]) -> str:
+    """The page of a search, which was one in one of some environments.
+
+    Raises:
+        ValueError: in none of them, or the file is no search.
+    """
+    for environment in environments:
+        with contextlib.suppress(OtherEnvironment):
+            return SearchGraph.load(path, environment).to_html()
+    raise ValueError(f"{path.name} is no search in an environment that is served")

@@ -382,12 +382,6 @@ def openai_error(refused: Refused) -> dict[str, Any]:
     """An error as OpenAI's clients read it."""
     kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
     kind = kinds.get(refused.status, "invalid_request_error" if refused.status < 500 else "server_error")
-    codes = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
-    return {
-        "error": {
-            "message": refused.message,
-            "type": kind,
-            "param": refused.param,
-            "code": codes.get(refused.status),
-        }
-    }
+    codes = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
+    code = "model_not_found" if (refused.status, refused.param) == (404, "model") else codes.get(refused.status)
+    return {"error": {"message": refused.message, "type": kind, "param": refused.param, "code": code}}

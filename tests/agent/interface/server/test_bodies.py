@@ -88,10 +88,14 @@ def test_what_is_no_request_has_a_status_of_its_own(running: Running) -> None:
     assert status(b"{}", {"content-type": "text/plain"}) == 415
     assert status(b"{}", kind | {"content-encoding": "gzip"}) == 415
     assert status(b" " * 20_001) == 413
-    assert status(b"{}", kind | {"host": "evil.example"}) == 400
     assert CLIENT.get(path).status_code == 405
     assert CLIENT.get(running.url + "/nothing").json()["error"]["message"] == "there is no such path"
     assert status(b"{}", kind | {"x": "y" * 8000}) == 431
+
+
+def test_only_requests_that_are_addressed_to_this_machine_are_answered(running: Running) -> None:
+    for host, status in (("localhost", 200), (f"127.0.0.1:{running.port}", 200), ("evil.example", 400)):
+        assert CLIENT.get(running.url + "/models", headers={"host": host}).status_code == status
 
 
 def test_a_body_in_chunks_is_bounded_too_and_a_slow_one_is_not_waited_for(running: Running) -> None:

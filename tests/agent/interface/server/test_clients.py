@@ -147,8 +147,9 @@ def test_models_are_listed(gpt: openai.OpenAI) -> None:
     assert names[0] == "stepwell/auto"
     assert {"toy", "stepwell/beam-16", "stepwell/greedy"} <= set(names)
     assert gpt.models.retrieve("stepwell/beam-5").stepwell["budget"] == {"samples": 5}  # type: ignore[attr-defined]
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError) as raised:
         gpt.models.retrieve("stepwell/nothing")
+    assert raised.value.code == "model_not_found"
 
 
 # ------------------------------------------------------------------------------------------------------- responses
@@ -316,5 +317,7 @@ def test_a_graph_can_be_had_by_its_link_and_by_no_other(running: Running) -> Non
     assert "Content-Security-Policy" in page.text
     assert QUESTION in page.text
     for other in ("0" * 32 + "-0", "..%2f..%2fetc%2fpasswd", "x"):
-        assert CLIENT.get(f"{host}/v1/searches/{other}/graph.json").status_code == 404
-        assert CLIENT.get(f"{host}/v1/searches/{other}").status_code == 404
+        for path in (f"{host}/v1/searches/{other}/graph.json", f"{host}/v1/searches/{other}"):
+            refused = CLIENT.get(path)
+            assert refused.status_code == 404
+            assert refused.json()["error"]["code"] is None  # the model is there
