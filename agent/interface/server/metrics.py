@@ -7,9 +7,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from agent.search.control.commands import ACCEPTED, BY_HAND, CANCELLED
+from agent.search.engine import STOPPED, UNAVAILABLE
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 600)
-_REASONS = ("finished", "error", "unavailable", "stopped", "cancelled")
+_LABELS = {reason: reason for reason in ("finished", "error", UNAVAILABLE, STOPPED, CANCELLED)}
+_LABELS |= dict.fromkeys((BY_HAND, ACCEPTED), "by_hand")
 
 
 class Metrics:
@@ -37,7 +41,7 @@ class Metrics:
 
     def searched(self, stopped: str, spent: Mapping[str, Any]) -> None:
         """A search is over."""
-        self.searches.labels(stopped if stopped in _REASONS else "limit").inc()
+        self.searches.labels(_LABELS.get(stopped, "limit")).inc()
         for kind in ("generated", "prefilled", "verifier_tokens"):
             self.tokens.labels(kind.removesuffix("_tokens")).inc(spent.get(kind, 0))
         self.flops.inc(spent.get("flops", 0.0))

@@ -17,12 +17,11 @@ _STATUSES = {
     401: "A key is missing, or is not known.",
     403: "The key may not do this.",
     404: "There is no such model, or no such search.",
-    405: "The path takes another method.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body is no JSON.",
-    431: "The headers are too large.",
     429: "Too many searches are open, or what the key may spend is spent; Retry-After says when to try again.",
+    431: "The headers are too large.",
     500: "A search failed.",
     503: "A model cannot be reached, or the server is shutting down.",
 }
@@ -45,12 +44,18 @@ def describe(dialects: Sequence[Dialect], keys: bool, model: str, question: str)
         "/metrics": {"get": _operation("Counters, for Prometheus.", keys, kind="text/plain")},
         "/openapi.json": {"get": _operation("This description.", False)},
     }
-    identifier = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[0-9a-f-]+$"}}
+    named = _operation("A model, and what it stands for.", keys, (404,))
+    paths["/v1/models/{model}"] = {"get": {**named, "parameters": [_parameter("model", {"minLength": 1})]}}
     for path, what, kind in (
         ("/v1/searches/{id}/graph.json", "The graph of a search that is over.", "application/json"),
         ("/v1/searches/{id}", "The page of a search that is over.", "text/html"),
     ):
-        paths[path] = {"get": {**_operation(what, False, (404,), kind), "parameters": [identifier]}}
+        paths[path] = {
+            "get": {
+                **_operation(what, False, (404,), kind),
+                "parameters": [_parameter("id", {"pattern": "^[0-9a-f-]+$"})],
+            }
+        }
     for dialect, body in zip(dialects, bodies, strict=True):
         posted = _operation(f"Solve a problem ({dialect.name}).", keys, (400, 404, 408, 413, 415, 429, 431, 500, 503))
         posted["responses"]["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
@@ -79,6 +84,10 @@ def _operation(what: str, keys: bool, statuses: Sequence[int] = (), kind: str = 
             "content": {"application/json": {"schema": {"type": "object"}}},
         }
     return {"summary": what, "responses": responses, **({"security": [{"key": []}]} if keys else {})}
+
+
+def _parameter(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", **schema}}
 
 
 def _version() -> str:

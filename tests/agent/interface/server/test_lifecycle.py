@@ -119,6 +119,17 @@ def test_a_deadline_that_passes_in_the_queue_is_said() -> None:
         first.close()
 
 
+def test_a_search_that_a_person_ends_is_counted_as_such() -> None:
+    with serving(policy=Watched(delay=0.05)) as running:
+        made = running.connect(**LONG)
+        running.wait_for(lambda: len(running.policy.calls) >= 2, "it is at work")
+        (handle,) = running.server.service.surface.searches()
+        handle.do("stop", who="ada")
+        assert b"stopped by a person" in running.rest(made)
+        counted = CLIENT.get(running.url.removesuffix("/v1") + "/metrics").text
+        assert 'stepwell_searches_total{stopped="by_hand"} 1.0' in counted
+
+
 def test_a_silent_stream_says_that_it_lives() -> None:
     with serving(ServerLimits(keep_alive=0.2, grace=5.0)) as running:
         running.policy.gate.clear()

@@ -8,6 +8,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+from starlette.routing import Route
 
 from agent.interface.server.limits import ServerLimits
 from tests.agent.interface.server.serving import CLIENT, Running, serving
@@ -31,6 +32,12 @@ def test_the_examples_are_answered(running: Running) -> None:
         assert reply.status_code == 200
         assert reply.json()["stepwell"]["searches"][0]["answer"]
     assert CLIENT.get(f"{host}/health").status_code == 200
+
+
+def test_all_paths_are_described(running: Running) -> None:
+    described = CLIENT.get(running.url.removesuffix("/v1") + "/openapi.json").json()["paths"]
+    routes = [route for route in running.server.app.routes if isinstance(route, Route)]
+    assert set(described) == {route.path.replace(":path", "") for route in routes}
 
 
 @pytest.mark.parametrize("path", PATHS)
