@@ -11,11 +11,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -28,9 +26,9 @@ import httpx2
 from agent.solver import Solver
 from envs.toy import Toy
 from policies.scripted import ScriptedPolicy
+from tests.benchmarks.serving import ROOT, server
 from verifiers.table import TableVerifier
 
-ROOT = Path(__file__).parents[2]
 OPTIONS = ["--env", "toy", "--set", "policy.delay=0.05", "--limit", "grace=5"]
 NGINX = """
 worker_processes 1;
@@ -98,41 +96,18 @@ def _is_replica(process: Path) -> bool:
 def behind_nginx() -> Iterator[tuple[str, list[int]]]:
     """The address of nginx in front of two servers, and their processes."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [
-            sys.executable,
-            "-m",
-            "agent.interface.cli",
-            "serve",
-            "--port",
-            "0",
-            *OPTIONS,
-            "--graphs",
-            f"{folder}/graphs",
-        ]
-        made = [
-            subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
-            for _ in range(2)
-        ]
-        try:
-            hosts = []
-            for each in made:
-                assert each.stdout is not None
-                found = re.search(r"127\.0\.0\.1:\d+", each.stdout.readline())
-                assert found is not None, "a server did not start"
-                hosts.append(found[0])
+        words = [*OPTIONS, "--graphs", f"{folder}/graphs"]
+        with server(*words) as (first, one), server(*words) as (second, other):
+            hosts = {"first": first.removeprefix("http://"), "second": second.removeprefix("http://")}
             config = Path(folder) / "nginx.conf"
-            config.write_text(NGINX.format(folder=folder, first=hosts[0], second=hosts[1], port=8418))
+            config.write_text(NGINX.format(folder=folder, port=8418, **hosts))
             nginx = subprocess.Popen(["nginx", "-c", str(config), "-g", "daemon off;"], stderr=subprocess.DEVNULL)
             try:
                 time.sleep(1.0)
-                yield "http://127.0.0.1:8418", [each.pid for each in made]
+                yield "http://127.0.0.1:8418", [one, other]
             finally:
                 nginx.terminate()
                 nginx.wait(30)
-        finally:
-            for each in made:
-                each.terminate()
-                each.wait(60)
 
 
 async def crowd(url: str, replicas: Sequence[int], clients: int, requests: int) -> str:

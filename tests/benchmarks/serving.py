@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -245,7 +244,7 @@ def _ask(url: str, body: dict[str, Any], buffer: int | None = None) -> socket.so
 
 
 def slow(seconds: float, clients: int) -> None:
-    """Clients that read a byte now and then, beside one that reads properly."""
+    """Clients that read nothing at first, then little at a time, while another asks and reads properly."""
     with server("--config", "arithmetic") as (url, _):
         body = {**HARD, "stream": True, "model": "stepwell/best-of-n-4", "n": 2}
         readers = [_ask(url, body, 1024) for _ in range(clients)]
@@ -349,7 +348,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--clients", type=int, default=64)
     arguments = parser.parse_args()
-    random.seed(0)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for part in arguments.parts or PARTS:
         globals()[part](min(arguments.seconds, 600.0), min(arguments.clients, 256))
