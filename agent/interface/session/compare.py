@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -38,13 +39,12 @@ def compare(session: Session, text: str) -> None:
     recipes = [replace(recipe, strategy=parse_component(name), budget=limits) for name in names]
     strategies = [strategy_of(each) for each in recipes]
     tasks = [task(problem, each, limits, recipe.seed, facts={"compared": i}) for i, each in enumerate(strategies)]
-    solver.engine.surface = session.surface
     run = SearchRun(solver, *tasks)
     begun = time.monotonic()
     waiting = session.console.status(f"{len(names)} strategies search; Ctrl-C ends them with their best answers")
-    with waiting if session.console.is_interactive else session.nothing():
+    with waiting if session.console.is_interactive else contextlib.nullcontext():
         if not run.watch():
-            run.end()
+            _end(session, run)
     if run.failure is not None:
         raise run.failure
     solutions = sorted(run.solutions, key=lambda solution: solution.graph.info.pop("compared"))
@@ -52,6 +52,14 @@ def compare(session: Session, text: str) -> None:
         session.keep(solution)
     session.console.print(compared_view(names, solutions, session.console.width, unicode_of(session.console)))
     session.say(Text(f"{duration(time.monotonic() - begun)} in all; /history opens each of them", style="dim"))
+
+
+def _end(session: Session, run: SearchRun) -> None:
+    try:
+        run.end()
+    except KeyboardInterrupt:
+        session.abandon()
+        raise
 
 
 def _read(text: str) -> tuple[list[str], str]:

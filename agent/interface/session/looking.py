@@ -100,6 +100,8 @@ def replay(session: Session, text: str) -> None:
     if words and (found := _speed(words[-1])) is not None and (len(words) > 1 or "x" in words[-1]):
         speed = found
         words = words[:-1]
+    if words:
+        session.refuse_in_pause("another search cannot be replayed")
     solution = session.opened(" ".join(words)) if words else session.last()
     graph = solution.graph
     if not session.console.is_interactive or session.console.is_dumb_terminal:
@@ -113,7 +115,8 @@ def replay(session: Session, text: str) -> None:
             time.sleep(0.1)
         live.show(graph, len(graph), seconds * speed)
         time.sleep(0.5)
-    session.solution = solution
+    if solution is not session.solution:
+        session.solution, session.focus = solution, 0
     session.print_tree(session.kept_rows)
 
 

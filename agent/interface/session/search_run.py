@@ -66,11 +66,7 @@ class SearchRun:
         return self._over.wait(seconds)
 
     def watch(self) -> bool:
-        """Wait until all is over, or Ctrl-C comes: whether it is over.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C came three times, and the model does not answer.
-        """
+        """Wait until all is over, or Ctrl-C comes: whether it is over."""
         with interrupts() as received:
             while not self.wait(0.05):
                 if received:

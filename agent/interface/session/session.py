@@ -42,7 +42,7 @@ from agent.registry import knobs_of, load_strategy
 from agent.search.budget import Budget
 from agent.search.context import Outcome, RunContext
 from agent.search.control.arguments import COMMANDS, from_words
-from agent.search.control.handle import Surface
+from agent.search.control.handle import SearchOver, Surface
 from agent.search.graph import OtherEnvironment, SearchGraph
 from agent.search.solution import Solution
 from agent.solver import Solver, task
@@ -135,10 +135,16 @@ class Session:
                 if len(entries) > 1 or self.echo:
                     self.say(Text(f"> {visible(entry)}", style="bold"))
                 with self.told():
-                    if entry.startswith("/"):
-                        self.command(entry)
-                    else:
-                        self.ask(entry)
+                    self._do_entry(entry)
+
+    def _do_entry(self, entry: str) -> None:
+        try:
+            if entry.startswith("/"):
+                self.command(entry)
+            else:
+                self.ask(entry)
+        except SearchOver:
+            self._show_ended()
 
     def _of_file(self, text: str) -> str:
         """What is in a file, where ``@FILE`` was typed."""
@@ -175,11 +181,6 @@ class Session:
     def say(self, line: Text) -> None:
         """Print a line: broken between words where the terminal ends, and not at all in a file."""
         self.console.print(line, soft_wrap=not self.console.is_terminal)
-
-    @contextlib.contextmanager
-    def nothing(self) -> Iterator[None]:
-        """A context that does nothing."""
-        yield
 
     def split(self, text: str) -> list[str]:
         """The questions and commands in what was typed or pasted."""
@@ -229,7 +230,7 @@ class Session:
         try:
             names = visible(f"{self.recipe.policy.name} and {self.recipe.verifier.name}")
             status = self.console.status(f"loading the models: {names}")
-            with status if self.console.is_interactive else self.nothing():
+            with status if self.console.is_interactive else contextlib.nullcontext():
                 fresh = self._loading[1].wait()
         except KeyboardInterrupt:
             raise
@@ -238,6 +239,7 @@ class Session:
             raise
         if self._solver is not None:
             self._solver.close()
+        fresh.engine.surface = self.surface
         self._solver, self._loaded, self._loading = fresh, wanted, None
         return fresh
 
@@ -249,12 +251,11 @@ class Session:
 
     def ask(self, question: str) -> None:
         """Solve a question, the tree growing on the screen; the first Ctrl-C pauses the search."""
-        if self.run is not None:
+        if self._is_paused():
             self.queue.append(question)
             self.say(Text("a search is paused: this is asked when it is over", style="yellow"))
             return
         solver = self.solver
-        solver.engine.surface = self.surface
         problem, recipe = solver.environment.read(question), self.recipe
         self.follow(SearchRun(solver, task(problem, strategy_of(recipe), recipe.budget, recipe.seed, self._changed)))
 
@@ -302,10 +303,14 @@ class Session:
             return
         try:
             run.end()
-        except KeyboardInterrupt:  # a model that hangs is left alone, and fresh ones are loaded
-            self.run = self._solver = None
+        except KeyboardInterrupt:
+            self.abandon()
             raise
         self._finish(run)
+
+    def abandon(self) -> None:
+        """Leave the search under way to itself, as its model hangs: the next one is given models of its own."""
+        self.run = self._solver = None
 
     def close(self) -> None:
         """Keep what there is of a search that is under way; for when there is nobody to show it to."""
@@ -382,12 +387,23 @@ class Session:
         try:
             graph = SearchGraph.load(path, self.environment)
         except OtherEnvironment as error:
-            raise UsageError(f"{error}; /env {error.given} switches to that one, then open it again") from None
+            raise _other(error) from None
         return Solution.of(graph)
+
+    def _is_paused(self) -> bool:
+        """Whether a search is paused; one that has ended meanwhile is shown, and is none."""
+        if self.run is not None and self.run.over:
+            self._show_ended()
+        return self.run is not None
+
+    def _show_ended(self) -> None:
+        """Show the search that was paused, and that a limit or somebody else has ended."""
+        self.say(Text("the search has ended meanwhile", style="yellow"))
+        self.end()
 
     def refuse_in_pause(self, what: str) -> None:
         """Raise an error where a search is paused."""
-        if self.run is not None:
+        if self._is_paused():
             raise UsageError(f"{what} while a search is paused; /go goes on with it, /stop ends it")
 
     # -------------------------------------------------------------------------------------------------------- steering
@@ -395,6 +411,20 @@ class Session:
     def steer(self, name: str, text: str) -> None:
         """Do one of `agent.search.control.arguments.COMMANDS` to the search at hand; one that is over is open again."""
         arguments = from_words(name, self._with_focus(name, text))
+        opened = self.run is None
+        if opened and name in ("stop", "cancel"):
+            raise UsageError(f"/{name}: no search is paused, so there is none to end")
+        outcome = self._do(name, arguments)
+        if name in ("stop", "cancel", "answer") and not outcome.get("pending"):
+            self.end()
+            return
+        if outcome.get("made"):
+            self._show_made(outcome["made"])
+        if opened:
+            self.say(Text("the search is open again; /go goes on with it, /stop ends it", style="dim"))
+
+    def _do(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Do a command to the search at hand, and print what came of it."""
         opened = self.run is None
         run = self.run or self._reopen()
         try:
@@ -404,13 +434,7 @@ class Session:
                 self._leave_as_it_was(run)
             raise
         self.console.print(outcome_view({"dry_run": False, **outcome}))
-        if name in ("stop", "cancel", "answer") and not outcome.get("pending"):
-            self.end()
-            return
-        if outcome.get("made"):
-            self._show_made(outcome["made"])
-        if opened:
-            self.say(Text("the search is open again; /go goes on with it, /stop ends it", style="dim"))
+        return outcome
 
     def _with_focus(self, name: str, text: str) -> str:
         """The words of a command, with the current node where a full stop or no node was typed."""
@@ -433,8 +457,10 @@ class Session:
 
     def _reopen(self) -> SearchRun:
         """The last search, paused, with as much again to spend as the budget of the session says."""
-        before, recipe, solver = self.last(), self.recipe, self.solver
-        solver.engine.surface = self.surface
+        before, recipe = self.last(), self.recipe
+        given, here = before.graph.environment.name, self.environment.name
+        if given != here:
+            raise _other(OtherEnvironment(given, here, "the last search is "))
         spent, limits = before.spent, {}
         used = {
             "samples": spent.get("samples", 0.0),
@@ -448,25 +474,26 @@ class Session:
         strategy = strategy_of(recipe)
         self._before = copy.deepcopy(before.graph.info), before.graph.context, before.graph.outcome
         again = task(before.problem, strategy, Budget(**limits), recipe.seed, self._changed, graph=before.graph)
-        self.run = SearchRun(solver, again, paused=True)
+        self.run = SearchRun(self.solver, again, paused=True)
         self.run.handle.summary().result(PATIENCE)  # it has begun
         return self.run
 
     def _leave_as_it_was(self, run: SearchRun) -> None:
         """Close a search that was opened for a command that was refused."""
         run.handle.do("stop", who=user())
-        self.run = None
         if not run.wait(PATIENCE):
+            self.abandon()
             return
+        self.run = None
         graph = run.solutions[0].graph
         graph.info, graph.context, graph.outcome = self._before
         graph.replay_steering()
 
     def go(self, text: str) -> None:
         """Let the paused search go on, or open the last one again and go on with it."""
-        run = self.run or self._reopen()
         if text:
-            self.console.print(outcome_view({"dry_run": False, **run.do("strategy", from_words("strategy", text))}))
+            self._do("strategy", from_words("strategy", text))
+        run = self.run or self._reopen()
         run.do("resume", {})
         self.follow(run)
 
@@ -548,6 +575,10 @@ class Session:
             budget,
         )
         return (" · " if unicode_of(self.console) else " | ").join(parts)
+
+
+def _other(error: OtherEnvironment) -> UsageError:
+    return UsageError(f"{error}; /env {error.given} switches to that one, then try again")
 
 
 def _load(recipe: Recipe, environment: Environment, before: Background[Solver] | None) -> Solver:

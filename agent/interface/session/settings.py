@@ -22,11 +22,16 @@ if TYPE_CHECKING:
     from agent.interface.session.session import Session
 
 
+_LOADED = ("environment", "policy", "verifier")  # what a search holds until it is over
+
+
 def setting(key: str, session: Session, text: str) -> None:
     """Show a setting, and change it before where a value is given; in a pause, of the search that is paused."""
     if session.run is not None and key in ("strategy", "budget") and text:
         session.steer(key, text)
         return
+    if text and key in _LOADED:
+        session.refuse_in_pause(f"the {key} cannot be changed")
     if text:
         change(session, key, text)
     show(session, key)
@@ -48,7 +53,7 @@ def change(session: Session, key: str, text: str) -> None:
     session.recipe = load_dataclass(Recipe, config, f"/{key}")
     try:
         check_parts(session.recipe)
-        if key in ("policy", "verifier", "environment"):
+        if key in _LOADED:
             session.solver  # noqa: B018 - loads the models now, so that a wrong name changes nothing
     except BaseException:
         session.recipe = before

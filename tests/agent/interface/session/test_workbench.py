@@ -267,6 +267,100 @@ def test_the_last_search_is_opened_again_by_what_changes_it() -> None:
     assert json.dumps(graph.to_json()) == before  # a command that was refused leaves nothing behind
 
 
+def opened_again(*settings: str) -> tuple[Session, io.StringIO, SearchRun]:
+    """A session in whose pause a search is."""
+    session, file = session_of("strategy=beam", "budget.samples=8", *settings)
+    session.handle(QUESTION)
+    session.handle("/prune 1")
+    assert session.run is not None
+    return session, file, session.run
+
+
+@pytest.mark.parametrize("line", ["/prune 2", "/go", "/stop", "/compare beam dvts", QUESTION])
+def test_a_search_that_is_ended_from_elsewhere_is_shown(line: str) -> None:
+    session, file, run = opened_again()
+    run.handle.do("stop", who="somebody else")
+    assert run.wait(20)
+    out = said(session, file, line)
+    assert out.startswith("the search has ended meanwhile\n")
+    assert "ended   stopped by a person" in out
+    assert session.run is None
+    assert session.queue == []
+    assert out.count("cost ") == (2 if line == QUESTION else 1)
+
+
+def test_nothing_is_ended_where_nothing_is_paused() -> None:
+    session, file = session_of("strategy=beam", "budget.samples=8")
+    for line in ("/stop", "/cancel"):
+        assert said(session, file, line) == f"{line}: no search is paused, so there is none to end\n"
+    session.handle(QUESTION)
+    before = json.dumps(session.last().graph.to_json())
+    assert "no search is paused" in said(session, file, "/stop")
+    assert json.dumps(session.last().graph.to_json()) == before
+
+
+def test_a_strategy_that_is_refused_leaves_the_last_search_as_it_was() -> None:
+    session, file = session_of("strategy=beam", "budget.samples=8")
+    session.handle(QUESTION)
+    before = json.dumps(session.last().graph.to_json())
+    assert "did you mean 'beam'" in said(session, file, "/go baem")
+    assert session.run is None
+    assert json.dumps(session.last().graph.to_json()) == before
+
+
+def test_environment_and_models_stay_in_a_pause() -> None:
+    session, file, run = opened_again()
+    for line, what in (
+        ("/env arithmetic", "environment"),
+        ("/policy scripted", "policy"),
+        ("/verifier none", "verifier"),
+    ):
+        assert f"the {what} cannot be changed while a search is paused" in said(session, file, line)
+    assert "policy scripted" in said(session, file, "/policy")  # it is shown all the same
+    assert "another search cannot be replayed" in said(session, file, "/replay search.json")
+    assert session.run is run
+    session.close()
+
+
+def test_a_search_of_another_environment_is_not_gone_on_with() -> None:
+    session, file = session_of("strategy=beam", "budget.samples=8")
+    session.handle(QUESTION)
+    said(session, file, "/env arithmetic")
+    for line in ("/go", "/prune 1"):
+        assert "a search in environment 'toy'; the environment here is 'arithmetic'" in said(session, file, line)
+        assert session.run is None
+    assert session.last().graph.environment.name == "toy"
+
+
+def test_a_replay_of_another_search_begins_at_its_root(tmp_path: Path) -> None:
+    session, file = session_of("strategy=beam", "budget.samples=8")
+    for question, name in (("13 with 1 3 5", "other"), (QUESTION, "last")):
+        session.handle(question)
+        session.handle(f"/save {tmp_path / name}.json")
+    session.console.is_interactive = True
+    said(session, file, "/goto 1")
+    assert session.focus == 1
+    said(session, file, "/replay 1000x")
+    assert session.focus == 1
+    assert "0 ● 13 with 1 3 5" in said(session, file, f"/replay {tmp_path / 'other.json'} 1000x")
+    assert session.focus == 0
+
+
+def test_models_that_hang_are_left_and_fresh_ones_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = session_of()
+    session.handle(QUESTION)
+    hanging = session.solver
+
+    def interrupted(run: SearchRun) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SearchRun, "watch", lambda run: False)
+    monkeypatch.setattr(SearchRun, "end", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.handle("/compare beam dvts --budget 4")
+    assert session.solver is not hanging
+
+
 def test_nodes_are_looked_at_and_the_current_one_is_a_full_stop() -> None:
     session, file = session_of("strategy=beam", "budget.samples=16")
     session.handle(QUESTION)
