@@ -118,8 +118,8 @@ class Meter:
     def take_up(self, spent: Mapping[str, Any]) -> float:
         """Go on from what a search had spent when it ended (`to_json`); returns its seconds."""
         for each in fields(self):
-            value = spent.get(each.name, 0)
-            setattr(self, each.name, value if each.name.endswith(("flops", "seconds")) else int(value))
+            kind = type(getattr(self, each.name))
+            setattr(self, each.name, kind(spent.get(each.name, 0)))
         return self.seconds
 
     def exceeded(self, budget: Budget, samples: float, scoring: bool = False) -> str | None:

@@ -177,6 +177,15 @@ def test_memory_traffic_is_charged_beside_flops() -> None:
     assert meter.to_json(1.0)["flop_equivalents"] == meter.flop_equivalents
 
 
+def test_a_meter_goes_on_from_what_it_wrote() -> None:
+    meter, again = Meter(), Meter()
+    meter.charge(Proposed((), Usage(5, 7, 24.5, 3.25)))
+    meter.charge(Scored(((0.5, 0.5),), 9, 18.0, 2.75))
+    again.take_up(meter.to_json(1.0))
+    assert again == meter
+    assert again.flop_equivalents == meter.flop_equivalents
+
+
 def test_every_reply_is_charged() -> None:
     graph = one(Beam(8, 4), Budget())
     spent = graph.info["spent"]
