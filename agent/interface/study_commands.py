@@ -116,7 +116,6 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
     from agent.interface.text import MESSAGE, brief, visible
     from agent.search.control.handle import Surface
     from agent.solver import Solver
-    from agent.study.rows import STEERED
     from agent.study.run import open_study, run_study, study_problems
 
     errors = make_console(stderr=True)
@@ -159,7 +158,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
                         stopped=lambda: bool(interrupts),
                     )
             done, unavailable, failure = len(file.done()), file.unavailable(), _failures(file)
-            steered = file.rows("SELECT count(*) FROM results WHERE stopped LIKE ?", (f"%{STEERED}",))[0][0]
+            steered = file.steered()
     finally:
         signal.signal(signal.SIGINT, before)
     _show(out, arguments)

@@ -40,7 +40,7 @@ from typing import Any, SupportsIndex
 from agent.recipes.files import refuse_code
 from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
-from agent.study.rows import COSTS, LATER, Place, Result
+from agent.study.rows import COSTS, LATER, STEERED, Place, Result
 from agent.study.storage.database_errors import check_readable, check_writable, database_errors
 from agent.study.storage.edited_problems import ProblemChanges, problem_row
 from agent.study.storage.packed_graphs import unpack
@@ -551,6 +551,11 @@ class StudyFile:
         """How many searches failed because a model could not be reached, and how one of them did; None for none."""
         count, error = self.rows("SELECT count(*), min(error) FROM results WHERE stopped = ?", (UNAVAILABLE,))[0]
         return (count, error) if count else None
+
+    def steered(self) -> int:
+        """How many searches a person steered."""
+        steered: int = self.rows("SELECT count(*) FROM results WHERE stopped LIKE ?", (f"%{STEERED}",))[0][0]
+        return steered
 
     def total(self) -> int:
         """How many results there will be."""

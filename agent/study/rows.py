@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, get_args
 
 from agent.search.control.steering import INFO
+from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
 from agent.search.solution import Solution
 from agent.study.storage.packed_graphs import pack
@@ -97,7 +98,12 @@ def result_of(place: Place, solution: Solution, with_graph: bool = True) -> Resu
 
 
 def _is_steered(graph: SearchGraph) -> bool:
-    """Whether a person changed what the search does, rather than just held it for a while."""
+    """Whether a person changed what the search does, rather than just held it for a while.
+
+    One whose model could not be reached is none, whatever was done to it: it is run again.
+    """
+    if graph.info["stopped"] == UNAVAILABLE:
+        return False
     return any(record["what"] not in ("pause", "resume") for record in graph.info.get(INFO, ()))
 
 

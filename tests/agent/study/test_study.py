@@ -19,6 +19,9 @@ import pytest
 from agent.interface.cli import main
 from agent.interface.text import brief
 from agent.recipes.recipe import Component
+from agent.search.budget import Budget
+from agent.search.control.steering import INFO
+from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search
 from agent.solver import Solver
@@ -26,13 +29,15 @@ from agent.strategies import Beam
 from agent.study.export import right_solutions
 from agent.study.progress import Progress
 from agent.study.results_db import StudyFile
-from agent.study.rows import VOTES, scores_of
+from agent.study.rows import VOTES, Place, result_of, scores_of
 from agent.study.run import measure, open_study, run_study, shared_models, study_problems
 from agent.study.study import Study, load_study
 from agent.study.table import revoted, summarize
 from envs.messages import UsageError
+from envs.toy import Toy
 from policies.core import Propose
 from policies.scripted import ScriptedPolicy
+from verifiers.table import TableVerifier
 from verifiers.voting import Vote
 
 ROOT = Path(__file__).parents[3]
@@ -325,6 +330,15 @@ def test_what_fails_every_time_though_its_model_answers_others_is_not_run_for_ev
     with StudyFile(path) as file:
         assert [row["stopped"] for row in file.results() if row["error"]] == ["error"]
         assert file.unavailable() is None
+
+
+def test_a_steered_search_whose_model_could_not_be_reached_is_run_again_as_any_other() -> None:
+    solver = Solver(Toy(), ScriptedPolicy(Toy()), TableVerifier(Toy()))
+    solution = solver.solve("29 with 1 6 10", Beam(4, 2), Budget(samples=4))
+    solution.graph.info[INFO] = [{"what": "prune"}]
+    assert result_of(Place(1, 1), solution).row["stopped"] == "finished (steered)"
+    solution.graph.info["stopped"] = UNAVAILABLE
+    assert result_of(Place(1, 1), solution).row["stopped"] == UNAVAILABLE
 
 
 # ------------------------------------------------------------------------------------------------- what is refused
