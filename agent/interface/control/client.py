@@ -68,16 +68,17 @@ def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     raise kinds.get(str(reply.get("kind")), ControlFailure)(str(reply.get("error")))
 
 
-def processes(past: bool = False) -> list[Process]:
+def processes(past: bool = False, ids: bool = False) -> list[Process]:
     """The processes of this user that search, with their searches.
 
     Args:
         past: list those searches too that are over.
+        ids: list all searches under way, and of each the id alone, for which a process waits for no model.
     """
     found = []
     for path in live_sockets():
         try:
-            reply = ask(path, {"op": "list", "all": past})
+            reply = ask(path, {"op": "list", "all": past, "ids": ids})
             found.append(Process(path, reply["process"], reply["searches"], reply["left_out"]))
         except (ControlFailure, KeyError):
             continue  # it is ending
@@ -91,7 +92,7 @@ def find(name: str) -> tuple[Process, str]:
         NoSuchSearch: there is none, or more than one.
     """
     pid, slash, id = name.rpartition("/")
-    known = [(process, str(each["id"])) for process in processes() for each in process.searches]
+    known = [(process, str(each["id"])) for process in processes(ids=True) for each in process.searches]
     fitting = [(process, each) for process, each in known if each == id and (not slash or str(process.pid) == pid)]
     if len(fitting) == 1:
         return fitting[0]

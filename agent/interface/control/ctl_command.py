@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from agent.interface.common import command_names, make_console, positive, quiet
@@ -112,7 +111,7 @@ def run_events(arguments: argparse.Namespace) -> int:
         if len(found) != 1:
             there = ", ".join(str(each.pid) for each in found)
             raise NoSuchSearch(
-                f"several processes search; name one by --process: {there}" if found else "none searches"
+                f"several processes search; name one by --process: {there}" if found else "no such process searches"
             )
         process = found[0]
     request = {"op": "events", "after": arguments.after, "wait": arguments.wait, "search": search}
@@ -149,5 +148,4 @@ def run_do(arguments: argparse.Namespace) -> int:
 def _print(value: dict[str, Any]) -> None:
     from agent.interface.text import json_text
 
-    json.dumps(value)  # what a process says is checked before any of it is printed
     print(json_text({key: each for key, each in value.items() if key not in ("ok", "protocol")}))

@@ -150,8 +150,10 @@ class ControlServer:
         return operations[given](request, user)
 
     def _list(self, request: dict[str, Any], user: str) -> dict[str, Any]:
-        """Searches under way, and with ``all`` those that are over, too."""
+        """Searches under way, and with ``all`` those that are over, too; with ``ids`` the former by their ids alone."""
         open_ones = self.surface.searches()
+        if request.get("ids"):
+            return {"process": self.about, "searches": [{"id": each.id} for each in open_ones], "left_out": 0}
         waiting: list[tuple[SearchHandle, Future[dict[str, Any]]]] = [
             (handle, handle.summary()) for handle in open_ones[:LISTED] if handle.state != "waiting"
         ]

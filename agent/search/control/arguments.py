@@ -116,12 +116,12 @@ def from_words(name: str, text: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such command, or a word is no number where one is expected.
     """
-    check_name = COMMANDS.get(name)
-    if check_name is None:
+    command = COMMANDS.get(name)
+    if command is None:
         return check(name, {})
     arguments: dict[str, Any] = {}
     rest = text.strip()
-    for parameter in check_name.parameters:
+    for parameter in command.parameters:
         if parameter.kind == "text":
             arguments[parameter.name], rest = rest or None, ""
         elif parameter.kind == "nodes":
@@ -132,7 +132,7 @@ def from_words(name: str, text: str) -> dict[str, Any]:
             rest = rest.strip()
             arguments[parameter.name] = _number(word, name) if word else None
     if rest:
-        raise UsageError(f"{name} takes {check_name.usage or 'nothing'}; {short(rest)} is too much")
+        raise UsageError(f"{name} takes {command.usage or 'nothing'}; {short(rest)} is too much")
     return arguments
 
 

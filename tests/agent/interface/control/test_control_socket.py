@@ -17,7 +17,7 @@ import pytest
 
 from agent.interface.cli import main
 from agent.interface.control import server as server_module
-from agent.interface.control.client import ask, processes
+from agent.interface.control.client import ask, find, processes
 from agent.interface.control.folder import check_folder, connect, folders, live_sockets, make_path
 from agent.interface.control.server import CLIENTS, REQUEST, ControlServer
 from agent.search.budget import Budget
@@ -280,7 +280,7 @@ def test_events_go_on_from_a_cursor(live: Live, capsys: pytest.CaptureFixture[st
         (["strategy", "1", "baem"], 2, "did you mean 'beam'"),
         (["answer", "1", "0"], 2, "node 0 has no answer"),
         (["events", "--after", "-3"], 2, "a whole number from 0 on"),
-        (["events", "--process", "1"], 1, "none searches"),
+        (["events", "--process", "1"], 1, "no such process searches"),
         ([], 2, "what to do?"),
     ],
 )
@@ -302,6 +302,18 @@ def test_the_same_id_in_two_processes_needs_the_process(live: Live, capsys: pyte
     with ControlServer(live.engine.surface, "eval"):
         code, _, err = ctl(capsys, "pause", "1")
         assert (code, "is one of several; name its process" in err) == (1, True)
+
+
+def test_a_search_is_found_among_many_though_its_model_is_busy(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.interface.control.server.LISTED", 0)
+    hold = threading.Event()
+    live.handle.look(lambda graph: hold.wait(20))
+    began = time.monotonic()
+    try:
+        assert find("1") == (processes(ids=True)[0], "1")
+        assert time.monotonic() - began < 2.0  # which a list waits for figures
+    finally:
+        hold.set()
 
 
 # ------------------------------------------------------------------------------------------------------- real processes
