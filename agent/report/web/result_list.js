@@ -5,7 +5,6 @@ import { VirtualList } from "./virtual_list.js";
 
 const ROW = 30; // pixels
 const SQUARE = 9; // pixels of a search in the strip of a problem
-const PRINTED = 2000; // rows on paper
 const VERDICTS = [
   ["", "any verdict"],
   ["right", "right"],
@@ -430,18 +429,10 @@ export class ResultList {
   }
 
   print() {
-    const rows = this.list.print(PRINTED);
-    this.listBox.style.height = `${(Math.min(rows, PRINTED) + 2) * ROW}px`;
-    if (rows > PRINTED) {
-      this.listBox.after(
-        el("p", { class: "note printed", text: `the first ${whole(PRINTED)} of ${whole(rows)} rows are printed` }),
-      );
-    }
+    this.list.print(2);
   }
 
   printed() {
-    this.listBox.style.height = "";
-    for (const note of this.box.querySelectorAll(".printed")) note.remove();
     this.list.printed();
   }
 }

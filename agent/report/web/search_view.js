@@ -9,7 +9,6 @@ import { VirtualList } from "./virtual_list.js";
 export const MOST_OPEN = 5000; // nodes of a search that is opened with all of them in the list
 const ROW = 26; // pixels
 const PLAY = 8; // seconds that a search takes to grow on the page
-const PRINTED = 2000; // rows on paper
 const FILTERS = [
   ["path", "chosen path"],
   ["finished", "finished"],
@@ -462,18 +461,10 @@ export class SearchView {
   }
 
   print() {
-    const rows = this.list.print(PRINTED);
-    this.listBox.style.height = `${Math.min(rows, PRINTED) * ROW}px`;
-    if (rows > PRINTED) {
-      this.listBox.after(
-        el("p", { class: "note printed", text: `the first ${whole(PRINTED)} of ${whole(rows)} rows are printed` }),
-      );
-    }
+    this.list.print();
   }
 
   printed() {
-    this.listBox.style.height = "";
-    for (const note of this.box.querySelectorAll(".printed")) note.remove();
     this.list.printed();
   }
 }

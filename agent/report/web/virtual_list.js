@@ -1,7 +1,9 @@
 // A list of any length: only the rows in sight are elements.
 import { el } from "./dom.js";
+import { whole } from "./text.js";
 
 const AROUND = 8; // rows above and below those in sight
+const PRINTED = 2000; // rows on paper
 
 export class VirtualList {
   // `make` returns an empty row, `fill(row, number)` writes a row of the list into it.
@@ -12,6 +14,7 @@ export class VirtualList {
     this.fill = fill;
     this.count = 0;
     this.pool = [];
+    this.note = el("p", { class: "note printed" });
     this.space = box.appendChild(el("div", { class: "space", role: "presentation" }));
     box.addEventListener("scroll", () => this.draw(), { passive: true });
     new ResizeObserver(() => this.draw()).observe(box);
@@ -56,15 +59,22 @@ export class VirtualList {
     return Math.max(1, Math.floor(this.box.clientHeight / this.height) - 1);
   }
 
-  // For a printer: all rows, `most` of them at most, until `printed`; returns how many there are.
-  print(most) {
-    this.place(0, Math.min(most, this.count));
+  // For a printer: all rows, but for too many, until `printed`. What else is in the box is as high as `heads` rows.
+  print(heads = 0) {
+    const rows = Math.min(this.count, PRINTED);
+    this.place(0, rows);
     this.printing = true;
-    return this.count;
+    this.box.style.height = `${(rows + heads) * this.height}px`;
+    if (rows < this.count) {
+      this.note.textContent = `the first ${whole(rows)} of ${whole(this.count)} rows are printed`;
+      this.box.after(this.note);
+    }
   }
 
   printed() {
     this.printing = false;
+    this.box.style.height = "";
+    this.note.remove();
     this.draw();
   }
 }
