@@ -11,7 +11,7 @@ from agent.build import NO_VERIFIER
 from agent.report.page_file import number
 from agent.study.results_db import StudyFile
 from agent.study.rows import VOTES
-from agent.study.statistics import clustered, paired_difference
+from agent.study.statistics import clustered, paired_difference, problem_means
 from agent.study.table import (
     GROUP,
     baseline_of,
@@ -110,7 +110,7 @@ def _comparisons(keys: Sequence[tuple[str, ...]], marks: Sequence[Marks]) -> dic
     ``pairs`` is flat: first line, second line, difference, low, high, problems of both, of which the second does
     better, and worse.
     """
-    means = [{problem: sum(each) / len(each) for problem, each in known.items()} for known in marks]
+    means = [problem_means(known) for known in marks]
     places: dict[str, list[int]] = {}
     for at, key in enumerate(keys):
         if means[at]:
@@ -135,7 +135,7 @@ def _votes(
     Lines without scores, and those of an environment in which no vote differs from another, have none.
     """
     silent, found = uniform_votes(file), []
-    chosen = [{problem: sum(each) / len(each) for problem, each in known.items()} for known in marks]
+    chosen = [problem_means(known) for known in marks]
     for vote in VOTES:
         groups: dict[int, list[Mapping[str, Any]]] = {}
         for row in revoted(file, rows, vote):
@@ -144,8 +144,7 @@ def _votes(
             known = marks_by_problem(group)
             if known and group[0]["verifier"] != NO_VERIFIER and group[0]["environment"] not in silent:
                 accuracy, interval = clustered(known)
-                means = {problem: sum(each) / len(each) for problem, each in known.items()}
-                values = (accuracy, *interval, *paired_difference(chosen[at], means))
+                values = (accuracy, *interval, *paired_difference(chosen[at], problem_means(known)))
                 found.append([at, vote.rule, vote.aggregate, *map(number, values)])
     return found
 

@@ -21,7 +21,7 @@ from agent.planning.plan_file import EASY, HARD
 from agent.search.budget import flop_equivalents
 from agent.study.results_db import StudyFile
 from agent.study.rows import VOTES, certainty, scores_of
-from agent.study.statistics import clustered, paired_difference, wilson
+from agent.study.statistics import clustered, paired_difference, problem_means, wilson
 from agent.study.table import GROUP, marks_by_problem, revoted, summarize, uniform_answers
 from envs.core import Problem, State, Step, StepChecker
 from verifiers.metrics import auroc, ece
@@ -183,14 +183,14 @@ def vote_sensitivity(file: StudyFile) -> pd.DataFrame:
     ``difference`` is the paired difference to what the searches chose by their own vote, with its interval.
     """
     rows, made = file.results(), []
-    chosen = {key: _problem_means(marks) for key, marks in _line_marks(rows).items()}
+    chosen = {key: problem_means(marks) for key, marks in _line_marks(rows).items()}
     for vote in VOTES:
         for key, marks in _line_marks(revoted(file, rows, vote)).items():
             labels = dict(zip(GROUP, key, strict=True))
             if not marks or labels["verifier"] == NO_VERIFIER:
                 continue
             accuracy, (low, high) = clustered(marks)
-            change = paired_difference(chosen[key], _problem_means(marks))
+            change = paired_difference(chosen[key], problem_means(marks))
             made.append(
                 labels
                 | {"rule": vote.rule, "aggregate": vote.aggregate, "accuracy": accuracy, "low": low, "high": high}
@@ -205,10 +205,6 @@ def _line_marks(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], dict
     for row in rows:
         lines.setdefault(tuple(row[axis] for axis in GROUP), []).append(row)
     return {key: marks_by_problem(members) for key, members in lines.items()}
-
-
-def _problem_means(marks: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    return {problem: sum(each) / len(each) for problem, each in marks.items()}
 
 
 def _known(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def clustered(marks: Mapping[str, Sequence[float]]) -> tuple[float, tuple[float,
     which independent marks would have the variance that the clusters' means show, but no more than there are marks and
     no fewer than there are clusters (Korn and Graubard 1998). With one mark each it is Wilson's own.
     """
-    means = [sum(each) / len(each) for each in marks.values()]
+    means = list(problem_means(marks).values())
     if not means:
         return math.nan, (0.0, 1.0)
     n, mean = len(means), sum(means) / len(means)
@@ -39,6 +39,11 @@ def clustered(marks: Mapping[str, Sequence[float]]) -> tuple[float, tuple[float,
         effective = max(effective, n * mean * (1 - mean) / variance if variance else math.inf)
     effective = min(effective, sum(map(len, marks.values())))
     return mean, wilson(mean * effective, effective)
+
+
+def problem_means(marks: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean mark of each problem, over its seeds."""
+    return {problem: sum(each) / len(each) for problem, each in marks.items()}
 
 
 def paired_difference(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[float, float, float]:

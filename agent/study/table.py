@@ -10,7 +10,7 @@ from agent.build import NO_VERIFIER
 from agent.search.budget import flop_equivalents
 from agent.study.results_db import StudyFile
 from agent.study.rows import COSTS, VOTES, certainty
-from agent.study.statistics import clustered, holm, paired_difference, paired_p_value
+from agent.study.statistics import clustered, holm, paired_difference, paired_p_value, problem_means
 from envs.options import choose
 from verifiers.voting import Vote
 
@@ -73,7 +73,7 @@ def summarize(
     for row in file.results() if rows is None else rows:
         groups[_key(row)].append(row)
     marks = {key: marks_by_problem(members) for key, members in groups.items()}
-    means = {key: {name: sum(each) / len(each) for name, each in known.items()} for key, known in marks.items()}
+    means = {key: problem_means(known) for key, known in marks.items()}
     summaries = []
     for key, members in groups.items():
         accuracy, interval = clustered(marks[key])
