@@ -7,7 +7,7 @@ A strategy holds no model, no batching, no clock and no budget. It says ``yield 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -24,6 +24,10 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Again:
     """The reply to a request of `propose` that was not submitted, as a person changed the graph: ask again as it is."""
+
+
+class SubtreeCut(Exception):
+    """A person cut the root of what a strategy searches: it ends there, as nothing that it asks for could be had."""
 
 
 Request = Propose | Score | Bid
@@ -73,12 +77,14 @@ def propose(
         person cut nothing is drawn: its samples end at the node itself, which is then truncated.
 
     Raises:
+        SubtreeCut: a person cut all that is searched.
         ValueError: the reply has not the samples asked for, or one of them has no steps.
     """
     counts = [n] * len(nodes) if isinstance(n, int) else list(n)
     attempts = shown or [()] * len(nodes)
     reply: Reply = Again()
     while isinstance(reply, Again):
+        _refuse_cut(graph)
         asked = [(node, count) for node, count in zip(nodes, counts, strict=True) if not graph.steering.cuts(node)]
         if nodes and not asked:
             return [[node] * count for node, count in zip(nodes, counts, strict=True)]
@@ -116,11 +122,48 @@ def propose(
     return [next(ends) if node in drawn else [node] * count for node, count in zip(nodes, counts, strict=True)]
 
 
+def propose_each(
+    graph: SearchGraph,
+    heads: Mapping[int, int],
+    n: int,
+    temperature: float = 1.0,
+    max_steps: int | None = 1,
+    large: bool = False,
+) -> Search[dict[int, list[int]]]:
+    """Sample for chains that may be at one node: those draw together, so that equal samples are one node, then part.
+
+    Args:
+        graph: of this search.
+        heads: by chain, the node that it goes on from.
+        n: samples for each chain.
+        temperature: as of `propose`, as are the others.
+        max_steps: steps per sample.
+        large: they are drawn by the larger one of two policies.
+
+    Returns:
+        By chain, the last nodes of its samples.
+    """
+    where: dict[int, list[int]] = {}
+    for chain, node in heads.items():
+        where.setdefault(node, []).append(chain)
+    counts = [n * len(here) for here in where.values()]
+    drawn = yield from propose(graph, list(where), counts, temperature, max_steps, large=large)
+    return {
+        chain: ends[n * i : n * (i + 1)]
+        for here, ends in zip(where.values(), drawn, strict=True)
+        for i, chain in enumerate(here)
+    }
+
+
 def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> Search[list[float]]:
     """The aggregated step scores of nodes, asking the verifier only for those that have none yet.
 
     A node that a person pinned is worth 1 whatever its scores; one that a person cut is not scored any more.
+
+    Raises:
+        SubtreeCut: a person cut all that is searched.
     """
+    _refuse_cut(graph)
     known = {node: graph.scores(node) for node in nodes}
     steering = graph.steering
     lacking = [node for node, scores in known.items() if node != graph.root and not scores and not steering.cuts(node)]
@@ -134,6 +177,12 @@ def score(graph: SearchGraph, nodes: Sequence[int], how: Aggregate = "last") -> 
         for node, deviations in zip(lacking, reply.deviations, strict=bool(reply.deviations)):
             graph.set_deviations(node, deviations)
     return [1.0 if node in steering.pinned else aggregate(known[node], how) for node in nodes]
+
+
+def _refuse_cut(graph: SearchGraph) -> None:
+    """End a strategy below a node that a person cut: many go on until samples are spent, and none would be."""
+    if graph.steering.cuts(graph.root):
+        raise SubtreeCut
 
 
 def compare(graph: SearchGraph, groups: Sequence[Sequence[int]]) -> Search[list[tuple[float, ...]]]:

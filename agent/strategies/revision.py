@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
-from agent.search.requests import Search, propose, score
+from agent.search.requests import Search, propose_each, score
 from agent.strategies.beam import share
 from agent.strategies.traits import Traits
 from envs.options import Above, AtLeast, check_ranges
@@ -63,18 +63,13 @@ class Revision:
         ends: list[list[int]] = [[] for _ in range(chains)]
         for turn in range(lengths[0]):
             going = sum(length > turn for length in lengths)
-            # chains at one head draw together, then part: merged attempts keep their counts
-            where: dict[int, list[int]] = {}
-            for chain, head in enumerate(heads[:going]):
-                where.setdefault(head, []).append(chain)
-            drawn = yield from propose(graph, list(where), list(map(len, where.values())), self.temperature, None)
+            drawn = yield from propose_each(graph, dict(enumerate(heads[:going])), 1, self.temperature, max_steps=None)
             new = set()
-            for chains_here, nodes in zip(where.values(), drawn, strict=True):
-                for chain, node in zip(chains_here, nodes, strict=True):
-                    if graph.status(node) == "terminated":
-                        heads[chain] = node
-                        ends[chain].append(node)
-                        new.add(node)
+            for chain, (node,) in drawn.items():
+                if graph.status(node) == "terminated":
+                    heads[chain] = node
+                    ends[chain].append(node)
+                    new.add(node)
             if self.vote.rule != "majority":
                 yield from score(graph, [node for chain in ends for node in chain[-1:] if node in new])
             self.select(graph, ends)

@@ -15,7 +15,7 @@ from typing import Any
 from agent.recipes.recipe import parse_budget
 from agent.search.budget import Budget
 from agent.search.control.arguments import COMMANDS
-from agent.search.control.running import Errand, Running, same_budget
+from agent.search.control.running import Errand, Running
 from agent.search.control.steering import INFO
 from agent.search.requests import Search, propose, score
 from envs.messages import UsageError
@@ -140,7 +140,7 @@ def _change_budget(search: Running, new: Budget) -> Change:
 
     def act() -> None:
         search.budget = new
-        search.extended = search.extended or not same_budget(old, new)
+        search.extended = True
         _tell_context(search, budget=new)
 
     return Change(before, after, act=act)

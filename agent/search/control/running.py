@@ -11,14 +11,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from agent.search.budget import Budget
 from agent.search.control.steering import INFO
-from agent.search.requests import Again, Reply, Request, Search, propose, score
+from agent.search.requests import Again, Reply, Request, Search, SubtreeCut, propose, score
 from agent.strategies.traits import Traits
 from envs.messages import UsageError
 from verifiers.voting import Vote
@@ -296,11 +296,12 @@ class Running:
             yield from self._finish(places)
         for place, node in enumerate(places):
             budget = self.left(parts * (len(places) - place))
-            if budget is None or graph[node].status != "running":
+            if budget is None or graph.status(node) != "running":
                 continue
             before = graph.finished()
             try:
-                yield from self.choose(None, budget).search(below(graph, node))
+                with suppress(SubtreeCut):
+                    yield from self.choose(None, budget).search(below(graph, node))
             finally:
                 for each in before:
                     graph[each]["pruned"] = False
@@ -375,8 +376,3 @@ class _Below:
 def below(graph: SearchGraph, node: int) -> SearchGraph:
     """A graph as a strategy sees it that is to search below a node alone."""
     return graph if node == graph.root else cast("SearchGraph", _Below(graph, node))
-
-
-def same_budget(one: Budget, other: Budget) -> bool:
-    """Whether two budgets have the same limits."""
-    return all(getattr(one, each.name) == getattr(other, each.name) for each in fields(Budget))

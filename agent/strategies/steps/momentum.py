@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
-from agent.search.requests import Search, propose, score
+from agent.search.requests import Search, propose, propose_each, score
 from agent.strategies.traits import Traits
 from envs.options import Above, AtLeast, check_ranges
 from verifiers.voting import Vote
@@ -73,15 +73,14 @@ class Momentum:
         """Expand chains by a step each; scale the steps that the policy is unsure of, evaluate, select."""
         heads, momenta = [graph.root] * count, [0.0] * count
         while going := [chain for chain, head in enumerate(heads) if graph.status(head) == "running"]:
-            places = [heads[chain] for chain in going]
-            candidates = yield from self.draw(graph, going, places, 1)
-            unsure = [
-                chain
-                for chain, place in zip(going, places, strict=True)
-                if place != graph.root and self.is_unsure(graph, candidates[chain][0], momenta[chain])
-            ]
+            candidates = yield from propose_each(graph, {chain: heads[chain] for chain in going}, 1, self.temperature)
+            unsure = {
+                chain: heads[chain]
+                for chain in going
+                if heads[chain] != graph.root and self.is_unsure(graph, candidates[chain][0], momenta[chain])
+            }
             if unsure:
-                more = yield from self.draw(graph, unsure, [heads[chain] for chain in unsure], self.branch)
+                more = yield from propose_each(graph, unsure, self.branch, self.temperature)
                 for chain in unsure:
                     candidates[chain] += more[chain]
             seen = [node for chain in unsure for node in candidates[chain] if graph.status(node) != "truncated"]
@@ -97,19 +96,6 @@ class Momentum:
                 graph[node]["pruned"] = node not in heads
         ends = [head for head in dict.fromkeys(heads) if graph.status(head) == "terminated"]
         yield from score(graph, ends)
-
-    def draw(self, graph: SearchGraph, chains: list[int], places: list[int], n: int) -> Search[dict[int, list[int]]]:
-        """N steps for each chain; those at one place draw together, then part."""
-        where: dict[int, list[int]] = {}
-        for chain, place in zip(chains, places, strict=True):
-            where.setdefault(place, []).append(chain)
-        sizes = [n * len(here) for here in where.values()]
-        drawn = yield from propose(graph, list(where), sizes, self.temperature)
-        return {
-            chain: ends[n * i : n * (i + 1)]
-            for here, ends in zip(where.values(), drawn, strict=True)
-            for i, chain in enumerate(here)
-        }
 
     def is_unsure(self, graph: SearchGraph, node: int, momentum: float) -> bool:
         """Whether the step at a node is to be scaled."""

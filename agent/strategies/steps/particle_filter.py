@@ -33,7 +33,7 @@ from itertools import accumulate
 from typing import Annotated, Any, Literal, Self
 
 from agent.search.graph import SearchGraph
-from agent.search.requests import Search, propose, score
+from agent.search.requests import Search, propose_each, score
 from agent.strategies.traits import Traits
 from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
@@ -89,13 +89,9 @@ class ParticleFilter:
         turn = 0
         while going := [i for i, node in enumerate(nodes) if graph.status(node) == "running"]:
             turn += 1
-            where: dict[int, list[int]] = {}  # copies at one node draw together, then part
-            for i in going:
-                where.setdefault(nodes[i], []).append(i)
-            drawn = yield from propose(graph, list(where), list(map(len, where.values())), self.temperature)
-            for here, ends in zip(where.values(), drawn, strict=True):
-                for i, end in zip(here, ends, strict=True):
-                    nodes[i] = end
+            drawn = yield from propose_each(graph, {i: nodes[i] for i in going}, 1, self.temperature)
+            for i, (end,) in drawn.items():
+                nodes[i] = end
             moved = {nodes[i] for i in going if graph.status(nodes[i]) != "truncated"}
             ordered = sorted(moved)
             values = dict(zip(ordered, (yield from score(graph, ordered, self.vote.aggregate)), strict=True))

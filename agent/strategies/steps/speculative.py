@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
 from agent.search.graph import SearchGraph
-from agent.search.requests import Search, propose, score
+from agent.search.requests import Search, propose, propose_each, score
 from agent.strategies.traits import Traits
 from envs.options import AtLeast, check_ranges
 from verifiers.voting import Vote
@@ -63,13 +63,10 @@ class Speculative:
         """Begin chains while they are paid for."""
         before = graph.generated
         while (left := round(self.n - graph.samples(before))) >= 1:
-            drawn = graph.generated
             if left == 1:
                 yield from self.alone(graph)
                 return
             yield from self.chains(graph, left // 2)
-            if graph.generated == drawn:  # a person cut all that could go on
-                return
 
     def chains(self, graph: SearchGraph, count: int) -> Search[None]:
         """Expand some chains by a step each until all have ended; evaluate; replace what is rejected."""
@@ -81,10 +78,7 @@ class Speculative:
             values = dict(zip(scored, (yield from score(graph, scored, self.vote.aggregate)), strict=True))
             for node, value in values.items():
                 graph[node]["value"] = value
-            moved = [chain for chain in going if heads[chain] != begun[chain]]  # the others were cut by a person
-            if not moved:
-                break
-            rejected = [chain for chain in moved if values.get(heads[chain], 0.0) < self.threshold]
+            rejected = [chain for chain in going if values.get(heads[chain], 0.0) < self.threshold]
             if not rejected:
                 continue
             dropped = {heads[chain] for chain in rejected}
@@ -98,13 +92,10 @@ class Speculative:
 
     def draw(self, graph: SearchGraph, heads: list[int], chains: list[int], large: bool = False) -> Search[None]:
         """Draw a step for some chains; those at one head draw together, then part."""
-        where: dict[int, list[int]] = {}
-        for chain in chains:
-            where.setdefault(heads[chain], []).append(chain)
-        drawn = yield from propose(graph, list(where), list(map(len, where.values())), self.temperature, large=large)
-        for here, ends in zip(where.values(), drawn, strict=True):
-            for chain, end in zip(here, ends, strict=True):
-                heads[chain] = end
+        places = {chain: heads[chain] for chain in chains}
+        drawn = yield from propose_each(graph, places, 1, self.temperature, large=large)
+        for chain, (end,) in drawn.items():
+            heads[chain] = end
 
     def alone(self, graph: SearchGraph) -> Search[None]:
         """One solution of the small policy."""

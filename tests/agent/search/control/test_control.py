@@ -1,5 +1,6 @@
 """A search under way is changed between two replies, and whatever a person did is in its graph."""
 
+import itertools
 import json
 import threading
 import time
@@ -14,12 +15,14 @@ from agent.search.budget import Budget
 from agent.search.control.arguments import COMMANDS, from_words
 from agent.search.control.commands import ACCEPTED, BY_HAND, CANCELLED
 from agent.search.control.handle import SearchHandle, SearchOver
+from agent.search.control.running import below
 from agent.search.control.steering import INFO
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
+from agent.search.requests import Search, SubtreeCut, propose
 from agent.search.shared_budget import Allocation
 from agent.solver import task
-from agent.strategies import Beam, BestOfN, Dvts, Lookahead, Majority, Mcts, Revision, Strategy
+from agent.strategies import STRATEGIES, Beam, BestOfN, Dvts, Lookahead, Majority, Mcts, Revision, Strategy
 from envs.core import Problem
 from envs.messages import UsageError
 from envs.toy import Toy
@@ -373,6 +376,57 @@ def test_nothing_below_a_pruned_node_is_drawn_or_votes(strategy: Strategy, tmp_p
     assert again == graph
     assert again.steering.excluded == graph.steering.excluded
     assert again.choice().answer == graph.info["answer"]
+
+
+class Bounded(set[int]):
+    """Nodes that are cut; whoever asks for ever fails, and does not hang."""
+
+    asked = 0
+
+    def __contains__(self, node: object) -> bool:
+        self.asked += 1
+        assert self.asked < 10_000, "it goes on for ever"
+        return super().__contains__(node)
+
+
+@pytest.mark.parametrize("replies", [0, 1])
+@pytest.mark.parametrize("method", STRATEGIES)
+def test_a_strategy_ends_where_the_subtree_that_it_searches_is_cut(method: str, replies: int) -> None:
+    """Before it begins, or while its first request is out."""
+    late: list[Propose] = []
+
+    def search(graph: SearchGraph) -> Search[None]:
+        ((node,),) = yield from propose(graph, [graph.root], 1)
+        searched = STRATEGIES[method].sized(16).search(below(graph, node))
+        reply: Any = None
+        for taken in itertools.count():
+            if taken == replies:
+                graph.info[INFO] = [{"what": "prune", "node": node}]
+                graph.replay_steering()
+                graph.steering.excluded = Bounded(graph.steering.excluded)
+            try:
+                request = searched.send(reply)
+            except (StopIteration, SubtreeCut):
+                return
+            if taken >= replies and isinstance(request, Propose):
+                late.append(request)
+            reply = yield request
+
+    (graph,) = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY)).run([Task(PROBLEM, search, Budget(samples=64))])
+    assert graph.info["stopped"] == "finished", graph.info
+    assert not late
+
+
+def test_a_search_goes_on_below_other_nodes_where_one_is_cut() -> None:
+    bench = Bench({2: lambda bench: bench.do("only", nodes=[1, 2]), 5: lambda bench: bench.do("prune", node=1)})
+    graph = bench.run(STRATEGIES["momentum"].sized(32), Budget(samples=32))
+    assert all(outcome.result(0)["changed"] for outcome in bench.outcomes)
+    assert graph.info["stopped"] in ("finished", "32 samples are spent")
+    begun = records(graph)[1]["nodes"]
+    places = {graph.path(node)[1] for node in range(begun, len(graph))}
+    assert 2 in places
+    assert graph.finished()
+    assert all(graph.path(node)[1] == 2 for node in graph.finished())
 
 
 def test_a_pinned_node_that_was_dropped_is_taken_up() -> None:
