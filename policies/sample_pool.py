@@ -17,6 +17,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,7 @@ class SamplePool:
                     head = _head(row)
                     continue
                 made = _problem(row)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
                 raise UnreadablePool(f"{path}, line {number}: {short(said)}") from None
             key = made.problem, made.temperature
@@ -181,7 +182,9 @@ def _rows(path: Path) -> Iterator[Any]:
                     raise UnreadablePool(f"{path} is too large: a line may have {_LARGEST_LINE} characters")
                 if line.strip():
                     yield json.loads(line)
-    except (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except UnreadablePool:
+        raise
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:  # ValueError: a number of many digits
         raise UnreadablePool(f"{path} is no file of samples: {short(str(error))}") from None
 
 

@@ -50,7 +50,7 @@ class NotRecorded(StepwellError, ValueError):
     """Steps come without what a confidence is read from."""
 
 
-class ConfidenceVerifier(QueuedService[Score, Scored]):
+class ConfidenceVerifier(QueuedService[Score, Scored | Exception]):
     """The policy's own confidence as a `Verifier`.
 
     Args:
@@ -75,19 +75,12 @@ class ConfidenceVerifier(QueuedService[Score, Scored]):
         self.measure, self.window = measure, window
         self.top: int | None = None if measure == "perplexity" else top
 
-    def _answer(self, request: Score) -> Scored:
-        return Scored(tuple(self._scores(state.steps) for state in request.states))
-
-    def poll(self) -> Sequence[tuple[int, Scored | Exception]]:  # type: ignore[override]
-        """Answer what is queued; a request whose steps lack their confidences is answered by `NotRecorded`."""
-        replies: list[tuple[int, Scored | Exception]] = []
-        queue, self._queue = self._queue, {}
-        for ticket, request in queue.items():
-            try:
-                replies.append((ticket, self._answer(request)))
-            except NotRecorded as error:
-                replies.append((ticket, error))
-        return replies
+    def _answer(self, request: Score) -> Scored | NotRecorded:
+        """The scores of a request, or why it has none: that fails its search alone."""
+        try:
+            return Scored(tuple(self._scores(state.steps) for state in request.states))
+        except NotRecorded as error:
+            return error
 
     def _scores(self, steps: Sequence[Step]) -> tuple[float, ...]:
         """One score per step; a step without text has that of the step before."""

@@ -19,7 +19,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from envs.core import Problem, Split, State, Step, Transition, UnreadableQuestion, termination, transition, truncation
@@ -149,7 +149,7 @@ class Episodes:
         if not all(map(self._legal, before)) or (before and self._at(seed, before, state).over):
             return truncation(state.then(step))
         played = self._at(seed, (*before, action), state)
-        after = state.then(Step(step.text, step.tokens, step.logprob, step.finish, played.observation, step.thinking))
+        after = state.then(replace(step, observation=played.observation))
         if played.over:
             return termination(after, 1.0) if played.total >= self.goal else truncation(after)
         cut = len(after.steps) >= self.max_steps or step.finish != "step"

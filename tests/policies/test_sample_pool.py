@@ -43,6 +43,7 @@ GOOD = {"problem": "a", "temperature": 1, "prompt_tokens": 1, "samples": [{"step
     [
         ({"temperature": -1}, "temperature -1.0 given"),
         ({"temperature": "NaN"}, "temperature nan given"),
+        ({"temperature": 10**400}, "int too large"),
         ({"prompt_tokens": True}, "prompt_tokens True given"),
         ({"samples": []}, "no samples"),
         ({"samples": [{"steps": []}]}, "without steps"),
@@ -62,7 +63,7 @@ def test_a_damaged_line_is_refused_with_its_number(tmp_path: Path, change: dict[
         SamplePool.read(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no JSON", b"{}\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"no JSON", b"{}\n", b"[1]\n", b"\xff\xfe\n", b"[" * 100_000, b"1" * 5000])
 def test_what_is_no_pool_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "p.jsonl"
     path.write_bytes(content)
@@ -71,6 +72,20 @@ def test_what_is_no_pool_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "q.jsonl.gz").write_bytes(content or b"x")
     with pytest.raises(UnreadablePool, match=r"q\.jsonl"):
         SamplePool.read(tmp_path / "q.jsonl.gz")
+
+
+def test_a_damaged_packed_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl.gz"
+    write_pool(path, HEAD, iter(PROBLEMS))
+    whole = path.read_bytes()
+    header = 10 + len(b"p.jsonl\0")  # a name is not checked
+    for place in range(header, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with pytest.raises(UnreadablePool, match=r"p\.jsonl"):
+            SamplePool.read(path)
+        path.write_bytes(whole[:place])
+        with pytest.raises(UnreadablePool, match=r"p\.jsonl"):
+            SamplePool.read(path)
 
 
 def test_a_packed_flood_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ from policies.generation.confidence import certainty_of
 from policies.generation.sampling import certainties
 from policies.scripted import ScriptedPolicy
 from policies.service import QueuedService
-from verifiers.confidence import ConfidenceVerifier, Measure, group_means
+from verifiers.confidence import ConfidenceVerifier, Measure, NotRecorded, group_means
 from verifiers.conformance import check_verifier
-from verifiers.core import Score
+from verifiers.core import Score, Scored
 from verifiers.ensemble import Ensemble
 from verifiers.registry import load_verifier
 
@@ -122,6 +122,16 @@ def test_who_cannot_tell_is_refused() -> None:
     Engine(TOY, Silent(), ConfidenceVerifier(TOY, measure="perplexity"))
     with pytest.raises(ValueError, match="without the log-probabilities of its likeliest tokens"):
         scores(ConfidenceVerifier(TOY), state(replace(said(1), certainty=())))
+
+
+def test_a_request_without_confidences_fails_alone() -> None:
+    verifier = ConfidenceVerifier(TOY)
+    verifier.submit(0, Score((state(replace(said(1), certainty=())),)))
+    verifier.submit(1, Score((state(said(44)),)))
+    replies = dict(verifier.poll())
+    assert isinstance(replies[0], NotRecorded)
+    assert replies[1] == Scored(((0.5,),))
+    assert verifier.poll() == []
 
 
 def test_an_ensemble_reads_what_its_members_read() -> None:

@@ -1,5 +1,6 @@
 """Gymnasium environments: states restored by replay, actions read strictly, and the kit on a real one."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,6 +82,15 @@ class Dice:
 
     def options(self) -> dict[str, float]:
         return {}
+
+
+def test_a_step_keeps_all_that_the_policy_said_of_it() -> None:
+    environment = lake()
+    step = Step("1", 5, -0.5, "step", thinking="<think>down</think>", certainty=((1.0, 2.0),), closing="\n")
+    (after,) = environment.step(environment.initial(environment.read("7")), step).state.steps
+    assert after.observation
+    assert replace(after, observation="") == step
+    assert after.certainty == step.certainty
 
 
 def test_an_environment_that_is_not_the_same_again_is_told() -> None:
