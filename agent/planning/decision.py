@@ -59,7 +59,7 @@ def hopeless(fit: Online, search: PlannedSearch, evidence: Evidence, left: float
         search: under way.
         evidence: its state.
         left: sample-equivalents that are left.
-        asked: the least probability of a right answer; 0 is never given up for.
+        asked: the least probability of a right answer.
     """
     able = (action for action in fit.moves if action.n <= left and search.can(action))
     hopes = [fit.probability(evidence), *(fit.probability(evidence, action) for action in able if action.right)]

@@ -98,10 +98,9 @@ class OnlineSearch:
             if self.abstain:
                 plan["abstained"] = now < self.abstain
             able = offers(self.fit, self, evidence, min(self.left, opening.stride))
-            if able and evidence.spent and hopeless(self.fit, self, evidence, self.left, self.abstain):
-                reasons.append(
-                    f"gave up: {where}; no action is expected to make it right with probability {self.abstain:g}"
-                )
+            asked = self.abstain
+            if asked and able and evidence.spent and hopeless(self.fit, self, evidence, self.left, asked):
+                reasons.append(f"gave up: {where}; no action is expected to make it right with probability {asked:g}")
                 return
             made = [each for _, each in able]
             chosen = (yield from bid(made)) if self.auction and made else best_offer(made, price)

@@ -84,6 +84,8 @@ class Mcts:
                 self.close(graph, graph.parent(node), expanded, exhausted)
                 continue
             (drawn,) = yield from branching(graph, [node], [branch], self.temperature, self.chain)
+            if graph.status(node) != "running":  # a person cut it meanwhile
+                continue
             expanded.add(node)
             children = list(dict.fromkeys([*graph.children(node), *drawn]))
             left = sum(map(graph.count, children))  # play-outs from further up passed here too

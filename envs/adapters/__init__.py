@@ -1,1 +1,1 @@
-"""Environments that others wrote: episodes of Gymnasium and of OpenEnv servers, and rubrics of `verifiers`."""
+"""Environments that others wrote, as reasoning problems: episodes of Gymnasium."""

@@ -67,7 +67,7 @@ class Adaptive:
         begun: set[int] = set()
         count = min(self.first, self.n)
         starts = {graph.root: count}
-        while starts:
+        while True:
             drawn = yield from propose(graph, list(starts), list(starts.values()), self.temperature, max_steps=None)
             ends = dict.fromkeys(end for each in drawn for end in each if graph.status(end) == "terminated")
             yield from score(graph, list(ends))

@@ -12,6 +12,7 @@ samples at most. On tasks whose solutions all have the same number of steps it i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Annotated, Any, Self
@@ -54,7 +55,7 @@ class FirstFinish:
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Expand all samples by a step, until enough have ended."""
-        wanted = max(1, -(-self.n * self.share // 1))
+        wanted = math.ceil(self.n * self.share)
         going = {graph.root: self.n}
         ended: list[int] = []  # a node for each sample
         while going and len(ended) < wanted:
@@ -66,7 +67,7 @@ class FirstFinish:
                 elif graph.status(node) == "terminated":
                     ended.append(node)
         ended.sort(key=lambda node: (graph.path_tokens(node), node))
-        chosen = set(ended[: int(wanted)])
+        chosen = set(ended[:wanted])
         for node in (*ended, *going):
             graph[node]["pruned"] = node not in chosen
         if self.vote.rule != "majority":

@@ -1,8 +1,8 @@
 r"""Best-of-N whose answer a judge chooses by comparing solutions: all at once, or two at a time.
 
 ``genselect`` (Toshniwal et al. 2025, arXiv 2507.17797): the judge is shown up to `size` solutions and says which is the
-best. More solutions than that are compared in groups, and the best of each group go on, until one group is left. The
-last group is compared in two orders, as shown and turned round.
+best. More solutions than that are compared in groups, and the better half of each goes on, until one group is left.
+The last group is compared in two orders, as shown and turned round.
 
 ``tournament`` (LLM-as-a-verifier, arXiv 2607.05391): every solution is compared with `pivots` pivots, each pair in both
 orders: N solutions take O(N k) comparisons in place of O(N^2). Pivots are the first solutions of the commonest answers.
@@ -78,7 +78,7 @@ class ListSelection:
         weigh(graph, everything, weights, self.vote)
 
     def best(self, group: Sequence[int], chances: Sequence[float]) -> list[int]:
-        """Half of a group, or all where the verdict cannot be read and the group is but one."""
+        """The better half of a group, one at least; the first half where there is no verdict that can be read."""
         if not chances:
             return list(group[: max(1, len(group) // 2)])
         order = sorted(range(len(group)), key=lambda i: (-chances[i], i))

@@ -5,12 +5,12 @@ and T the rounds,
 
     P_1 = { N samples of the problem };   P_(t+1) = { sample of (problem, S_i) : S_i a random K of P_t, i = 1 ... N }
 
-and the answer is the commonest of P_T. Nothing is scored. What the policy reads is what a revision reads (the
-environment's `revise`, or earlier attempts as worked solutions), in the order of the draw; the paper's prompt for
-models that follow instructions asks for a better solution made of them.
+and the answer is the commonest of P_T. Nothing is scored, unless the vote is another one. What the policy reads is what
+a revision reads (the environment's `revise`, or earlier attempts as worked solutions), in the order of the draw; the
+paper's prompt for models that follow instructions asks for a better solution made of them.
 
 n buys n solutions: T = `rounds` rounds of n / T, or as many rounds as leave K in each. A solution without an answer is
-not read; where a round has none, the next begins anew.
+not read; where a round has no other, the next reads what that one read, or begins anew where nothing has an answer yet.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SelfAggregation:
         rounds: T; fewer where n is less than `read` times as many.
         read: K, solutions that are shown at once.
         temperature: of all samples.
-        vote: over the last round; unless it is ``majority``, that is scored.
+        vote: over the last round that has answers; unless its rule is ``majority``, that round is scored.
     """
 
     n: Annotated[int, AtLeast(1)] = 16

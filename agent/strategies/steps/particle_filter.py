@@ -97,12 +97,15 @@ class ParticleFilter:
             values = dict(zip(ordered, (yield from score(graph, ordered, self.vote.aggregate)), strict=True))
             for i in going:
                 if nodes[i] not in moved:
-                    logs[i] = -math.inf
                     continue
                 r = graph[nodes[i]]["value"] = values[nodes[i]]
                 after = logit(r)
                 logs[i] = logs[i] + after - odds[i] if self.exact and turn > 1 else after
                 odds[i] = after
+            # a person may have cut particles that ended long ago, too
+            logs = [
+                -math.inf if graph.status(node) == "truncated" else each for node, each in zip(nodes, logs, strict=True)
+            ]
             if any(graph.status(node) == "running" for node in nodes) and max(logs) > -math.inf:
                 shares = self.shares(logs, turn / graph.environment.max_steps)
                 if effective(softmax(logs)) < self.ess * self.n:

@@ -102,6 +102,11 @@ def test_it_does_not_abstain_where_the_answer_is_as_sure_as_asked_for(abstain: f
     assert not Solution.of(sure).abstained
 
 
+def test_who_does_not_abstain_is_not_asked_what_is_hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("agent.planning.online.hopeless")
+    assert run(fit(SAMPLE, DVTS, now=0.5)).info["plan"]["samples"] == 16
+
+
 def test_abstaining_needs_a_plan() -> None:
     planner = Planner(8, abstain=0.5, calibration=Calibration("scripted", "table", "toy"))
     (graph,) = Engine(TOY, ScriptedPolicy(TOY), TableVerifier(TOY)).run([Task(PROBLEM, planner.search)])

@@ -6,6 +6,7 @@ The recorded searches in ``golden/`` are whole graphs. After a change that is me
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ import pytest
 from agent.planning.planner import METHODS
 from agent.search.budget import Budget
 from agent.search.context import RunContext
+from agent.search.control.steering import INFO
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search, sample_seeds
@@ -150,6 +152,21 @@ class Script:
     def drawn(self) -> list[list[int]]:
         """Samples asked for, per request and state."""
         return [[len(seeds) for seeds in each.seeds] for each in self.requests if isinstance(each, Propose)]
+
+
+def cutting(graph: SearchGraph, search: Search[None], at: int, text: str) -> Search[None]:
+    """A search at whose request number `at`, while that is out, a person cuts the node with a text."""
+    reply: Any = None
+    for number in itertools.count():
+        try:
+            request = search.send(reply)
+        except StopIteration:
+            return
+        reply = yield request
+        if number == at:
+            (node,) = [node for node in graph.graph if graph[node].text == text]
+            graph.info[INFO] = [{"what": "prune", "node": node}]
+            graph.replay_steering()
 
 
 def tree(depth: int | None = None) -> SearchGraph:
@@ -521,6 +538,19 @@ def test_mcts_outlives_failures_only() -> None:
     script.drive(graph, Mcts(n=4).search(graph))
     assert graph.finished() == []
     assert graph[0]["total"] == 0.0
+
+
+def test_mcts_does_not_expand_a_node_that_is_cut_while_its_samples_are_out() -> None:
+    """Selected at c = 0: b, then a."""
+    graph = tree()
+    script = Script(
+        {"": "a b", "b": "c! d!", "a": "e! f!"}, {"a": 0.5, "b": 0.9, "c!": 0.0, "d!": 0.0, "e!": 0.5, "f!": 0.5}
+    )
+    search = Mcts(n=9, branch=2, c=0.0).search(graph)
+    # requests: steps of the root, their scores, a rollout from b, its score, steps of b
+    script.drive(graph, cutting(graph, search, 4, "b"))
+    assert texts(graph, graph.finished()) == ["a e!", "a f!"]
+    assert all(graph[child].value is None for child in graph.children(2))
 
 
 # --------------------------------------------------------------------------------------------- services that cheat

@@ -333,6 +333,16 @@ def test_another_strategy_goes_on_from_here(first: str) -> None:
     assert records(graph)[0]["new"]["name"] == "beam"
 
 
+def test_a_strategy_of_two_policies_needs_a_large_one() -> None:
+    bench = Bench({1: lambda bench: bench.do("strategy", strategy="speculative")})
+    graph = bench.run(Beam(8, 2))
+    with pytest.raises(
+        UsageError, match="is for two policies, and there is scripted alone; begin a search with --large-"
+    ):
+        bench.outcomes[0].result(0)
+    assert INFO not in graph.info
+
+
 def test_a_strategy_that_counts_brings_its_vote() -> None:
     graph = Bench({1: lambda bench: bench.do("strategy", strategy="majority")}).run(Beam(8, 2), Budget(samples=16))
     assert graph.context.vote.rule == "majority"

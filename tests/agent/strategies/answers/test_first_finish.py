@@ -13,6 +13,13 @@ def test_drawing_ends_with_the_first_half_and_the_others_do_not_vote() -> None:
     assert texts(graph, graph.finished()) == ["a!", "b e!"]
 
 
+def test_a_share_is_rounded_up() -> None:
+    graph = tree()
+    script = Script({"": "a! b! c! d e", "d": "f!", "e": "g!"}, {})
+    script.drive(graph, FirstFinish(5, share=0.7).search(graph))
+    assert texts(graph, graph.finished()) == ["a!", "b!", "c!", "d f!"]
+
+
 def test_of_those_that_end_together_the_shortest_vote() -> None:
     graph = tree()
     script = Script({"": "a! b! c! d"}, {"a!": 0.5, "b!": 0.9, "c!": 0.2})

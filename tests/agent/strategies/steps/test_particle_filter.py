@@ -11,7 +11,7 @@ from agent.search.graph import SearchGraph
 from agent.strategies.steps.particle_filter import ParticleFilter, effective, logit, resample, softmax
 from envs.core import Problem
 from policies.scripted import ScriptedPolicy
-from tests.agent.strategies.test_strategies import Script, Tree, marked, texts, tree
+from tests.agent.strategies.test_strategies import Script, Tree, cutting, marked, texts, tree
 from verifiers.table import TableVerifier
 
 
@@ -101,6 +101,15 @@ def test_what_fails_weighs_nothing() -> None:
     graph = tree()
     Script({"": "ax bx"}, {}).drive(graph, ParticleFilter(2).search(graph))
     assert graph.finished() == []
+
+
+def test_a_particle_that_ended_and_is_cut_is_not_drawn_again() -> None:
+    """Odds 1 and 1, so that nothing is drawn again; then a! is cut, and c has odds 1 / 9."""
+    graph = tree()
+    script = Script({"": "a! b", "b": "c", "b c": "d!"}, {"a!": 0.5, "b": 0.5, "c": 0.1, "d!": 0.5})
+    script.drive(graph, cutting(graph, ParticleFilter(2).search(graph), 2, "a!"))
+    assert script.drawn() == [[2], [1], [2]]
+    assert texts(graph, graph.finished()) == ["b c d!"]
 
 
 SCORES = {("a",): 0.8, ("b",): 0.3, ("a", "c!"): 0.4, ("a", "d!"): 0.6, ("b", "c!"): 0.5, ("b", "d!"): 0.75}
