@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
+from agent.search.control.arguments import COMMANDS
+
 LARGEST = 512 * 2**20  # bytes of a file; a search of a million nodes takes about 400 MB
 VALUES = 64_000_000  # of a file: a node and its edge have about thirty
 STEPS = 64_000_000  # over the paths of all nodes; a state that is asked for has its whole path
@@ -88,16 +90,13 @@ _EDGE = {"from": _whole, "to": _whole, "prior": _or_none(_finite), "count": _who
 _PROBLEM = {"id": _text, "question": _text, "answer": _or_none(_text), "meta": lambda value: isinstance(value, dict)}
 _TURN = {"role": _one_of("system", "user", "assistant"), "text": _text}
 _RECORD = {
-    "what": _one_of(
-        "pause", "resume", "stop", "cancel", "budget", "strategy", "expand", "prune", "pin", "only", "write", "answer",
-        "undo", "go on",
-    ),
+    "what": _one_of(*COMMANDS),
     "who": _text,
     "at": _text,
     "seconds": _finite,
     "samples": _finite,
     "nodes": _whole,
-}  # fmt: skip
+}
 RECORDS = 100_000  # of one search
 _SPENT = (
     "samples", "seconds", "generated", "prefilled", "policy_flops", "verifier_tokens", "verifier_flops",
@@ -218,11 +217,14 @@ def check_records(records: Any, nodes: Sized) -> None:
         what = record["what"]
         named = [record.get("node")] if what in ("expand", "prune", "pin", "write", "answer") else []
         more = record.get("new") if what == "only" else record.get("made", [])
-        if not isinstance(more, list):
+        dropped = record.get("dropped", [])
+        if not isinstance(more, list) or not isinstance(dropped, list):
             raise ValueError(f"{where} names no list of nodes")
-        for node in (*named, *more):
+        for node in (*named, *more, *dropped):
             if not _whole(node) or node >= len(nodes):
                 raise ValueError(f"{where} names the node {shown_value(node)}, which is not there")
+        if what == "pin":
+            _check(record, {"old_value": _or_none(_finite)}, where)
         if what == "undo" and not (_whole(record.get("new")) and record["new"] < place):
             raise ValueError(f"{where} undoes {shown_value(record.get('new'))}, which is no earlier record")
 

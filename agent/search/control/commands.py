@@ -26,7 +26,7 @@ ACCEPTED = "answer accepted by a person"
 CANCELLED = "cancelled"
 """Why a search ended that a person ended; `agent.search.engine.Engine.stop` ends them as ``stopped``."""
 MOST = 64  # steps drawn by one `expand`
-_UNDONE = ("prune", "pin", "only", "budget", "strategy", "expand", "write")
+_UNDONE = ("prune", "pin", "only", "budget", "strategy", "expand", "write", "answer")
 
 
 @dataclass
@@ -171,7 +171,7 @@ def _strategy(search: Running, strategy: str) -> Change:
 
     def work(record: dict[str, Any]) -> None:
         search.spec = strategy
-        search.go_on_with(search.fresh())
+        search.begin_anew()
         search.graph.info["strategy"] = chosen.strategy
         if search.graph.context.vote != chosen.vote:
             _tell_context(search, vote=chosen.vote)
@@ -237,11 +237,7 @@ def _prune(search: Running, node: int) -> Change:
     if node == search.graph.root:
         raise UsageError("prune: node 0 is the question itself; 'stop' ends the search")
 
-    def act() -> None:
-        search.extended = True
-        _replay(search)
-
-    return Change(node in search.graph.steering.cut, True, {"node": node}, act)
+    return Change(node in search.graph.steering.cut, True, {"node": node}, partial(_replay_for_more, search))
 
 
 def _pin(search: Running, node: int) -> Change:
@@ -252,19 +248,20 @@ def _pin(search: Running, node: int) -> Change:
     above = [each for each in graph.path(node)[:-1] if each in graph.steering.excluded]
     if above or (graph.steering.only and node in graph.steering.excluded and node not in graph.steering.cut):
         raise UsageError(f"pin: node {node} is below what is cut; undo that first")
-    dropped = row.status == "running" and not graph.children(node) and not search.goes_on_from(node)
+    lost = row.status == "running" and not graph.children(node) and not search.goes_on_from(node)
+    dropped = [each for each in graph.path(node) if graph[each].pruned]
 
     def act() -> None:
         _replay(search)
         row["value"] = 1.0
-        for each in graph.path(node):
+        for each in dropped:
             graph[each]["pruned"] = False
 
     def work(record: dict[str, Any]) -> Search[None]:
         return search.fresh(2.0, [node])  # half of what is left
 
-    facts = {"node": node, "old_value": row["value"]}
-    taken_up = work if dropped and search.task.choose is not None else None
+    facts = {"node": node, "old_value": row["value"], "dropped": dropped}
+    taken_up = work if lost and search.task.choose is not None else None
     return Change(node in graph.steering.pinned, True, facts, act, taken_up, limited=True)
 
 
@@ -279,14 +276,10 @@ def _only(search: Running, nodes: Sequence[int] = ()) -> Change:
     kept = [node for node in nodes if not set(graph.path(node)[:-1]) & set(nodes)]
     chosen = [] if kept == [graph.root] else kept
 
-    def act() -> None:
-        search.extended = True
-        _replay(search)
-
     def work(record: dict[str, Any]) -> None:
-        search.go_on_with(search.fresh())
+        search.begin_anew()
 
-    return Change(list(graph.steering.only), chosen, {}, act, work)
+    return Change(list(graph.steering.only), chosen, {}, partial(_replay_for_more, search), work)
 
 
 def _answer(search: Running, node: int) -> Change:
@@ -310,24 +303,23 @@ def _undo(search: Running) -> Change:
     record = records[places[-1]]
 
     def act() -> None:
-        _replay(search)
-        search.extended = True
+        _replay_for_more(search)
         if record["what"] == "pin":
             graph[record["node"]]["value"] = record["old_value"]
+            for node in record.get("dropped", ()):  # older versions did not write it
+                graph[node]["pruned"] = True
         if record["what"] == "budget":
             _change_budget(search, Budget(**record["old"])).act()
 
     def work(_: dict[str, Any]) -> None:
-        search.spec = record["old_spec"]
-        graph.info["strategy"] = record["old"]
-        if "old_vote" in record:
-            _tell_context(search, vote=Vote(**record["old_vote"]))
-        search.go_on_with(search.fresh())
+        if record["what"] == "strategy":
+            search.spec = record["old_spec"]
+            graph.info["strategy"] = record["old"]
+            if "old_vote" in record:
+                _tell_context(search, vote=Vote(**record["old_vote"]))
+        search.begin_anew()
 
-    def again(_: dict[str, Any]) -> None:
-        search.go_on_with(search.fresh())
-
-    rest = {"strategy": work, "only": again}.get(record["what"])
+    rest = work if record["what"] in ("strategy", "only") else None
     facts = {"undone": record["what"], **({"node": record["node"]} if "node" in record else {})}
     return Change(None, places[-1], facts, act, rest)
 
@@ -337,6 +329,12 @@ def _replay(search: Running) -> None:
     graph = search.graph
     graph.replay_steering()
     search.changed()
+
+
+def _replay_for_more(search: Running) -> None:
+    """Let the records hold; there may be something else to search when the strategy is over."""
+    _replay(search)
+    search.extended = True
 
 
 _LOOKS: dict[str, Callable[..., Change]] = {

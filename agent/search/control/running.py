@@ -268,6 +268,10 @@ class Running:
         if (plan := self.graph.info.pop("plan", None)) is not None:
             self.graph.info.setdefault("plans_before", []).append(plan)
 
+    def begin_anew(self) -> None:
+        """Let the strategy of now, from its beginning, take the place of the one at work."""
+        self.go_on_with(self.fresh())
+
     @property
     def temperature(self) -> float:
         """Of the samples of the strategy at work."""

@@ -560,6 +560,49 @@ def test_changes_are_taken_back() -> None:
         nothing.outcomes[0].result(0)
 
 
+def test_a_pin_is_taken_back_with_all_that_it_did(tmp_path: Path) -> None:
+    """The value of the node, and that it and a node above were dropped; also where the search was saved between."""
+    path: list[int] = []
+
+    def pin(bench: Bench) -> Any:
+        assert bench.handle.running is not None
+        graph = bench.handle.running.graph
+        path[:] = graph.path(graph.finished()[0])
+        for each in path[-2:]:
+            graph[each].pruned = True
+        graph[path[-1]].value = 0.25
+        return bench.do("pin", node=path[-1])
+
+    bench = Bench({6: pin})
+    graph = bench.run(Mcts(16), Budget(samples=16))
+    assert bench.outcomes[0].result(0)["changed"]
+    assert records(graph)[0]["dropped"] == path[-2:]
+    assert not any(graph[each].pruned for each in path)
+    assert graph[path[-1]].value == 1.0
+    loaded = saved(graph, tmp_path)
+    again = Bench({1: lambda again: again.do("undo")})
+    again.run(Mcts(2), Budget(samples=loaded.samples() + 2), graph=loaded)
+    assert [loaded[each].pruned for each in path] == [False] * (len(path) - 2) + [True, True]
+    assert loaded[path[-1]].value == 0.25
+    assert loaded.steering.pinned == set()
+
+
+def test_an_accepted_answer_is_taken_back() -> None:
+    def accept(bench: Bench) -> Any:
+        assert bench.handle.running is not None
+        graph = bench.handle.running.graph
+        return bench.do("answer", node=graph.tally(graph.context.vote)[-1].best.node)
+
+    graph = Bench({3: lambda bench: bench.do("prune", node=1), 6: accept}).run(Mcts(64), Budget(samples=64))
+    assert graph.choice().node == graph.steering.accepted
+    bench = Bench({1: lambda bench: bench.do("undo")})
+    bench.run(Mcts(2), Budget(samples=graph.samples() + 2), graph=graph)
+    assert records(graph)[-1]["undone"] == "answer"
+    assert graph.steering.accepted is None
+    assert graph.steering.cut == {1}
+    assert graph.choice().answer == graph.tally(graph.context.vote)[0].answer
+
+
 def test_a_search_that_is_over_goes_on() -> None:
     bench = Bench()
     graph = bench.run(Beam(8, 2))
@@ -625,6 +668,10 @@ def test_wrong_words_are_refused(words: str) -> None:
         ({"who": 3}, "'who' cannot be 3"),
         ({"what": "undo", "new": 0}, "which is no earlier record"),
         ({"what": "only", "new": 3}, "names no list of nodes"),
+        ({"what": "pin"}, "lacks 'old_value'"),
+        ({"what": "pin", "old_value": "1"}, "'old_value' cannot be '1'"),
+        ({"what": "pin", "old_value": None, "dropped": 3}, "names no list of nodes"),
+        ({"what": "pin", "old_value": None, "dropped": [-1]}, "names the node -1"),
     ],
 )
 def test_records_of_a_strangers_file_are_checked(record: dict[str, Any], message: str) -> None:
