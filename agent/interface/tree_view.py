@@ -284,12 +284,6 @@ def search_rows(
     return [((f"{size} of {len(graph)} nodes, {duration(seconds)}", "dim"),), *tree]
 
 
-def search_view(graph: SearchGraph, rows: int, width: int, seconds: float, unicode: bool = True) -> Group:
-    """`search_rows`, to be printed."""
-    lines = search_rows(graph, rows, width, seconds, unicode)
-    return Group(*(Text.assemble(*row, no_wrap=True, overflow="ellipsis") for row in lines))
-
-
 # ------------------------------------------------------------------------------------------------------- solutions
 
 

@@ -6,16 +6,14 @@ import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 import agent.planning.plan_file
 from agent.interface.cli import main
-from agent.interface.tree_view import search_view
+from agent.interface.tree_view import status_row
 from agent.planning.decision import offer
 from agent.planning.features import FEATURES, Answer, Evidence
 from agent.planning.fit_online import chosen
@@ -184,10 +182,7 @@ def test_it_acts_while_something_is_worth_its_price_and_the_budget_allows() -> N
 def test_a_leading_answer_that_nothing_has_scored_is_drawn_without_a_share() -> None:
     def drawn(*moves: Action) -> str:
         graph = run(fit(*moves, price=1.0), problem=TOY.read("12 with 1 6 10"))
-        console = Console(width=100, file=StringIO())
-        console.print(search_view(graph, 10, 100, 1.0))
-        assert isinstance(console.file, StringIO)
-        return console.file.getvalue().splitlines()[0]
+        return "".join(text for text, _ in status_row(graph, 1.0))
 
     assert re.match(r"leading: \d+  2.0 of 16 samples", drawn(SAMPLE))
     assert re.match(r"leading: \d+ \(\d+%\)  2.0 of 16 samples", drawn(SCORED))
