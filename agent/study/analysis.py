@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, groupby
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from agent.planning.plan_file import EASY, HARD
 from agent.search.budget import flop_equivalents
 from agent.study.results_db import StudyFile
 from agent.study.rows import VOTES, certainty, scores_of
-from agent.study.statistics import clustered, paired_difference, problem_means, wilson
+from agent.study.statistics import GrowingClusters, clustered, paired_difference, problem_means, wilson
 from agent.study.table import GROUP, marks_by_problem, revoted, summarize, uniform_answers
 from envs.core import Problem, State, Step, StepChecker
 from verifiers.metrics import auroc, ece
@@ -159,22 +160,26 @@ def risk_coverage(file: StudyFile) -> pd.DataFrame:
     sure = [one if row.answer is not None else 0.0 for (one, _), row in zip(found, rows.itertuples(), strict=True)]
     made = []
     for labels, group in rows.assign(sure=sure).groupby(_LINE, sort=False, dropna=False):
-        points = []
-        wrong = group["correct"] != 1
-        for threshold in sorted(set(group["sure"]), reverse=True):
-            answered = group[group["sure"] >= threshold]
-            marks: dict[str, list[float]] = {}
-            for row in answered.itertuples():
-                marks.setdefault(row.id, []).append(float(row.correct != 1))
-            _, (low, high) = clustered(marks)
-            coverage, risk = len(answered) / len(group), float(wrong[answered.index].mean())
-            points.append({"threshold": threshold, "coverage": coverage, "risk": risk, "low": low, "high": high})
+        points = _risks(group)
         before = [0.0, *(point["coverage"] for point in points)]
         area = sum(point["risk"] * (point["coverage"] - last) for point, last in zip(points, before, strict=False))
         made += [dict(zip(_LINE, labels, strict=True)) | point | {"aurc": area} for point in points]
     return pd.DataFrame(
         made, columns=None if made else [*_LINE, "threshold", "coverage", "risk", "low", "high", "aurc"]
     )
+
+
+def _risks(group: pd.DataFrame) -> list[dict[str, float]]:
+    """The points of one curve of `risk_coverage`; each search is looked at once."""
+    ordered = group.sort_values("sure", ascending=False, kind="stable")
+    wrong, points = GrowingClusters(), []
+    for threshold, same in groupby(zip(ordered["sure"], ordered["id"], ordered["correct"], strict=True), itemgetter(0)):
+        for _, problem, correct in same:
+            wrong.add(problem, correct != 1)
+        low, high = wrong.interval()
+        coverage, risk = wrong.count / len(group), wrong.marked / wrong.count
+        points.append({"threshold": threshold, "coverage": coverage, "risk": risk, "low": low, "high": high})
+    return points
 
 
 def vote_sensitivity(file: StudyFile) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from statistics import NormalDist
 
 Z = 1.959964  # of a 95 % interval
@@ -33,12 +34,47 @@ def clustered(marks: Mapping[str, Sequence[float]]) -> tuple[float, tuple[float,
     if not means:
         return math.nan, (0.0, 1.0)
     n, mean = len(means), sum(means) / len(means)
+    variance = sum((each - mean) ** 2 for each in means) / n
+    return mean, _effective_wilson(n, mean, variance, sum(map(len, marks.values())))
+
+
+class GrowingClusters:
+    """`clustered` of marks, each right or wrong, that come one by one: constant time for each, and exact sums.
+
+    Attributes:
+        count: of the marks so far.
+        marked: how many of them hold.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.marked = 0
+        self._clusters: dict[str, tuple[int, int]] = {}  # marks that hold, and all
+        self._means = self._squares = Fraction()  # sums over the clusters
+
+    def add(self, cluster: str, mark: bool) -> None:
+        """Take up a mark."""
+        marked, count = self._clusters.get(cluster, (0, 0))
+        before, after = Fraction(marked, count or 1), Fraction(marked + mark, count + 1)
+        self._clusters[cluster] = marked + mark, count + 1
+        self._means += after - before
+        self._squares += after**2 - before**2
+        self.count += 1
+        self.marked += mark
+
+    def interval(self) -> tuple[float, float]:
+        """The interval of the marks so far, of which there is one at least."""
+        n = len(self._clusters)
+        mean = self._means / n
+        return _effective_wilson(n, float(mean), float(self._squares / n - mean**2), self.count)
+
+
+def _effective_wilson(n: int, mean: float, variance: float, marks: int) -> tuple[float, float]:
+    """Wilson's interval at the effective sample size of `clustered`, of n clusters' means."""
     effective = float(n)
     if 0 < mean < 1:
-        variance = sum((each - mean) ** 2 for each in means) / n
         effective = max(effective, n * mean * (1 - mean) / variance if variance else math.inf)
-    effective = min(effective, sum(map(len, marks.values())))
-    return mean, wilson(mean * effective, effective)
+    effective = min(effective, marks)
+    return wilson(mean * effective, effective)
 
 
 def problem_means(marks: Mapping[str, Sequence[float]]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.study.statistics import (
+    GrowingClusters,
     clustered,
     difference_seen,
     holm,
@@ -65,6 +66,16 @@ def test_seeds_that_differ_within_problems_only_all_count() -> None:
     assert clustered({str(i): [1.0, 0.0] for i in range(100)})[1] == pytest.approx(wilson(100, 200))
     mixed = clustered({str(i): [float(i % 4 < 2), float(i % 2)] for i in range(100)})  # as if 200 coins were thrown
     assert mixed[1] == pytest.approx(wilson(100, 200))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), min_size=1, max_size=30))
+def test_clusters_that_grow_have_the_interval_of_what_they_hold(marks: list[tuple[str, bool]]) -> None:
+    growing, known = GrowingClusters(), dict[str, list[float]]()
+    for cluster, mark in marks:
+        growing.add(cluster, mark)
+        known.setdefault(cluster, []).append(float(mark))
+        assert growing.interval() == pytest.approx(clustered(known)[1])
+    assert (growing.marked, growing.count) == (sum(mark for _, mark in marks), len(marks))
 
 
 def test_paired_differences_of_means_over_seeds() -> None:
