@@ -323,7 +323,7 @@ def test_another_strategy_goes_on_from_here(first: str) -> None:
     bench = Bench({2: lambda bench: bench.do("strategy", strategy=spec), 1: lambda bench: None})
     graph = bench.run(METHODS[first].sized(24), Budget(samples=24))
     if len(bench.outcomes) < 2:
-        return  # over after one reply
+        pytest.skip("the search took one reply")
     if first == "beam":
         assert bench.outcomes[1].result(0)["old"]["branch"] == 4
     assert graph.info["strategy"]["name"] == "beam"
@@ -466,10 +466,9 @@ def test_a_pinned_node_that_was_dropped_is_taken_up() -> None:
 def test_only_searches_below_and_votes_below(tmp_path: Path) -> None:
     bench = Bench({2: lambda bench: bench.do("only", nodes=[2])})
     graph = bench.run(Mcts(32), Budget(samples=32))
-    begun = records(graph)[0]["nodes"]
-    new = [node for node in graph.graph if node >= begun]
-    elsewhere = [node for node in new if 2 not in graph.path(node)]
-    assert len(new) > len(elsewhere) > -1
+    asked = bench.policy.asked[2:]  # the second was out
+    assert asked
+    assert all(state.texts[:1] == (graph[2].text,) for request in asked for state in request.states)
     assert all(2 in graph.path(node) for node in graph.finished())
     assert saved(graph, tmp_path).finished() == graph.finished()
     lifted = Bench({2: lambda bench: bench.do("only", nodes=[2]), 4: lambda bench: bench.do("only")})
