@@ -214,6 +214,8 @@ def check_records(records: Any, nodes: Sized) -> None:
     for place, record in enumerate(records):
         where = f"info: record {place} of 'steering'"
         _check(record, _RECORD, where)
+        if not _text(record.get("key", "")):
+            raise ValueError(f"{where}: 'key' cannot be {shown_value(record['key'])}")
         what = record["what"]
         named = [record.get("node")] if what in ("expand", "prune", "pin", "write", "answer") else []
         more = record.get("new") if what == "only" else record.get("made", [])

@@ -9,7 +9,8 @@ from agent.interface.common import command_names, make_console, positive, quiet
 
 ABOUT = """\
 A search is named by its number in 'stepwell ctl list', e.g. 3, or 4711/3 with the number of its process. Commands may
-be repeated without harm: what holds already changes nothing. Texts of models are shown only with --content.
+be repeated without harm: what holds already changes nothing. 'expand' and 'undo' do more each time; with --key they are
+done once. Texts of models are shown only with --content.
 
 Exit codes: 0 done, or it was so already; 1 there is no such search, or it is over; 2 wrong usage.
 """
@@ -50,6 +51,7 @@ def add_ctl(parser: Any) -> None:
                 many = {"nargs": "+"}
             each.add_argument(parameter.name, metavar=parameter.name.upper(), type=kind, **many)
         each.add_argument("--dry-run", action="store_true", help="only check it, and show what would change")
+        each.add_argument("--key", metavar="KEY", help="do it once under this key, however often it is sent")
         each.add_argument("--who", metavar="NAME", help="who asks, for the record (default: your user name)")
         _json(each)
 
@@ -137,7 +139,7 @@ def run_do(arguments: argparse.Namespace) -> int:
             given[parameter.name] = " ".join(value) if parameter.kind == "text" else value
     process, search = find(arguments.search)
     request = {"op": "do", "search": search, "command": arguments.what, "arguments": given}
-    told = ask(process.path, request | {"dry_run": arguments.dry_run, "who": arguments.who})
+    told = ask(process.path, request | {"dry_run": arguments.dry_run, "who": arguments.who, "key": arguments.key})
     if arguments.json:
         _print(told)
     else:

@@ -35,6 +35,7 @@ IDLE = 60.0  # seconds that a client may say nothing
 WAIT = 30.0  # seconds that a reply waits for a search, at most: a model may take long for a step
 FAREWELL = 2.0  # seconds that the end of a process waits for replies that are under way
 LISTED = 200  # searches
+KEY = 100  # characters
 EVENTS = 1000  # of one reply
 NODES = 20_000  # of one reply
 
@@ -196,8 +197,11 @@ class ControlServer:
             raise UsageError(f"arguments {short(arguments)} given; expected an object")
         who = request.get("who")
         who = who if isinstance(who, str) and who.strip() else user
+        key = None if request.get("key") is None else _text(request, "key")
+        if key is not None and len(key) > KEY:
+            raise UsageError(f"a key of {len(key)} characters; at most {KEY} are allowed")
         handle = self.surface.find(search)
-        future = handle.do(command, arguments, who, request.get("dry_run") is True)
+        future = handle.do(command, arguments, who, request.get("dry_run") is True, key)
         try:
             return {"search": search, **future.result(WAIT)}
         except FutureTimeoutError:

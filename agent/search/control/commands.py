@@ -1,7 +1,8 @@
 """What the commands of a person do to a search under way (`agent.search.control.arguments.COMMANDS` lists them).
 
 Each command looks first and changes nothing while it does: what it refuses it refuses with a reason, and a dry run
-ends there. What holds already is not done again and not recorded, so that a command may be repeated without harm.
+ends there. What holds already is not done again and not recorded, so that a command may be repeated without harm; one
+that would do more each time, as `expand` does, is done once if it is given with a key.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from agent.recipes.recipe import parse_budget
 from agent.search.budget import Budget
@@ -18,7 +19,7 @@ from agent.search.control.arguments import COMMANDS
 from agent.search.control.running import Errand, Running
 from agent.search.control.steering import INFO
 from agent.search.requests import Search, propose, score
-from envs.messages import UsageError
+from envs.messages import UsageError, short
 from verifiers.voting import Vote
 
 BY_HAND = "stopped by a person"
@@ -56,13 +57,23 @@ class Change:
 
 
 def perform(
-    search: Running, name: str, arguments: dict[str, Any], who: str, dry_run: bool, future: Future[dict[str, Any]]
+    search: Running,
+    name: str,
+    arguments: dict[str, Any],
+    who: str,
+    dry_run: bool,
+    future: Future[dict[str, Any]],
+    key: str | None = None,
 ) -> None:
     """Look, and then do, record and tell it; the future gets the outcome once all of it is done.
 
     Raises:
         UsageError: it cannot be done.
     """
+    if key is not None and (done_before := _done_under(search, key, name)) is not None:
+        told = {each: done_before[each] for each in ("old", "new", "made") if each in done_before}
+        future.set_result({"command": name, "changed": False, "dry_run": dry_run} | told)
+        return
     if search.shared and not COMMANDS[name].shared:
         raise UsageError("searches that share a budget can be watched, stopped and cancelled, but not steered")
     change = _LOOKS[name](search, **arguments)
@@ -71,7 +82,8 @@ def perform(
     if dry_run or not outcome["changed"]:
         future.set_result(outcome)
         return
-    record = search.record(name, who[:100], {**change.facts, "old": change.old, "new": change.new})
+    named = {} if key is None else {"key": key}
+    record = search.record(name, who[:100], {**change.facts, **named, "old": change.old, "new": change.new})
     change.act()
     search.handle.told(name, {key: record[key] for key in ("old", "new", "who", "node") if key in record})
     if change.ends is not None:
@@ -88,6 +100,16 @@ def perform(
             future.set_result(outcome | {key: record[key] for key in ("made",) if key in record})
 
     search.errands.append(Errand(partial(change.work, record), done, change.limited))
+
+
+def _done_under(search: Running, key: str, name: str) -> dict[str, Any] | None:
+    """The record of a command that was given with a key, unless it failed."""
+    for record in search.graph.info.get(INFO, []):
+        if record.get("key") == key and "error" not in record:
+            if record["what"] != name:
+                raise UsageError(f"{name}: the key {short(key)} is that of {record['what']!r}; take another one")
+            return cast(dict[str, Any], record)
+    return None
 
 
 # -------------------------------------------------------------------------------------------------------------- looks

@@ -86,7 +86,12 @@ class SearchHandle:
     # ---------------------------------------------------------------------------------------------------- for people
 
     def do(
-        self, command: str, arguments: Mapping[str, Any] | None = None, who: str = "", dry_run: bool = False
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        who: str = "",
+        dry_run: bool = False,
+        key: str | None = None,
     ) -> Future[dict[str, Any]]:
         """Change the search (`agent.search.control.arguments.COMMANDS` lists the commands).
 
@@ -95,6 +100,7 @@ class SearchHandle:
             arguments: by name, as the command takes them.
             who: asks for it; it is recorded in the graph.
             dry_run: only check it, and say what would change.
+            key: a name for this request, for who may send it again: the command is done once under it.
 
         Returns:
             ``changed`` (False where all was so already), ``old`` and ``new``, and the nodes that were ``made``.
@@ -105,7 +111,7 @@ class SearchHandle:
         from agent.search.control.commands import perform  # it is heavier than a handle
 
         checked = check(command, arguments or {})
-        return self._ask(Letter(lambda running, future: perform(running, command, checked, who, dry_run, future)))
+        return self._ask(Letter(lambda running, future: perform(running, command, checked, who, dry_run, future, key)))
 
     def look(self, function: Callable[[SearchGraph], T]) -> Future[T]:
         """What a function makes of the graph, while nothing else touches it. It must be quick, and change nothing."""

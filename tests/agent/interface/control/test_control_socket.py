@@ -161,6 +161,8 @@ def test_without_a_place_for_a_socket_the_search_runs_all_the_same(
         (b'{"op": "do", "search": "1", "command": "prune", "arguments": 3}\n', "arguments 3 given"),
         (b'{"op": "do", "search": "1", "command": "prune", "arguments": {"node": 1e3}}\n', "expected the number"),
         (b'{"op": "do", "search": "1", "command": "prune", "arguments": {"node": 0}}\n', "the question itself"),
+        (b'{"op": "do", "search": "1", "command": "undo", "key": 3}\n', "key 3 given; expected a text"),
+        (b'{"op": "do", "search": "1", "command": "undo", "key": "' + b"x" * 101 + b'"}\n', "a key of 101 characters"),
         (b"\xff\xfe\n", "must be one line of JSON"),
         (b'"' + b"x" * (REQUEST + 10) + b'"\n', "more than 65,536 bytes"),
     ],
@@ -214,8 +216,10 @@ def test_searches_are_listed_shown_and_steered(live: Live, capsys: pytest.Captur
     (listed,) = told(capsys, "list")["searches"]
     assert (listed["id"], listed["state"], listed["problem"]) == ("1", "paused", "toy/29 with 1 6 10")
     assert listed["process"]["pid"] == os.getpid()
-    made = told(capsys, "expand", "1", "0", "3")["made"]
+    made = told(capsys, "expand", "1", "0", "3", "--key", "a1")["made"]
     assert made
+    again = told(capsys, "expand", "1", "0", "3", "--key", "a1")
+    assert (again["changed"], again["made"]) == (False, made)
     tree = told(capsys, "show", "1")["tree"]
     assert [each["node"] for each in tree if each["parent"] == 0] == made
     assert told(capsys, "prune", "1", "1", "--dry-run") == {

@@ -491,6 +491,32 @@ def test_steps_are_drawn_on_demand_and_charged(method: str, tmp_path: Path) -> N
     assert saved(graph, tmp_path) == graph
 
 
+def test_a_command_is_done_once_under_a_key(tmp_path: Path) -> None:
+    def twice(bench: Bench) -> list[Any]:
+        return [
+            bench.handle.do("expand", {"node": 0, "n": 3}, "ada", key="a1"),
+            bench.handle.do("expand", {"node": 0, "n": 3}, "ada", key="a1"),
+            bench.handle.do("expand", {"node": 0, "n": 2}, "ada", key="a2"),
+            bench.handle.do("prune", {"node": 1}, "ada", key="a1"),
+        ]
+
+    def later(bench: Bench) -> Any:
+        return bench.handle.do("expand", {"node": 0, "n": 3}, "ada", key="a1")
+
+    bench = Bench({1: twice, 6: later})
+    graph = bench.run(Mcts(16), Budget(samples=16))
+    (first, again, other, wrong), late = bench.outcomes
+    assert [each.result(0)["changed"] for each in (first, again, other, late)] == [True, False, True, False]
+    assert late.result(0)["made"] == first.result(0)["made"]
+    assert [(record["what"], record["key"], record["new"]) for record in records(graph)] == [
+        ("expand", "a1", 3),
+        ("expand", "a2", 2),
+    ]
+    with pytest.raises(UsageError, match="the key 'a1' is that of 'expand'"):
+        wrong.result(0)
+    assert saved(graph, tmp_path) == graph
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_that_a_person_wrote_is_searched_like_others(method: str, tmp_path: Path) -> None:
     bench = Bench({1: lambda bench: bench.do("write", node=0, text="1")})
@@ -665,6 +691,7 @@ def test_wrong_words_are_refused(words: str) -> None:
         ({"node": 10**6}, "node 1000000, which is not there"),
         ({"node": None}, "names the node None"),
         ({"who": 3}, "'who' cannot be 3"),
+        ({"key": 3}, "'key' cannot be 3"),
         ({"what": "undo", "new": 0}, "which is no earlier record"),
         ({"what": "only", "new": 3}, "names no list of nodes"),
         ({"what": "pin"}, "lacks 'old_value'"),
