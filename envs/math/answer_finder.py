@@ -8,29 +8,45 @@ In this order: the last ``\boxed{...}`` (or several with nothing but "or", "and"
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from envs.core import Finish
 from envs.math.answer_algebra import equal, symbols
 from envs.math.answer_reader import MAX_ANSWER, read
-from envs.math.answer_values import Quantity, Value
+from envs.math.answer_values import Choice, Quantity, Value
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*(?:(\{)|(?=[^\s{]))|\\.|([{}])", re.DOTALL)
 _BARE = re.compile(
     r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\[a-zA-Z]+|[a-zA-Z])"
 )
 _BETWEEN = re.compile(
-    r"[\s$,;.]*(?:\\?(?:text|quad|qquad)?\s*\{?\s*(?:,|;|and|or|&)?\s*\}?)[\s$,;\\]*(?:[a-zA-Z](?:_\{?\w\}?)?\s*=\s*)?[\s$]*"
+    r"(?:[\s$,;.&~{}]|\\(?:quad|qquad|text|textrm|mathrm|mbox)(?![a-zA-Z])|\\[,;:! ()]"
+    r"|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))*"
+    r"(?:[a-zA-Z](?:_\{?\w\}?)?\s*=\s*)?[\s$]*"
 )
-_TAGGED = re.compile(r"<answer>([^<]*(?:<(?!/?answer>)[^<]*)*)</answer>", re.IGNORECASE)
+_TAGGED = re.compile(
+    r"<(?:final_?)?answer>([^<]*(?:<(?!/?(?:final_?)?answer>)[^<]*)*)</(?:final_?)?answer>", re.IGNORECASE
+)
 _MARK = re.compile(r"(?<![#\w])####+[ \t]*(?!#)")
-_ENDS = re.compile(r"</s>|<\|[\w|]{1,40}\|>|<eos>|<end_of_turn>|\[/?INST\]")
+_ENDS = re.compile(r"</s>|<\|[\w|]{1,40}\|>|<eos>|<end_of_turn>|\[/?INST\]|\[(?:END|EOS|DONE)\]")
 _ANOTHER = re.compile(
-    r"^\s*\**(?:question|problem|q|exercise|human|user)\s*\d{0,4}\**\s*[:.]", re.IGNORECASE | re.MULTILINE
+    r"^[ \t]*\**(?:question|problem|q|exercise|human|user)\s*\d{0,4}\**\s*[:.]", re.IGNORECASE | re.MULTILINE
+)
+_IS = (
+    r"(?:,\s[a-z]{4,12},)?\s?(?:\b(?:is|are)\b(?!\sin\b)|\b(?:would|must|should|will) be\b|\bequals\b"
+    r"|\b(?:comes|turns) out (?:to be|as|to)\b|:|=),?\s?[*_]{0,3}:?"
 )
 _SAID = re.compile(
-    r"(?<![a-zA-Z])(?:(?:the|our|my|your|a|final|correct|right|best|numerical)\s){0,3}answer(?![a-zA-Z])"
-    r"(?:\s(?:to|for|of)\s[^.:\n]{1,80}?)?(?:[*_]{1,3}|</b>)?\s?"
-    r"(?:\bis\b(?!\sin\b)|\bwould be\b|\bmust be\b|:|=)\s?[*_]{0,3}:?",
+    r"(?<![a-zA-Z])(?:(?:(?:the|our|my|your|a|final|correct|right|best|numerical)\s){0,3}answers?"
+    r"|(?:final|correct|right|best)\s(?:option|choice|result|solution|value)|ans)(?![a-zA-Z])"
+    r"(?:\s(?:to|for|of)\s[^.:\n]{1,80}?)?(?:[*_]{1,3}|</b>)?\.?" + _IS,
+    re.IGNORECASE,
+)
+_RESULT = re.compile(r"(?<![a-zA-Z])(?:the|our|my)\s(?:result|solution)(?![a-zA-Z])" + _IS, re.IGNORECASE)
+_IS_ANSWER = re.compile(
+    r"^(?:.*(?:[.:,]|\b(?:so|thus|hence|therefore|get|gets|gives|have|obtain|find|that))\s)?"
+    r"((?:[^.:,]|[.:,](?=\d)){1,100}?)\s"
+    r"(?:is|as)\s(?:(?:(?:the|our|my)\s)(?:(?:final|correct|right)\s)?(?:answer|choice|option)|correct)\W*$",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"[#*_\s]*(?:the\s)?(?:final\s)?answer[#*_:\s.]*", re.IGNORECASE)
@@ -40,14 +56,25 @@ _FAREWELL = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(?<![.\s])\.(?=\s|$|\*|\")|[!?](?=\s|$)")
+_EXPLAINED = re.compile(
+    r"^[^\w\n]*(?:explanation|reason|reasoning|justification|verification|check|proof|note)\s*[*_]*\s*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_DISPLAYED = re.compile(r"\$\$([^$]*)\$\$|\\\[((?:[^\\]|\\(?![\[\]]))*)\\\]")
+_NOWHERE = re.compile(
+    r"(?:not|unclear|unknown|obtained|found|given|calculated|computed|determined|derived|shown|written|stated|below"
+    r"|above|as follows)\b[^\d\\$]*",
+    re.IGNORECASE,
+)
 _CLAUSE = re.compile(
     r",?\s(?:because|since|given that|as (?:the|it|we|this|that|required|shown|desired))\b"
-    r"|,\s(?:which|not|so|where|while|but|that|who|who's|rounded|meaning|making|after|thus|hence|therefore"
-    r"|and (?:the|we|this|so|it|not))\b|\s\((?:since|because|as|not|which|"
-    r"rounded)\b|\s(?:which|rather than|instead of|when rounded|rounded to)\b"
+    r"|,\s(?:which|not|so|where|while|but|that|who|who's|rounded|meaning|making|after|thus|hence|therefore|as|namely|i\.e"
+    r"|and (?:the|we|this|so|it|not))\b|\s\((?:since|because|as|not|which|that is|i\.e|"
+    r"rounded)\b|\s(?:which|rather than|instead of|when rounded|rounded to|and not)\b"
+    r"|;\s(?=[a-z]{2,} [a-z]{2,})|\s[-–—]{1,2}\s(?=[a-z]{2,} [a-z]{2,})"
 )
 _LEADS = re.compile(
-    r"(?:[:=\s*_]|\b(?:(?:therefore|thus|simply|just|exactly|approximately|about|around|roughly|indeed|clearly|then|now|"
+    r"(?:[:=\s*_]|\b(?:(?:therefore|thus|so|hence|simply|just|exactly|approximately|about|around|roughly|indeed|clearly|then|now|"
     r"(?:the|our|my)\s(?:final\s|correct\s)?answer\sis|(?:the\s)?(?:final\s|correct\s)?answer|option|choice"
     r"|given by|equal to)\b[,:]?(?!\s*$)))+",
     re.IGNORECASE,
@@ -56,6 +83,8 @@ _COMPUTED = re.compile(r"[\d\s+\-*/().,$×÷−·^]{1,200}=\s*(?=\S)")
 _HEADS_A_PART = re.compile(
     r"\d+[.)]\s+[A-Z]|(?:step|part|case|method|solution|explanation|note|problem|question)\b", re.IGNORECASE
 )
+MAX_MARKS = 50  # that are looked at, from the last one
+_INK = re.compile(r"\S")
 _BLANKS = re.compile(r"[ \t\f\v]+")
 
 
@@ -73,6 +102,15 @@ def find_answer(solution: str, finish: Finish = "answer") -> str | None:
     if not thought and "<think>" in solution:
         return None
     solution = _BLANKS.sub(" ", _ENDS.sub("", solution))
+    starts = [0, *(match.start() for match in _ANOTHER.finditer(solution)), len(solution)]
+    for start, end in pairwise(starts):  # a question that is repeated before the solution states nothing
+        if found := _stated(solution[start:end], finish if end == len(solution) else "answer"):
+            return found
+    return None
+
+
+def _stated(solution: str, finish: Finish) -> str | None:
+    """The answer of a solution to one question."""
     if boxed := _boxed(solution):
         return boxed
     if tagged := [text.strip() for text in _TAGGED.findall(solution) if text.strip()]:
@@ -94,8 +132,10 @@ def stated_answer(text: str) -> str | None:
         return _marked(_BLANKS.sub(" ", text), "answer")
     if "\\boxed" in text or "\\fbox" in text:
         return _boxed(text)
-    said = _SAID.match(text.lstrip("*_# "))
-    return (_said(text) or text) if said is not None and said.end() < len(text) else text
+    said = _SAID.search(text)
+    if said is None or (text[: said.start()].strip("*_# ") and not re.match("the |our |my ", said[0], re.IGNORECASE)):
+        return text  # no answer is possible
+    return _said(text) or text
 
 
 # -------------------------------------------------------------------------------------------------------------- boxes
@@ -154,21 +194,25 @@ def _joins(between: str) -> bool:
 
 def _marked(text: str, finish: Finish) -> str | None:
     """What stands behind the last ``####`` before another question."""
-    marks = list(_MARK.finditer(text))
-    if not marks:
-        return None
-    another = _ANOTHER.search(text, marks[0].end())
-    end = another.start() if another else len(text)
-    for mark in reversed([mark for mark in marks if mark.start() < end]):
-        line, _, below = text[mark.end() : end].partition("\n")
-        if _HEADING.fullmatch(line) and finish == "answer":
-            line = next((each for each in below.split("\n") if each.strip()), "")
-        content = _only(line)
+    for mark in list(_MARK.finditer(text))[: -MAX_MARKS - 1 : -1]:
+        line, end = _line(text, mark.end())
+        bare = not line.strip()
+        if (bare or _HEADING.fullmatch(line)) and finish == "answer":
+            ink = _INK.search(text, end)
+            line = _line(text, ink.start())[0] if ink else ""
+        content = _only(line.rstrip("# ") if len(line) <= MAX_ANSWER else line)
         if content is None or _HEADS_A_PART.match(content):
             continue
-        if finish == "answer" or _is_number(content):
+        if (finish == "answer" and not bare) or _is_number(content):
             return content
     return None
+
+
+def _line(text: str, start: int) -> tuple[str, int]:
+    """What is left of a line, and where it ends."""
+    end = text.find("\n", start)
+    end = len(text) if end < 0 else end
+    return text[start:end], end
 
 
 def _only(line: str) -> str | None:
@@ -196,7 +240,16 @@ def _is_number(text: str) -> bool:
 
 
 def _said(text: str) -> str | None:
-    """What the last "the answer is" says, if nothing but good wishes follow."""
+    """What the last "the answer is" says, if nothing but good wishes or an explanation follow."""
+    text = _DISPLAYED.sub(lambda match: f"$ {' '.join((match[1] or match[2] or '').split())} $", text)
+    explained = [match.start() for match in _EXPLAINED.finditer(text)]
+    for end in (*explained[:1], len(text)):
+        if found := _said_last(text[:end]):
+            return found
+    return None
+
+
+def _said_last(text: str) -> str | None:
     lines = [line for line in text.split("\n") if line.strip()]
     for back, line in enumerate(reversed(lines[-6:])):
         below = lines[len(lines) - back :]
@@ -209,16 +262,24 @@ def _said(text: str) -> str | None:
             content = line[said[-1].end() :]
             if not content.strip(" *_:$.") and below:
                 content, below = below[0], below[1:]
+        elif (result := _RESULT.search(line)) and _is_number(_of_sentence(line[result.end() :]) or ""):
+            content = line[result.end() :]
+        elif (turned := _IS_ANSWER.search(line)) and _is_plain(turned[1]):
+            content = turned[1]
         if content is not None:
             return _of_sentence(content) if all(_FAREWELL.search(each) for each in below) else None
     return None
 
 
 def _of_sentence(content: str) -> str | None:
-    content = content.strip()
-    if content.startswith(("\\[", "$$")) and len(content) < 3:
-        return None
-    sentence = _SENTENCE.split(content, maxsplit=1)[0]
-    sentence = _CLAUSE.split(sentence, maxsplit=1)[0]
+    clause = _CLAUSE.split(content.strip(), maxsplit=1)[0]
+    sentence = _SENTENCE.split(clause, maxsplit=1)[0]
     found = _only(sentence.strip(" \t*_"))
-    return found.rstrip(" .,;:") or None if found else None
+    if not found or _NOWHERE.fullmatch(found):
+        return None
+    return found.rstrip(" .,;:") or None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether the words before "is the answer" are a number or a choice by themselves."""
+    return isinstance(read(_only(text) or ""), Choice) or _is_number(_only(text) or "")
