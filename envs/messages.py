@@ -38,7 +38,7 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]
 
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """A question naming the nearest allowed word, to be appended to an error; empty when nothing is near."""
-    words = {each.lstrip(_MARKS) or each: each for each in allowed}
+    words = {each.lstrip(_MARKS) or each: each for each in allowed if each != given}  # it may be there, and no file
     matches = difflib.get_close_matches(given.lstrip(_MARKS)[:_COMPARED], list(words), n=1)
     return f"; did you mean {words[matches[0]]!r}?" if matches else ""
 

@@ -50,6 +50,8 @@ CALIBRATION = 5  # one in so many questions of a train part
 _QUESTION_KEYS = ("problem", "question")
 _ANSWER_KEYS = (
     "answer",
+    "answerkey",
+    "answer_key",
     "final_answer",
     "expected_answer",
     "extracted_groundtruth",
@@ -244,8 +246,8 @@ def _load(source: str | Path) -> Iterator[tuple[Problem, Split]]:
             raise ValueError(f"cannot read {path}: its name ends in {path.suffix!r}; {_READABLE}")
         try:
             rows = list(_READERS[path.suffix.lower()](path))
-        except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: {error}") from None
+        except (ValueError, RecursionError, csv.Error) as error:
+            raise ValueError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from None
         yield from _entries(rows, str(path), "train" if _TRAIN.search(path.stem) else "test")
     elif isinstance(source, str) and (named := _HUB.fullmatch(source)) and path.suffix.lower() not in _READERS:
         yield from _from_hub(named[1], named[2], named[3])
@@ -280,7 +282,7 @@ def _entry(row: Any, part: str) -> tuple[Problem, Split]:
     if split is None:
         return problem, _split_of(problem) if part == "train" else "test"
     if split not in SPLITS:
-        raise ValueError(f"its split is {split!r}{nearest(str(split), SPLITS)} allowed: {', '.join(SPLITS)}")
+        raise ValueError(f"its split is {split!r}{nearest(str(split), SPLITS) or ';'} allowed: {', '.join(SPLITS)}")
     return problem, split
 
 
@@ -307,17 +309,27 @@ def _choices(fields: Row) -> dict[str, str]:
 def _chosen(value: Any, choices: Mapping[str, str]) -> str:
     """The right choice with its text, from its letter, its text or its place (from 0)."""
     text = str(value).strip()
-    letter = text.strip("().").upper()
-    if letter not in choices:
-        by_text = [each for each, words in choices.items() if words.strip() == text]
-        places = list(choices)
-        if by_text:
-            letter = by_text[0]
-        elif text.isdecimal() and int(text) < len(places):
+    places = list(choices)
+    if (
+        isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(places)
+    ):  # a number of JSON is a place, also among numbers
+        letter = places[value]
+    else:
+        letter = _letter(text, choices) or _letter(stated_answer(text) or "", choices)
+        if not letter and text.isdecimal() and int(text) < len(places):
             letter = places[int(text)]
-        else:
-            raise ValueError(f"its answer {text[:60]!r} is none of the choices {', '.join(choices)}")
+    if not letter:
+        raise ValueError(f"its answer {text[:60]!r} is none of the choices {', '.join(choices)}")
     return f"({letter}) {choices[letter]}"
+
+
+def _letter(text: str, choices: Mapping[str, str]) -> str:
+    """The letter that a text is, that stands before a choice, or whose choice the text is; empty for others."""
+    letter, _, rest = text.strip("(").partition(")" if ")" in text[:3] else ".")
+    letter = letter.strip("(). ").upper()
+    if letter in choices and rest.strip() in ("", choices[letter].strip()):
+        return letter
+    return next((each for each, words in choices.items() if words.strip() == text), "")
 
 
 def _gold(fields: Row, choices: Mapping[str, str]) -> str:
@@ -357,7 +369,7 @@ def _read_lines(path: Path) -> Iterator[Any]:
             if line.strip():
                 try:
                     yield json.loads(line)
-                except json.JSONDecodeError as error:
+                except (ValueError, RecursionError) as error:  # of JSON, of a number of too many digits, of nesting
                     raise ValueError(f"{path}, line {number}: {error}") from None
 
 

@@ -158,7 +158,7 @@ class Source:
         if task in FAULTY:
             raise ValueError(f"the task {task!r} of reasoning-gym is refused: {FAULTY[task]}")
         if task not in DATASETS:
-            raise ValueError(f"task {task!r} is not known{nearest(task, tasks())} Allowed: {', '.join(tasks())}")
+            raise ValueError(f"task {task!r} is not known{nearest(task, tasks()) or ';'} allowed: {', '.join(tasks())}")
         allowed = [field.name for field in dataclasses.fields(DATASETS[task][1]) if field.name not in ("seed", "size")]
         for option in json.loads(config):
             if option not in allowed:

@@ -146,6 +146,10 @@ def test_the_published_layouts_are_read(row: dict[str, Any], answer: str, meta: 
         ({"problem": "Q?", "final_answer": ["5"]}, "5"),
         ({"problem": "Q?", "answer": "no answer is possible"}, "no answer is possible"),
         ({"problem": "Q?", "answer": "027"}, "27"),
+        ({"problem": "Q?", "answer": "We add. The final answer is 2."}, "2"),
+        ({"problem": "Q?", "answerKey": "B", "choices": ["1", "2"]}, "(B) 2"),
+        ({"problem": "Q?", "answer": 1, "choices": ["2", "3", "1", "0"]}, "(B) 3"),
+        ({"problem": "Q?", "answer": "1", "choices": ["2", "3", "1", "0"]}, "(C) 1"),
     ],
 )
 def test_an_answer_is_read_as_people_write_it(row: dict[str, Any], answer: str, tmp_path: Path) -> None:
@@ -167,6 +171,9 @@ def test_an_answer_that_is_no_text_and_no_number_is_refused(value: str, tmp_path
         (["(A) 12", "(B) 13", "(C) 14"], "B"),
         (["12", "13", "14"], "13"),
         (["12", "13", "14"], 1),
+        (["12", "13", "14"], "B) 13"),
+        (["12", "13", "14"], "#### B"),
+        (["12", "13", "14"], "The answer is B."),
         ({"A": "12", "B": "13", "C": "14"}, "B"),
         ({"text": ["12", "13", "14"], "label": ["A", "B", "C"]}, "B"),
     ],
@@ -279,6 +286,9 @@ def test_a_train_file_gives_train_and_calibration_and_never_a_test_question(tmp_
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ('{"problem": "Q?", "answer": ' + "9" * 5000 + "}", "set.jsonl, line 1: Exceeds the limit"),
+        ("[" * 100_000, "set.jsonl, line 1: maximum recursion depth"),
+        ('{"problem": "Q?", "answer": "1", "split": "dev"}', "its split is 'dev'; allowed: train, calibration, test"),
         ('{"problem": "Q?"}', "set.jsonl, problem 1: the fields are problem; one of answer, .* is needed"),
         ('{"prblem": "Q?", "answer": 1}', "problem 1: the fields are prblem, answer; one of problem, question must"),
         ('{"problem": "Q?", "answer": 1}\n\n{"problem"', "set.jsonl, line 3: "),
@@ -300,7 +310,9 @@ def test_what_is_no_file_of_problems_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "math500.jsonl", [])
     (tmp_path / "set.parquet").write_bytes(b"PAR1")
     (tmp_path / "set.json").write_text("{}")
+    (tmp_path / "dangling.jsonl").symlink_to(tmp_path / "nothing")
     for name, message in [
+        ("dangling.jsonl", r"there is no file '.*dangling\.jsonl'(?!; did you mean '.*dangling)"),
         ("math50.jsonl", "there is no file .*did you mean '.*math500.jsonl'"),
         ("set.parquet", "its name ends in '.parquet'; files that end in .csv, .json, .jsonl are read"),
         ("set.json", "holds a dict; a list of problems is wanted"),

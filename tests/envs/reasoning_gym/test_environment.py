@@ -320,6 +320,7 @@ def test_an_answer_is_the_last_paragraph(texts: tuple[str, ...], status: str, an
     ("options", "said"),
     [
         ({"task": "jug"}, "task 'jug' is not known; did you mean 'jugs'?"),
+        ({"task": "???"}, "task '???' is not known; allowed: "),
         ({"task": "jugs", "config": {"num_jug": 4}}, "jugs has no option 'num_jug'; did you mean 'num_jugs'?"),
         ({"task": "jugs", "config": {"num_jugs": 1}}, "num_jugs must be gt 2"),
         ({"task": "jugs", "config": {"seed": 1}}, "no option 'seed'"),
