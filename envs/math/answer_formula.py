@@ -59,18 +59,23 @@ _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 CONSTANTS = {"pi": PI, "infty": OO, "infinity": OO, "inf": OO, "oo": OO, "imath": IMAGINARY}
 MULTIPLES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15,
-    "quintillion": 10**18, "lakh": 10**5, "crore": 10**7, "dozen": 12, "ten": 10, "gross": 144, "score": 20,
+    "quintillion": 10**18, "sextillion": 10**21, "septillion": 10**24, "octillion": 10**27, "nonillion": 10**30,
+    "decillion": 10**33, "googol": 10**100, "myriad": 10**4, "lakh": 10**5, "crore": 10**7, "dozen": 12, "ten": 10,
+    "gross": 144, "score": 20,
 }  # fmt: skip
 PARTS = {
     "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
-    "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "sixteenth": 16, "twentieth": 20, "hundredth": 100,
-    "thousandth": 1000, "millionth": 10**6, "billionth": 10**9,
+    "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "thirteenth": 13, "fourteenth": 14, "fifteenth": 15,
+    "sixteenth": 16, "seventeenth": 17, "eighteenth": 18, "nineteenth": 19, "twentieth": 20, "thirtieth": 30,
+    "fortieth": 40, "fiftieth": 50, "sixtieth": 60, "seventieth": 70, "eightieth": 80, "ninetieth": 90,
 }  # fmt: skip
+PARTS |= {f"{name}th": value for name, value in MULTIPLES.items() if name.endswith(("hundred", "thousand", "llion"))}
 NO_UNITS = words(
     "and or not no nor anything something nothing than plus minus times by to the power over choose mod modulo if "
     "except but unless any other both either neither is are was equals equal maybe about approximately around "
     "infinity infinities factorial negative positive remainder base squares cubes roots root power powers inverse "
     "reciprocal bar prime choose twice double triple st nd rd th january february march april may june july "
+    "zillion gazillion bazillion "
     "august september october november december jan feb mar apr jun jul aug sept oct nov dec"
 )
 ALLOWED_IN_UNITS = words("to the is by than over")
@@ -179,6 +184,8 @@ def _text_tokens(content: str, space: bool) -> list[Token]:
         return []
     if stripped in FUNCTIONS and stripped not in ("min", "max", "sec"):
         return [Token("command", f"\\{stripped}", space)]
+    if unit := re.fullmatch(r"\(\s*([a-zA-Z]{2,}[a-zA-Z ]*)\)", stripped):  # (cm)
+        return [Token("text", unit[1], True)]
     if re.search(r"\d|[()]", stripped) and re.fullmatch(r"[-\d\s.,()a-zA-Z:/$'%+]*", stripped):
         return [Token(each.kind, each.text, each.space or not k) for k, each in enumerate(tokens_of(stripped))]
     if stripped in ("\\%", "%"):
@@ -215,6 +222,7 @@ class Formula:
         self.index = 0
         self.depth = 0
         self.units = units  # whether letters may be a unit
+        self.lettered = False  # whether a term before has a variable
         self.plain = False  # whether what was read is a number as it is written
 
     def peek(self, ahead: int = 0) -> Token | None:
@@ -250,6 +258,7 @@ class Formula:
         terms = [self._signed()]
         while self.text() in ("+", "-"):
             self.plain = False
+            self.lettered = self.lettered or not numeric_so_far(terms[-1])
             terms.append(self._signed())
         self.depth -= 1
         return terms[0] if len(terms) == 1 else Sum(tuple(terms))
@@ -349,23 +358,32 @@ class Formula:
             end = next((k for k in range(self.index, len(self.tokens)) if self.tokens[k].text == ")"), 0)
             inside = self.tokens[self.index + 1 : end]
             return bool(inside) and all(each.kind in ("word", "text") and len(each.text) > 2 for each in inside)
-        if token.kind != "word" or not numeric:
+        if token.kind != "word" or not numeric or self.lettered:
             return False
         word, behind = token.text, self.index > 0 and self.tokens[self.index - 1].kind in ("number", "sci")
         minutes = word == "min" and self.text(1) not in ("(", "\\{", "_")
-        if (word in FUNCTIONS and not minutes) or word in CONSTANTS or word in GREEK:
+        seconds = word == "sec" and self.text(1) in ("", ".", "/")
+        if (word in FUNCTIONS and not minutes and not seconds) or word in CONSTANTS or word in GREEK:
             return False
         if self.text() == "/":
             return known(word) or is_word(word)
         if len(word) == 1:
-            following = self.tokens[self.index + 1] if self.index + 1 < len(self.tokens) else None
-            apart = following is None or following.text in ("/", "^")
-            return word in LETTERS and token.space and literal and behind and apart
+            return word in LETTERS and token.space and literal and behind and self._is_apart()
         if word.lower() in ("am", "pm") or (word.lower() in ("sq", "cu", "fl") and token.space):
             return True
         if known(word):
             return token.space or len(word) > 3 or word in _ATTACHED
         return (token.space and is_word(word)) or word.lower() in MULTIPLES or word.lower().rstrip("s") in PARTS
+
+    def _is_apart(self) -> bool:
+        """Whether no variable follows the letter: nothing, a slash, a power, or another unit with a power below."""
+        following = self.peek(1)
+        if following is None or following.text in ("/", "^"):
+            return True
+        rest = self.tokens[self.index :]
+        return all(
+            token.text in LETTERS or token.text in "\\cdot^{-}" or token.kind == "number" for token in rest
+        ) and ([token.text for token in rest[:1] + rest[-1:]] == ["N", "m"] or any(token.text == "-" for token in rest))
 
     # ----------------------------------------------------------------------------------------------------- powers
 

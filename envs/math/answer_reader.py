@@ -66,7 +66,7 @@ from envs.math.answer_formula import (
     words,
 )
 from envs.math.answer_text import GREEK, clean
-from envs.math.answer_units import Unit, read_unit
+from envs.math.answer_units import CURRENCIES, Unit, read_unit
 from envs.math.answer_values import (
     HUNDRED,
     Assignments,
@@ -128,9 +128,11 @@ def _read(text: str) -> Value:
         return _read_words(text.removeprefix("\\words "))
     if choice := _choice(text):
         return choice
+    if date := _date(text):
+        return date
     if sentence := _sentence(text):
         return _read(sentence)
-    if (lead := _LEAD.match(text)) and not any(word in NO_UNITS for word in lead[0].lower().replace(":", "").split()):
+    if (lead := _LEAD.match(text)) and not _forbids(lead[0]):
         return _read(text[lead.end() :])
     if _GROUPED.fullmatch(text):
         text = re.sub(r"(?<=\d) (?=\d{3}(?!\d))", "", text)
@@ -144,8 +146,32 @@ def _read(text: str) -> Value:
     return value_of(tokens)
 
 
+def _forbids(lead: str) -> bool:
+    """Whether words before a value say that it is another one, or none."""
+    words = lead.lower().replace(":", "").split()
+    return words not in (["either"], ["both"]) and any(word in NO_UNITS for word in words)
+
+
+_MONTH = (
+    r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)\.?"
+)
+_DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
+_DATE = re.compile(rf"(?:{_MONTH} {_DAY}|(?:the )?{_DAY}(?: of)? {_MONTH})(?:,? (\d{{4}}))?", re.IGNORECASE)
+
+
+def _date(text: str) -> Text | None:
+    """``May 12``, ``12 May``, ``the 12th of May, 2024``."""
+    match = _DATE.fullmatch(re.sub(r"\\words |\\text\s*\{([^{}]*)\}", r"\1", text).strip())
+    if match is None:
+        return None
+    month, day = (match[1], match[2]) if match[1] else (match[4], match[3])
+    return Text(f"{month[:3].lower()} {int(day)} {match[5] or ''}".strip())
+
+
 _LEAD = re.compile(
-    r"(?:\\therefore|(?:therefore|thus|so|hence),?(?=\s)|[A-Za-z]{3,}(?: [A-Za-z]{2,}){0,3}\s?:"
+    r"(?:\\therefore|\\implies|\\Rightarrow|\\to(?=\s)|(?:therefore|thus|so|hence),?(?=\s)|(?:either|both)(?=\s.*\b(?:and|or)\b)"
+    r"|an?(?=\s-?[\d.]+\s?(?:\\%|[a-z]{3}))|[A-Za-z]{3,}(?: [A-Za-z]{2,}){0,3}\s?:"
     r"(?=[^:]*\d[^:]*$))\s*(?=\S)",
     re.IGNORECASE,
 )
@@ -172,15 +198,18 @@ def _choice(text: str) -> Value | None:
     bare = re.sub(r"^\{\s*\(([A-J])\)\s*\}", r"(\1)", bare)
     if match := _CHOICE_TEXT.fullmatch(bare):
         letter, rest = match[1] or match[2], match[3]
-        if (
-            match[1]
-            and not marked
-            and (match[1].islower() or re.match(r"[-+^*/=!_(]|\\cdot|\\cup|\\le|\\ge|<|>", rest))
-        ):
+        if match[1] and not marked and (match[1].islower() or _goes_on(bare[: match.start(3)], rest)):
             return None  # a product or a formula in parentheses
         value = read(rest)
         return Choice(letter.upper(), value) if value is not None else None
     return None
+
+
+def _goes_on(before: str, rest: str) -> bool:
+    """Whether a formula goes on behind ``(C)``; ``(C) -5`` is a choice, ``(C)-5`` and ``(C) - 5`` are none."""
+    if re.match(r"[-+]\S", rest):
+        return not before[-1:].isspace()
+    return bool(re.match(r"[-+^*/=!_(]|\\cdot|\\cup|\\le|\\ge|<|>", rest))
 
 
 def _read_words(words: str) -> Value:
@@ -215,7 +244,7 @@ def _only_words(text: str, tokens: list[Token]) -> Value | None:
         if word in FUNCTIONS or word in CONSTANTS or word in GREEK:
             return None
         repeated = len(word) > 2 and len(set(word)) < len(word)  # as a product it would be a power
-        if not (word.isupper() or is_word(word) or repeated or not word.islower() or len(word) > 4):
+        if not (word.isupper() or is_word(word) or repeated or word.istitle() or len(word) > 4):
             return None
         return _read_words(word)
     if all(len(word) == 1 or word in FUNCTIONS or word in CONSTANTS or word in GREEK for word in joined):
@@ -245,11 +274,10 @@ def _sentence(text: str) -> str | None:
 
 
 def _marked(tokens: list[Token]) -> list[Token]:
-    """The words and, or as separators."""
+    """The words and, or as separators, and the sign & outside of matrices."""
+    joins = ("and", "or") if any(token.text == "\\begin" for token in tokens) else ("and", "or", "&", "\\&")
     return [
-        Token("separator", token.text.lower(), True)
-        if token.kind == "word" and token.text.lower() in ("and", "or")
-        else token
+        Token("separator", token.text.lower(), True) if token.kind != "text" and token.text.lower() in joins else token
         for token in tokens
     ]
 
@@ -288,7 +316,7 @@ def _set(tokens: list[Token]) -> Value:
     if not tokens:
         return Collection(())
     bar = next((i for i, token in enumerate(tokens) if token.text in ("|", ":") and token.kind == "other"), None)
-    if bar is not None and bar < len(tokens) - 1 and bar <= 3:
+    if bar is not None and bar < len(tokens) - 1 and (bar <= 3 or tokens[1].text == "\\in"):
         return _item(tokens[bar + 1 :])  # {x | x > 2}
     parts = [part for _, part in split(tokens, frozenset((",", ";")), ("separator",)) if part]
     if len(parts) > MAX_ITEMS:
@@ -569,6 +597,7 @@ _LONG_NAME = re.compile(
     r"|[a-zA-Z]{2,}\([^()=]{0,30}\)"
     r"|\\(?:sin|cos|tan|cot|sec|csc) ?(?:[A-Z]|\\[a-z]+|\\angle ?[A-Z]+|[a-z]|\([^()=]{1,12}\))"
     r"|[a-zA-Z]\^\{?-1\}?\([^()=]{1,20}\)|[A-Z]{2}(?:[-+][A-Z]{2}){1,4}|\\\|[^=]{1,20}\\\||\|\|[^=]{1,20}\|\|"
+    r"|\([a-zA-Z]\\circ [a-zA-Z]\)\([^()=]*\)|\\?#\(?[A-Z]\)?|\\sigma(?:_\w)?\^\{?2\}?"
     r"|n\([A-Z]\)|\\mathbb\{E\}\[[^\[\]]*\]|[A-Za-z]\((?:[^()]|\([^()]{0,20}\)){1,40}\)|\\frac\{d[a-z]?\}\{d[a-z]\}"
 )
 _SUM_NAME = re.compile(r"[a-wA-W](?:[-+]?[a-wA-W]){1,5}")
@@ -584,6 +613,8 @@ def _name(tokens: list[Token]) -> str | None:
         if not (len(tokens) == 1 and tokens[0].kind == "word" and tokens[0].text.isupper()):
             return "" if not any(word in ("not", "no") for word in text.lower().split()) else None
     if any(token.text in ("\\lim", "\\int", "\\sum", "\\prod", "\\det", "\\dim") for token in tokens):
+        return ""
+    if tokens[0].text in _OF_VARIABLES and any(token.kind == "word" for token in tokens):
         return ""
     text = "".join(
         f" {token.text}" if token.kind in ("word", "text") and k and tokens[k - 1].kind == "command" else token.text
@@ -611,6 +642,7 @@ def _name(tokens: list[Token]) -> str | None:
     return None
 
 
+_OF_VARIABLES = frozenset(("\\max", "\\min", "\\sup", "\\arg", "\\deg", "\\Re", "\\Im"))
 _FILL = words("of the a an is in to at")
 
 
@@ -700,14 +732,14 @@ def _based(tokens: list[Token]) -> Value | None:
     text = "".join(token.text + (" " if token.kind == "word" else "") for token in tokens).strip()
     match = re.fullmatch(
         r"[({]?(-?[\dA-Fa-f]+(?:\.[\dA-Fa-f]+)?)[)}]?\s*"
-        r"(?:_\{?\s*\(?(?:base\s*)?(\d+|[a-z]+)\s*\)?\}?|[({]?\s*(?:in )?base\s*(\d+|[a-z]+)\s*[)}]?)",
-        re.sub(r"\s+", "", text) if "base" not in text else text.replace(" ", "").replace("inbase", "base"),
+        r"(?:_\{?\s*\(?(?:base\s*)?(\d+|[a-z]+)\s*\)?\}?|[({]?\s*(?:in)?base\s*(\d+|[a-z]+)\s*[)}]?|[({]?(?:in)?((?:binary|octal|hex)[a-z]*)[)}]?)",
+        re.sub(r"\s+", "", text),
     )
     if match is None or any(b.space and a.kind == b.kind == "number" for a, b in pairwise(tokens)):
         return None
     if not re.search(r"\d", match[1]) and not re.fullmatch("[A-F]{2,}", match[1]) and match[2] != "16":
         return None
-    name = match[2] or match[3]
+    name = match[2] or match[3] or match[4]
     base = _NAMED_BASES.get(name) if name.isalpha() else int(name)
     if base is None or not 2 <= base <= 36:
         return None
@@ -753,7 +785,10 @@ def _ratio(tokens: list[Token]) -> Value:
     return Ratio(tuple(exprs), clock, last.unit)
 
 
-_CURRENCIES = words("dollars dollar euros euro cents yen rupees usd eur gbp won rubles inr cad aud")
+_CURRENCIES = words("dollars dollar euros cents rupees usd gbp rubles cad aud") | frozenset(
+    name for currency, codes in CURRENCIES.items() for name in (currency, *codes)
+)
+_SHORT_MULTIPLES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}  # behind a currency
 
 
 def _is_currency(token: Token) -> bool:
@@ -780,11 +815,16 @@ def _quantity(tokens: list[Token]) -> Quantity:
             unit_words, tokens = ["dollars"], tokens[2:]
         elif _is_currency(tokens[0]) and tokens[after : after + 1]:
             unit_words, tokens = [word], tokens[after:]
+        elif word in ("hk", "nz", "r", "mx") and tokens[1].text == "\\currency":
+            unit_words, tokens = ["reais" if word == "r" else "dollars"], tokens[2:]
         elif word in ("exactly", "only", "approximately", "about", "approx", "roughly") and len(tokens) > 1:
             tokens = tokens[1:]
+    scale = 1
+    if unit_words and len(tokens) == 2 and tokens[0].kind == "number" and tokens[1].text in _SHORT_MULTIPLES:
+        scale, tokens = _SHORT_MULTIPLES[tokens[1].text], tokens[:1]
     parser = Formula(tokens)
     expr = parser.sum()
-    expr = imaginary(expr)
+    expr = imaginary(expr) if scale == 1 else Prod((expr, Num(Fraction(scale))))
     rest = parser.tokens[parser.index :]
     expr, rest, factor_words = _multiplied(expr, rest)
     unit = _unit_of(rest, unit_words, bool(factor_words))
@@ -847,11 +887,14 @@ def _unit_of(rest: list[Token], words: list[str], multiplied: bool) -> Unit | Qu
         rest = rest[1:-1]
     if rest and "'" in (rest[0].text, rest[-1].text):
         raise Unreadable("a prime behind a number")
+    if rest and rest[0].text.lower().split(" ")[0] in ("to", "by", "than", "over"):
+        raise Unreadable("words that are no unit")
     for token in rest:
         if token.kind in ("word", "text"):
             lower = token.text.lower().split()
             if any(
-                re.search(r"\d|[=<>+]", word) or word.strip(".,()") in NO_UNITS - ALLOWED_IN_UNITS for word in lower
+                re.search(r"[=<>+]|(?<![\^{-])\d", word) or word.strip(".,()") in NO_UNITS - ALLOWED_IN_UNITS
+                for word in lower
             ):
                 raise Unreadable("words that are no unit")
             pieces.append(token.text.strip("()").replace("$", "dollars"))

@@ -28,12 +28,13 @@ _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₐₑₕ�
 _SIGNS = {
     **dict.fromkeys("−–—‐‑‒―﹣－➖", "-"), **dict.fromkeys("⋅·∙•∗⋆×✕✖", r"\cdot "), **dict.fromkeys("÷∕⁄", "/"),
     "∞": r"\infty ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
-    "⊂": r"\subset ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
+    "∘": r"\circ ", "⊂": r"\subset ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ",
+    "≈": r"\approx ",
     "≃": r"\approx ", "≅": r"\approx ", "≡": r"\equiv ", "°": r"\degree ", "º": r"\degree ", "˚": r"\degree ",
     "′": "'", "″": "''", "’": "'", "‘": "'", "“": '"', "”": '"', "⟨": r"\langle ", "⟩": r"\rangle ",
     "〈": r"\langle ", "〉": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
     "∠": r"\angle ", "△": r"\triangle ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ", "→": r"\to ",
-    "⇒": r"\Rightarrow ",
+    "⇒": r"\Rightarrow ", "⟹": r"\Rightarrow ", "∴": r"\therefore ",
     "…": r"\ldots ", "⋯": r"\ldots ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "℃": r"\degree C", "℉": r"\degree F", "ℓ": "l", "∣": "|", "∥": r"\|", "∶": ":", "％": r"\%", "¬": r"\neg ",
     "∧": r"\wedge ", "∨": r"\vee ", "µ": r"\mu ", "∖": r"\setminus ", "ƒ": "f", "ı": "i", "✓": "", "✅": "",
@@ -55,6 +56,9 @@ def _of_greek() -> dict[str, str]:
 
 
 _SIGNS |= _of_greek()
+_RING = re.compile(r"(?<=[\d})])\s?∘")  # else it composes functions
+_SQUARED = re.compile("[㌀-㏟㏿]")  # units in one character, such as ㎡
+_VULGAR = re.compile(r"([⁰¹²³⁴-⁹]+)[⁄/]([₀-₉]+|[⁰¹²³⁴-⁹]+)")
 _ROOT_OF = re.compile(r"\s*(?:(\d+(?:\.\d+)?)|(\\[a-zA-Z]+|[a-zA-Z])|(?=[({\[]))")
 
 
@@ -64,7 +68,7 @@ def ascii_text(text: str) -> str:
         return text
     out = list[str]()
     index = 0
-    text = _restored(text)
+    text = _VULGAR.sub(_vulgar, _restored(_RING.sub("°", text)))
     while index < len(text):
         char = text[index]
         for table, mark in ((_SUPERSCRIPTS, "^"), (_SUBSCRIPTS, "_")):
@@ -91,6 +95,8 @@ def ascii_text(text: str) -> str:
                 out.append(_SIGNS[char])
             elif char.isascii():
                 out.append(char)
+            elif unicodedata.category(char) == "Sc":
+                out.append(rf"\text{{{unicodedata.name(char).removesuffix(' SIGN').rpartition(' ')[2].lower()}}}")
             elif (parts := unicodedata.decomposition(char)).startswith("<fraction>"):
                 value = Fraction(unicodedata.numeric(char)).limit_denominator(1000)
                 out.append(rf"\frac{{{value.numerator}}}{{{value.denominator}}}" if "2044" in parts else char)
@@ -101,8 +107,21 @@ def ascii_text(text: str) -> str:
     return "".join(out)
 
 
+def _decomposed(char: str) -> str:
+    return "".join(chr(int(code, 16)) for code in unicodedata.decomposition(char).split()[1:])
+
+
+def _vulgar(match: re.Match[str]) -> str:
+    """Small digits above and below a slash as a fraction, all above it as an exponent."""
+    top = "".join(_SUPERSCRIPTS[each] for each in match[1])
+    if match[2][0] in _SUPERSCRIPTS:
+        return f"^{{{top}/{''.join(_SUPERSCRIPTS[each] for each in match[2])}}}"
+    return rf"\frac{{{top}}}{{{''.join(_SUBSCRIPTS[each] for each in match[2])}}}"
+
+
 def _restored(text: str) -> str:
     """Full-width, bold and other forms of ASCII and Greek characters as such; lines over digits as commands."""
+    text = _SQUARED.sub(lambda match: f" {_decomposed(match[0])}", text)
     plain = "".join(
         unicodedata.normalize("NFKC", char)
         if char not in _SUPERSCRIPTS and char not in _SUBSCRIPTS and char not in _SIGNS
@@ -154,15 +173,19 @@ _BLANKS = re.compile(r"\s+")
 _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.ASCII), replacement)
     for pattern, replacement in (
+        (r"\\\\\*|\\(?:cr|tabularnewline)(?![a-zA-Z])", r"\\\\ "),
         (r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]", r"\\\\ "),  # a distance between rows
         (r"(?<!\\)((?:\\\\)*)\\[()\[\]]", r"\1 "),  # \( \) \[ \]
         (r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![a-zA-Z])\s*\.?", ""),
         (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|hline|nonumber|centering)(?![a-zA-Z])", " "),
-        (r"\\(?:boxed|fbox)(?=\s*\{)", ""),
+        (r"\\(?:boxed|fbox|framebox|smash|underbrace|overbrace)(?=\s*\{)", ""),
         (r"(?<=\d)(?:\{,\}|,\\!|\\,|\\;|\\:|\\ |~|(?<=\d)'(?=\d{3}(?!\d)))\s*(?=\d{3}(?!\d))", r"\\thousands "),
         (r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))", r"\\thousands "),
         (r"\\!", ""),
-        (r"(?<!\\)\\(?:[,;:> ]|\n)|\\(?:q?quad|enspace|thinspace|,)(?![a-zA-Z])|~", " "),
+        (r"(?<!\\)\\(?:[,;:> ]|\n)|~|&nbsp;"
+         r"|\\(?:q?quad|enspace|enskip|(?:neg)?(?:thin|med|thick)space|space)(?![a-zA-Z])"
+         r"|\\[hvm]skip ?-?[\d.]* ?(?:pt|em|ex|mm|cm|in|mu)(?![a-zA-Z])", " "),
+        (r"</?(?:b|i|strong|em|u|sub|sup|span|p|br|code)\s*/?>", " "),
         (r"\\(?:hspace|vspace|phantom|hphantom|vphantom|label|tag)\*?\s*\{[^{}]*\}", " "),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         (r"\\(?:mbox|hbox|textbf|textit|textrm|textsf|texttt|textnormal|textsc|emph|underline|mathrm|mathsf|mathtt|mathnormal"
@@ -179,6 +202,7 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"==", "="),
         (r"\+\s*/\s*-|\+-", r"\\pm "),
         (r"~=", r"\\approx "),
+        (r"\^\s*\{?\s*(?:\*|\\star|\\ast)\s*\}?(?=\s*=)", "'"),
         (r"\*\*", "^"),
         (r"\\times(?![a-zA-Z])|\\cdot(?![a-zA-Z])|\\ast(?![a-zA-Z])|\*", r"\\cdot "),
         (r"\\div(?![a-zA-Z])", "/"),
@@ -205,12 +229,17 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(\\end\s*\{array\})\s*[\])|]", r"\1"),
         (r"(\d*\.)(\d+)\s*(?:\\text\s*\{\s*)?\(?\s*(?:repeating|recurring)\s*\)?\s*\}?", r"\1\\overline{\2}"),
         (r"(\d+\.)\((\d+)\)", r"\1\\overline{\2}"),
-        (r"\\(?:widehat|hat|vec|overrightarrow)(?![a-zA-Z])", ""),
+        (r"^([-+]?\d+\.\d+)\((\d+)\)$", r"\1\\overline{\2}"),
+        (r"(?<=[.\d])\{(\\(?:overline|bar|dot)\s*\{\d+\})\}", r"\1"),
+        (r"\\overline\s*\{(\d+)\}\s*(?=_)", r"\1"),
+        (r"\\(?:widehat|hat|vec|overrightarrow|overarc|wideparen)(?:\s*\{(\w+)\}|(?![a-zA-Z]))", r"\1"),
+        (r"\\mathbb\s*\{?\s*([EP])(?![a-zA-Z])\s*\}?", r"\1"),
+        (r"\\Pr(?![a-zA-Z])", "P"),
         (r"\\(?:bar)(?![a-zA-Z])", r"\\overline"),
         (r"\\overline\s*(\d)", r"\\overline{\1}"),
         (r"\\dot\s*(\d)", r"\\dot{\1}"),
         (r"\\ang\s*\{([^{}]*)\}", r"\1\\degree "),
-        (r"\\(?:textdegree|degrees?)(?![a-zA-Z])|\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\deg(?![a-zA-Z])",
+        (r"\\(?:textdegree|degrees?)(?![a-zA-Z])|\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|(?<=[\d}])\s*\\deg(?![a-zA-Z])",
          r"\\degree "),
         (r"\^\s*\\degree", r"\\degree"),
         (r"\\prime(?![a-zA-Z])", "'"),
@@ -237,7 +266,7 @@ def clean(answer: str) -> str:
     '( 3, \\frac12 )'
     """
     text = ascii_text(answer)
-    text = _BLANKS.sub(" ", text).strip().strip("*`").strip()
+    text = _BLANKS.sub(" ", text).strip().strip("*`_").strip()
     text = _PREFIX.sub("", _dollars(text), count=1)
     if _DETERMINANT.search(text):  # a determinant is a number that is not worked out here
         text = text.replace("vmatrix", "determinant").replace("Vmatrix", "determinant")
@@ -247,7 +276,8 @@ def clean(answer: str) -> str:
 
 
 _PREFIX = re.compile(
-    r"^\s*(?:\\(?:text|textbf|mathrm|mbox)\s*\{\s*)?(?:\*\*)?(?:the |my |our )?(?:final |correct )?answer"
+    r"^\s*(?:\\(?:text|textbf|mathrm|mbox)\s*\{\s*)?(?:\*\*)?(?:the |my |our )?(?:final |correct )?"
+    r"(?:answer|ans|solution|result)"
     r"(?:\*\*)?\s*(?::|is\b)\s*:?"
     r"(?:\*\*)?(?:[ ~]*\})?\s*",
     re.IGNORECASE,
@@ -265,7 +295,7 @@ def _dollars(text: str) -> str:
 def unwrapped(text: str) -> str:
     """Without the stars, quotes, braces and full stops around it."""
     while True:
-        inner = text.strip().strip("*`").strip()
+        inner = text.strip().strip("*`_").strip()
         if inner.endswith((".", ",", ";", ":")):
             inner = inner[:-1]
         inner = inner.rstrip("\\").rstrip() if inner.endswith("\\") else inner
@@ -274,6 +304,8 @@ def unwrapped(text: str) -> str:
         if inner.startswith("{") and "," not in inner and closing(inner, 0) == len(inner) - 1:
             inner = inner[1:-1]
         if match := _WRAPPED.fullmatch(inner):
+            if match[1] in ("i", "e"):
+                return match[1]
             return rf"\words {match[1].strip()}" if re.search("[a-zA-Z]", match[1]) else match[1]
         if inner == text:
             return text

@@ -31,6 +31,15 @@ class Unit:
     label: str = ""
 
 
+CURRENCIES = {
+    "euro": ("eur",), "yen": ("jpy",), "rupee": ("inr",), "ruble": ("rub",), "won": ("krw",), "peso": ("mxn", "php"),
+    "yuan": ("cny", "rmb"), "franc": ("chf",), "krona": ("sek",), "krone": ("nok", "dkk"), "zloty": ("pln",),
+    "reais": ("brl",), "rand": ("zar",), "sheqel": ("ils", "shekel"), "baht": ("thb",), "dong": ("vnd",),
+    "lira": (), "naira": ("ngn",), "dirham": ("aed",), "riyal": ("sar",), "hryvnia": ("uah",),
+}  # fmt: skip
+"""Names of currencies other than dollars and pounds, and their codes."""
+
+
 def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
     table: dict[str, tuple[str, Fraction, Fraction]] = {}
 
@@ -45,13 +54,16 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
         "centi": "1/100",
         "deci": "1/10",
         "kilo": "1000",
+        "mega": "1000000",
+        "giga": "1000000000",
     }
-    short = {"n": "nano", "m": "milli", "c": "centi", "d": "deci", "k": "kilo"}
+    short = {"n": "nano", "m": "milli", "c": "centi", "d": "deci", "k": "kilo", "M": "mega", "G": "giga"}
     for dimension, word, sign, unit, also in (
         ("length", "meter", "m", "1", "metre"), ("mass", "gram", "g", "1", "gramme"),
         ("volume", "liter", "L", "1/1000", "litre"), ("watt", "watt", "W", "1", ""), ("joule", "joule", "J", "1", ""),
         ("newton", "newton", "N", "1", ""), ("volt", "volt", "V", "1", ""), ("pascal", "pascal", "Pa", "1", ""),
-        ("hertz", "hertz", "Hz", "1", ""), ("mole", "mole", "mol", "1", ""),
+        ("hertz", "hertz", "Hz", "1", ""), ("mole", "mole", "mol", "1", ""), ("ampere", "ampere", "A", "1", "amp"),
+        ("byte", "byte", "B", "1", ""), ("electronvolt", "electronvolt", "eV", "1", "electron-volt"),
     ):  # fmt: skip
         for prefix, factor in (("", "1"), *metric.items()):
             scale = str(Fraction(factor) * Fraction(unit))
@@ -89,12 +101,10 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
     add("month", "1200", "century, centuries")
     add("dollar", "1", "dollar, usd, buck, us dollar")
     add("dollar", "1/100", "cent, penny, pennies")
-    for currency in ("euro", "yen", "rupee", "ruble", "won", "peso", "yuan", "franc"):
-        add(currency, "1", currency)
-    add("sterling", "1", "pounds sterling, gbp, quid")
-    add("euro", "1", "eur")
-    add("rupee", "1", "Rs, INR, inr")
-    add("yen", "1", "jpy")
+    for currency, codes in CURRENCIES.items():
+        add(currency, "1", ",".join((currency, *codes, *(code.upper() for code in codes))))
+    add("sterling", "1", "pounds sterling, gbp, GBP, quid")
+    add("rupee", "1", "Rs")
     add("degree", "1", "degree, deg")
     add("radian", "180", "radian, rad")  # of pi degrees
     add("percent", "1", "percent, pct, percentage point")
@@ -107,7 +117,6 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
         "psi",
         "bpm",
         "fps",
-        "amp",
         "ohm",
         "hectare",
         "acre",
@@ -120,6 +129,10 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
         "cup",
         "unit",
         "people",
+        "dB",
+        "ppm",
+        "atm",
+        "mmHg",
     ):
         add(name, "1", name)
     add("kelvin", "1", "K, kelvin")
@@ -200,6 +213,8 @@ def read_unit(words: str) -> Unit | None:
             label.append(piece)
         index += 1
     named = " ".join(_singular(word) for word in label if word not in _FILLERS and word[0].isalpha())
+    if parts and any(len(word) == 1 for word in named.split()):
+        return None  # 5 cm x
     return replace(_unit(parts), label=named) if parts or label else None
 
 

@@ -175,6 +175,10 @@ class _Comparison:
                 return self._quantity(a, b)
             case Ratio(), Ratio():
                 return self._ratio(a, b)
+            case (Ratio(clock=True) as time, Quantity() as hour) | (Quantity() as hour, Ratio(clock=True) as time):
+                return hour.unit in _HALVES_OF_DAY and self._ratio(
+                    time, Ratio((hour.expr, Num(Fraction(0))), True, hour.unit)
+                )
             case Equation(), Equation():
                 return self._equation(a, b)
             case Inequality(), Inequality():
@@ -328,6 +332,7 @@ def _rounds(rough: Num, fine: Expr) -> bool:
     return exact is not None and _rounds(rough, Num(exact))
 
 
+_HALVES_OF_DAY = (Unit(label="am"), Unit(label="pm"))
 _CENT = Fraction(1, 100)
 
 

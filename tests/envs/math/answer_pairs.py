@@ -257,6 +257,27 @@ SAME: dict[str, list[tuple[str, str]]] = {
         ("25 cents", "$0.25"), ("100 cm", "1 m"), ("1 L", "1000 mL"), ("1 day", "24 hours"), ("60 s", "1 min"),
         ("2 dozen eggs", "24"), ("1 mile", "5280 feet"), ("16 oz", "1 lb"), ("1 year", "12 months"),
     ],
+    "other ways to write": [
+        ("2 & 100", "2, 100"), ("either 2 or 100", "2, 100"), ("both 2 and 100", "100, 2"), ("³⁄₄", "3/4"),
+        ("²/₃", "2/3"), ("2¹⁄₂", "5/2"), ("4³⁄²", "8"), ("45∘", r"45^\circ"), ("5㎡", "5 m^2"),
+        ("x^2 + 4kg", "4gk + x^2"), ("nRT", "RnT"), (r"\{ x \in \mathbb{R} : x > 2 \}", r"(2,\infty)"),
+        ("3:00 PM", "3 pm"), ("5 a.m.", "5:00 am"), ("12 May", "May 12"), ("the 12th of May", "May 12th"),
+        ("Jan. 5, 2024", "January 5 2024"), ("a 25% increase", "25%"),
+        (r"\begin{pmatrix} 1 & 2 \\* 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 & 2 \cr 3 & 4 \end{pmatrix}"),
+        ("42", "42&nbsp;"), ("42", "__42__"), ("42", "<b>42</b>"), ("42", r"42\enskip"), ("42", r"42\medspace"),
+        ("42", r"42\hskip 1em"), ("42", r"\smash{42}"), ("42", r"\framebox{42}"), ("i", r"\text{i}"),
+        ("2/5", r"\mathbb{P}(A) = 2/5"), ("2/5", r"\Pr[A] = 2/5"), ("7", "x^* = 7"), ("7", r"\hat{x} = 7"),
+        ("7", r"\max f(x) = 7"), ("7", r"\min_{x} f(x) = 7"), ("7", r"\sigma^2 = 7"), ("7", r"\deg f = 7"),
+        ("7", r"(f \circ g)(3) = 7"), ("7", "(f∘g)(3) = 7"), ("7", "#A = 7"), ("7", r"\widehat{AB} = 7"),
+        ("7", r"\text{Re}(z) = 7"), ("7", r"\arg z = 7"), ("7", r"\Rightarrow x = 7"), ("7", r"\implies 7"),
+        ("7", "→ 7"), ("7", r"\text{Solution: } 7"), ("0.1(6)", "1/6"), (r"0.{\overline{3}}", "1/3"),
+        ("1101_2", "1101 in binary"), ("777_8", "777 in octal"), ("FF_{16}", "FF (hex)"), ("54_7", r"\overline{54}_7"),
+        ("C", "(C) -5"), ("7 MB", "7"), ("7 GHz", "7000 MHz"), ("7 mA", "7"), ("7 eV", "7"), ("7 dB", "7"),
+        ("7 ppm", "7"), ("7 sec.", "7 s"), (r"7 \text{ (cm)}", "7 cm"), (r"7\ \mathrm{m\,s^{-1}}", "7 m/s"),
+        ("7 m s^-1", "7 m/s"), ("7 N m", "7"), ("7 CHF", "CHF 7"), ("CNY 7", "7 yuan"), ("₪7", "7"), ("฿7", "7 baht"),
+        ("₺7", "7 lira"), ("HK$7", "7"), ("$7k", "7000"), ("$7M", r"\$7 million"), ("5 thirtieths", "1/6"),
+        ("4 quintillionths", r"4 \cdot 10^{-18}"), ("2 septillion", "2 * 10^24"),
+    ],
 }  # fmt: skip
 DIFFERENT: dict[str, list[tuple[str, str]]] = {
     "in general": [
@@ -408,5 +429,12 @@ DIFFERENT: dict[str, list[tuple[str, str]]] = {
         ("{a,b}", "(a,b)"), ("-1<x<1", "x=-1,1"), ("[-1,1]", "-1,1"), ("(-2,2)", r"\pm 2"), ("(1,0)", "(0,1)"),
         ("a+b+c = 10", "11"), ("y=3", "x=3"), ("x=1,y=2", "x=2,y=1"), ("3=4", "4"), ("1+1=3", "3"), ("2x=6", "6"),
         ("x^2=9", "9"), ("x+1=5", "5"), ("y=5x", "5"), ("3x+2y=6", "6"), ("f(x)=x+1", "1"), ("AB=5", "BC=5"),
+    ],
+    "other ways to write": [
+        ("May 12", "May 13"), ("May 12", "Amy 12"), ("3:00 PM", "3 am"), ("3:00 PM", "3"), ("3:30 PM", "3 pm"),
+        ("x^2+4kg", "x^2+4"), ("C", "(C)-5"), ("5 cm x", "5"), ("5 to the fourth", "5"), ("7 zillion", "7"),
+        ("7 septillion", "7"), ("2 googol", "2"), ("4 fifteenths", "4"), ("7 fiftieths", "7"), ("$7k", "7"),
+        ("$7M", "$7k"), ("7 MW", "7 mW"), ("7 CHF", "7 SEK"), ("1101 in binary", "1101"), ("2/3", "²/₅"),
+        ("0.1(6)", "0.16"), ("nRT", "nRt T"), (r"\{x \in \mathbb{R} : x > 2\}", "2"),
     ],
 }  # fmt: skip
