@@ -35,7 +35,7 @@ from envs.core import (
     transition,
     truncation,
 )
-from envs.expressions import Expression, Number, Operation, Unknown, linear, parse_sides, write
+from envs.expressions import OPERATORS, Expression, Number, Operation, Unknown, linear, parse_sides, write
 from envs.splits import draw_distinct, split_of
 
 CLASSIC = 24  # the target when a question names none
@@ -241,7 +241,7 @@ _STEP = re.compile(
     rf"({_NUMBER}) *([-+*/]) *({_NUMBER}) *= *({_NUMBER}) *\(left: *({_NUMBER}(?:(?: +| *, *){_NUMBER})*) *\)\.?",
     re.ASCII | re.IGNORECASE,
 )
-_SIGNS = str.maketrans("×∙·⋅÷∕−–", "****//--")  # noqa: RUF001 -- as people write the operators
+_SIGNS = str.maketrans(OPERATORS)
 
 Left = tuple[tuple[Rational, Expression], ...]  # numbers and what they were made by
 
@@ -318,9 +318,13 @@ _AROUND = (  # what people and models put around an answer
     (r"\*\*([^*].*[^*])\*\*", r"\1"),
     (r"`+([^`]*)`+", r"\1"),
     (r"<answer>(.*)</answer>", r"\1"),
-    (r"(.*[^.\s])\s*\.", r"\1"),
+    (r"(.*[^.;\s])\s*[.;]", r"\1"),
+    (r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r"\1"),
+    (r"(?:the |my )?(?:final )?answer(?: is)?\s*[:=]?\s*(?=[-+(\d\\$`*])(.*)", r"\1"),
+    (r"[a-z]\s*=\s*([^=].*)", r"\1"),  # a name for it
 )
 _LATEX = (
+    (r"==", "="),
     (r"\\left|\\right|\\[,;:! ]|~", ""),
     (r"\\(?:times|cdot|ast)(?![a-zA-Z])", "*"),
     (r"\\div(?![a-zA-Z])", "/"),
@@ -336,7 +340,7 @@ def _plainly(text: str) -> str:
     while before != text:
         before, text = text, text.strip()
         for around, inside in _AROUND:
-            match = re.fullmatch(around, text, re.DOTALL)
+            match = re.fullmatch(around, text, re.DOTALL | re.IGNORECASE)
             text = match.expand(inside).strip() if match else text
     for written, plain in _LATEX:
         text = re.sub(written, plain, text)
@@ -364,11 +368,9 @@ def _read_answer(text: str) -> tuple[tuple[Fraction, ...], Fraction] | None:
 _NUMBERS = r"\d+(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+|\s+)\d+)+"
 _MAKE = r"(?:make|reach|get(?:\s+to)?|obtain|form|hit|equal|calculate|compute|create|build)"
 _OF = r"(?:(?:only|exactly|all|each|of|the|these|those|following|given|four|numbers|integers|digits)\b\s*)*:?\s*"
-_FORM = (
-    r"(?:create|write|find|form|make|build|give|construct)\s+an?\s+(?:arithmetic\s+|mathematical\s+)?"
-    r"(?:equation|expression|formula|calculation)\s+(?:that|which|to)\s+"
-    r"(?:equals?|makes?|gives?|reach(?:es)?|evaluates?\s+to|results?\s+in|is(?:\s+equal\s+to)?|gets?(?:\s+to)?)"
-)
+_KIND = r"(?:arithmetic\s+|mathematical\s+)?(?:equation|expression|formula|calculation)"
+_GIVES = r"(?:equals?|makes?|gives?|reach(?:es)?|evaluates?\s+to|results?\s+in|is(?:\s+equal\s+to)?|gets?(?:\s+to)?)"
+_FORM = rf"(?:create|write|find|form|make|build|give|construct)\s+an?\s+{_KIND}\s+(?:that|which|to)\s+{_GIVES}"
 _TARGET = r"(?:(?:exactly|the\s+(?:target|number|total|result|value)(?:\s+(?:number|of|is))?)\s*:?\s*)?"
 _WORDINGS = tuple(
     re.compile(pattern, re.IGNORECASE | re.ASCII)
@@ -376,13 +378,18 @@ _WORDINGS = tuple(
         rf"(?:numbers\s*:?\s*)?(?P<numbers>{_NUMBERS})",
         rf"(?:(?:please|find\s+a\s+way\s+to|how\s+(?:can|do)\s+(?:I|you|we)|can\s+you)\s+)?(?:{_MAKE}\s+)?"
         rf"{_TARGET}(?P<target>\d+)\s+(?:from|with|using|out\s+of|of)\s+{_OF}(?P<numbers>{_NUMBERS})",
+        rf"(?:find|create|write|give|form|make|build|construct)\s+an?\s+{_KIND}\s+(?:using|with|from|of|out\s+of)\s+{_OF}"
+        rf"(?P<numbers>{_NUMBERS})\s+(?:that|which|to)\s+{_GIVES}\s+{_TARGET}(?P<target>\d+)",
+        rf"(?:find|write|give)\s+an?\s+{_KIND}\s+for\s+{_TARGET}(?P<target>\d+)\s+(?:using|with|from|of|out\s+of)\s+{_OF}"
+        rf"(?P<numbers>{_NUMBERS})",
+        rf"target(?:\s+is)?\s*[:=]?\s*(?P<target>\d+)\s*[,;.]?\s*(?:with\s+)?(?:numbers|nums)\s*[:=]?\s*(?P<numbers>{_NUMBERS})",
         rf"{_FORM}\s+{_TARGET}(?P<target>\d+),?\s+(?:from|with|using|out\s+of|of)\s+{_OF}(?P<numbers>{_NUMBERS})",
         rf"(?:play\s+|solve\s+)?(?:the\s+)?(?:game\s+of\s+24|24[\s-]game|make\s+24)\s*(?:for|with|on)?\s*:?\s*{_OF}"
         rf"(?P<numbers>{_NUMBERS})",
         rf"use\s+numbers\s+and\s+basic\s+arithmetic\s+operations.*\bto\s+obtain\s+(?P<target>\d+)\b[^\d]*"
         rf"input:\s*(?P<numbers>{_NUMBERS})",
-        rf"(?:please\s+)?(?:(?:use|using|with|from|combine|given)\s+{_OF}|numbers\s*:?\s*)?(?P<numbers>{_NUMBERS})"
-        rf"\s*(?:[,;.]\s*)?(?:(?:to|and|please)\s+)?(?:{_MAKE}|{_FORM}|(?:the\s+)?target(?:\s+is)?\s*:?|->|=>|=|→|to)"
+        rf"(?:please\s+)?(?:(?:use|using|with|from|combine|given)\s+{_OF}|(?:numbers|nums)\s*[:=]?\s*)?(?P<numbers>{_NUMBERS})"
+        rf"\s*(?:[,;.]\s*)?(?:(?:to|and|please)\s+)?(?:{_MAKE}|{_FORM}|(?:the\s+)?target(?:\s+is)?\s*[:=]?|->|=>|=|→|to)"
         rf"\s*{_TARGET}(?P<target>\d+)",
     )
 )

@@ -39,7 +39,9 @@ class Operation:
 Expression = Number | Unknown | Operation
 
 _TOKEN = re.compile(r"\s*(?:(\d+)|([a-zA-Z])|(\*\*|//|[-+*/()=]))")
-_UNICODE = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "[": "(", "]": ")"})
+OPERATORS = dict.fromkeys("×∙·⋅∗✕", "*") | dict.fromkeys("÷∕／⁄", "/") | dict.fromkeys("−–", "-")  # noqa: RUF001
+"""Operators as people write them, and the ASCII character of each."""
+_UNICODE = str.maketrans(OPERATORS | {"[": "(", "]": ")"})
 
 
 class _Parser:

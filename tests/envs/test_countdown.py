@@ -187,6 +187,10 @@ WORDINGS = [
         "make 100 from 3 5 7 25",
     ),
     ("Using the numbers [19, 36, 55, 7], create an equation that equals 65.", "make 65 from 7 19 36 55"),
+    ("Create an equation using only the numbers [19, 36, 55, 7] that equals 65.", "make 65 from 7 19 36 55"),
+    ("Find an expression for 65 from {19, 36, 55, 7}", "make 65 from 7 19 36 55"),
+    ("nums = [19, 36, 55, 7], target = 65", "make 65 from 7 19 36 55"),
+    ("Target: 65, numbers: 19 36 55 7", "make 65 from 7 19 36 55"),
     (
         "Using the numbers [19, 36, 55, 7], create an equation that equals 65. You can use basic arithmetic operations "
         "(+, -, *, /) one or multiple times but each number can only be used once. Show your work in <think> </think> "
@@ -538,6 +542,14 @@ def test_the_step_checker_agrees_with_the_enumeration(problem: Problem, seed: in
         (r"\frac{8}{2} \times 6 \times 4", False),
         (r"\frac82 + 6", False),
         (r"\boxed{24}", False),
+        ("Answer: 6 * 8 / (4 - 2)", True),
+        ("The answer is 6 * 8 / (4 - 2) = 24.", True),
+        ("6 * 8 / (4 - 2) == 24", True),
+        ("6 ∗ 8 ／ (4 – 2);", True),  # noqa: RUF001
+        (r"\text{6 * 8 / (4 - 2)}", True),
+        ("x = 6 * 8 / (4 - 2)", True),
+        ("x = 24", False),
+        ("Answer: 24", False),
         (r"\boxed{6 * 8 / (4 - 2)} or 5", False),
         ("**6 * 8 / (4 - 2)**", True),
         ("`6 * 8 / (4 - 2)`", True),
