@@ -164,7 +164,12 @@ class Stated:
 
 Reading = Quantity | Stated | frozenset[tuple[str, str, int]] | str
 
-_STATED = re.compile(r"(?:[MnmVc]\s*\((?:left\s+|obtained\s+)?(\S+?)\)|(?:the\s+)?yield)\s*=\s*([^=]+)", re.ASCII)
+_STATED = re.compile(
+    r"(?:[MnmVc]\s*\((?:left\s+|obtained\s+)?(\S+?)\)|[MnmVc]|(?:the\s+)?(?:yield|answer|mass|molar mass|amount))"
+    r"\s*(?:=|\bis\b)\s*([^=]+)",
+    re.ASCII | re.IGNORECASE,
+)
+_ABOUT = re.compile(r"^[\s*]*(?:≈|~|\\approx(?![a-zA-Z])|(?:about|approximately)\s)?\s*|[\s*]+$", re.IGNORECASE)
 _QUANTITY_OF = re.compile(r"(-?[\d.]+\s*(?:[a-zA-Z]+/)?[a-zA-Z%]+)\s+(?:of\s+)?([A-Z(\[]\S*)", re.ASCII)
 
 
@@ -175,9 +180,9 @@ def read_answer(text: str) -> Reading | None:
         return None
     if (quantity := read_quantity(text)) is not None:
         return quantity
-    if (stated := _read_stated(with_symbols(plain(with_symbols(text))).rstrip(". "))) is not None:
+    if (stated := _read_stated(with_symbols(plain(with_symbols(_ABOUT.sub("", text)))).rstrip(". "))) is not None:
         return stated
-    text = re.sub(r"^limiting\s*:\s*", "", text.strip().removesuffix("."))
+    text = re.sub(r"^(?:limiting|balanced)\s*:\s*", "", text.strip("* ").removesuffix("."), flags=re.IGNORECASE)
     try:
         equation, coefficients = read_equation(text)
         if not all(c == "" or c.isdigit() for c in coefficients):
