@@ -31,7 +31,7 @@ from loguru import logger
 
 from envs.errors import StepwellError
 from envs.options import Above, AtLeast, check_ranges
-from policies.servers.refusals import printable, says_no_room
+from policies.servers.refusals import printable, says_no_credit, says_no_room
 
 LARGEST = 64 << 20  # bytes of a reply of which nothing else is known; a longer one is not read to its end
 _LARGEST_REFUSAL = 64 << 10  # bytes that are read of a refusal
@@ -382,7 +382,7 @@ class Client:
         """Raise what an error of the server means: that it may pass, or that it will not."""
         words = self._said(content)
         full = status in (400, 413, 422, 500) and says_no_room(words)
-        if status in _AGAIN and not full:
+        if status in _AGAIN and not full and not (status == 429 and not after and says_no_credit(words)):
             raise _Passing(f"{status} {words}", after)
         raise ServerRefused(self._refusal(url, status, words), status, words)
 

@@ -27,6 +27,19 @@ _OTHER = re.compile(
 )
 
 
+_PAID = re.compile(
+    r"exceeded your current quota|insufficient[ _](?:quota|balance|credits?|funds)|(?:out of|not enough) credits?"
+    r"|credit balance|\bbilling (?:hard )?limit",
+    re.IGNORECASE,
+)
+_SOON = re.compile(r"\bretry\b|try again|\bper[ _-]?(?:min|minute|second)|rate[ _-]?limit", re.IGNORECASE)
+
+
+def says_no_credit(words: str) -> bool:
+    """Whether a refusal is about money, so that waiting does not help; a quota for each minute passes."""
+    return bool(_PAID.search(words)) and not _SOON.search(words)
+
+
 def says_no_room(words: str) -> bool:
     """Whether a refusal says that prompt and answer do not fit, so that a shorter request may."""
     return bool(_LENGTH.search(words) and _OVER.search(words)) and not _OTHER.search(words)

@@ -192,6 +192,20 @@ def test_how_long_a_server_asks_to_wait_is_read_from_numbers_and_dates(clients: 
         assert "it asks to wait 0.01 s" in str(gather(client, 1)["a"])
 
 
+def test_a_server_that_wants_money_is_asked_once(clients: list[Client]) -> None:
+    asked = list[Any]()
+
+    def unpaid(body: Any) -> tuple[int, Any]:
+        asked.append(body)
+        return 429, {"error": {"message": "You exceeded your current quota, please check your plan and billing"}}
+
+    with Server({"/v1/unpaid": unpaid}) as server:
+        clients.append(client := Client(server.url, QUICK))
+        client.submit("a", "/unpaid", {}, one)
+        assert isinstance(gather(client, 1)["a"], ServerRefused)
+    assert len(asked) == 1
+
+
 def test_a_reply_that_is_longer_than_it_can_need_to_be_is_not_read_and_fails_soon(clients: list[Client]) -> None:
     with Server({"/v1/echo": echo}) as server:
         clients.append(client := Client(server.url, QUICK))

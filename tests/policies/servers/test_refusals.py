@@ -2,7 +2,7 @@
 
 import pytest
 
-from policies.servers.refusals import printable, says_no_room
+from policies.servers.refusals import printable, says_no_credit, says_no_room
 
 NO_ROOM = [
     # vLLM
@@ -60,6 +60,17 @@ def test_a_text_that_is_too_long_is_known_by_any_wording(words: str) -> None:
 @pytest.mark.parametrize("words", OTHERS)
 def test_other_refusals_are_not_taken_for_it(words: str) -> None:
     assert not says_no_room(words)
+
+
+def test_money_is_told_from_haste() -> None:
+    for words in ("You exceeded your current quota, please check your plan", "Insufficient balance", "out of credits"):
+        assert says_no_credit(words)
+    for words in (
+        "Rate limit reached for requests per minute",
+        "You exceeded your current quota. Please retry in 34s.",
+        "server busy",
+    ):
+        assert not says_no_credit(words)
 
 
 def test_words_of_strangers_are_shown_on_one_line_without_control_characters() -> None:
