@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from json.decoder import WHITESPACE  # type: ignore[attr-defined]
@@ -24,8 +23,9 @@ def write_object(path: Path, head: Mapping[str, Any], lists: Mapping[str, Iterab
     Raises:
         ValueError: a number is not finite, which JSON cannot hold.
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):  # a pipe, a terminal
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():  # a pipe, a terminal
         with path.open("w", encoding="ascii") as file:
             file.writelines(_pieces(head, lists))
         return
@@ -34,8 +34,9 @@ def write_object(path: Path, head: Mapping[str, Any], lists: Mapping[str, Iterab
         with unfinished.open("w", encoding="ascii") as file:
             file.writelines(_pieces(head, lists))
         unfinished.replace(path)
-    finally:
+    except BaseException:
         unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _pieces(head: Mapping[str, Any], lists: Mapping[str, Iterable[Any]]) -> Iterator[str]:

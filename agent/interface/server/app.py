@@ -26,14 +26,14 @@ from agent.interface.server.dialects.bodies import Dialect, openai_error, parse
 from agent.interface.server.dialects.chat import Chat
 from agent.interface.server.dialects.messages import Messages
 from agent.interface.server.dialects.responses import Responses
-from agent.interface.server.http import ClientGone, EventStream, Json, first_event, read_body, whole
+from agent.interface.server.http import EventStream, Json, first_event, read_body, whole
 from agent.interface.server.keys import Account, Keyring
 from agent.interface.server.limits import ServerLimits
 from agent.interface.server.metrics import CONTENT_TYPE, Metrics
 from agent.interface.server.openapi import describe
 from agent.interface.server.passthrough import Passthrough
 from agent.interface.server.saved import SavedSearches, page_of
-from agent.interface.server.service import Service
+from agent.interface.server.service import ClientGone, Service
 from agent.interface.text import visible
 
 DIALECTS: tuple[Dialect, ...] = (Chat(), Responses(), Messages())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,12 +52,12 @@ def run_serve(arguments: argparse.Namespace) -> int:
 
     quiet("INFO")
     try:
-        require("serve", "starlette", "uvicorn", "pydantic", "prometheus_client")
+        require("serve", "starlette", "uvicorn", "uvloop", "pydantic", "prometheus_client")
     except ImportError as error:
         raise UsageError(str(error)) from None
     from agent.interface.control.server import ControlServer
     from agent.interface.server.app import LOOPBACK
-    from agent.interface.server.listening import listen, serve
+    from agent.interface.server.listening import Uvicorn, listen
 
     local = _is_loopback(arguments.host)
     if not local and arguments.keys is None:
@@ -71,7 +70,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
         shown = f"[{host}]" if ":" in host else host
         said = f"serving {', '.join(server.catalog.recipes)} on http://{shown}:{port}/v1, model stepwell/auto"
         with ControlServer(server.service.surface, "serve", f"{shown}:{port}"):
-            asyncio.run(serve(server, listening, lambda: print(said, flush=True)))
+            Uvicorn(server, lambda: print(said, flush=True)).run_on(listening)
     return 0
 
 

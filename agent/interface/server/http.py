@@ -14,13 +14,9 @@ from starlette.types import Receive, Scope, Send
 from agent.interface.server.core import Event, Refused, Result
 from agent.interface.server.dialects.bodies import Stream, json_bytes, write
 from agent.interface.server.limits import ServerLimits
-from agent.interface.server.service import Call
+from agent.interface.server.service import Call, ClientGone
 
 _PATIENCE = 1.0  # seconds for which a stream may still become an error with a status of its own
-
-
-class ClientGone(Exception):
-    """There is nobody to answer."""
 
 
 class Json(Response):
@@ -116,11 +112,11 @@ class EventStream(Response):
         del self.headers["content-length"]
         self.call, self.stream, self.limits = call, stream, limits
         self._first = first
-        self._watch: asyncio.Future[None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all; when the client goes away or takes nothing, its searches end."""
-        self._watch = asyncio.ensure_future(gone(receive))
+        watch = asyncio.ensure_future(gone(receive))
+        watch.add_done_callback(lambda _: self.call.leave())
         try:
             await self._bounded(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._write(send, self.stream.alive + self.stream.begin())
@@ -131,28 +127,26 @@ class EventStream(Response):
                 if event is None:
                     await self._write(send, self.stream.alive)
                     continue
-                await self._write(send, write(self.stream, event))
-                left = 0 if isinstance(event, Refused) else left - isinstance(event, Result)
+                content = b""
+                while event is not None:  # what is there already goes in one piece
+                    content += write(self.stream, event)
+                    left = 0 if isinstance(event, Refused) else left - isinstance(event, Result)
+                    event = self.call.ready() if left else None
+                await self._write(send, content)
             await self._bounded(send, {"type": "http.response.body", "body": b"", "more_body": False})
         except ClientGone:
             pass
         finally:
-            self._watch.cancel()
+            watch.cancel()
             self.call.cancel()
 
     async def _event(self) -> Event | None:
         """The next event, or None after some seconds of silence."""
-        work: asyncio.Future[Event] = asyncio.ensure_future(self.call.next())
-        both: set[asyncio.Future[Any]] = {work, self._watch}
         try:
-            await asyncio.wait(both, timeout=self.limits.keep_alive, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return work.result()
-            if self._watch.done():
-                raise ClientGone
+            async with asyncio.timeout(self.limits.keep_alive):
+                return await self.call.next()
+        except TimeoutError:
             return None
-        finally:
-            work.cancel()
 
     async def _write(self, send: Send, content: bytes) -> None:
         if content:
@@ -160,16 +154,13 @@ class EventStream(Response):
 
     async def _bounded(self, send: Send, message: dict[str, Any]) -> None:
         """Send, unless the client goes away meanwhile, or takes nothing for too long."""
-        work = asyncio.ensure_future(send(message))
         try:
-            await asyncio.wait({work, self._watch}, timeout=self.limits.stall, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done() or self._watch.done():
-                raise ClientGone
-            work.result()
-        except OSError:
+            async with asyncio.timeout(self.limits.stall):
+                await send(message)
+        except OSError:  # a TimeoutError is one
             raise ClientGone from None
-        finally:
-            work.cancel()
+        if self.call.left:
+            raise ClientGone
 
 
 async def first_event(call: Call, request: Request) -> Event | None:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+import uvloop
 
 from agent.interface.server.app import Server
 from agent.interface.server.limits import EXTRA
@@ -52,6 +53,14 @@ class Uvicorn(uvicorn.Server):
             )
         )
 
+    def run_on(self, listening: socket.socket) -> None:
+        """Serve until a signal, or `should_exit`, ends it.
+
+        uvloop's event loop takes half the processor time of asyncio's own, which the models' thread gains.
+        """
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self.serve(sockets=[listening]))
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say so, when it can be asked."""
         await super().startup(sockets)
@@ -63,8 +72,3 @@ class Uvicorn(uvicorn.Server):
         draining = asyncio.ensure_future(self._own.service.drain())
         await super().shutdown(sockets)
         await draining
-
-
-async def serve(server: Server, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until a signal, or `Uvicorn.should_exit`, ends it; `ready` is called when it can be asked."""
-    await Uvicorn(server, ready).serve(sockets=[listening])

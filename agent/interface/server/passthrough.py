@@ -18,9 +18,10 @@ from starlette.types import Receive, Scope, Send
 
 from agent.interface.server.core import Refused
 from agent.interface.server.dialects.bodies import json_bytes
-from agent.interface.server.http import ClientGone, gone
+from agent.interface.server.http import gone
 from agent.interface.server.keys import Account
 from agent.interface.server.limits import ServerLimits
+from agent.interface.server.service import ClientGone
 from agent.solver import Solver
 from policies.backends.openai import ServedPolicy
 

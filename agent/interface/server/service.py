@@ -36,6 +36,10 @@ _LONGEST_WAIT = 120  # seconds that a client is told to wait, at most
 _KEPT = 64  # lines that wait for a slow reader; older ones are dropped
 
 
+class ClientGone(Exception):
+    """There is nobody to answer."""
+
+
 class Call:
     """One request that was admitted, with its searches.
 
@@ -48,6 +52,7 @@ class Call:
     Attributes:
         id: unguessable.
         created: seconds since the epoch.
+        left: whether its client went away.
     """
 
     def __init__(self, asked: Asked, planned: Planned, account: Account, cancel: Callable[[Call], None]) -> None:
@@ -59,6 +64,7 @@ class Call:
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
         self._ended = 0
+        self.left = False
 
     def post(self, event: Event) -> None:
         """Add an event; lines that nobody takes make room for newer ones."""
@@ -67,11 +73,26 @@ class Call:
         self._events.append(event)
         self._news.set()
 
+    def leave(self) -> None:
+        """The client went away: whoever waits for an event is told."""
+        self.left = True
+        self._news.set()
+
+    def ready(self) -> Event | None:
+        """The next event, if it is there already."""
+        return self._events.popleft() if self._events else None
+
     async def next(self) -> Event:
-        """The next event: lines, then as many results as there are choices, or a refusal, which is the last."""
-        while not self._events:
+        """The next event: lines, then as many results as there are choices, or a refusal, which is the last.
+
+        Raises:
+            ClientGone: the client went away.
+        """
+        while not self._events and not self.left:
             self._news.clear()
             await self._news.wait()
+        if self.left:
+            raise ClientGone
         return self._events.popleft()
 
     async def results(self) -> list[Result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
@@ -91,7 +90,7 @@ class Running:
         assert self.uvicorn.started
 
     def _run(self) -> None:
-        asyncio.run(self.uvicorn.serve(sockets=[self._socket]))
+        self.uvicorn.run_on(self._socket)
 
     def end(self) -> None:
         self.uvicorn.should_exit = True
