@@ -18,7 +18,7 @@ import random
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -27,7 +27,8 @@ from envs.splits import draw_distinct, split_of
 
 SHOWN = 2000  # characters of an observation, at most
 LONGEST = 2000  # characters of an action, at most
-KEPT = 256  # episodes that are kept where they are
+KEPT = 256  # episodes at a time: most of them are kept where they are
+_MOMENT = 1.0  # seconds after which a thread that waits looks again: it may have been given up
 SEEDS = 1 << 31
 PROVEN = "any actions that reach the goal"
 _SEED = re.compile(r"(?:.*\bseed )?(\d{1,10})", re.ASCII)
@@ -56,7 +57,7 @@ class Episode(Protocol):
         ...
 
     def act(self, action: Any) -> Reply:
-        """Take an action that `World.read` made."""
+        """Take an action that `World.read` made; raises `NoAction` if the episode refuses it."""
         ...
 
     def close(self) -> None:
@@ -89,12 +90,115 @@ class World(Protocol):
 
 
 @dataclass(frozen=True)
-class _Played:
+class Played:
     """An episode up to some action: the observation of the last one, the return, and whether it is over."""
 
     observation: str
     total: float
     over: bool
+
+
+class NoAction(ValueError):
+    """An episode refuses an action that it was given."""
+
+
+class Replay:
+    """Where actions lead: a state is restored by taking its actions again; episodes are kept where they stand.
+
+    Args:
+        begin: a fresh episode.
+        read: the action of a text; raises ValueError where it is none.
+        written: an observation as a step holds it.
+        most: episodes at a time, those that are kept among them; at least 1.
+    """
+
+    def __init__(
+        self, begin: Callable[[], Episode], read: Callable[[str], Any], written: Callable[[str], str], most: int = KEPT
+    ) -> None:
+        self._begin, self._read, self._written, self._most = begin, read, written, most
+        self._kept: OrderedDict[tuple[int, tuple[str, ...]], tuple[Episode, Played]] = OrderedDict()
+        self._open = 0
+        self._news = threading.Condition()
+
+    def at(self, seed: int, actions: tuple[str, ...], state: State | None = None) -> Played:
+        """Where actions lead; those after the end of the episode are not taken.
+
+        Args:
+            seed: of the problem.
+            actions: legal ones.
+            state: whose observations a replay is compared with.
+
+        Raises:
+            ValueError: an observation differs from that of the state.
+        """
+        episode, played, taken = self._nearest(seed, actions)
+        try:
+            if played is None:
+                played = Played(self._written(episode.reset(seed)), 0.0, False)
+            for place in range(taken, len(actions)):
+                if played.over:
+                    break
+                reply = episode.act(self._read(actions[place]))
+                played = Played(self._written(reply.observation), played.total + reply.reward, reply.over)
+                if state is not None and place < len(state.steps):
+                    _compare(state.steps[place].observation, played.observation, place)
+        except BaseException:
+            self._drop(episode)
+            raise
+        self._keep((seed, actions), episode, played)
+        return played
+
+    def close(self) -> None:
+        """End the episodes that are kept."""
+        with self._news:
+            kept, self._kept = self._kept, OrderedDict()
+        for episode, _ in kept.values():
+            self._drop(episode)
+
+    def _nearest(self, seed: int, actions: tuple[str, ...]) -> tuple[Episode, Played | None, int]:
+        """A kept episode that stands at these actions or one before them; else a fresh one, to be reset."""
+        with self._news:
+            for length in (len(actions), len(actions) - 1):
+                if length >= 0 and (found := self._kept.pop((seed, actions[:length]), None)):
+                    return *found, length
+        self._make_room()
+        try:
+            return self._begin(), None, 0
+        except BaseException:
+            self._left()
+            raise
+
+    def _make_room(self) -> None:
+        """Wait until another episode may be begun; the one that was kept longest has to go."""
+        while True:
+            with self._news:
+                if self._open < self._most:
+                    self._open += 1
+                    return
+                oldest = self._kept.popitem(last=False)[1][0] if self._kept else None
+                if oldest is None:
+                    self._news.wait(_MOMENT)
+            if oldest is not None:
+                self._drop(oldest)
+
+    def _keep(self, place: tuple[int, tuple[str, ...]], episode: Episode, played: Played) -> None:
+        with self._news:
+            before = self._kept.pop(place, None)
+            self._kept[place] = episode, played
+            self._news.notify()
+        if before is not None:
+            self._drop(before[0])
+
+    def _drop(self, episode: Episode) -> None:
+        try:
+            episode.close()
+        finally:
+            self._left()
+
+    def _left(self) -> None:
+        with self._news:
+            self._open -= 1
+            self._news.notify()
 
 
 class Episodes:
@@ -106,17 +210,19 @@ class Episodes:
         goal: the least return of a solved episode.
         max_steps: actions after which an episode is cut.
         step_timeout: seconds that one call may take.
+        most: episodes at a time.
     """
 
     delimiter = "\n"
     self_proving = True
     observes = True
 
-    def __init__(self, name: str, world: World, goal: float, max_steps: int, step_timeout: float) -> None:
+    def __init__(
+        self, name: str, world: World, goal: float, max_steps: int, step_timeout: float, most: int = KEPT
+    ) -> None:
         self.name, self.world, self.goal = name, world, goal
         self.max_steps, self.step_timeout = max_steps, step_timeout
-        self._kept: OrderedDict[tuple[int, tuple[str, ...]], tuple[Episode, _Played]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._replay = Replay(world.begin, world.read, _line, most)
 
     # ---------------------------------------------------------------------------------------------- the contract
 
@@ -129,7 +235,7 @@ class Episodes:
 
     def prompt(self, problem: Problem) -> str:
         """The rules and the first observation; an action follows on each line."""
-        first = self._at(_seed(problem), ()).observation
+        first = self._replay.at(_seed(problem), ()).observation
         return f"{self.world.rules}\n{problem.question}\n{first}\n"
 
     def initial(self, problem: Problem) -> State:
@@ -146,9 +252,14 @@ class Episodes:
         if action is None or step.finish == "length" or not self._legal(action):
             return truncation(state.then(step))
         seed, before = _seed(state.problem), tuple(text.strip() for text in state.texts)
-        if not all(map(self._legal, before)) or (before and self._at(seed, before, state).over):
+        if not all(map(self._legal, before)):
             return truncation(state.then(step))
-        played = self._at(seed, (*before, action), state)
+        try:
+            if before and self._replay.at(seed, before, state).over:
+                return truncation(state.then(step))
+            played = self._replay.at(seed, (*before, action), state)
+        except NoAction:
+            return truncation(state.then(step))
         after = state.then(replace(step, observation=played.observation))
         if played.over:
             return termination(after, 1.0) if played.total >= self.goal else truncation(after)
@@ -188,10 +299,7 @@ class Episodes:
 
     def close(self) -> None:
         """End the episodes that are kept."""
-        with self._lock:
-            kept, self._kept = self._kept, OrderedDict()
-        for episode, _ in kept.values():
-            episode.close()
+        self._replay.close()
 
     # ----------------------------------------------------------------------------------------------------- episodes
 
@@ -209,50 +317,11 @@ class Episodes:
     def _solves(self, problem: Problem, actions: tuple[str, ...]) -> bool:
         if not 0 < len(actions) <= self.max_steps or not all(map(self._legal, actions)):
             return False
-        played = self._at(_seed(problem), actions)
-        return played.over and played.total >= self.goal
-
-    def _at(self, seed: int, actions: tuple[str, ...], state: State | None = None) -> _Played:
-        """Where actions lead; those after the end of the episode are not taken.
-
-        Args:
-            seed: of the problem.
-            actions: legal ones.
-            state: whose observations a replay is compared with.
-        """
-        episode, played, taken = self._nearest(seed, actions)
         try:
-            for place in range(taken, len(actions)):
-                if played.over:
-                    break
-                reply = episode.act(self.world.read(actions[place]))
-                played = _Played(_line(reply.observation), played.total + reply.reward, reply.over)
-                if state is not None and place < len(state.steps):
-                    _compare(state.steps[place].observation, played.observation, place)
-        except BaseException:
-            episode.close()
-            raise
-        self._keep((seed, actions), episode, played)
-        return played
-
-    def _nearest(self, seed: int, actions: tuple[str, ...]) -> tuple[Episode, _Played, int]:
-        """A kept episode that stands at these actions or one before them; else a fresh one."""
-        with self._lock:
-            for length in (len(actions), len(actions) - 1):
-                if length >= 0 and (found := self._kept.pop((seed, actions[:length]), None)):
-                    return *found, length
-        episode = self.world.begin()
-        return episode, _Played(_line(episode.reset(seed)), 0.0, False), 0
-
-    def _keep(self, place: tuple[int, tuple[str, ...]], episode: Episode, played: _Played) -> None:
-        with self._lock:
-            dropped = [self._kept.pop(place, None)]
-            self._kept[place] = episode, played
-            while len(self._kept) > KEPT:
-                dropped.append(self._kept.popitem(last=False)[1])
-        for each in dropped:
-            if each is not None:
-                each[0].close()
+            played = self._replay.at(_seed(problem), actions)
+        except NoAction:
+            return False
+        return played.over and played.total >= self.goal
 
 
 def _seed(problem: Problem) -> int:
