@@ -155,8 +155,13 @@ _PARTS: dict[str, Registry[Any]] = {
     "verifier": VERIFIERS,
     "verifiers": VERIFIERS,
 }
-# options that need the user's own word: programs without a sandbox, and which secret is sent to a server
-_HARMLESS = {"unsandboxed": (False, None), "key_variable": ("OPENAI_API_KEY", None)}
+# options that need the user's own word: programs without a sandbox, which secret is sent to a server, what is run
+_HARMLESS = {
+    "unsandboxed": (False, None),
+    "key_variable": ("OPENAI_API_KEY", None),
+    "python": ("", None),
+    "folder": ("", None),
+}
 
 
 def refuse_code(config: Mapping[str, Any], where: str, allow: str = "--trust") -> None:

@@ -83,7 +83,16 @@ def test_the_list_says_what_failed_and_why(plugged: None) -> None:
     assert listed["arithmetic", "plugins"].failure == "the name is taken by: built in"
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+ASKING = {"prime": "missing a required argument: 'environment'"}  # what others make or serve has to be named
+
+
+@pytest.mark.parametrize(("name", "message"), ASKING.items())
+def test_an_environment_says_what_it_must_be_told(name: str, message: str) -> None:
+    with pytest.raises(UnusableEnvironment, match=message):
+        load_environment(name)
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name not in ASKING])
 def test_every_built_in_environment_loads_without_options_and_conforms(name: str) -> None:
     try:
         environment = load_environment(name)

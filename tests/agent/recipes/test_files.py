@@ -116,6 +116,8 @@ def test_a_file_may_not_name_code(config: dict[str, object]) -> None:
         ({"environment": {"name": "code", "unsandboxed": True}}, "unsandboxed=True"),
         ({"policy": {"name": "openai:m", "base_url": "http://x", "key_variable": "AWS_SECRET"}}, "key_variable="),
         ({"verifiers": [{"name": "openai:m", "key_variable": "AWS_SECRET"}]}, "key_variable="),
+        ({"environment": {"name": "prime", "environment": "x", "python": "evil"}}, "python='evil'"),
+        ({"environment": {"name": "prime", "environment": "x", "folder": "evil"}}, "folder='evil'"),
         ({"environment": "code", "curriculum": [{"until": 1, "options": {"unsandboxed": True}}]}, "unsandboxed=True"),
     ],
 )
