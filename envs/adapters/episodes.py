@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from envs.core import Problem, Split, State, Step, Transition, UnreadableQuestion, termination, transition, truncation
+from envs.errors import StepwellError
 from envs.splits import draw_distinct, split_of
 
 SHOWN = 2000  # characters of an observation, at most
@@ -88,6 +89,10 @@ class World(Protocol):
         """Some actions, with weights; empty where they cannot be listed."""
         ...
 
+    def close(self) -> None:
+        """Free what it holds beside its episodes."""
+        ...
+
 
 @dataclass(frozen=True)
 class Played:
@@ -100,6 +105,10 @@ class Played:
 
 class NoAction(ValueError):
     """An episode refuses an action that it was given."""
+
+
+class EpisodeLost(StepwellError, RuntimeError):
+    """An episode cannot go on, through no fault of an action: its server ended it, say."""
 
 
 class Replay:
@@ -131,21 +140,34 @@ class Replay:
         Raises:
             ValueError: an observation differs from that of the state.
         """
-        episode, played, taken = self._nearest(seed, actions)
-        try:
-            if played is None:
-                played = Played(self._written(episode.reset(seed)), 0.0, False)
-            for place in range(taken, len(actions)):
-                if played.over:
-                    break
-                reply = episode.act(self._read(actions[place]))
-                played = Played(self._written(reply.observation), played.total + reply.reward, reply.over)
-                if state is not None and place < len(state.steps):
-                    _compare(state.steps[place].observation, played.observation, place)
-        except BaseException:
-            self._drop(episode)
-            raise
-        self._keep((seed, actions), episode, played)
+        while True:
+            episode, kept, taken = self._nearest(seed, actions)
+            try:
+                played = self._follow(episode, kept, seed, actions[taken:], state.steps[taken:] if state else ())
+            except EpisodeLost:
+                self._drop(episode)
+                if kept is None:
+                    raise
+            except BaseException:
+                self._drop(episode)
+                raise
+            else:
+                self._keep((seed, actions), episode, played)
+                return played
+
+    def _follow(
+        self, episode: Episode, played: Played | None, seed: int, actions: Sequence[str], seen: Sequence[Step]
+    ) -> Played:
+        """Take actions in an episode, reset before unless it was played; `seen` is what they led to before."""
+        if played is None:
+            played = Played(self._written(episode.reset(seed)), 0.0, False)
+        for action, step in itertools.zip_longest(actions, seen[: len(actions)]):
+            if played.over:
+                break
+            reply = episode.act(self._read(action))
+            played = Played(self._written(reply.observation), played.total + reply.reward, reply.over)
+            if step is not None:
+                _compare(step, played.observation)
         return played
 
     def close(self) -> None:
@@ -211,6 +233,7 @@ class Episodes:
         max_steps: actions after which an episode is cut.
         step_timeout: seconds that one call may take.
         most: episodes at a time.
+        joint: what stands between the actions of an answer; no action holds it.
     """
 
     delimiter = "\n"
@@ -218,10 +241,17 @@ class Episodes:
     observes = True
 
     def __init__(
-        self, name: str, world: World, goal: float, max_steps: int, step_timeout: float, most: int = KEPT
+        self,
+        name: str,
+        world: World,
+        goal: float,
+        max_steps: int,
+        step_timeout: float,
+        most: int = KEPT,
+        joint: str = ";",
     ) -> None:
         self.name, self.world, self.goal = name, world, goal
-        self.max_steps, self.step_timeout = max_steps, step_timeout
+        self.max_steps, self.step_timeout, self.joint = max_steps, step_timeout, joint
         self._replay = Replay(world.begin, world.read, _line, most)
 
     # ---------------------------------------------------------------------------------------------- the contract
@@ -248,7 +278,7 @@ class Episodes:
         Raises:
             ValueError: the environment does not do the same again, so its states cannot be restored.
         """
-        action = _action(step.text)
+        action = self._action(step.text)
         if action is None or step.finish == "length" or not self._legal(action):
             return truncation(state.then(step))
         seed, before = _seed(state.problem), tuple(text.strip() for text in state.texts)
@@ -268,12 +298,15 @@ class Episodes:
 
     def answer(self, state: State) -> str | None:
         """The actions of a solved episode."""
+        if not state.steps or state.steps[-1].finish == "length":
+            return None
         actions = tuple(text.strip() for text in state.texts)
-        return "; ".join(actions) if actions and self._solves(state.problem, actions) else None
+        joint = self.joint if self.joint.isspace() else f"{self.joint} "
+        return joint.join(actions) if self._solves(state.problem, actions) else None
 
     def check(self, problem: Problem, answer: str) -> bool:
         """Whether the actions reach the goal, by replaying them."""
-        return self._solves(problem, tuple(each.strip() for each in answer.split(";")))
+        return self._solves(problem, tuple(each.strip() for each in answer.split(self.joint)))
 
     def same(self, a: str, b: str) -> bool:
         """Whether two answers are the same actions."""
@@ -300,12 +333,17 @@ class Episodes:
     def close(self) -> None:
         """End the episodes that are kept."""
         self._replay.close()
+        self.world.close()
 
     # ----------------------------------------------------------------------------------------------------- episodes
 
     def _problem(self, seed: int) -> Problem:
         question = f"{self.world.title}, seed {seed}"
         return Problem(f"{self.name}/{question}", question, PROVEN, {"seed": seed})
+
+    def _action(self, text: str) -> str | None:
+        line = text.strip()
+        return line if line and len(line) <= LONGEST and "\n" not in line and self.joint not in line else None
 
     def _legal(self, text: str) -> bool:
         try:
@@ -328,23 +366,18 @@ def _seed(problem: Problem) -> int:
     return int(problem.question.rpartition(" ")[2])
 
 
-def _action(text: str) -> str | None:
-    line = text.strip()
-    return line if line and len(line) <= LONGEST and "\n" not in line and ";" not in line else None
-
-
 def _line(observation: str) -> str:
     """An observation on one line, in a bounded length: a step never holds the delimiter."""
     line = " ".join("".join(each if each.isprintable() else " " for each in observation[: 4 * SHOWN]).split())
     return line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
 
 
-def _compare(before: str, now: str, place: int) -> None:
+def _compare(before: Step, now: str) -> None:
     """Refuse an environment that answers the same actions otherwise than before."""
-    if before and before != now:
+    if before.observation and before.observation != now:
         raise ValueError(
-            f"the environment is not the same again: action {place + 1} was answered with {before[:60]!r}, and on"
-            f" replay with {now[:60]!r}; its states cannot be restored"
+            f"the environment is not the same again: the action {before.text[:60]!r} was answered with"
+            f" {before.observation[:60]!r}, and on replay with {now[:60]!r}; its states cannot be restored"
         )
 
 

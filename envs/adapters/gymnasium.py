@@ -98,6 +98,9 @@ class _Gymnasium:
             return {}
         return {str(int(self.space.start) + int(each)): 1.0 for each in numbered(int(self.space.n))}
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class _Run:
     """An episode."""

@@ -97,7 +97,7 @@ def test_an_environment_that_is_not_the_same_again_is_told() -> None:
     environment = Episodes("dice", Dice(), 1.0, 10, 1.0)
     first = environment.step(environment.initial(environment.read("1")), Step("a")).state
     environment.step(first, Step("b"))
-    with pytest.raises(ValueError, match=r"action 1 was answered with '1', and on replay with '3'"):
+    with pytest.raises(ValueError, match=r"the action 'a' was answered with '1', and on replay with '3'"):
         environment.step(first, Step("c"))
 
 
