@@ -15,6 +15,7 @@ BUILT_IN: dict[str, str] = {
     "countdown": "envs.countdown:Countdown",
     "gymnasium": "envs.adapters.gymnasium:load_gymnasium",
     "math": "envs.math.environment:Math",
+    "openenv": "envs.adapters.openenv:load_openenv",
     "prime": "envs.adapters.prime:load_prime",
     "reasoning-gym": "envs.reasoning_gym.environment:load_task",
     "toy": "envs.toy:Toy",

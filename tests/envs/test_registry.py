@@ -83,7 +83,10 @@ def test_the_list_says_what_failed_and_why(plugged: None) -> None:
     assert listed["arithmetic", "plugins"].failure == "the name is taken by: built in"
 
 
-ASKING = {"prime": "missing a required argument: 'environment'"}  # what others make or serve has to be named
+ASKING = {  # what others make or serve has to be named
+    "openenv": "missing a required argument: 'base_url'",
+    "prime": "missing a required argument: 'environment'",
+}
 
 
 @pytest.mark.parametrize(("name", "message"), ASKING.items())
