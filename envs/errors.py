@@ -15,6 +15,8 @@
     |-- ServerUnavailable (ConnectionError)    no usable reply; later may help       policies.servers.http_client
     |-- BrokenModel (RuntimeError)             numbers that are none                  policies.generation.requests
     |-- EnvironmentFailure (RuntimeError)      an environment raised, hung or gave nonsense            envs.guarded
+    |-- ChildFailure (RuntimeError)            a program of another interpreter gave no reply     envs.adapters.child
+    |   `-- ChildError                         it answered with an error                          envs.adapters.child
     |-- NoIsolation (RuntimeError)             nothing here confines the programs of a model      envs.code.sandbox
     |-- SolverError (RuntimeError)             a search failed                                          agent.solver
     |-- Refused                                a request that the server does not serve   agent.interface.server.core
