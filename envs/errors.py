@@ -17,6 +17,7 @@
     |-- EnvironmentFailure (RuntimeError)      an environment raised, hung or gave nonsense            envs.guarded
     |-- ChildFailure (RuntimeError)            a program of another interpreter gave no reply     envs.adapters.child
     |   `-- ChildError                         it answered with an error                          envs.adapters.child
+    |-- EpisodeLost (RuntimeError)             a server forgot an episode; it is begun again    envs.adapters.episodes
     |-- NoIsolation (RuntimeError)             nothing here confines the programs of a model      envs.code.sandbox
     |-- SolverError (RuntimeError)             a search failed                                          agent.solver
     |-- Refused                                a request that the server does not serve   agent.interface.server.core
