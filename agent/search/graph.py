@@ -166,7 +166,7 @@ class SearchGraph:
         """The earlier attempts that samples drawn at a node are shown: those with these ends, or those before it."""
         return tuple(
             tuple([self._tree.nodes[each].step for each in self.path(end)[1:]])
-            for end in ends or self.attempts(node)[-SHOWN:]
+            for end in ends or self.attempts(node, SHOWN)
         )
 
     def parent(self, node: int) -> int | None:
@@ -189,13 +189,17 @@ class SearchGraph:
             found.append(node)
         return found[::-1]
 
-    def attempts(self, node: int) -> list[int]:
+    def attempts(self, node: int, most: int | None = None) -> list[int]:
         """The ends of the attempts on the way from the root to a node, itself included if it ends one, oldest first.
 
         A revision that begins at a node is shown the last `SHOWN` of them.
+
+        Args:
+            node: where the way ends.
+            most: how many of the last to give; all by default.
         """
-        found = []
-        while node != self.root:
+        found: list[int] = []
+        while node != self.root and len(found) != most:
             if self._tree.nodes[node].status == "terminated":
                 found.append(node)
             node = self._tree.parents[node]
