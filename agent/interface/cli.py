@@ -230,6 +230,7 @@ def build_parser() -> CommandParser:
         help="also try another strategy as an action, e.g. particles; may be given again",
     )
     fit.add_argument("--revise", action="store_true", help="also try revision, for a policy that was trained for it")
+    fit.add_argument("--prior", action="store_true", help="also go by what the text of a problem says, before a sample")
     fit.add_argument(
         "--out",
         metavar="FILE",

@@ -143,6 +143,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
             seed=recipe.seed,
             report=logger.info,
             temperature=recipe.temperature,
+            prior=arguments.prior,
         )
     fitted.save(out)
     print(out)

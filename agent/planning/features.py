@@ -36,12 +36,14 @@ class Evidence:
         searched: sample-equivalents spent otherwise, on searches that the verifier steered.
         scored: whether the verifier has scored anything that votes.
         answers: in the order of the vote, the leading one first.
+        prior: estimated pass@1 from the text of the problem alone (`agent.planning.prior`); a half says nothing.
     """
 
     plain: int = 0
     searched: float = 0.0
     scored: bool = False
     answers: Sequence[Answer] = ()
+    prior: float = 0.5
 
     @property
     def spent(self) -> float:
@@ -74,10 +76,11 @@ class Evidence:
             logit(agreement) if self.plain else 0.0,
             math.log((first.weight + _GRAIN) / (rest + _GRAIN)) if self.scored else 0.0,
             logit(first.best) if self.scored else 0.0,
+            logit(self.prior),
         )
 
 
-FEATURES = ("constant", "log samples", "log searched", "scored", "answered", "agreement", "lead", "best score")
+FEATURES = ("constant", "log samples", "log searched", "scored", "answered", "agreement", "lead", "best score", "prior")
 """Of `Evidence`: log(1 + samples), log(1 + sample-equivalents of search), whether scored, whether there is an answer,
 the logit of the agreement (smoothed by half a sample each way), the log odds of the leading answer's weight, the logit
-of its best score."""
+of its best score, the logit of what the text alone says."""

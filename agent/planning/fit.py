@@ -50,6 +50,7 @@ def calibrate(
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,
     temperature: float = 1.0,
+    prior: bool = False,
 ) -> Calibration:
     """Fit a calibration; problems must have gold answers and come from the calibration split.
 
@@ -66,6 +67,7 @@ def calibrate(
         seed: of the searches.
         report: called with a line of progress now and then.
         temperature: of the samples; the plan is for this one.
+        prior: fit what the text of a problem says of its difficulty, and openings that go by it.
     """
     engine = Engine(environment, policy, verifier)
     sweep(engine, arms, problems, results, seed, report, temperature)
@@ -93,7 +95,8 @@ def calibrate(
                 accuracies[f"{difficulty} at {budget}"] = trial.describe(rows)
         report(f"the table at {budget}: {trial.cross_validated()}")
     distinct = next((arm for arm in arms if arm.knobs.get("distinct")), None)
-    online, replays = fit_online(drawn_distinct(runs, distinct) if distinct else runs, arms, moves, budgets, report)
+    drawn = drawn_distinct(runs, distinct) if distinct else runs
+    online, replays = fit_online(drawn, arms, moves, budgets, report, prior)
     about: dict[str, Any] = {
         "problems": len(problems),
         "samples": arms[0].n,

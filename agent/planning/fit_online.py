@@ -9,16 +9,25 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from agent.planning.decision import decide
-from agent.planning.fit_settings import DOUBLING, FINALISTS, MIDDLING, PRICES, REPEATS, ROUNDS, SHORT, STRIDES, WALKS
-from agent.planning.plan_file import (
-    Action,
-    Online,
-    Opening,
+from agent.planning.fit_settings import (
+    DOUBLING,
+    ENOUGH,
+    FINALISTS,
+    MIDDLING,
+    PRICES,
+    REPEATS,
+    ROUNDS,
+    SHORT,
+    STRIDES,
+    WALKS,
 )
+from agent.planning.plan_file import KINDS, Action, Difficulty, Online, Opening, difficulty_of
+from agent.planning.prior import TextPrior, crossed
 from agent.planning.recorded_runs import Arm, Recorded, Replay
-from agent.planning.regression import Float, fit_logistic, rounded
+from agent.planning.regression import Float, fit_logistic, logit, rounded
 
 # ---------------------------------------------------------------------------------------------------- online planning
 
@@ -29,49 +38,93 @@ def fit_online(
     moves: Sequence[Action],
     budgets: Sequence[int],
     report: Callable[[str], None] = lambda line: None,
+    prior: bool = False,
 ) -> tuple[Online, dict[str, Any]]:
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
     Every first move at a budget is tried at a middling price and stride, the best of them at all; `chosen` is the
-    opening. All are cross-validated.
+    opening. All are cross-validated. With a prior, problems that look hard, medium and easy by their text have openings
+    of their own.
     """
     halves = runs[::2], runs[1::2]
     moves = [_first(move, runs, arms) for move in moves]
-    fits = [fit_values(half, arms, moves) for half in halves]
+    fits = [fit_values(half, arms, moves, prior) for half in halves]
+    judged = list(zip(halves, fits[::-1], strict=True))  # each half by what was fitted to the other
+    kinds = np.repeat([difficulty_of(fit.look(run.question)) for half, fit in judged for run in half], REPEATS)
+    every = np.ones(len(kinds), bool)
 
-    def across(opening: Opening, budget: int) -> tuple[float, float, float]:
-        ends = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits[::-1], strict=True)]
-        accuracy, flops, spent = np.concatenate(ends).mean(0).tolist()
-        return accuracy, flops, spent
+    def across(opening: Opening, budget: int) -> Float:
+        return np.concatenate([play(half, arms, fit, budget, opening) for half, fit in judged])
 
     openings: dict[int, Opening] = {}
+    by_prior: dict[Difficulty, dict[int, Opening]] = {}
     replays: dict[str, Any] = {}
     for budget in budgets:
         strides = [stride for stride in strides_of(moves) if stride <= budget] or [budget]
         price, stride = MIDDLING
         begun = [Opening(index, price, min(stride, strides[-1])) for index in range(len(moves))]
         first = {way: across(way, budget) for way in begun if moves[way.move].n <= budget}
-        best = sorted(first, key=lambda way: -_worth(first[way]))[:FINALISTS]
-        best += sorted(first, key=lambda way: -first[way][0])[:FINALISTS]
+        groups = {kind: rows for kind in KINDS if prior and (rows := kinds == kind).sum() >= ENOUGH * REPEATS}
+        best: list[Opening] = []
+        for rows in (every, *groups.values()):
+            ends = {way: _mean(end[rows]) for way, end in first.items()}
+            best += sorted(ends, key=lambda way: -_worth(ends[way]))[:FINALISTS]
+            best += sorted(ends, key=lambda way: -ends[way][0])[:FINALISTS]
         finalists = dict.fromkeys(best)  # each once
         ways = [Opening(way.move, price, stride) for way in finalists for stride in strides for price in PRICES]
         tried = {way: across(way, budget) for way in ways}
-        openings[budget] = opening = chosen(tried)
+        openings[budget] = opening = chosen({way: _mean(end) for way, end in tried.items()})
+        for kind, rows in groups.items():
+            by_prior.setdefault(kind, {})[budget] = chosen({way: _mean(end[rows]) for way, end in tried.items()})
         within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
-        accuracy, flops, spent = tried[opening]
+        accuracy, flops, spent = _mean(tried[opening])
         replays[str(budget)] = {
             "cross_validated": round(accuracy, 4),
             "in_fold": round(float(np.concatenate(within).mean(0)[0]), 4),
             "mflops": round(flops / 1e6),
             "samples": round(spent, 2),
             "by_price": {
-                str(way.price): {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6)}
-                for way, (accuracy, flops, _) in tried.items()
+                str(way.price): {"cross_validated": round(_mean(end)[0], 4), "mflops": round(_mean(end)[1] / 1e6)}
+                for way, end in tried.items()
                 if (way.move, way.stride) == (opening.move, opening.stride)
             },
         }
+        if prior:
+            alone = {way: across(replace(way, stride=0), budget) for way in begun if moves[way.move].n <= budget}
+            replays[str(budget)]["openings"] = {
+                "one for all": crosswise(tried, [every], len(halves[0]) * REPEATS),
+                "by the prior": crosswise(tried, [kinds == kind for kind in KINDS], len(halves[0]) * REPEATS),
+                "one action, by the prior": crosswise(
+                    alone, [kinds == kind for kind in KINDS], len(halves[0]) * REPEATS
+                ),
+            }
         report(f"online at {budget}, begun with {moves[opening.move].label}, {opening}: {replays[str(budget)]}")
-    return replace(fit_values(runs, arms, moves), openings=openings), replays
+    fitted = fit_values(runs, arms, moves, prior)
+    return replace(fitted, openings=openings, openings_by_prior=by_prior), replays
+
+
+def crosswise(tried: Mapping[Opening, Float], groups: Sequence[NDArray[np.bool_]], middle: int) -> dict[str, float]:
+    """Accuracy and cost where the opening of each group is chosen on one half of the problems and judged on the other.
+
+    Args:
+        tried: by opening, its replays: those of one half of the problems, then those of the other.
+        groups: which replays have an opening of their own; together all of them.
+        middle: replays of the first half.
+    """
+    judged = []
+    for learn, judge in ((slice(None, middle), slice(middle, None)), (slice(middle, None), slice(None, middle))):
+        for rows in groups:
+            known = rows[learn] if rows[learn].any() else np.ones_like(rows[learn])
+            way = chosen({way: _mean(end[learn][known]) for way, end in tried.items()})
+            judged.append(tried[way][judge][rows[judge]])
+    accuracy, flops, spent = _mean(np.concatenate(judged))
+    return {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6, 1), "samples": round(spent, 2)}
+
+
+def _mean(ends: Float) -> tuple[float, float, float]:
+    """Accuracy, FLOPs and samples, on the mean over replays."""
+    accuracy, flops, spent = ends.mean(0).tolist()
+    return accuracy, flops, spent
 
 
 def chosen(tried: Mapping[Opening, tuple[float, float, float]]) -> Opening:
@@ -127,12 +180,12 @@ class States:
         self._now: list[bool] = []
         self._after: list[tuple[list[int], list[bool]]] = [([], []) for _ in moves]  # rows and labels
 
-    def walk(self, runs: Sequence[Recorded], fit: Online | None = None) -> None:
+    def walk(self, runs: Sequence[Recorded], priors: Sequence[float], fit: Online | None = None) -> None:
         """Add the states that searches pass through: random ones, or those that a fit chooses at random prices."""
-        for run in runs:
+        for run, prior in zip(runs, priors, strict=True):
             for walk in range(WALKS):
                 rng = random.Random(f"{run.problem}/{walk}/{fit is None}")
-                replay = Replay(run, self.arms, rng)
+                replay = Replay(run, self.arms, rng, prior)
                 price, stride = rng.choice(PRICES), rng.choice(self._strides)
                 rounds = rng.randint(1, 4) if fit is None else ROUNDS
                 move: Action | None = rng.choice(self._able(replay))
@@ -171,27 +224,51 @@ class States:
         return Online(tuple(moves), now, sample_flops, score_flops, {})
 
 
-def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Action]) -> Online:
+def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Action], prior: bool = False) -> Online:
     """Fit "the leading answer is right", now and after each move.
 
     First to states of random searches, then to those too that a search steered by the first fit comes to: where it goes
     because it expects much, it learns what is to be had there (Ross et al. 2011, arXiv 1011.0686).
+
+    Args:
+        runs: that were recorded.
+        arms: of the sweep.
+        moves: the actions.
+        prior: fit what the text of a problem says, too, and the rest to what it says of problems that it has not seen.
     """
     sample = sum(run.sample_flops for run in runs) / len(runs)
     scores = sum(run.score_flops for run in runs) / len(runs)
     costs = float(f"{sample + scores:.4g}"), float(f"{scores:.4g}")
+    priors = [0.5] * len(runs)
+    if prior:
+        questions, rates = [run.question for run in runs], [run.pass_at_1 for run in runs]
+        priors = crossed(questions, rates)
+        moves = [replace(move, alone_by_prior=_alone(move, runs, arms, priors)) for move in moves]
     states = States(arms, moves)
-    states.walk(runs)
-    states.walk(runs, states.fit(*costs))
-    return states.fit(*costs)
+    states.walk(runs, priors)
+    states.walk(runs, priors, states.fit(*costs))
+    fitted = states.fit(*costs)
+    return replace(fitted, prior=TextPrior.fit(questions, rates)) if prior else fitted
+
+
+def _alone(move: Action, runs: Sequence[Recorded], arms: Sequence[Arm], priors: Sequence[float]) -> tuple[float, ...]:
+    """Coefficients over (1, logit of the prior) of a right answer where the move is all that was done."""
+    features, labels = [], []
+    for run, prior in zip(runs, priors, strict=True):
+        for repeat in range(REPEATS):
+            replay = Replay(run, arms, random.Random(f"{run.problem}/{repeat}"), prior).make(move)
+            features.append((1.0, logit(prior)))
+            labels.append(float(replay.look()[1]))
+    return rounded(fit_logistic(np.array(features), np.array(labels), ridge=1.0))
 
 
 def play(runs: Sequence[Recorded], arms: Sequence[Arm], fit: Online, budget: int, opening: Opening) -> Float:
     """Replay whole searches of the online planner: (replays, 3), whether right, FLOPs and samples of each."""
     ends = []
     for run in runs:
+        prior = fit.look(run.question)
         for repeat in range(REPEATS):
-            replay = Replay(run, arms, random.Random(f"{run.problem}/{repeat}"))
+            replay = Replay(run, arms, random.Random(f"{run.problem}/{repeat}"), prior)
             move: Action | None = fit.moves[opening.move]
             while move is not None:
                 replay.make(move)

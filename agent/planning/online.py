@@ -60,6 +60,7 @@ class OnlineSearch:
         self.vote = vote
         self.auction = auction
         self.abstain = abstain
+        self.prior = fit.look(graph.problem.question)
         self.distinct = fit.distinct if graph.context.policy_distinct else None
         self.plain: list[int] = []  # ends of the independent samples, as often as they were drawn
         self.spent: dict[str, float] = {}  # sample-equivalents, by strategy and knobs
@@ -72,11 +73,13 @@ class OnlineSearch:
         budget = self.left
         limit = self.graph.context.budget.flops
         flops = math.inf if limit is None else limit
-        known, opening = self.fit.opening(min(budget, flops / self.fit.sample_flops))
+        known, opening = self.fit.opening(min(budget, flops / self.fit.sample_flops), self.prior)
         price = opening.price / self.fit.sample_flops
         reasons = list(warnings)
         if self.fit.distinct is not None and self.distinct is None:
             reasons.append("samples are drawn with replacement; the plan was fitted to draws without replacement")
+        if self.fit.prior is not None:
+            reasons.append(f"the text alone lets expect {self.prior:.0%} of samples to be right")
         plan: dict[str, Any] = {"strategy": "online", "knobs": {}, "budget": budget, "reasons": reasons}
         last, first, times = "", "", 0  # of the last reason: what was said, the gain, and how often
         self.graph.info["plan"] = plan
@@ -176,7 +179,7 @@ class OnlineSearch:
         counts = [sum(same(answer, group.answer) for answer in given) for group in groups]
         answers = [Answer(count, group.weight, group.score) for count, group in zip(counts, groups, strict=True)]
         scored = any(graph.scores(node) for node in graph.finished())
-        return Evidence(len(self.plain), self.searched, scored, answers)
+        return Evidence(len(self.plain), self.searched, scored, answers, self.prior)
 
     def describe(self, evidence: Evidence) -> str:
         """What speaks for the leading answer, in words."""

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from agent.planning.features import FEATURES, Evidence
+from agent.planning.prior import TextPrior
 from agent.planning.regression import logistic, logit
 from agent.search.context import Part, RunContext
 from agent.search.graph import SearchGraph
@@ -25,6 +26,7 @@ from envs.registry import ENTRY_POINTS
 from verifiers.voting import Group
 
 Difficulty = Literal["easy", "medium", "hard"]
+KINDS: tuple[Difficulty, ...] = get_args(Difficulty)
 EASY, HARD = 0.5, 0.1  # pass@1 thresholds of Liu et al. 2025, section 3.2
 # the working tree's configs, then those inside an installed package
 PLANS = (Path(__file__).parents[2] / "configs" / "plans", Path(__file__).parents[1] / "_configs" / "plans")
@@ -35,6 +37,11 @@ DIFFERENCES: Mapping[Part, str] = {
     "policy": "its weights differ",
     "verifier": "its weights differ",
 }
+
+
+def difficulty_of(pass_at_1: float) -> Difficulty:
+    """By fixed thresholds (Liu et al. 2025, section 3.2)."""
+    return "easy" if pass_at_1 >= EASY else "medium" if pass_at_1 >= HARD else "hard"
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ class Action:
             for one that is only made first.
         repeats: how often it may be made in one search, as often as it was tried on one problem: what competes finds
             the same again. 0 is any number, for samples and subtrees.
+        alone_by_prior: logistic coefficients of `alone` over (1, logit of the prior); none for a plan without a prior.
     """
 
     strategy: str
@@ -98,6 +106,7 @@ class Action:
     alone: float = 0.0
     right: tuple[float, ...] = ()
     repeats: int = 0
+    alone_by_prior: tuple[float, ...] = ()
 
     def flops_after(self, before: float) -> float:
         """What it takes where so many sample-equivalents were spent in the same way before."""
@@ -150,6 +159,8 @@ class Online:
         sample_flops: of a complete sample with its scores.
         score_flops: of scoring one complete sample.
         openings: by budget in samples.
+        prior: of pass@1 from the text of a problem; None for a plan that was fitted without.
+        openings_by_prior: by what the prior says, then by budget, where that differs from `openings`.
         distinct: the temperature at which independent samples are drawn without replacement; None where they are drawn
             with it, at that of the plan.
     """
@@ -160,38 +171,63 @@ class Online:
     score_flops: float
     openings: Mapping[int, Opening]
     distinct: float | None = None
+    prior: TextPrior | None = None
+    openings_by_prior: Mapping[Difficulty, Mapping[int, Opening]] = field(default_factory=dict)
 
     def probability(self, evidence: Evidence, move: Action | None = None) -> float:
         """That the leading answer is right: now, or after a move."""
         if not evidence.spent:
-            return move.alone if move else 0.0
+            if move is None:
+                return 0.0
+            known = move.alone_by_prior
+            return logistic(known, (1.0, logit(evidence.prior))) if known else move.alone
         return logistic(move.right if move else self.right, evidence.features)
 
-    def opening(self, budget: float) -> tuple[int, Opening]:
-        """The nearest budget that was fitted, and the opening for it."""
-        known = nearest_budget(self.openings, budget)
-        return known, self.openings[known]
+    def look(self, question: str) -> float:
+        """What the text of a problem says of pass@1; a half, which says nothing, without a prior."""
+        return 0.5 if self.prior is None else self.prior.estimate(question)
+
+    def opening(self, budget: float, prior: float = 0.5) -> tuple[int, Opening]:
+        """The nearest budget that was fitted, and the opening for it and for what the prior says."""
+        openings = {**self.openings, **self.openings_by_prior.get(difficulty_of(prior), {})}
+        known = nearest_budget(openings, budget)
+        return known, openings[known]
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
         """Build it from the JSON of a plan file; raises ValueError if it was fitted to other features."""
-        moves = [
-            Action(**each | {"flops": float(each["flops"]), "right": tuple(map(float, each["right"]))})
-            for each in raw["moves"]
-        ]
-        right, distinct = tuple(map(float, raw["right"])), raw.get("distinct")
+        moves = [_action(each) for each in raw["moves"]]
+        right, distinct = _coefficients(raw["right"]), raw.get("distinct")
         if isinstance(distinct, bool):
             raise ValueError(f"distinct is {distinct}, not a temperature or null; 'stepwell calibrate' fits it anew")
         if {len(right), *(len(move.right) for move in moves if not move.first_only)} != {len(FEATURES)}:
             raise ValueError(f"it is not fitted to {', '.join(FEATURES)}; 'stepwell calibrate' fits it anew")
+        prior = raw.get("prior")
         return cls(
             tuple(moves),
             right,
             float(raw["sample_flops"]),
             float(raw["score_flops"]),
-            {int(size): Opening(each["move"], each["price"], each["stride"]) for size, each in raw["openings"].items()},
+            _openings(raw["openings"]),
             None if distinct is None else float(distinct),
+            None if prior is None else TextPrior(tuple(map(float, prior["coefficients"]))),
+            {kind: _openings(each) for kind, each in raw.get("openings_by_prior", {}).items() if kind in KINDS},
         )
+
+
+def _coefficients(raw: Sequence[Any]) -> tuple[float, ...]:
+    """Those over `Evidence.features`; in plans of before there is no prior, the last of them."""
+    given = tuple(map(float, raw))
+    return (*given, 0.0) if len(given) == len(FEATURES) - 1 else given
+
+
+def _action(raw: Mapping[str, Any]) -> Action:
+    known = {"flops": float(raw["flops"]), "right": _coefficients(raw["right"])}
+    return Action(**{**raw, **known, "alone_by_prior": tuple(map(float, raw.get("alone_by_prior", ())))})
+
+
+def _openings(raw: Mapping[str, Any]) -> dict[int, Opening]:
+    return {int(size): Opening(each["move"], each["price"], each["stride"]) for size, each in raw.items()}
 
 
 def nearest_budget(known: Iterable[int], budget: float) -> int:

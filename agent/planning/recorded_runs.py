@@ -148,6 +148,7 @@ class Recorded:
 
     Args:
         problem: its id.
+        question: its text.
         right: the indices of its right answers.
         samples: independent complete samples: answer and score, or None for one that never answered.
         runs: by the name of the arm.
@@ -158,6 +159,7 @@ class Recorded:
     """
 
     problem: str
+    question: str
     right: frozenset[int]
     samples: tuple[Sample, ...]
     runs: Mapping[str, Sequence[Run]]
@@ -201,9 +203,8 @@ def read_runs(
         random.Random(problem.id).shuffle(samples)
         right = frozenset(i for i, answer in enumerate(answers) if environment.check(problem, answer))
         n = len(samples)
-        recorded.append(
-            Recorded(problem.id, right, tuple(samples), runs, pool.policy_flops / n, pool.verifier_flops / n)
-        )
+        costs = pool.policy_flops / n, pool.verifier_flops / n
+        recorded.append(Recorded(problem.id, problem.question, right, tuple(samples), runs, *costs))
     shared = {arm.name: sharing(arm, arms, recorded) for arm in arms if arm.parts}
     return [replace(each, sharing=shared) for each in recorded]
 
@@ -252,10 +253,12 @@ class Replay:
         recorded: the runs on its problem.
         arms: of the sweep.
         rng: which runs it gets.
+        prior: what the text of the problem says of pass@1.
     """
 
-    def __init__(self, recorded: Recorded, arms: Sequence[Arm], rng: random.Random) -> None:
+    def __init__(self, recorded: Recorded, arms: Sequence[Arm], rng: random.Random, prior: float = 0.5) -> None:
         self.recorded = recorded
+        self.prior = prior
         self.arms = arms
         self.flops = 0.0
         self.plain = 0
@@ -368,5 +371,5 @@ class Replay:
         """The state, and whether the leading answer is right."""
         ranked = self._ranked()
         scored = bool(self._scored or self._found)
-        evidence = Evidence(self.plain, self.searched, scored, [answer for _, answer in ranked])
+        evidence = Evidence(self.plain, self.searched, scored, [answer for _, answer in ranked], self.prior)
         return evidence, bool(ranked) and ranked[0][0] in self.recorded.right

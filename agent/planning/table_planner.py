@@ -15,11 +15,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Self
 
 from agent.planning.plan_file import (
-    EASY,
-    HARD,
     Calibration,
-    Difficulty,
     ProbeSummary,
+    difficulty_of,
     find_calibration,
     parts_of,
     summarize,
@@ -79,7 +77,7 @@ class TablePlanner:
         yield from score(graph, sorted(set(drawn)))
         probe = self.look(graph, size)
         estimate = calibration.estimate(probe)
-        difficulty: Difficulty = "easy" if estimate >= EASY else "medium" if estimate >= HARD else "hard"
+        difficulty = difficulty_of(estimate)
         reasons = [
             *calibration.warnings(self.temperature, graph.context),
             f"{size} of {self.n} samples probed: {probe.agreement:.0%} agree on the leading answer, "

@@ -128,6 +128,7 @@ def test_features_by_hand() -> None:
             "agreement": 0.8472979,  # (3.5 / 5) against (1.5 / 5)
             "lead": 1.2992829,  # 1.65 against 0.45
             "best score": 1.3862944,
+            "prior": 0.0,
         }
     )
     assert Evidence().features == (1.0, *FLAT[1:])
@@ -399,7 +400,7 @@ def test_a_plan_fitted_to_draws_without_replacement_makes_them_if_the_policy_can
 def test_a_replay_spends_what_was_recorded() -> None:
     runs = {"best-of-n n=4": [Run((), 4.0, 8.0)], "dvts branch=2 n=2": [Run(((1, 0.5, 1),), 2.0, 3.0)] * 2}
     arms = (Arm("best-of-n", 4), Arm("dvts", 2, 2, {"branch": 2}, parts=True))
-    recorded = Recorded("p", frozenset({1}), ((0, 0.2), (0, 0.3), (1, 0.4), None), runs, 1.0, 2.0)
+    recorded = Recorded("p", "?", frozenset({1}), ((0, 0.2), (0, 0.3), (1, 0.4), None), runs, 1.0, 2.0)
     replay = Replay(recorded, arms, random.Random(0)).make(Action("majority", 4, {}))
     evidence, right = replay.look()
     assert (evidence.plain, evidence.scored, evidence.agreement, right) == (4, False, 0.5, False)
@@ -420,7 +421,7 @@ def test_what_parts_share_is_measured_and_paid_once() -> None:
     """Four parts cost 4 each alone, and the whole of them 8: the exponent is 1/2."""
     arms = (Arm("dvts", 2, 4, {"branch": 2}, parts=True), Arm("dvts", 8, 1, {"branch": 2}))
     runs = {arms[0].name: [Run((), 3.0, 1.0)] * 4, arms[1].name: [Run((), 6.0, 2.0)]}
-    recorded = Recorded("p", frozenset(), (), runs, 1.0, 1.0)
+    recorded = Recorded("p", "?", frozenset(), (), runs, 1.0, 1.0)
     assert sharing(arms[0], arms, [recorded]) == pytest.approx(0.5)
     assert sharing(arms[0], arms[:1], [recorded]) == 1.0
     replay = Replay(replace(recorded, sharing={arms[0].name: 0.5}), arms, random.Random(0))
@@ -459,10 +460,10 @@ def test_a_budget_goes_where_it_gains_most() -> None:
             Allocation(wrong)
 
 
-DOUBT = (logit(0.2), 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+DOUBT = (logit(0.2), 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 HOPEFUL = Online(
     (Action("majority", 2, {}, 20.0, 1.0, 0.2, DOUBT), replace(DVTS, right=constant(0.7))),
-    (logit(0.05), 0.3, 0.3, 0.5, 0.0, 1.0, 0.0, 0.0),
+    (logit(0.05), 0.3, 0.3, 0.5, 0.0, 1.0, 0.0, 0.0, 0.0),
     100.0,
     60.0,
     {16: Opening(0, 0.0, 16)},

@@ -28,6 +28,7 @@ from agent.planning.plan_file import (
     summarize,
 )
 from agent.planning.planner import METHODS, Planner
+from agent.planning.prior import TextPrior, text_features
 from agent.planning.recorded_runs import Arm, sweep
 from agent.planning.regression import fit_logistic
 from agent.planning.table_planner import TablePlanner
@@ -246,11 +247,17 @@ FITTED = Calibration(
     {"easy": {4: Choice("best-of-n")}, "medium": {16: Choice("beam", {"branch": 4})}, "hard": {}},
     {"problems": 3, "errors": {"1": 0.25}},
     Online(
-        (Action("dvts", 4, {"branch": 4}, 2e9, 0.8, 0.4, (0.5, -1.0) * 4), Action("greedy", 1, {}, 1e8, 1.0, 0.3)),
-        (1.0, 2.0) * 4,
+        (
+            Action("dvts", 4, {"branch": 4}, 2e9, 0.8, 0.4, (0.5, -1.0, 0.25) * 3, 0, (0.1, 0.2)),
+            Action("greedy", 1, {}, 1e8, 1.0, 0.3),
+        ),
+        (1.0, 2.0, -0.5) * 3,
         1e8,
         9e7,
         {4: Opening(1, 0.002, 4), 16: Opening(0, 0.0, 16)},
+        None,
+        TextPrior(tuple(range(len(text_features(""))))),
+        {"hard": {16: Opening(1, 0.004, 4)}},
     ),
     0.7,
 )
