@@ -12,6 +12,7 @@ represented by its best attempt, which alone votes. Every attempt is one complet
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
@@ -60,26 +61,34 @@ class Revision:
         chains = min(self.n, max(1, round(math.sqrt(self.n / self.ratio))))
         lengths = share(self.n, chains)  # the longer chains first
         heads = [graph.root] * chains
-        ends: list[list[int]] = [[] for _ in range(chains)]
+        attempts: list[list[Candidate]] = [[] for _ in range(chains)]
+        leaders: dict[int, int] = {}  # of each chain, what votes for it
         for turn in range(lengths[0]):
             going = sum(length > turn for length in lengths)
             drawn = yield from propose_each(graph, dict(enumerate(heads[:going])), 1, self.temperature, max_steps=None)
-            new = set()
-            for chain, (node,) in drawn.items():
-                if graph.status(node) == "terminated":
-                    heads[chain] = node
-                    ends[chain].append(node)
-                    new.add(node)
+            new = {chain: node for chain, (node,) in drawn.items() if graph.status(node) == "terminated"}
             if self.vote.rule != "majority":
-                yield from score(graph, [node for chain in ends for node in chain[-1:] if node in new])
-            self.select(graph, ends)
+                yield from score(graph, sorted(set(new.values())))
+            for chain, node in new.items():
+                heads[chain] = node
+                attempts[chain].append(Candidate(graph[node]["answer"], graph.scores(node), 1, node))
+            self.select(graph, {chain: attempts[chain] for chain in new}, leaders)
 
-    def select(self, graph: SearchGraph, ends: list[list[int]]) -> None:
-        """Leave each chain's best attempt at its leading answer to vote, and no other of the chains' attempts."""
-        chosen = set()
-        for chain in ends:
-            attempts = [Candidate(graph[node]["answer"], graph.scores(node), 1, node) for node in chain]
-            if attempts:
-                chosen.add(tally(attempts, self.vote, graph.environment.same)[0].best.node)
-        for node in {node for chain in ends for node in chain}:
+    def select(
+        self, graph: SearchGraph, grown: Mapping[int, Sequence[Candidate]], leaders: MutableMapping[int, int]
+    ) -> None:
+        """Leave each chain's best attempt at its leading answer to vote, and no other of the chain's attempts.
+
+        Args:
+            graph: of the search.
+            grown: the attempts of the chains that have a new one, the new one last.
+            leaders: by chain, the attempt that votes for it; brought up to date.
+        """
+        touched = set[int]()
+        for chain, attempts in grown.items():
+            best = tally(attempts, self.vote, graph.environment.same)[0].best.node
+            touched |= {attempts[-1].node, best, leaders.get(chain, best)}
+            leaders[chain] = best
+        chosen = set(leaders.values())
+        for node in touched:
             graph[node]["pruned"] = node not in chosen

@@ -31,7 +31,7 @@ from policies.core import Propose, Proposed, Usage
 from policies.scripted import ScriptedPolicy
 from verifiers.core import Score, Scored
 from verifiers.table import TableVerifier
-from verifiers.voting import Aggregate, Vote
+from verifiers.voting import Aggregate, Candidate, Rule, Vote
 
 GOLDEN = Path(__file__).parent / "golden"
 TOY = Toy()
@@ -646,12 +646,17 @@ def test_the_answer_is_chosen_within_chains_and_then_across() -> None:
         [node for node in graph.graph if graph[node]["text"] in chain]
         for chain in (("a!", "b!!", "a!!"), ("b!", "c!", "c!!"))
     ]
-    Revision().select(graph, ends)
-    assert answers(graph, graph.finished()) == ["a!", "c!"]
-    Revision(vote=Vote("max")).select(graph, ends)
-    assert answers(graph, graph.finished()) == ["b!!", "c!"]
-    Revision(vote=Vote("majority")).select(graph, ends)
-    assert [answer.rstrip("!") for answer in answers(graph, graph.finished())] == ["a", "c"]
+
+    def selected(rule: Rule) -> list[str]:
+        leaders: dict[int, int] = {}
+        for turn in range(1, 4):
+            chains = [[Candidate(graph[n]["answer"], graph.scores(n), 1, n) for n in chain[:turn]] for chain in ends]
+            Revision(vote=Vote(rule)).select(graph, dict(enumerate(chains)), leaders)
+        return answers(graph, graph.finished())
+
+    assert selected("vote") == ["a!", "c!"]
+    assert selected("max") == ["b!!", "c!"]
+    assert [answer.rstrip("!") for answer in selected("majority")] == ["a", "c"]
 
 
 @dataclass(frozen=True)
