@@ -16,11 +16,11 @@ from typing import Self
 
 import numpy as np
 
-from agent.planning.regression import fit_logistic, logistic, rounded
+from agent.planning.regression import Float, fit_logistic, logistic, rounded
 
 BUCKETS = 32  # of hashed words and signs
 FOLDS = 5
-_RIDGE = 10.0  # with a few hundred problems and as many as 40 columns
+RIDGES = (0.03, 0.3, 3.0, 30.0)  # of the regression; which is best depends on how many problems there are
 _MOST = 20_000  # letters that are read
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
 
@@ -45,9 +45,10 @@ class TextPrior:
 
     @classmethod
     def fit(cls, questions: Sequence[str], pass_at_1: Sequence[float]) -> Self:
-        """Fit it to problems and the shares of their samples that are right."""
-        features = np.array([text_features(question) for question in questions])
-        return cls(rounded(fit_logistic(features, np.array(pass_at_1), ridge=_RIDGE)))
+        """Fit it to problems and the shares of their samples that are right; the ridge is the best across folds."""
+        features, labels = np.array([text_features(question) for question in questions]), np.array(pass_at_1)
+        ridge = min(RIDGES, key=lambda each: _loss_across(features, labels, each))
+        return cls(rounded(fit_logistic(features, labels, ridge=ridge)))
 
 
 def crossed(questions: Sequence[str], pass_at_1: Sequence[float]) -> list[float]:
@@ -62,6 +63,18 @@ def crossed(questions: Sequence[str], pass_at_1: Sequence[float]) -> list[float]
         for index in range(fold, len(questions), FOLDS):
             found[index] = prior.estimate(questions[index])
     return found
+
+
+def _loss_across(features: Float, labels: Float, ridge: float) -> float:
+    """Mean cross-entropy of the labels of each fold under a regression that was fitted to the others."""
+    fold, losses = np.arange(len(labels)) % FOLDS, []
+    for each in range(FOLDS):
+        known = fold != each
+        if known.any() and not known.all():
+            fitted = fit_logistic(features[known], labels[known], ridge=ridge)
+            p = np.clip(1 / (1 + np.exp(-features[~known] @ fitted)), 1e-3, 1 - 1e-3)
+            losses.append(-(labels[~known] * np.log(p) + (1 - labels[~known]) * np.log(1 - p)))
+    return float(np.concatenate(losses).mean()) if losses else 0.0
 
 
 def text_features(text: str) -> tuple[float, ...]:
