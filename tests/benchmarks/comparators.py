@@ -4,8 +4,9 @@ python tests/benchmarks/comparators.py record arithmetic -n 500 --runs FILE   re
 python tests/benchmarks/comparators.py show arithmetic -n 500 --runs FILE     replays, without a model
 
 Every arm of `ARMS` is run on every problem; a whole search is then put together of recorded runs, as a plan is fitted
-(`agent.planning.recorded_runs`). Arms that are not complete are left out. The plan is the one that ships, fitted on the
-calibration split: nothing is chosen on the test split, but the oracle, which is an upper bound.
+(`agent.planning.recorded_runs`). Arms that are not complete are left out. The plan is the one that ships or that of
+``--plan``, fitted on the calibration split: nothing is chosen on the test split, but the oracle, an upper bound.
+``--set KEY=VALUE`` changes the recipe, e.g. its policy.
 """
 
 from __future__ import annotations
@@ -23,16 +24,14 @@ import pandas as pd
 
 from agent.build import environment_of, models_of
 from agent.planning.decision import decide, hopeless
-from agent.planning.plan_file import Action, Online, calibration_of
+from agent.planning.plan_file import Action, Calibration, Online, calibration_of
 from agent.planning.recorded_runs import Arm, Recorded, Replay, drawn_distinct, read_runs, sweep
-from agent.recipes.files import as_solving, read_config
-from agent.recipes.recipe import Recipe
+from agent.recipes.recipe import Recipe, load_recipe
 from agent.search.engine import Engine
 from agent.strategies.answers.adaptive_consistency import ahead
 from agent.strategies.answers.blend_asc import unsettled
 from agent.study.equal_compute import Curves, difference, gap_closed
 from agent.study.statistics import clustered
-from envs.options import load_dataclass
 from policies.training.jsonl_log import JsonlLog
 
 _DECODED = {"temperature": 0.0}
@@ -53,31 +52,25 @@ REPLAYS = 3
 PLANNED = (4, 16)
 
 
-def recipe_of(environment: str) -> Recipe:
-    """The recipe of an environment."""
-    return load_dataclass(Recipe, as_solving(read_config(environment)[0]), environment)
-
-
-def record(environment: str, n: int, runs: Path) -> None:
+def record(recipe: Recipe, n: int, runs: Path) -> None:
     """Run all arms; what is there is not run again."""
-    recipe = recipe_of(environment)
     made = environment_of(recipe)
     policy, verifier = models_of(recipe, made)
     problems = made.problems("test", n)
-    with JsonlLog(runs, {"environment": environment, "n": n, "temperature": recipe.temperature}) as results:
-        sweep(Engine(made, policy, verifier), ARMS[environment], problems, results, 0, print, recipe.temperature)
+    config = {"environment": made.name, "policy": policy.name, "n": n, "temperature": recipe.temperature}
+    with JsonlLog(runs, config) as results:
+        sweep(Engine(made, policy, verifier), ARMS[made.name], problems, results, 0, print, recipe.temperature)
 
 
-def load(environment: str, n: int, runs: Path) -> tuple[list[Recorded], tuple[Arm, ...], Online, float]:
-    """The recorded runs of complete arms, what is drawn without replacement among them, and the plan that ships."""
-    recipe = recipe_of(environment)
+def load(recipe: Recipe, n: int, runs: Path, plan: Path | None) -> tuple[list[Recorded], tuple[Arm, ...], Online]:
+    """The recorded runs of complete arms, what is drawn without replacement among them, and the plan."""
     made = environment_of(recipe)
     rows = [row for row in map(json.loads, runs.read_text().splitlines()[1:]) if "arm" in row]
     problems = made.problems("test", n)
     ids = {problem.id for problem in problems}
     counts = pd.DataFrame([(row["arm"], row["problem"]) for row in rows if row["problem"] in ids]).value_counts([0, 1])
     arms = []
-    for arm in ARMS[environment]:
+    for arm in ARMS[made.name]:
         whole = min((counts.get((arm.name, each), 0) for each in ids), default=0)
         if whole:
             arms.append(replace(arm, repeats=min(arm.repeats, int(whole))))
@@ -89,11 +82,11 @@ def load(environment: str, n: int, runs: Path) -> tuple[list[Recorded], tuple[Ar
     ]
     recorded = read_runs(rows, arms, problems, made)
     names = made.name, recipe.policy.name, recipe.verifier.name
-    online = calibration_of(*names).online
+    online = (Calibration.load(plan) if plan else calibration_of(*names)).online
     assert online is not None
     powers = {move.strategy: move.sharing for move in online.moves if move.knobs.get("branch") == 4}
     shared = {arm.name: powers[arm.strategy] for arm in arms if arm.parts}
-    return [replace(each, sharing=shared) for each in recorded], tuple(arms), online, recipe.temperature
+    return [replace(each, sharing=shared) for each in recorded], tuple(arms), online
 
 
 def _first(rows: Sequence[dict[str, Any]], arm: str) -> int:
@@ -122,8 +115,9 @@ def fixed(run: Recorded, arms: Sequence[Arm], action: Action, rng: random.Random
 
 def planned(run: Recorded, arms: Sequence[Arm], fit: Online, n: int, rng: random.Random, abstain: float = 0.0) -> End:
     """The online planner, with the actions that were recorded."""
-    _, opening = fit.opening(n)
-    replay, move = Replay(run, arms, rng), fit.moves[opening.move]
+    prior = fit.look(run.question)
+    _, opening = fit.opening(n, prior)
+    replay, move = Replay(run, arms, rng, prior), fit.moves[opening.move]
     gave_up = False
     while move is not None:
         replay.make(move)
@@ -199,9 +193,9 @@ def frame_of(name: str, budget: str, ends: Iterable[tuple[Recorded, int, End]]) 
     return pd.DataFrame(rows)
 
 
-def show(environment: str, n: int, runs: Path) -> None:
+def show(recipe: Recipe, n: int, runs: Path, plan: Path | None) -> None:
     """Print the tables, as Markdown."""
-    recorded, arms, fit, _ = load(environment, n, runs)
+    recorded, arms, fit = load(recipe, n, runs, plan)
     distinct = next((arm for arm in arms if arm.knobs.get("distinct")), None)
     own = drawn_distinct(recorded, distinct) if distinct is not None else recorded
     seeds = range(REPLAYS)
@@ -236,14 +230,11 @@ def show(environment: str, n: int, runs: Path) -> None:
             (run, seed, end) for seed in seeds for run, end in zip(recorded, blended(recorded, size, seed), strict=True)
         ]
         frames.append(frame_of("blend-asc", str(size), ends))
-    possible = replace(fit, openings=fit.openings)
     for size in PLANNED:
         for abstain in (0.0, 0.5):
             name = "auto" if not abstain else f"auto abstain={abstain:g}"
             ends = [
-                (run, seed, planned(run, arms, possible, size, rng(run, seed), abstain))
-                for run in own
-                for seed in seeds
+                (run, seed, planned(run, arms, fit, size, rng(run, seed), abstain)) for run in own for seed in seeds
             ]
             frames.append(frame_of(name, str(size), ends))
     table = pd.concat(frames)
@@ -288,5 +279,11 @@ if __name__ == "__main__":
     parser.add_argument("environment", choices=list(ARMS))
     parser.add_argument("-n", type=int, default=500)
     parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
+    parser.add_argument("--plan", type=Path, help="the plan (default: the one that ships)")
     given = parser.parse_args()
-    (record if given.what == "record" else show)(given.environment, given.n, given.runs)
+    chosen = load_recipe(given.environment, given.set)
+    if given.what == "record":
+        record(chosen, given.n, given.runs)
+    else:
+        show(chosen, given.n, given.runs, given.plan)
