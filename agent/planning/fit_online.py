@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from agent.planning.decision import decide
 from agent.planning.fit_settings import (
     DOUBLING,
-    ENOUGH,
     FINALISTS,
     MIDDLING,
     PRICES,
@@ -24,7 +23,7 @@ from agent.planning.fit_settings import (
     STRIDES,
     WALKS,
 )
-from agent.planning.plan_file import KINDS, Action, Difficulty, Online, Opening, difficulty_of
+from agent.planning.plan_file import KINDS, Action, Online, Opening, difficulty_of
 from agent.planning.prior import TextPrior, crossed
 from agent.planning.recorded_runs import Arm, Recorded, Replay
 from agent.planning.regression import Float, fit_logistic, logit, rounded
@@ -43,64 +42,60 @@ def fit_online(
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
     Every first move at a budget is tried at a middling price and stride, the best of them at all; `chosen` is the
-    opening. All are cross-validated. With a prior, problems that look hard, medium and easy by their text have openings
-    of their own.
+    opening. All are cross-validated.
+
+    Args:
+        runs: that were recorded.
+        arms: of the sweep.
+        moves: the actions.
+        budgets: in samples.
+        report: called with a line of progress now and then.
+        prior: fit what the text of a problem says, too; the control, one action by that alone, is reported beside.
     """
     halves = runs[::2], runs[1::2]
     moves = [_first(move, runs, arms) for move in moves]
     fits = [fit_values(half, arms, moves, prior) for half in halves]
     judged = list(zip(halves, fits[::-1], strict=True))  # each half by what was fitted to the other
-    kinds = np.repeat([difficulty_of(fit.look(run.question)) for half, fit in judged for run in half], REPEATS)
-    every = np.ones(len(kinds), bool)
+    middle = len(halves[0]) * REPEATS
 
     def across(opening: Opening, budget: int) -> Float:
         return np.concatenate([play(half, arms, fit, budget, opening) for half, fit in judged])
 
     openings: dict[int, Opening] = {}
-    by_prior: dict[Difficulty, dict[int, Opening]] = {}
     replays: dict[str, Any] = {}
     for budget in budgets:
         strides = [stride for stride in strides_of(moves) if stride <= budget] or [budget]
         price, stride = MIDDLING
         begun = [Opening(index, price, min(stride, strides[-1])) for index in range(len(moves))]
-        first = {way: across(way, budget) for way in begun if moves[way.move].n <= budget}
-        groups = {kind: rows for kind in KINDS if prior and (rows := kinds == kind).sum() >= ENOUGH * REPEATS}
-        best: list[Opening] = []
-        for rows in (every, *groups.values()):
-            ends = {way: _mean(end[rows]) for way, end in first.items()}
-            best += sorted(ends, key=lambda way: -_worth(ends[way]))[:FINALISTS]
-            best += sorted(ends, key=lambda way: -ends[way][0])[:FINALISTS]
+        first = {way: _mean(across(way, budget)) for way in begun if moves[way.move].n <= budget}
+        best = sorted(first, key=lambda way: -_worth(first[way]))[:FINALISTS]
+        best += sorted(first, key=lambda way: -first[way][0])[:FINALISTS]
         finalists = dict.fromkeys(best)  # each once
         ways = [Opening(way.move, price, stride) for way in finalists for stride in strides for price in PRICES]
-        tried = {way: across(way, budget) for way in ways}
-        openings[budget] = opening = chosen({way: _mean(end) for way, end in tried.items()})
-        for kind, rows in groups.items():
-            by_prior.setdefault(kind, {})[budget] = chosen({way: _mean(end[rows]) for way, end in tried.items()})
+        ends = {way: across(way, budget) for way in ways}
+        tried = {way: _mean(end) for way, end in ends.items()}
+        openings[budget] = opening = chosen(tried)
         within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
-        accuracy, flops, spent = _mean(tried[opening])
+        accuracy, flops, spent = tried[opening]
         replays[str(budget)] = {
             "cross_validated": round(accuracy, 4),
             "in_fold": round(float(np.concatenate(within).mean(0)[0]), 4),
             "mflops": round(flops / 1e6),
             "samples": round(spent, 2),
             "by_price": {
-                str(way.price): {"cross_validated": round(_mean(end)[0], 4), "mflops": round(_mean(end)[1] / 1e6)}
-                for way, end in tried.items()
+                str(way.price): {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6)}
+                for way, (accuracy, flops, _) in tried.items()
                 if (way.move, way.stride) == (opening.move, opening.stride)
             },
+            "opening_of_the_other_half": crosswise(ends, [np.ones(len(runs) * REPEATS, bool)], middle),
         }
         if prior:
-            alone = {way: across(replace(way, stride=0), budget) for way in begun if moves[way.move].n <= budget}
-            replays[str(budget)]["openings"] = {
-                "one for all": crosswise(tried, [every], len(halves[0]) * REPEATS),
-                "by the prior": crosswise(tried, [kinds == kind for kind in KINDS], len(halves[0]) * REPEATS),
-                "one action, by the prior": crosswise(
-                    alone, [kinds == kind for kind in KINDS], len(halves[0]) * REPEATS
-                ),
-            }
+            kinds = np.repeat([difficulty_of(fit.look(run.question)) for half, fit in judged for run in half], REPEATS)
+            alone = {way: across(replace(way, stride=0), budget) for way in first}
+            control = crosswise(alone, [kinds == kind for kind in KINDS], middle)
+            replays[str(budget)]["one_action_by_the_prior"] = control
         report(f"online at {budget}, begun with {moves[opening.move].label}, {opening}: {replays[str(budget)]}")
-    fitted = fit_values(runs, arms, moves, prior)
-    return replace(fitted, openings=openings, openings_by_prior=by_prior), replays
+    return replace(fit_values(runs, arms, moves, prior), openings=openings), replays
 
 
 def crosswise(tried: Mapping[Opening, Float], groups: Sequence[NDArray[np.bool_]], middle: int) -> dict[str, float]:

@@ -43,7 +43,6 @@ DOUBLING = 0.01  # of accuracy, that twice the FLOPs must gain
 SHORT = 0.005  # of accuracy, the most that an opening may lose to the best of its budget
 MIDDLING = 0.001, 4  # of the prices and of the strides
 STRIDES = (1, 2, 4, 8, 16)
-ENOUGH = 30  # problems of a kind, for an opening of its own
 FINALISTS = 4  # openings that are tried at every price and stride, and as many of the most accurate
 WALKS = 6  # searches per problem that the fits learn from, random and steered ones each
 ROUNDS = 8  # most rounds of those that a fit steers

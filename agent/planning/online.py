@@ -73,7 +73,7 @@ class OnlineSearch:
         budget = self.left
         limit = self.graph.context.budget.flops
         flops = math.inf if limit is None else limit
-        known, opening = self.fit.opening(min(budget, flops / self.fit.sample_flops), self.prior)
+        known, opening = self.fit.opening(min(budget, flops / self.fit.sample_flops))
         price = opening.price / self.fit.sample_flops
         reasons = list(warnings)
         if self.fit.distinct is not None and self.distinct is None:

@@ -160,7 +160,6 @@ class Online:
         score_flops: of scoring one complete sample.
         openings: by budget in samples.
         prior: of pass@1 from the text of a problem; None for a plan that was fitted without.
-        openings_by_prior: by what the prior says, then by budget, where that differs from `openings`.
         distinct: the temperature at which independent samples are drawn without replacement; None where they are drawn
             with it, at that of the plan.
     """
@@ -172,7 +171,6 @@ class Online:
     openings: Mapping[int, Opening]
     distinct: float | None = None
     prior: TextPrior | None = None
-    openings_by_prior: Mapping[Difficulty, Mapping[int, Opening]] = field(default_factory=dict)
 
     def probability(self, evidence: Evidence, move: Action | None = None) -> float:
         """That the leading answer is right: now, or after a move."""
@@ -187,11 +185,10 @@ class Online:
         """What the text of a problem says of pass@1; a half, which says nothing, without a prior."""
         return 0.5 if self.prior is None else self.prior.estimate(question)
 
-    def opening(self, budget: float, prior: float = 0.5) -> tuple[int, Opening]:
-        """The nearest budget that was fitted, and the opening for it and for what the prior says."""
-        openings = {**self.openings, **self.openings_by_prior.get(difficulty_of(prior), {})}
-        known = nearest_budget(openings, budget)
-        return known, openings[known]
+    def opening(self, budget: float) -> tuple[int, Opening]:
+        """The nearest budget that was fitted, and the opening for it."""
+        known = nearest_budget(self.openings, budget)
+        return known, self.openings[known]
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
@@ -208,10 +205,9 @@ class Online:
             right,
             float(raw["sample_flops"]),
             float(raw["score_flops"]),
-            _openings(raw["openings"]),
+            {int(size): Opening(each["move"], each["price"], each["stride"]) for size, each in raw["openings"].items()},
             None if distinct is None else float(distinct),
             None if prior is None else TextPrior(tuple(map(float, prior["coefficients"]))),
-            {kind: _openings(each) for kind, each in raw.get("openings_by_prior", {}).items() if kind in KINDS},
         )
 
 
@@ -224,10 +220,6 @@ def _coefficients(raw: Sequence[Any]) -> tuple[float, ...]:
 def _action(raw: Mapping[str, Any]) -> Action:
     known = {"flops": float(raw["flops"]), "right": _coefficients(raw["right"])}
     return Action(**{**raw, **known, "alone_by_prior": tuple(map(float, raw.get("alone_by_prior", ())))})
-
-
-def _openings(raw: Mapping[str, Any]) -> dict[int, Opening]:
-    return {int(size): Opening(each["move"], each["price"], each["stride"]) for size, each in raw.items()}
 
 
 def nearest_budget(known: Iterable[int], budget: float) -> int:

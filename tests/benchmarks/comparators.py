@@ -115,9 +115,8 @@ def fixed(run: Recorded, arms: Sequence[Arm], action: Action, rng: random.Random
 
 def planned(run: Recorded, arms: Sequence[Arm], fit: Online, n: int, rng: random.Random, abstain: float = 0.0) -> End:
     """The online planner, with the actions that were recorded."""
-    prior = fit.look(run.question)
-    _, opening = fit.opening(n, prior)
-    replay, move = Replay(run, arms, rng, prior), fit.moves[opening.move]
+    _, opening = fit.opening(n)
+    replay, move = Replay(run, arms, rng, fit.look(run.question)), fit.moves[opening.move]
     gave_up = False
     while move is not None:
         replay.make(move)

@@ -257,7 +257,6 @@ FITTED = Calibration(
         {4: Opening(1, 0.002, 4), 16: Opening(0, 0.0, 16)},
         None,
         TextPrior(tuple(range(len(text_features(""))))),
-        {"hard": {16: Opening(1, 0.004, 4)}},
     ),
     0.7,
 )
