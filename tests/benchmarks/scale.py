@@ -10,7 +10,7 @@ its own, and policy and verifier are functions of the state that cost next to no
 and is not counted; the transitions are counted. Times are of the processor, so that other work on the machine disturbs
 them little. Bytes are the growth of the process's memory while the graph is held, by the nodes that it has.
 
-``file`` saves and loads the graph of a majority vote with so many nodes, and one that is a single path of 20,000 steps.
+``file`` saves and loads the graph of a majority vote with so many nodes, and one that is a single path of 10,000 steps.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def measure_file(name: str, size: int) -> None:
         )
         deep = SearchGraph(environment, problem)
         Moves.step = lambda self, state, step: transition(state.then(step))  # type: ignore[method-assign]
-        deep.add(0, [Step(f"step {i}", 1) for i in range(20_000)])
+        deep.add(0, [Step(f"step {i}", 1) for i in range(10_000)])
         _, saving = timed(lambda: deep.save(path))
         _, loading = timed(lambda: SearchGraph.load(path, environment))
         print(f"{'path':10} {len(deep) - 1:>9,}: saved in {saving:.2f} s and loaded in {loading:.2f} s")
