@@ -247,7 +247,8 @@ def test_two_searches_of_one_problem_side_by_side(show: Open) -> None:
     assert [each.text for each in others] == ["compare with …", "search 1"]  # the third is of another problem
     driver.execute_script("location.hash = 'search=2'")
     WebDriverWait(driver, 5).until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, ".search")) == 1)
-    assert len(driver.find_elements(By.CSS_SELECTOR, ".place select")) == 1
+    # the choices above are drawn a moment after the search
+    WebDriverWait(driver, 5).until(lambda driver: len(driver.find_elements(By.CSS_SELECTOR, ".place select")) == 1)
 
 
 def test_what_a_person_did_is_shown(show: Open) -> None:
