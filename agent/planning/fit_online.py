@@ -57,6 +57,7 @@ def fit_online(
     fits = [fit_values(half, arms, moves, prior) for half in halves]
     judged = list(zip(halves, fits[::-1], strict=True))  # each half by what was fitted to the other
     middle = len(halves[0]) * REPEATS
+    looks = np.repeat([difficulty_of(fit.look(run.question)) for half, fit in judged for run in half], REPEATS)
 
     def across(opening: Opening, budget: int) -> Float:
         return np.concatenate([play(half, arms, fit, budget, opening) for half, fit in judged])
@@ -90,9 +91,8 @@ def fit_online(
             "opening_of_the_other_half": crosswise(ends, [np.ones(len(runs) * REPEATS, bool)], middle),
         }
         if prior:
-            kinds = np.repeat([difficulty_of(fit.look(run.question)) for half, fit in judged for run in half], REPEATS)
             alone = {way: across(replace(way, stride=0), budget) for way in first}
-            control = crosswise(alone, [kinds == kind for kind in KINDS], middle)
+            control = crosswise(alone, [looks == kind for kind in KINDS], middle)
             replays[str(budget)]["one_action_by_the_prior"] = control
         report(f"online at {budget}, begun with {moves[opening.move].label}, {opening}: {replays[str(budget)]}")
     return replace(fit_values(runs, arms, moves, prior), openings=openings), replays

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pydantic_core
@@ -69,6 +70,22 @@ async def gone(receive: Receive) -> None:
         pass
 
 
+@contextlib.contextmanager
+def watched(call: Call, receive: Receive) -> Iterator[None]:
+    """Meanwhile, a call is told when its client goes away."""
+
+    def tell(watch: asyncio.Future[None]) -> None:
+        if not watch.cancelled():
+            call.leave()
+
+    watch = asyncio.ensure_future(gone(receive))
+    watch.add_done_callback(tell)
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
 async def whole(call: Call, request: Request) -> list[Result]:
     """The results of a call, for a client that stays; when it goes away, its searches end at once.
 
@@ -76,16 +93,10 @@ async def whole(call: Call, request: Request) -> list[Result]:
         Refused: a search failed.
         ClientGone: the client went away.
     """
-    watch = asyncio.ensure_future(gone(request.receive))
-    work = asyncio.ensure_future(call.results())
     try:
-        await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise ClientGone
-        return work.result()
+        with watched(call, request.receive):
+            return await call.results()
     finally:
-        watch.cancel()
-        work.cancel()
         call.cancel()
 
 
@@ -115,30 +126,31 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all; when the client goes away or takes nothing, its searches end."""
-        watch = asyncio.ensure_future(gone(receive))
-        watch.add_done_callback(lambda _: self.call.leave())
         try:
-            await self._bounded(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._write(send, self.stream.alive + self.stream.begin())
-            left = self.call.asked.choices
-            while left:
-                event = self._first or await self._event()
-                self._first = None
-                if event is None:
-                    await self._write(send, self.stream.alive)
-                    continue
-                content = b""
-                while event is not None:  # what is there already goes in one piece
-                    content += write(self.stream, event)
-                    left = 0 if isinstance(event, Refused) else left - isinstance(event, Result)
-                    event = self.call.ready() if left else None
-                await self._write(send, content)
-            await self._bounded(send, {"type": "http.response.body", "body": b"", "more_body": False})
+            with watched(self.call, receive):
+                await self._send_all(send)
         except ClientGone:
             pass
         finally:
-            watch.cancel()
             self.call.cancel()
+
+    async def _send_all(self, send: Send) -> None:
+        await self._bounded(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await self._write(send, self.stream.alive + self.stream.begin())
+        left = self.call.asked.choices
+        while left:
+            event = self._first or await self._event()
+            self._first = None
+            if event is None:
+                await self._write(send, self.stream.alive)
+                continue
+            content = b""
+            while event is not None:  # what is there already goes in one piece
+                content += write(self.stream, event)
+                left = 0 if isinstance(event, Refused) else left - isinstance(event, Result)
+                event = self.call.ready() if left else None
+            await self._write(send, content)
+        await self._bounded(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _event(self) -> Event | None:
         """The next event, or None after some seconds of silence."""
@@ -170,19 +182,12 @@ async def first_event(call: Call, request: Request) -> Event | None:
         Refused: the search failed already.
         ClientGone: the client went away.
     """
-    watch = asyncio.ensure_future(gone(request.receive))
-    work = asyncio.ensure_future(call.next())
-    try:
-        await asyncio.wait({watch, work}, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            event = work.result()
-            if isinstance(event, Refused):
-                raise event
-            return event
-        if watch.done():
-            call.cancel()
-            raise ClientGone
-        return None
-    finally:
-        watch.cancel()
-        work.cancel()
+    with watched(call, request.receive):
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                event = await call.next()
+        except TimeoutError:
+            return None
+    if isinstance(event, Refused):
+        raise event
+    return event
