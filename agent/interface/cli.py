@@ -232,6 +232,12 @@ def build_parser() -> CommandParser:
     fit.add_argument("--revise", action="store_true", help="also try revision, for a policy that was trained for it")
     fit.add_argument("--prior", action="store_true", help="also go by what the text of a problem says, before a sample")
     fit.add_argument(
+        "--currency",
+        choices=["flops", "flop-equivalents"],
+        default="flops",
+        help="what actions are priced in; flop-equivalents also charge memory traffic (default flops)",
+    )
+    fit.add_argument(
         "--out",
         metavar="FILE",
         help="file for the plan (default: in ~/.local/share/stepwell/plans, where the planner looks)",

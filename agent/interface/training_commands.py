@@ -144,6 +144,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
             report=logger.info,
             temperature=recipe.temperature,
             prior=arguments.prior,
+            currency=arguments.currency,
         )
     fitted.save(out)
     print(out)

@@ -36,10 +36,11 @@ class PlannedSearch(Protocol):
 def offer(fit: Online, search: PlannedSearch, evidence: Evidence, action: Action) -> Offer:
     """What an action is expected to bring and to cost. One that scores also scores the samples that have no scores."""
     gain = fit.probability(evidence, action) - fit.probability(evidence)
-    flops = action.flops_after(search.before(action))
+    flops, reads = action.flops_after(search.before(action)), action.reads
     if action.traits.independent and action.traits.needs_scores:
         flops += search.unscored * fit.score_flops
-    return Offer(gain, action.n, flops)
+        reads += search.unscored * fit.score_reads
+    return Offer(gain, action.n, flops, reads)
 
 
 def offers(fit: Online, search: PlannedSearch, evidence: Evidence, most: float) -> list[tuple[Action, Offer]]:
@@ -74,8 +75,8 @@ def decide(fit: Online, search: PlannedSearch, evidence: Evidence, most: float, 
         search: under way.
         evidence: its state.
         most: sample-equivalents that an action may spend.
-        price: of a FLOP, in probability of a right answer.
+        price: of a unit of the plan's currency, in probability of a right answer.
     """
     able = offers(fit, search, evidence, most)
-    best = best_offer([each for _, each in able], price)
+    best = best_offer([each for _, each in able], price, fit.currency)
     return None if best is None else able[best][0]

@@ -32,7 +32,9 @@ from agent.planning.plan_file import (
 )
 from agent.planning.recorded_runs import Arm, drawn_distinct, read_runs, sweep
 from agent.search.engine import Engine
+from agent.search.shared_budget import Currency
 from envs.core import Environment, Problem
+from envs.messages import UsageError
 from policies.core import Policy
 from policies.training.jsonl_log import JsonlLog
 from verifiers.core import Verifier
@@ -51,6 +53,7 @@ def calibrate(
     report: Callable[[str], None] = lambda line: None,
     temperature: float = 1.0,
     prior: bool = False,
+    currency: Currency = "flops",
 ) -> Calibration:
     """Fit a calibration; problems must have gold answers and come from the calibration split.
 
@@ -68,10 +71,21 @@ def calibrate(
         report: called with a line of progress now and then.
         temperature: of the samples; the plan is for this one.
         prior: fit what the text of a problem says of its difficulty, and openings that go by it.
+        currency: what the planner prices its actions in. FLOP-equivalents charge memory traffic, by what the runs read.
+
+    Raises:
+        UsageError: FLOP-equivalents, and the runs do not tell the memory traffic, or samples are drawn without
+            replacement.
     """
+    distinct = next((arm for arm in arms if arm.knobs.get("distinct")), None)
+    if distinct and currency == "flop-equivalents":
+        raise UsageError(
+            "samples that are drawn without replacement wait for each other and share no pass, and plans in"
+            " FLOP-equivalents are for those that do; use flops, or draw with replacement"
+        )
     engine = Engine(environment, policy, verifier)
-    sweep(engine, arms, problems, results, seed, report, temperature)
-    runs = read_runs(results.rows, arms, problems, environment)
+    sweep(engine, arms, problems, results, seed, report, temperature, currency)
+    runs = read_runs(results.rows, arms, problems, environment, currency)
     pass_at_1, errors = fit_difficulty(runs)
     confidence = fit_confidence(runs)
     fitted = Calibration(
@@ -93,16 +107,15 @@ def calibrate(
             if (rows := trial.rows(difficulty)).any():
                 table[difficulty][budget] = trial.choices[trial.best(rows)]
                 accuracies[f"{difficulty} at {budget}"] = trial.describe(rows)
-        report(f"the table at {budget}: {trial.cross_validated()}")
-    distinct = next((arm for arm in arms if arm.knobs.get("distinct")), None)
+        report(f"the table at {budget}: {trial.cross_validated(currency)}")
     drawn = drawn_distinct(runs, distinct) if distinct else runs
-    online, replays = fit_online(drawn, arms, moves, budgets, report, prior)
+    online, replays = fit_online(drawn, arms, moves, budgets, report, prior, currency)
     about: dict[str, Any] = {
         "problems": len(problems),
         "samples": arms[0].n,
         "seed": seed,
         "mean_absolute_error_of_pass_at_1": errors,
-        "table": {str(budget): trial.cross_validated() for budget, trial in trials.items()},
+        "table": {str(budget): trial.cross_validated(currency) for budget, trial in trials.items()},
         "online": replays,
         "accuracies": accuracies,
     }

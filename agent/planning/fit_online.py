@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from agent.planning.plan_file import KINDS, Action, Online, Opening, difficulty_
 from agent.planning.prior import TextPrior, crossed
 from agent.planning.recorded_runs import Arm, Recorded, Replay
 from agent.planning.regression import Float, fit_logistic, logit, rounded
+from agent.search.shared_budget import Currency
 
 # ---------------------------------------------------------------------------------------------------- online planning
 
@@ -38,6 +39,7 @@ def fit_online(
     budgets: Sequence[int],
     report: Callable[[str], None] = lambda line: None,
     prior: bool = False,
+    currency: Currency = "flops",
 ) -> tuple[Online, dict[str, Any]]:
     """What the online planner needs, and by budget the accuracy and cost of the replays that chose it.
 
@@ -51,10 +53,11 @@ def fit_online(
         budgets: in samples.
         report: called with a line of progress now and then.
         prior: fit what the text of a problem says, too; the control, one action by that alone, is reported beside.
+        currency: what actions are priced in; the runs hold memory traffic where it is charged.
     """
     halves = runs[::2], runs[1::2]
     moves = [_first(move, runs, arms) for move in moves]
-    fits = [fit_values(half, arms, moves, prior) for half in halves]
+    fits = [fit_values(half, arms, moves, prior, currency) for half in halves]
     judged = list(zip(halves, fits[::-1], strict=True))  # each half by what was fitted to the other
     middle = len(halves[0]) * REPEATS
     looks = np.repeat([difficulty_of(fit.look(run.question)) for half, fit in judged for run in half], REPEATS)
@@ -77,34 +80,59 @@ def fit_online(
         tried = {way: _mean(end) for way, end in ends.items()}
         openings[budget] = opening = chosen(tried)
         within = [play(half, arms, fit, budget, opening) for half, fit in zip(halves, fits, strict=True)]
-        accuracy, flops, spent = tried[opening]
         replays[str(budget)] = {
-            "cross_validated": round(accuracy, 4),
-            "in_fold": round(float(np.concatenate(within).mean(0)[0]), 4),
-            "mflops": round(flops / 1e6),
-            "samples": round(spent, 2),
+            "cross_validated": round(tried[opening].accuracy, 4),
+            "in_fold": round(_mean(np.concatenate(within)).accuracy, 4),
+            **tried[opening].costs(currency),
+            "samples": round(tried[opening].samples, 2),
             "by_price": {
-                str(way.price): {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6)}
-                for way, (accuracy, flops, _) in tried.items()
+                str(way.price): {"cross_validated": round(end.accuracy, 4), **end.costs(currency)}
+                for way, end in tried.items()
                 if (way.move, way.stride) == (opening.move, opening.stride)
             },
-            "opening_of_the_other_half": crosswise(ends, [np.ones(len(runs) * REPEATS, bool)], middle),
+            "opening_of_the_other_half": crosswise(ends, [np.ones(len(runs) * REPEATS, bool)], middle, currency),
         }
         if prior:
             alone = {way: across(replace(way, stride=0), budget) for way in first}
-            control = crosswise(alone, [looks == kind for kind in KINDS], middle)
+            control = crosswise(alone, [looks == kind for kind in KINDS], middle, currency)
             replays[str(budget)]["one_action_by_the_prior"] = control
         report(f"online at {budget}, begun with {moves[opening.move].label}, {opening}: {replays[str(budget)]}")
-    return replace(fit_values(runs, arms, moves, prior), openings=openings), replays
+    return replace(fit_values(runs, arms, moves, prior, currency), openings=openings), replays
 
 
-def crosswise(tried: Mapping[Opening, Float], groups: Sequence[NDArray[np.bool_]], middle: int) -> dict[str, float]:
+class MeanEnd(NamedTuple):
+    """How replayed searches ended, on the mean.
+
+    Args:
+        accuracy: share that is right.
+        cost: in the currency of the plan.
+        samples: that they spent.
+        flops: the same as the cost, or the FLOPs in it.
+    """
+
+    accuracy: float
+    cost: float
+    samples: float
+    flops: float
+
+    def costs(self, currency: Currency, digits: int | None = None) -> dict[str, float]:
+        """As plan files keep them, in millions."""
+        found = {"mflops": round(self.flops / 1e6, digits)}
+        if currency == "flop-equivalents":
+            found["mflop_equivalents"] = round(self.cost / 1e6, digits)
+        return found
+
+
+def crosswise(
+    tried: Mapping[Opening, Float], groups: Sequence[NDArray[np.bool_]], middle: int, currency: Currency
+) -> dict[str, float]:
     """Accuracy and cost where the opening of each group is chosen on one half of the problems and judged on the other.
 
     Args:
         tried: by opening, its replays: those of one half of the problems, then those of the other.
         groups: which replays have an opening of their own; together all of them.
         middle: replays of the first half.
+        currency: of the costs.
     """
     judged = []
     for learn, judge in ((slice(None, middle), slice(middle, None)), (slice(middle, None), slice(None, middle))):
@@ -112,27 +140,25 @@ def crosswise(tried: Mapping[Opening, Float], groups: Sequence[NDArray[np.bool_]
             known = rows[learn] if rows[learn].any() else np.ones_like(rows[learn])
             way = chosen({way: _mean(end[learn][known]) for way, end in tried.items()})
             judged.append(tried[way][judge][rows[judge]])
-    accuracy, flops, spent = _mean(np.concatenate(judged))
-    return {"cross_validated": round(accuracy, 4), "mflops": round(flops / 1e6, 1), "samples": round(spent, 2)}
+    end = _mean(np.concatenate(judged))
+    return {"cross_validated": round(end.accuracy, 4), **end.costs(currency, 1), "samples": round(end.samples, 2)}
 
 
-def _mean(ends: Float) -> tuple[float, float, float]:
-    """Accuracy, FLOPs and samples, on the mean over replays."""
-    accuracy, flops, spent = ends.mean(0).tolist()
-    return accuracy, flops, spent
+def _mean(ends: Float) -> MeanEnd:
+    """Of the replays that `play` gives."""
+    return MeanEnd(*ends.mean(0).tolist())
 
 
-def chosen(tried: Mapping[Opening, tuple[float, float, float]]) -> Opening:
-    """Of those at most `SHORT` behind the most accurate, the best where twice the FLOPs must gain `DOUBLING`."""
-    most = max(accuracy for accuracy, _, _ in tried.values())
-    near = [way for way, (accuracy, _, _) in tried.items() if accuracy >= most - SHORT]
+def chosen(tried: Mapping[Opening, MeanEnd]) -> Opening:
+    """Of those at most `SHORT` behind the most accurate, the best where twice the cost must gain `DOUBLING`."""
+    most = max(end.accuracy for end in tried.values())
+    near = [way for way, end in tried.items() if end.accuracy >= most - SHORT]
     return max(near, key=lambda way: _worth(tried[way]))
 
 
-def _worth(end: tuple[float, float, float]) -> float:
-    """The accuracy of replays less what their FLOPs had to gain."""
-    accuracy, flops, _ = end
-    return accuracy - DOUBLING * math.log2(flops)
+def _worth(end: MeanEnd) -> float:
+    """The accuracy of replays less what their cost had to gain."""
+    return end.accuracy - DOUBLING * math.log2(end.cost)
 
 
 def _first(move: Action, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Action:
@@ -142,7 +168,7 @@ def _first(move: Action, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Actio
         for run in runs
         for repeat in range(REPEATS)
     ]
-    flops = sum(end.flops for end in ends) / len(ends)
+    flops, reads = (sum(getattr(end, kind) for end in ends) / len(ends) for kind in ("flops", "reads"))
     right = sum(end.look()[1] for end in ends) / len(ends)
     same = [arm for arm in arms[1:] if (arm.strategy, arm.knobs) == (move.strategy, move.knobs)]
     parts = [arm for arm in same if arm.parts]
@@ -150,7 +176,8 @@ def _first(move: Action, runs: Sequence[Recorded], arms: Sequence[Arm]) -> Actio
     if move.traits.independent and not move.first_only:
         power = runs[0].overlap
     repeats = 0 if parts else sum(arm.repeats for arm in same if arm.n == move.n)
-    return replace(move, flops=float(f"{flops:.4g}"), sharing=round(power, 3), alone=round(right, 4), repeats=repeats)
+    flops, reads = float(f"{flops:.4g}"), float(f"{reads:.4g}")
+    return replace(move, flops=flops, reads=reads, sharing=round(power, 3), alone=round(right, 4), repeats=repeats)
 
 
 def strides_of(moves: Sequence[Action]) -> tuple[int, ...]:
@@ -192,7 +219,7 @@ class States:
                         able = self._able(replay)
                         move = rng.choice(able) if able else None
                     else:
-                        move = decide(fit, replay, replay.look()[0], stride, price / fit.sample_flops)
+                        move = decide(fit, replay, replay.look()[0], stride, price / fit.sample_cost)
 
     def _able(self, replay: Replay) -> list[Action]:
         return [move for move in self.moves if replay.can(move)]
@@ -206,8 +233,8 @@ class States:
         self._features.append(evidence.features)
         self._now.append(right)
 
-    def fit(self, sample_flops: float, score_flops: float) -> Online:
-        """Logistic regressions of what is right on the states; no openings."""
+    def fit(self, costs: Mapping[str, Any]) -> Online:
+        """Logistic regressions of what is right on the states, with the costs of a sample; no openings."""
         features = np.array(self._features)
         moves = [
             replace(
@@ -216,10 +243,16 @@ class States:
             for move, (rows, labels) in zip(self.moves, self._after, strict=True)
         ]
         now = rounded(fit_logistic(features, np.array(self._now, float), ridge=1.0))
-        return Online(tuple(moves), now, sample_flops, score_flops, {})
+        return Online(tuple(moves), now, openings={}, **costs)
 
 
-def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Action], prior: bool = False) -> Online:
+def fit_values(
+    runs: Sequence[Recorded],
+    arms: Sequence[Arm],
+    moves: Sequence[Action],
+    prior: bool = False,
+    currency: Currency = "flops",
+) -> Online:
     """Fit "the leading answer is right", now and after each move.
 
     First to states of random searches, then to those too that a search steered by the first fit comes to: where it goes
@@ -230,10 +263,15 @@ def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Ac
         arms: of the sweep.
         moves: the actions.
         prior: fit what the text of a problem says, too, and the rest to what it says of problems that it has not seen.
+        currency: what actions are priced in.
     """
-    sample = sum(run.sample_flops for run in runs) / len(runs)
-    scores = sum(run.score_flops for run in runs) / len(runs)
-    costs = float(f"{sample + scores:.4g}"), float(f"{scores:.4g}")
+    means = {
+        "sample_flops": sum(run.sample_flops + run.score_flops for run in runs) / len(runs),
+        "score_flops": sum(run.score_flops for run in runs) / len(runs),
+        "sample_reads": sum(run.sample_reads + run.score_reads for run in runs) / len(runs),
+        "score_reads": sum(run.score_reads * run.further.get("verifier", 1.0) for run in runs) / len(runs),
+    }
+    costs = {"currency": currency} | {name: float(f"{mean:.4g}") for name, mean in means.items()}
     priors = [0.5] * len(runs)
     if prior:
         questions, rates = [run.question for run in runs], [run.pass_at_1 for run in runs]
@@ -241,8 +279,8 @@ def fit_values(runs: Sequence[Recorded], arms: Sequence[Arm], moves: Sequence[Ac
         moves = [replace(move, alone_by_prior=_alone(move, runs, arms, priors)) for move in moves]
     states = States(arms, moves)
     states.walk(runs, priors)
-    states.walk(runs, priors, states.fit(*costs))
-    fitted = states.fit(*costs)
+    states.walk(runs, priors, states.fit(costs))
+    fitted = states.fit(costs)
     return replace(fitted, prior=TextPrior.fit(questions, rates)) if prior else fitted
 
 
@@ -258,7 +296,7 @@ def _alone(move: Action, runs: Sequence[Recorded], arms: Sequence[Arm], priors: 
 
 
 def play(runs: Sequence[Recorded], arms: Sequence[Arm], fit: Online, budget: int, opening: Opening) -> Float:
-    """Replay whole searches of the online planner: (replays, 3), whether right, FLOPs and samples of each."""
+    """Replay whole searches of the online planner: (replays, 4), the numbers of `MeanEnd` for each."""
     ends = []
     for run in runs:
         prior = fit.look(run.question)
@@ -269,6 +307,6 @@ def play(runs: Sequence[Recorded], arms: Sequence[Arm], fit: Online, budget: int
                 replay.make(move)
                 evidence, right = replay.look()
                 most = min(budget - replay.spent, opening.stride)
-                move = decide(fit, replay, evidence, most, opening.price / fit.sample_flops)
-            ends.append((float(right), replay.flops, float(replay.spent)))
+                move = decide(fit, replay, evidence, most, opening.price / fit.sample_cost)
+            ends.append((float(right), replay.cost, float(replay.spent), replay.flops))
     return np.array(ends)

@@ -23,6 +23,7 @@ from agent.planning.plan_file import (
 )
 from agent.planning.recorded_runs import VOTE, Arm, Recorded, Replay, Sample
 from agent.planning.regression import Float, fit_logistic, rounded
+from agent.search.shared_budget import Currency
 from verifiers.voting import Candidate, aggregate, tally
 
 # ------------------------------------------------------------------------------------------- difficulty, confidence
@@ -76,7 +77,7 @@ class Trial:
         budget: in samples, the probe included.
         choices: the strategies.
         accuracy: (choices, replays), those of a problem side by side; 1 is right.
-        flops: (choices, replays), the probe's included.
+        costs: (choices, replays), the probe's included, in the currency of the plan.
         predicted: (replays,) pass@1 as the probe estimates it.
         oracle: (replays,) pass@1 over all samples of the problem.
     """
@@ -84,7 +85,7 @@ class Trial:
     budget: int
     choices: Sequence[Choice]
     accuracy: Float
-    flops: Float
+    costs: Float
     predicted: Float
     oracle: Float
 
@@ -94,7 +95,7 @@ class Trial:
 
     def best(self, rows: NDArray[np.bool_]) -> int:
         """The cheapest of the choices that are as accurate as any on some replays, to within the margin."""
-        rates, costs = self.accuracy[:, rows].mean(1), self.flops[:, rows].mean(1)
+        rates, costs = self.accuracy[:, rows].mean(1), self.costs[:, rows].mean(1)
         return int(np.argmin(np.where(rates >= rates.max() - MARGIN, costs, np.inf)))
 
     def describe(self, rows: NDArray[np.bool_]) -> dict[str, Any]:
@@ -112,7 +113,7 @@ class Trial:
                 right.append(self.accuracy[chosen, judge & (bins == each)])
         return round(float(np.concatenate(right).mean()), 4)
 
-    def cross_validated(self) -> dict[str, Any]:
+    def cross_validated(self, currency: Currency) -> dict[str, Any]:
         """Accuracy of planning by each kind of difficulty, cross-validated, and in the fold that chose."""
         even = np.arange(len(self.oracle)) // REPEATS % 2 == 0  # every other problem
         kinds = {
@@ -128,8 +129,9 @@ class Trial:
             }
             for kind, bins in kinds.items()
         }
-        means = zip(map(_label, self.choices), self.accuracy.mean(1), self.flops.mean(1), strict=True)
-        report["always"] = {name: {"accuracy": round(float(a), 4), "mflops": round(f / 1e6)} for name, a, f in means}
+        means = zip(map(_label, self.choices), self.accuracy.mean(1), self.costs.mean(1), strict=True)
+        unit = "mflops" if currency == "flops" else "mflop_equivalents"
+        report["always"] = {name: {"accuracy": round(float(a), 4), unit: round(c / 1e6)} for name, a, c in means}
         return report
 
 
@@ -166,7 +168,7 @@ def try_choices(
     tried = [(each, Action(each.strategy, rest, each.knobs)) for each in choices]
     able = [(each, action) for each, action in tried if begin(runs[0], 0).can(action)]
     allowed = [each for each, _ in able]
-    accuracy, flops = np.zeros((2, len(allowed), len(runs) * REPEATS))
+    accuracy, costs = np.zeros((2, len(allowed), len(runs) * REPEATS))
     predicted, oracle = np.zeros((2, len(runs) * REPEATS))
     for row, (run, repeat) in enumerate((run, repeat) for run in runs for repeat in range(REPEATS)):
         start = begin(run, repeat)
@@ -174,8 +176,8 @@ def try_choices(
         predicted[row], oracle[row] = fitted.estimate(probe), run.pass_at_1
         for index, (_, action) in enumerate(able):
             after = start.copy().make(action)
-            accuracy[index, row], flops[index, row] = after.look()[1], after.flops
-    return Trial(budget, allowed, accuracy, flops, predicted, oracle)
+            accuracy[index, row], costs[index, row] = after.look()[1], after.cost
+    return Trial(budget, allowed, accuracy, costs, predicted, oracle)
 
 
 def _label(choice: Choice) -> str:

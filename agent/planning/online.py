@@ -4,11 +4,12 @@ After every round the state of the search is summed up (`agent.planning.features
 probability that the leading answer is right now, and that it will be after each action: more samples, more
 samples with scores, a search by the verifier. The action with the largest net gain is taken
 
-    P(right after the action) - P(right now) - price * FLOPs of the action,
+    P(right after the action) - P(right now) - price * cost of the action,
 
 and when none has one above 0 the search is over: early stopping is a special case. The price is that of the budget: of
-the prices tried when the plan was fitted, the dearest under which the accuracy at this budget does not suffer. Asking
-for the best gain *per* FLOP instead would begin with what is cheap and fill a budget of samples with it.
+the prices tried when the plan was fitted, the dearest under which the accuracy at this budget does not suffer. The cost
+is that of the plan's currency: FLOPs, or FLOP-equivalents, which charge memory traffic too. Asking for the best gain
+*per* FLOP instead would begin with what is cheap and fill a budget of samples with it.
 """
 
 from __future__ import annotations
@@ -74,8 +75,11 @@ class OnlineSearch:
         limit = self.graph.context.budget.flops
         flops = math.inf if limit is None else limit
         known, opening = self.fit.opening(min(budget, flops / self.fit.sample_flops))
-        price = opening.price / self.fit.sample_flops
+        price = opening.price / self.fit.sample_cost
         reasons = list(warnings)
+        if self.fit.currency == "flop-equivalents":
+            limited = "" if limit is None else "; the budget limits FLOPs alone"
+            reasons.append(f"costs are in FLOP-equivalents, which charge memory traffic beside FLOPs{limited}")
         if self.fit.distinct is not None and self.distinct is None:
             reasons.append("samples are drawn with replacement; the plan was fitted to draws without replacement")
         if self.fit.prior is not None:
@@ -106,7 +110,8 @@ class OnlineSearch:
                 reasons.append(f"gave up: {where}; no action is expected to make it right with probability {asked:g}")
                 return
             made = [each for _, each in able]
-            chosen = (yield from bid(made)) if self.auction and made else best_offer(made, price)
+            auction = self.auction and made
+            chosen = (yield from bid(made)) if auction else best_offer(made, price, self.fit.currency)
             if chosen is None:
                 reasons.append(f"stopped: {where}; {self.why(opening.stride, made)}")
                 return
@@ -118,7 +123,7 @@ class OnlineSearch:
             else:
                 last, first, times = said, gain, 1
             often, gains = (f" {times} times", f"{first} to {gain}") if times > 1 else ("", gain)
-            cost = f"{offer.flops / self.fit.sample_flops:.1f} scored samples"
+            cost = f"{offer.cost(self.fit.currency) / self.fit.sample_cost:.1f} scored samples"
             reasons.append(
                 f"then{often}: {action.way}, {samples(action.n)} ({said} {gains} points, at the cost of {cost})"
             )

@@ -18,8 +18,10 @@ from typing import Any, Literal, Self, get_args
 from agent.planning.features import FEATURES, Evidence
 from agent.planning.prior import TextPrior
 from agent.planning.regression import logistic, logit
+from agent.search.budget import flop_equivalents
 from agent.search.context import Part, RunContext
 from agent.search.graph import SearchGraph
+from agent.search.shared_budget import Currency
 from agent.strategies import STRATEGIES, Traits
 from envs.plugins import folders_of
 from envs.registry import ENTRY_POINTS
@@ -27,6 +29,8 @@ from verifiers.voting import Group
 
 Difficulty = Literal["easy", "medium", "hard"]
 KINDS: tuple[Difficulty, ...] = get_args(Difficulty)
+CURRENCIES: tuple[Currency, ...] = ("flops", "flop-equivalents")
+"""What a plan may price its actions in."""
 EASY, HARD = 0.5, 0.1  # pass@1 thresholds of Liu et al. 2025, section 3.2
 # the working tree's configs, then those inside an installed package
 PLANS = (Path(__file__).parents[2] / "configs" / "plans", Path(__file__).parents[1] / "_configs" / "plans")
@@ -89,6 +93,8 @@ class Action:
         n: sample-equivalents it spends.
         knobs: of the strategy.
         flops: that it takes on the mean as the first move, the verifier's included.
+        reads: numbers that policy and verifier read from memory for it, on the mean, whatever was done before: every
+            round reads the weights anew. 0 in a plan in FLOPs.
         sharing: n times as much of it takes n ** sharing times the FLOPs: prefixes are shared.
         alone: the probability of a right answer when it is all that was done.
         right: logistic coefficients over `Evidence.features`: the leading answer is right once the move is made; none
@@ -107,6 +113,7 @@ class Action:
     right: tuple[float, ...] = ()
     repeats: int = 0
     alone_by_prior: tuple[float, ...] = ()
+    reads: float = 0.0
 
     def flops_after(self, before: float) -> float:
         """What it takes where so many sample-equivalents were spent in the same way before."""
@@ -140,7 +147,7 @@ class Opening:
 
     Args:
         move: index of the first move.
-        price: what a FLOP is worth, as the probability of being right that the FLOPs of one scored sample must gain.
+        price: the probability of being right that what one scored sample costs must gain.
         stride: most sample-equivalents of a later move; small ones are looked at again sooner.
     """
 
@@ -159,6 +166,9 @@ class Online:
         sample_flops: of a complete sample with its scores.
         score_flops: of scoring one complete sample.
         openings: by budget in samples.
+        currency: what actions are priced in.
+        sample_reads: numbers read from memory for a complete sample with its scores, if it is drawn alone; 0 in FLOPs.
+        score_reads: the same of each further sample that is scored with others; 0 in FLOPs.
         prior: of pass@1 from the text of a problem; None for a plan that was fitted without.
         distinct: the temperature at which independent samples are drawn without replacement; None where they are drawn
             with it, at that of the plan.
@@ -171,6 +181,18 @@ class Online:
     openings: Mapping[int, Opening]
     distinct: float | None = None
     prior: TextPrior | None = None
+    currency: Currency = "flops"
+    sample_reads: float = 0.0
+    score_reads: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.currency not in CURRENCIES:
+            raise ValueError(f"currency {self.currency!r} given; allowed: {', '.join(CURRENCIES)}")
+
+    @property
+    def sample_cost(self) -> float:
+        """Of a complete sample with its scores, in the currency: the unit of prices."""
+        return flop_equivalents(self.sample_flops, self.sample_reads)
 
     def probability(self, evidence: Evidence, move: Action | None = None) -> float:
         """That the leading answer is right: now, or after a move."""
@@ -208,6 +230,9 @@ class Online:
             {int(size): Opening(each["move"], each["price"], each["stride"]) for size, each in raw["openings"].items()},
             None if distinct is None else float(distinct),
             None if prior is None else TextPrior(tuple(map(float, prior["coefficients"]))),
+            raw.get("currency", "flops"),
+            float(raw.get("sample_reads", 0.0)),
+            float(raw.get("score_reads", 0.0)),
         )
 
 
@@ -218,7 +243,11 @@ def _coefficients(raw: Sequence[Any]) -> tuple[float, ...]:
 
 
 def _action(raw: Mapping[str, Any]) -> Action:
-    known = {"flops": float(raw["flops"]), "right": _coefficients(raw["right"])}
+    known = {
+        "flops": float(raw["flops"]),
+        "reads": float(raw.get("reads", 0.0)),
+        "right": _coefficients(raw["right"]),
+    }
     return Action(**{**raw, **known, "alone_by_prior": tuple(map(float, raw.get("alone_by_prior", ())))})
 
 

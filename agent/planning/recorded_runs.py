@@ -17,11 +17,13 @@ from typing import Any
 
 from agent.planning.features import Answer, Evidence
 from agent.planning.plan_file import Action
-from agent.search.budget import Budget
+from agent.search.budget import Budget, flop_equivalents
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
+from agent.search.shared_budget import Currency
 from agent.strategies import STRATEGIES, Traits
 from envs.core import Environment, Problem
+from envs.messages import UsageError
 from policies.training.jsonl_log import JsonlLog
 from verifiers.voting import Vote, aggregate, classes
 
@@ -68,6 +70,7 @@ def sweep(
     seed: int = 0,
     report: Callable[[str], None] = lambda line: None,
     temperature: float = 1.0,
+    currency: Currency = "flops",
 ) -> None:
     """Run every arm `repeats` times on every problem, each run with a seed of its own; what `results` has is skipped.
 
@@ -79,10 +82,14 @@ def sweep(
         seed: of the first run.
         report: called with a line of progress now and then.
         temperature: of the samples of every arm that has none of its own.
+        currency: of the plan; in FLOP-equivalents each run must tell its memory traffic.
 
     Raises:
         RuntimeError: a search failed; the message is its error.
+        UsageError: the memory traffic of a run is not known, and the currency needs it.
     """
+    for row in results.rows:
+        reads_of(row, currency)
     done = {(row["arm"], row["run"], row["problem"]) for row in results.rows}
     total = sum(arm.repeats for arm in arms) * len(problems)
 
@@ -98,7 +105,9 @@ def sweep(
     for graph in engine.run(tasks()):
         if "error" in graph.info:
             raise RuntimeError(f"{graph.info['arm']} on {graph.problem.id}: {graph.info['error']}")
-        results.append(_row(graph))
+        row = _row(graph)
+        reads_of(row, currency)
+        results.append(row)
         if len(results.rows) % 500 == 0:
             report(f"{len(results.rows)} of {total} runs, the latest of {graph.info['arm']}")
 
@@ -114,8 +123,28 @@ def _row(graph: SearchGraph) -> dict[str, Any]:
         "places": [ends.index(each.node) for each in candidates],
         "policy_flops": spent["policy_flops"] or spent["generated"],
         "verifier_flops": spent["verifier_flops"] or spent["verifier_tokens"],
-        "reads": spent["policy_reads"] + spent["verifier_reads"],
+        "policy_reads": spent["policy_reads"],
+        "verifier_reads": spent["verifier_reads"],
     }
+
+
+def reads_of(row: Mapping[str, Any], currency: Currency) -> tuple[float, float]:
+    """Numbers that the policy and the verifier read from memory in a run; 0 in a currency that does not charge them.
+
+    Raises:
+        UsageError: they are charged, and not known.
+    """
+    if currency != "flop-equivalents":
+        return 0.0, 0.0
+    if not {"policy_reads", "verifier_reads"} <= row.keys():
+        raise UsageError(
+            "these runs were recorded before the memory traffic of policy and verifier was kept, which FLOP-equivalents"
+            " need; record them again, in another file"
+        )
+    for part in ("policy", "verifier"):
+        if row[f"{part}_flops"] and not row[f"{part}_reads"]:
+            raise UsageError(f"the memory traffic of this {part} is not known, so FLOP-equivalents are not; use flops")
+    return float(row["policy_reads"]), float(row["verifier_reads"])
 
 
 @dataclass(frozen=True)
@@ -126,17 +155,25 @@ class Run:
         found: finished trajectories: the index of the answer, the score, and how many identical samples they stand for.
         policy_flops, verifier_flops: as `agent.search.budget.Meter.cost` counts them.
         places: where among the ends of the search each was.
+        policy_reads, verifier_reads: numbers read from memory, where they are charged.
     """
 
     found: tuple[tuple[int, float, int], ...]
     policy_flops: float
     verifier_flops: float
     places: tuple[int, ...] = ()
+    policy_reads: float = 0.0
+    verifier_reads: float = 0.0
 
     @property
     def flops(self) -> float:
         """Of policy and verifier together."""
         return self.policy_flops + self.verifier_flops
+
+    @property
+    def reads(self) -> float:
+        """Of policy and verifier together."""
+        return self.policy_reads + self.verifier_reads
 
 
 Sample = tuple[int, float] | None
@@ -156,6 +193,9 @@ class Recorded:
         sharing: by the name of an arm with parts: n parts take n ** sharing times the FLOPs of one.
         orders: samples as they were drawn one after the other, where that matters; else any order is as good.
         overlap: n samples take n ** overlap times the FLOPs of one: less than 1 where they share what they begin with.
+        sample_reads, score_reads: numbers read from memory for one sample that is drawn alone, and for its scores.
+        further: what each further one of a round reads, as a share of the first: of samples (``policy``), of their
+            scores (``verifier``), and of the parts of an arm, by its name. Weights are read once for a round.
     """
 
     problem: str
@@ -168,6 +208,9 @@ class Recorded:
     sharing: Mapping[str, float] = field(default_factory=dict)
     orders: Sequence[Sequence[Sample]] = ()
     overlap: float = 1.0
+    sample_reads: float = 0.0
+    score_reads: float = 0.0
+    further: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def pass_at_1(self) -> float:
@@ -176,11 +219,18 @@ class Recorded:
 
 
 def read_runs(
-    rows: Iterable[Mapping[str, Any]], arms: Sequence[Arm], problems: Sequence[Problem], environment: Environment
+    rows: Iterable[Mapping[str, Any]],
+    arms: Sequence[Arm],
+    problems: Sequence[Problem],
+    environment: Environment,
+    currency: Currency = "flops",
 ) -> list[Recorded]:
     """The runs in rows of `sweep`, by problem; the first arm is Best-of-N, whose samples are the independent ones.
 
     Answers that the environment finds the same are one.
+
+    Raises:
+        UsageError: the currency needs memory traffic, and it is not known.
     """
     by_problem: dict[str, list[Mapping[str, Any]]] = {problem.id: [] for problem in problems}
     for row in sorted(rows, key=lambda row: row["run"]):
@@ -196,7 +246,8 @@ def read_runs(
         for row in by_problem[problem.id]:
             found = tuple((index[answer], score, count) for answer, score, count in row["found"])
             places = tuple(row.get("places", ()))
-            runs[row["arm"]].append(Run(found, row["policy_flops"], row["verifier_flops"], places))
+            costs = row["policy_flops"], row["verifier_flops"]
+            runs[row["arm"]].append(Run(found, *costs, places, *reads_of(row, currency)))
         pool = runs[arms[0].name][0]
         samples: list[Sample] = [(answer, score) for answer, score, count in pool.found for _ in range(count)]
         samples += [None] * (arms[0].n - len(samples))
@@ -206,7 +257,53 @@ def read_runs(
         costs = pool.policy_flops / n, pool.verifier_flops / n
         recorded.append(Recorded(problem.id, problem.question, right, tuple(samples), runs, *costs))
     shared = {arm.name: sharing(arm, arms, recorded) for arm in arms if arm.parts}
-    return [replace(each, sharing=shared) for each in recorded]
+    recorded = [replace(each, sharing=shared) for each in recorded]
+    return with_reads(recorded, arms) if currency == "flop-equivalents" else recorded
+
+
+def with_reads(recorded: Sequence[Recorded], arms: Sequence[Arm]) -> list[Recorded]:
+    """The runs, with what one sample reads that is drawn alone, and what each further one of a round adds to that.
+
+    It is measured by whole rounds, the smallest and the largest: what a round reads grows by nearly as much with each
+    sample, as the weights are read for all together, and keys and values for each.
+
+    Raises:
+        UsageError: no arm draws one sample.
+    """
+    pool = arms[0]
+    single = next((arm for arm in arms if arm.traits.deterministic and arm.n == 1), None)
+    if single is None:
+        raise UsageError("FLOP-equivalents need a run of one sample, to tell what a round reads once; add such an arm")
+    further: dict[str, float] = {}
+    for part in ("policy", "verifier"):
+        kind = f"{part}_reads"
+        further[part] = _further(_mean(recorded, single, kind), _mean(recorded, pool, kind), pool.n)
+    for arm in arms:
+        if arm.parts and (whole := _whole(arm, arms)):
+            reads = _mean(recorded, arm, "reads"), _mean(recorded, whole, "reads")
+            further[arm.name] = _further(*reads, whole.n / arm.n)
+    made = []
+    for each in recorded:
+        run = each.runs[pool.name][0]
+        policy = run.policy_reads / together(pool.n, further["policy"])
+        verifier = run.verifier_reads / together(pool.n, further["verifier"])
+        made.append(replace(each, sample_reads=policy, score_reads=verifier, further=further))
+    return made
+
+
+def together(n: float, further: float) -> float:
+    """What n of one round read, in terms of what one does alone, if each further one adds such a share."""
+    return 1 + (n - 1) * further if n else 0.0
+
+
+def _further(one: float, whole: float, n: float) -> float:
+    """The share of what one reads that each further one adds, by what n read together."""
+    return max(0.0, (whole / one - 1) / (n - 1)) if one else 0.0
+
+
+def _mean(recorded: Sequence[Recorded], arm: Arm, kind: str) -> float:
+    """Of all problems together, for one run of an arm."""
+    return float(sum(getattr(run, kind) for each in recorded for run in each.runs[arm.name])) / arm.repeats
 
 
 def drawn_distinct(recorded: Sequence[Recorded], arm: Arm) -> list[Recorded]:
@@ -234,13 +331,17 @@ def drawn_distinct(recorded: Sequence[Recorded], arm: Arm) -> list[Recorded]:
 
 def sharing(arm: Arm, arms: Sequence[Arm], recorded: Sequence[Recorded]) -> float:
     """The exponent of what parts cost together, by the largest whole run of the same strategy; 1 if there is none."""
-    same = [each for each in arms if each.strategy == arm.strategy and each.knobs == arm.knobs and each.n > arm.n]
-    if not same:
+    whole = _whole(arm, arms)
+    if whole is None:
         return 1.0
-    whole = max(same, key=lambda each: each.n)
-    costs = [sum(run.flops for each in recorded for run in each.runs[name]) for name in (arm.name, whole.name)]
-    ratio = (costs[1] / whole.repeats) / (costs[0] / arm.repeats)
+    ratio = _mean(recorded, whole, "flops") / _mean(recorded, arm, "flops")
     return math.log(ratio) / math.log(whole.n / arm.n)
+
+
+def _whole(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+    """The largest run of the same strategy as an arm, if any is larger."""
+    same = [each for each in arms if each.strategy == arm.strategy and each.knobs == arm.knobs and each.n > arm.n]
+    return max(same, key=lambda each: each.n, default=None)
 
 
 # ----------------------------------------------------------------------------------------------------------- replay
@@ -261,6 +362,7 @@ class Replay:
         self.prior = prior
         self.arms = arms
         self.flops = 0.0
+        self.reads = 0.0
         self.plain = 0
         self.greedy = 0  # of those
         self.searched = 0
@@ -282,6 +384,11 @@ class Replay:
     def spent(self) -> int:
         """Sample-equivalents spent so far, independent samples and searches together."""
         return self.plain + self.searched
+
+    @property
+    def cost(self) -> float:
+        """In the currency of the plan: FLOPs, with the memory traffic where that is charged."""
+        return flop_equivalents(self.flops, self.reads)
 
     @property
     def unscored(self) -> int:
@@ -322,16 +429,18 @@ class Replay:
             arm = next(arm for arm in self.arms if arm.traits.deterministic)
             (run,) = self.recorded.runs[arm.name]
             self._samples = [run.found[0][:2] if run.found else None, *self._samples]
-            self.plain, self.greedy, self.flops = 1, 1, run.policy_flops
+            self.plain, self.greedy, self.flops, self.reads = 1, 1, run.policy_flops, run.policy_reads
             if scoring:
-                self._scored, self.flops = 1, run.flops
+                self._scored, self.flops, self.reads = 1, run.flops, run.reads
             return self
         if action.traits.independent:
-            before, power = self.plain - self.greedy, self.recorded.overlap
+            known, before = self.recorded, self.plain - self.greedy
             self.plain += action.n
-            self.flops += self.recorded.sample_flops * ((before + action.n) ** power - before**power)
+            self.flops += known.sample_flops * ((before + action.n) ** known.overlap - before**known.overlap)
+            self.reads += known.sample_reads * together(action.n, known.further.get("policy", 1.0))
             if scoring:
-                self.flops += self.unscored * self.recorded.score_flops
+                self.flops += self.unscored * known.score_flops
+                self.reads += known.score_reads * together(self.unscored, known.further.get("verifier", 1.0))
                 self._scored = self.plain
             return self
         runs = self._runs(action)
@@ -343,6 +452,7 @@ class Replay:
             run = self.recorded.runs[name][place]
             self._found += run.found
             self.flops += run.flops * ((part + 1) ** power - part**power)
+            self.reads += run.reads * (self.recorded.further.get(name, 1.0) if part > first else 1.0)
         self._used[name] = first + count
         self.searched += action.n
         return self

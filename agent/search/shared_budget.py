@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from agent.search.budget import Budget
+from agent.search.budget import Budget, flop_equivalents
 
 FALL = 0.8  # of the price, when no bid is worth it
 
@@ -42,7 +42,10 @@ class Allocation:
 
     @property
     def currency(self) -> Currency:
-        """What is short, and has a price. By FLOPs, cheap unscored samples would fill a budget of samples."""
+        """What is short, and has a price. By FLOPs, cheap unscored samples would fill a budget of samples.
+
+        It is that of the total, whatever a plan prices its actions in.
+        """
         return "flops" if self.total.samples is None else "samples"
 
     def decide(self, bids: Sequence[Bid], spent: Spent) -> list[int | None]:
@@ -83,7 +86,8 @@ class Spent:
     flops: float
 
 
-Currency = Literal["flops", "samples"]
+Currency = Literal["flops", "flop-equivalents", "samples"]
+"""What has a price. FLOP-equivalents charge memory traffic too (`agent.search.budget.flop_equivalents`)."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +98,18 @@ class Offer:
         gain: by how much the probability of a right answer rises.
         samples: sample-equivalents that it takes.
         flops: that it takes, as `agent.search.budget.Meter.cost` counts them.
+        reads: numbers that it reads from memory; 0 where nobody pays for them.
     """
 
     gain: float
     samples: float
     flops: float
+    reads: float = 0.0
 
     def cost(self, currency: Currency) -> float:
-        """What it takes of one of the two."""
+        """What it takes of a currency."""
+        if currency == "flop-equivalents":
+            return flop_equivalents(self.flops, self.reads)
         return self.flops if currency == "flops" else self.samples
 
     def worth(self, price: float, currency: Currency = "flops") -> float:

@@ -122,7 +122,7 @@ def planned(run: Recorded, arms: Sequence[Arm], fit: Online, n: int, rng: random
         replay.make(move)
         evidence, right = replay.look()
         left = n - replay.spent
-        following = decide(fit, replay, evidence, min(left, opening.stride), opening.price / fit.sample_flops)
+        following = decide(fit, replay, evidence, min(left, opening.stride), opening.price / fit.sample_cost)
         gave_up = following is not None and hopeless(fit, replay, evidence, left, abstain)
         if following is None or gave_up:
             return End(right, replay.flops, replay.spent, fit.probability(evidence) < abstain)

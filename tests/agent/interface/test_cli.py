@@ -288,13 +288,14 @@ def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.
     out = tmp_path / "plans" / "toy.json"
     runs = tmp_path / "runs.jsonl"
     words = ["calibrate", "--env", "toy", "-n", "4", "--revise", "--beams", "--also", "particles"]
-    words += ["--temperature", "0.7", "--out", str(out), "--runs", str(runs)]
+    words += ["--temperature", "0.7", "--currency", "flop-equivalents", "--out", str(out), "--runs", str(runs)]
     assert main(words) == 0
     assert capsys.readouterr().out.strip() == str(out)
     fitted = Calibration.load(out)
     assert fitted.temperature == 0.7
     online = fitted.online
     assert online is not None
+    assert online.currency == "flop-equivalents"
     tried = {"greedy", "majority", "best-of-n", "dvts", "beam", "revision", "particles"}
     assert tried == {move.strategy for move in online.moves}
     assert "beam branch=2 n=16" in {move.label for move in online.moves}

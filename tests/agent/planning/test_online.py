@@ -16,11 +16,21 @@ from agent.interface.cli import main
 from agent.interface.tree_view import status_row
 from agent.planning.decision import offer
 from agent.planning.features import FEATURES, Answer, Evidence
-from agent.planning.fit_online import chosen
+from agent.planning.fit_online import MeanEnd, chosen
 from agent.planning.online import OnlineSearch
 from agent.planning.plan_file import Action, Calibration, Online, Opening, calibration_of, plan_name
 from agent.planning.planner import Planner
-from agent.planning.recorded_runs import Arm, Recorded, Replay, Run, drawn_distinct, read_runs, sharing, sweep
+from agent.planning.recorded_runs import (
+    Arm,
+    Recorded,
+    Replay,
+    Run,
+    drawn_distinct,
+    read_runs,
+    sharing,
+    sweep,
+    with_reads,
+)
 from agent.planning.regression import logit
 from agent.search.budget import Budget
 from agent.search.context import RunContext
@@ -292,10 +302,14 @@ def test_a_few_flops_buy_the_opening_of_a_few_samples() -> None:
 
 def test_an_opening_saves_flops_but_hardly_loses_accuracy() -> None:
     most, near, poor = Opening(0, 0.0, 16), Opening(0, 0.002, 16), Opening(0, 0.016, 1)
-    ends = {most: (0.44, 4e9, 40.0), near: (0.436, 3.5e9, 35.0), poor: (0.43, 1e9, 10.0)}
+
+    def end(accuracy: float, cost: float) -> MeanEnd:
+        return MeanEnd(accuracy, cost, 0.0, 0.0)
+
+    ends = {most: end(0.44, 4e9), near: end(0.436, 3.5e9), poor: end(0.43, 1e9)}
     assert chosen(ends) is most  # an eighth less is not worth 0.4 points
-    assert chosen(ends | {near: (0.436, 1e9, 10.0)}) is near  # but three quarters less are; not 1.0
-    assert chosen({most: (0.44, 4e9, 40.0), poor: (0.44, 1e9, 10.0)}) is poor
+    assert chosen(ends | {near: end(0.436, 1e9)}) is near  # but three quarters less are; not 1.0
+    assert chosen({most: end(0.44, 4e9), poor: end(0.44, 1e9)}) is poor
 
 
 # --------------------------------------------------------------------------------------------------------- replays
@@ -432,6 +446,100 @@ def test_what_parts_share_is_measured_and_paid_once() -> None:
     assert move.flops_after(0) == 4.0
     assert move.flops_after(6) == pytest.approx(8.0 - 4.0 * 3**0.5)
     assert replace(DVTS, n=8, flops=8.0, sharing=0.5).flops_after(0) == 8.0
+
+
+# -------------------------------------------------------------------------------------------------- memory traffic
+
+
+def test_each_round_reads_the_weights_anew_and_its_samples_share_them() -> None:
+    arms = (
+        Arm("best-of-n", 4),
+        Arm("best-of-n", 1, 1, {"temperature": 0.0}),
+        Arm("dvts", 2, 4, {"branch": 2}, parts=True),
+        Arm("dvts", 8, 1, {"branch": 2}),
+    )
+    reads = [(130.0, 44.0), (100.0, 20.0), (30.0, 20.0), (50.0, 30.0)]  # of policy and verifier
+    runs = {arm.name: [Run((), 0.0, 0.0, (), *each)] * arm.repeats for arm, each in zip(arms, reads, strict=True)}
+    (recorded,) = with_reads([Recorded("p", "?", frozenset(), (None,) * 4, runs, 0.0, 0.0)], arms)
+    # three samples more add 30 % and 120 % of what one reads, three subtrees more 60 %
+    shares = {"policy": 0.1, "verifier": 0.4, "dvts branch=2 n=2": 0.2}
+    assert recorded.further == pytest.approx(shares)
+    assert (recorded.sample_reads, recorded.score_reads) == pytest.approx((100.0, 20.0))
+    replay = Replay(recorded, arms, random.Random(0)).make(Action("majority", 2))
+    assert replay.reads == pytest.approx(110.0)
+    assert replay.copy().make(Action("majority", 2)).reads == pytest.approx(2 * 110.0)
+    scored = replay.copy().make(Action("best-of-n", 1))
+    assert scored.reads == pytest.approx(110.0 + 100.0 + 20.0 * 1.8)  # one more sample, and the scores of three
+    assert scored.cost == pytest.approx(562.5 * scored.reads)
+    replay.make(Action("dvts", 4, {"branch": 2}))
+    assert replay.reads == pytest.approx(110.0 + 50.0 + 10.0)
+    replay.make(Action("dvts", 2, {"branch": 2}))
+    assert replay.reads == pytest.approx(170.0 + 50.0)
+    greedy = Replay(recorded, arms, random.Random(0))
+    assert greedy.copy().make(Action("greedy", 1)).reads == 100.0
+    assert greedy.make(Action("best-of-n", 1, {"temperature": 0.0})).reads == 120.0
+    with pytest.raises(UsageError, match="need a run of one sample"):
+        with_reads([recorded], arms[:1])
+
+
+DEEP = replace(DVTS, right=constant(0.6), reads=4.0)  # in many rounds, of 400 FLOPs
+WIDE = Action("majority", 8, {}, 800.0, 1.0, 0.3, constant(0.6), reads=1.0)  # in one
+TRAFFIC: dict[str, Any] = {"currency": "flop-equivalents", "sample_reads": 1.0, "score_reads": 0.5}
+
+
+def test_a_plan_in_flop_equivalents_draws_at_once_what_a_plan_in_flops_draws_in_rounds() -> None:
+    """A scored sample takes 100 FLOPs, or 662.5 FLOP-equivalents."""
+    flops = fit(SAMPLE, DEEP, WIDE, price=0.005)
+    said = run(flops, n=10).info["plan"]["reasons"]
+    assert said[1].startswith("then: dvts branch=2, 4 samples (")
+    assert "at the cost of 4.0 scored samples" in said[1]
+    said = run(replace(flops, **TRAFFIC), n=10).info["plan"]["reasons"]
+    assert said[0] == "costs are in FLOP-equivalents, which charge memory traffic beside FLOPs"
+    assert said[2].startswith("then: majority, 8 samples (")
+    assert "at the cost of 2.1 scored samples" in said[2]  # (800 + 562.5) / 662.5; DVTS takes 4.0 of them
+    assert replace(flops, **TRAFFIC).sample_cost == 662.5
+
+
+def test_scoring_what_has_no_scores_reads_keys_and_values_alone() -> None:
+    class Drawn:
+        unscored = 2
+
+        def before(self, action: Action) -> float:
+            return 0.0
+
+        def can(self, action: Action) -> bool:
+            return True
+
+    online = replace(fit(SAMPLE, SCORED), **TRAFFIC)
+    made = [offer(online, Drawn(), Evidence(2), replace(action, reads=3.0)) for action in (SAMPLE, SCORED)]
+    assert [(each.flops, each.reads) for each in made] == [(80.0, 3.0), (320.0, 4.0)]
+    assert [each.cost("flop-equivalents") for each in made] == [80 + 3 * 562.5, 320 + 4 * 562.5]
+    assert [each.cost("flops") for each in made] == [80.0, 320.0]
+
+
+def test_a_budget_in_flops_limits_flops_whatever_the_plan_is_priced_in() -> None:
+    openings = {1: Opening(1, 0, 1), 16: Opening(0, 0, 16)}
+    online = replace(fit(DVTS, Action("greedy", 1, {}, 40.0)), openings=openings, **TRAFFIC)
+    planner = Planner(64, calibration=Calibration("scripted", "table", "toy", online=online))
+    context = RunContext("scripted", verifier="table", budget=Budget(flops=1600.0))  # 16 samples of 100 FLOPs
+    graph = SearchGraph(TOY, PROBLEM, context=context)
+    next(planner.search(graph))
+    priced, first = graph.info["plan"]["reasons"]
+    assert priced.endswith("beside FLOPs; the budget limits FLOPs alone")
+    assert first.startswith("first: dvts branch=2, 4 samples (")
+    # and where a total in FLOPs is shared, FLOPs have the price
+    bids = [Bid((Offer(0.3, 4, 10.0, reads=1000.0),)), Bid((Offer(0.1, 4, 10.0),))]
+    assert Allocation(Budget(flops=12.0)).decide(bids, Spent(0.0, 0.0)) == [0, None]
+
+
+@pytest.mark.parametrize("part", ["policy", "verifier"])
+def test_a_sweep_whose_memory_traffic_is_not_known_ends_at_its_first_run(tmp_path: Path, part: str) -> None:
+    policy = ScriptedPolicy(TOY, parameters=0 if part == "policy" else 1000)
+    engine = Engine(TOY, policy, TableVerifier(TOY, parameters=0 if part == "verifier" else 1000))
+    with JsonlLog(tmp_path / "runs.jsonl", {}) as results:
+        with pytest.raises(UsageError, match=f"the memory traffic of this {part} is not known"):
+            sweep(engine, (Arm("best-of-n", 2),), TOY.problems("calibration", 4), results, currency="flop-equivalents")
+        assert not results.rows
 
 
 # ------------------------------------------------------------------------------------------------------- allocation

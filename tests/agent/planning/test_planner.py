@@ -37,6 +37,7 @@ from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.strategies import STRATEGIES
 from envs.core import Problem, State
+from envs.messages import UsageError
 from envs.toy import Toy
 from policies.core import Propose
 from policies.scripted import ScriptedPolicy
@@ -248,7 +249,7 @@ FITTED = Calibration(
     {"problems": 3, "errors": {"1": 0.25}},
     Online(
         (
-            Action("dvts", 4, {"branch": 4}, 2e9, 0.8, 0.4, (0.5, -1.0, 0.25) * 3, 0, (0.1, 0.2)),
+            Action("dvts", 4, {"branch": 4}, 2e9, 0.8, 0.4, (0.5, -1.0, 0.25) * 3, 0, (0.1, 0.2), 3e6),
             Action("greedy", 1, {}, 1e8, 1.0, 0.3),
         ),
         (1.0, 2.0, -0.5) * 3,
@@ -257,6 +258,9 @@ FITTED = Calibration(
         {4: Opening(1, 0.002, 4), 16: Opening(0, 0.0, 16)},
         None,
         TextPrior(tuple(range(len(text_features(""))))),
+        "flop-equivalents",
+        2e6,
+        1e5,
     ),
     0.7,
 )
@@ -266,6 +270,18 @@ def test_a_calibration_comes_back_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     FITTED.save(path)
     assert Calibration.load(path) == FITTED
+    raw = json.loads(path.read_text())
+    for each in (raw["online"], *raw["online"]["moves"]):  # as plans were, when all were in FLOPs
+        for key in ("currency", "reads", "sample_reads", "score_reads"):
+            each.pop(key, None)
+    path.write_text(json.dumps(raw))
+    before = Calibration.load(path).online
+    assert before is not None
+    assert (before.currency, before.sample_reads, before.score_reads) == ("flops", 0.0, 0.0)
+    assert before.sample_cost == before.sample_flops == 1e8
+    path.write_text(json.dumps(raw | {"online": raw["online"] | {"currency": "samples"}}))
+    with pytest.raises(ValueError, match="currency 'samples' given; allowed: flops, flop-equivalents"):
+        Calibration.load(path)
     bare = replace(FITTED, online=None)
     bare.save(path)
     assert Calibration.load(path) == bare
@@ -381,11 +397,11 @@ MOVES = (
 )
 
 
-def fit(path: Path, report: Any = lambda line: None) -> Calibration:
+def fit(path: Path, report: Any = lambda line: None, **more: Any) -> Calibration:
     problems = TOY.problems("calibration", 16)
     policy, verifier = ScriptedPolicy(TOY), Hunch()
     with JsonlLog(path, {"of": "a test"}) as results:
-        return calibrate(TOY, policy, verifier, problems, results, ARMS, MOVES, (4, 8), 0, report, 0.7)
+        return calibrate(TOY, policy, verifier, problems, results, ARMS, MOVES, (4, 8), 0, report, 0.7, **more)
 
 
 def test_calibrating_on_the_toy_gives_sane_coefficients(tmp_path: Path) -> None:
@@ -424,6 +440,41 @@ def test_calibrating_on_the_toy_gives_sane_coefficients(tmp_path: Path) -> None:
         graph = run(MODES[mode](8, calibration=fitted), verifier=Hunch())
         assert "error" not in graph.info
         assert (graph.info["plan"]["strategy"] == "online") == (mode == "online")
+
+
+def test_the_same_runs_give_a_plan_in_flop_equivalents(tmp_path: Path) -> None:
+    flops = fit(tmp_path / "runs.jsonl").online
+    kept = (tmp_path / "runs.jsonl").read_bytes()
+    priced = fit(tmp_path / "runs.jsonl", currency="flop-equivalents")
+    assert (tmp_path / "runs.jsonl").read_bytes() == kept
+    online = priced.online
+    assert flops is not None
+    assert online is not None
+    assert (flops.currency, online.currency) == ("flops", "flop-equivalents")
+    assert not any(move.reads for move in flops.moves)
+    reads = {move.label: move.reads for move in online.moves}
+    assert reads["majority n=2"] < reads["majority n=4"] < 1.5 * reads["majority n=2"]  # the longest one counts
+    assert reads["best-of-n n=4"] > reads["majority n=4"]
+    assert reads["beam branch=2 n=6"] > reads["best-of-n n=4"]  # it scores every step
+    assert [move.flops for move in online.moves] == [move.flops for move in flops.moves]
+    assert (online.sample_flops, online.score_flops) == (flops.sample_flops, flops.score_flops)
+    assert online.sample_cost > flops.sample_cost == flops.sample_flops
+    found = priced.fitted["online"]["8"]
+    assert found["mflop_equivalents"] > found["mflops"]
+    graph = run(Planner(8, calibration=priced, temperature=0.7), verifier=Hunch())
+    assert graph.info["plan"]["reasons"][0].startswith("costs are in FLOP-equivalents")
+
+
+def test_flop_equivalents_are_refused_where_they_cannot_be_had(tmp_path: Path) -> None:
+    path, problems = tmp_path / "runs.jsonl", TOY.problems("calibration", 2)
+    arms = (*ARMS, Arm("best-of-n", 64, 2, {"distinct": True, "temperature": 0.3}))
+    with JsonlLog(path, {"of": "a test"}) as results, pytest.raises(UsageError, match="without replacement wait for"):
+        calibrate(TOY, ScriptedPolicy(TOY), Hunch(), problems, results, arms, currency="flop-equivalents")
+    row = {"arm": "best-of-n n=16", "run": 0, "problem": "p", "found": [], "policy_flops": 2.0, "verifier_flops": 1.0}
+    with JsonlLog(path, {"of": "a test"}) as results:
+        results.append(row | {"reads": 7.0})  # as runs were
+    with pytest.raises(UsageError, match="recorded before the memory traffic of policy and verifier was kept"):
+        fit(path, currency="flop-equivalents")
 
 
 def test_a_sweep_samples_at_its_temperature(tmp_path: Path) -> None:
