@@ -233,9 +233,9 @@ def build_parser() -> CommandParser:
     fit.add_argument("--prior", action="store_true", help="also go by what the text of a problem says, before a sample")
     fit.add_argument(
         "--currency",
-        choices=["flops", "flop-equivalents"],
         default="flops",
-        help="what actions are priced in; flop-equivalents also charge memory traffic (default flops)",
+        metavar="CURRENCY",
+        help="what actions are priced in: flops, or flop-equivalents, which charge memory traffic too (default flops)",
     )
     fit.add_argument(
         "--out",

@@ -98,8 +98,8 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
 
     from agent.build import environment_of, make_strategy, models_of, weights_digest
     from agent.planning.fit import calibrate
-    from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, arms_of, drawing_distinct
-    from agent.planning.plan_file import Action, plan_name, user_plans
+    from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, WIDE, arms_of, drawing_distinct
+    from agent.planning.plan_file import CURRENCIES, Action, plan_name, user_plans
     from agent.recipes.recipe import parse_component
     from agent.search.budget import Budget
     from agent.strategies import STRATEGIES
@@ -109,6 +109,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from policies.training.jsonl_log import JsonlLog, fingerprint
 
     quiet("INFO")
+    currency = choose(arguments.currency, CURRENCIES, "currency")
     recipe = recipe_of(arguments)
     environment = environment_of(recipe)
     policy, verifier = models_of(recipe, environment)
@@ -119,7 +120,8 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         make_strategy(chosen, Budget(1), recipe.vote, recipe.temperature)  # refuses wrong names and knobs
         choose(chosen.name, STRATEGIES, "strategy")
         more += arms_of(chosen.name, chosen.options)
-    arms, moves = (*ARMS, *more), (*MOVES, *(Action(arm.strategy, arm.n, arm.knobs) for arm in more))
+    wide = WIDE if currency == "flop-equivalents" else ()
+    arms, moves = (*ARMS, *more), (*MOVES, *wide, *(Action(arm.strategy, arm.n, arm.knobs) for arm in more))
     if arguments.distinct is not None:
         if not (isinstance(policy, DistinctSampler) and policy.distinct):
             raise UsageError(f"policy {policy.name!r} cannot draw without replacement; leave --distinct out")
@@ -144,7 +146,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
             report=logger.info,
             temperature=recipe.temperature,
             prior=arguments.prior,
-            currency=arguments.currency,
+            currency=currency,
         )
     fitted.save(out)
     print(out)

@@ -16,7 +16,7 @@ import pytest
 
 from agent.interface.cli import build_parser, main
 from agent.interface.common import recipe_of
-from agent.planning import fit as calibration
+from agent.planning import fit_settings
 from agent.planning.plan_file import Action, Calibration
 from agent.planning.recorded_runs import Arm
 from agent.recipes.recipe import Component
@@ -288,14 +288,14 @@ def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.
     out = tmp_path / "plans" / "toy.json"
     runs = tmp_path / "runs.jsonl"
     words = ["calibrate", "--env", "toy", "-n", "4", "--revise", "--beams", "--also", "particles"]
-    words += ["--temperature", "0.7", "--currency", "flop-equivalents", "--out", str(out), "--runs", str(runs)]
+    words += ["--temperature", "0.7", "--out", str(out), "--runs", str(runs)]
     assert main(words) == 0
     assert capsys.readouterr().out.strip() == str(out)
     fitted = Calibration.load(out)
     assert fitted.temperature == 0.7
     online = fitted.online
     assert online is not None
-    assert online.currency == "flop-equivalents"
+    assert online.currency == "flops"
     tried = {"greedy", "majority", "best-of-n", "dvts", "beam", "revision", "particles"}
     assert tried == {move.strategy for move in online.moves}
     assert "beam branch=2 n=16" in {move.label for move in online.moves}
@@ -313,12 +313,32 @@ def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.
     assert "'0' given; a temperature above 0 is needed" in capsys.readouterr().err
 
 
+def test_calibrate_prices_in_flop_equivalents_and_then_tries_wide_actions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fit_settings, "ARMS", (Arm("best-of-n", 64), Arm("best-of-n", 1, 1, {"temperature": 0.0})))
+    monkeypatch.setattr(fit_settings, "MOVES", (Action("greedy", 1), Action("majority", 1)))
+    monkeypatch.setattr(fit_settings, "WIDE", (Action("majority", 64),))
+    out, runs = tmp_path / "plan.json", tmp_path / "runs.jsonl"
+    words = ["calibrate", "--env", "toy", "-n", "2", "--out", str(out), "--runs", str(runs)]
+    found = []
+    for currency in ("flops", "flop-equivalents"):
+        assert main([*words, "--currency", currency]) == 0
+        online = Calibration.load(out).online
+        assert online is not None
+        found.append((online.currency, [move.label for move in online.moves], runs.read_bytes()))
+    assert found[0] == ("flops", ["greedy n=1", "majority n=1"], found[1][2])  # by the same runs
+    assert found[1][:2] == ("flop-equivalents", ["greedy n=1", "majority n=1", "majority n=64"])
+    assert main([*words, "--currency", "flop"]) == 2
+    assert "did you mean 'flops'?" in capsys.readouterr().err
+
+
 def test_calibrate_says_at_what_temperature_to_draw_without_replacement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = (Arm("best-of-n", 64), Arm("best-of-n", 1, 1, {"temperature": 0.0}))
-    monkeypatch.setattr(calibration, "ARMS", few)
-    monkeypatch.setattr(calibration, "MOVES", (Action("greedy", 1), Action("majority", 1), Action("majority", 2)))
+    monkeypatch.setattr(fit_settings, "ARMS", few)
+    monkeypatch.setattr(fit_settings, "MOVES", (Action("greedy", 1), Action("majority", 1), Action("majority", 2)))
     out = tmp_path / "plan.json"
     words = ["calibrate", "--env", "countdown", "--policy", "countdown-xs", "-n", "2", "--out", str(out)]
     for told, want in (([], 0.6), (["0.3"], 0.3)):
