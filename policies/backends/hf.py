@@ -58,8 +58,6 @@ class TransformersPolicy:
         ValueError: for options that it cannot keep.
     """
 
-    distinct = True
-
     def __init__(
         self,
         model: str | Path,
@@ -93,6 +91,7 @@ class TransformersPolicy:
                 f"the chat template of {model} writes token {self.dialogue.highest}, and its model embeds {embedded}"
             )
         self.rows = rows
+        self.distinct = not options.thinking_probe  # a probe is no sample that others could differ from
         known = inspect.signature(self.model.forward).parameters
         self._cache_name = "cache" if "cache" in known else "past_key_values"  # of older transformers
         self._few = {"logits_to_keep": 1} if "logits_to_keep" in known else {}

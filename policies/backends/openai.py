@@ -164,6 +164,10 @@ class ServedPolicy:
             )
         if self._chats and options.thinking_least:
             raise ValueError("thinking_least is kept where the prompts are made here: give the model's tokenizer")
+        if options.thinking_probe:
+            raise ValueError(
+                "a server is not asked in the middle of a thought; run the model by hf: for thinking_probe"
+            )
         if options.top_k and not kind.top_k:
             raise ValueError(f"top_k is {options.top_k}, and this server takes none; set it there")
         if options.stop and not kind.stopped_by:

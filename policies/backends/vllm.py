@@ -74,6 +74,8 @@ class VllmPolicy:
             raise ValueError(
                 "vLLM in this process keeps no thinking budget here; run the model by hf:, or by its server (openai:)"
             )
+        if self._options.thinking_probe:
+            raise ValueError("vLLM in this process cannot be asked in the middle of a thought; run the model by hf:")
         asked = VllmOptions(
             dtype,
             max_model_len,

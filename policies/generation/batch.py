@@ -34,9 +34,10 @@ from policies.generation.sampling import certainties, draw
 from policies.generation.without_replacement import PrefixNode, SampleQueue, SampleQueues, sample_shared_prefix
 from policies.models.prefix_tree import Extension, Ids
 
-StepEvent = Literal["on", "step", "anew", "end"]
+StepEvent = Literal["on", "step", "anew", "wait", "end"]
 """What a token led to: more of the same step; the next step, written right after it; the next step, for which what the
-state reads as must be run again; or the end of the sample."""
+state reads as must be run again; more of the same step, once another sample is complete (`DecodeLoop.resume`); or the
+end of the sample."""
 
 _UNKNOWN = 255  # the kind of a token that was not drawn yet: it may end anything
 _ROWS = 4  # of the arrays, at least
@@ -91,7 +92,7 @@ class DecodeSample:
 
 @dataclass(slots=True)
 class StepEnd:
-    """The end of a step.
+    """The end of a step, or of what is written of it for now.
 
     Args:
         event: where it leads; not ``on``.
@@ -266,6 +267,10 @@ class DecodeLoop(Generic[S]):
         else:
             self._queues.add(request, sample.ids, sample)
 
+    def resume(self, sample: S) -> None:
+        """Queue a sample before all others: one that waited, or the one that it waits for."""
+        self._queue.appendleft(sample)
+
     def step(self) -> bool:
         """Admit samples and decode one token for each; whether there were any."""
         self.admit()
@@ -334,7 +339,8 @@ class DecodeLoop(Generic[S]):
         Returns:
             Whether it goes on; not so only where an environment says now that it is over, and did not before.
         """
-        self.text.begin(sample)
+        if not sample.new:  # else it waited in the middle of a step
+            self.text.begin(sample)
         if sample.node is None:
             return True
         for token, node in sample_shared_prefix(sample.node, sample.seed, sample.drawn):
@@ -510,6 +516,8 @@ class DecodeLoop(Generic[S]):
                 self._new[row, count - 1] = self._last[row] = sample.instead
                 sample.instead = None
             return False
+        if end.event == "wait":
+            sample.new, sample.logprob = new, float(self._logprobs[row])
         if self._worth_keeping(sample, end):
             end.stored = True
             self._ending.append((sample, row, (before + new)[:-1]))
@@ -517,8 +525,8 @@ class DecodeLoop(Generic[S]):
             self._count[row], self._logprobs[row] = 0, 0.0
             self._limit[row], self._watch[row] = sample.limit, sample.watch
         elif end.event == "anew":  # go on from what the state reads as
-            self._queue.appendleft(sample)
-        else:
+            self.resume(sample)
+        elif end.event == "end":
             self._finish(sample, row)
         return end.event != "step"
 
@@ -529,7 +537,9 @@ class DecodeLoop(Generic[S]):
         return kind
 
     def _worth_keeping(self, sample: S, end: StepEnd) -> bool:
-        """Whether others may go on from what a sample has at the end of a step."""
+        """Whether others may go on from what a sample has at the end of a step, or itself, if it waits."""
+        if end.event == "wait":
+            return True
         if not self.model.keeps_steps and end.event != "end":
             return False
         return sample.queue is not None or (end.whole and not end.stored)

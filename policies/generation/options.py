@@ -30,6 +30,10 @@ class SamplingOptions:
         thinking_tokens: most tokens of the thinking before a step; where more are thought, the thinking is closed and
             the model speaks (budget forcing, Muennighoff et al. 2025, arXiv 2501.19393, section 3.1); 0 is no limit.
         thinking_least: fewest tokens of it; where the model would end its thinking before, it goes on with "Wait".
+        thinking_probe: after every so many tokens of thinking the model is asked for its answer, and the thinking is
+            closed when it has settled (`policies.generation.thought_probe`); 0 never asks.
+        thinking_agree: so many answers in a row must be the same.
+        thinking_answer: the words that are written after the closed thinking when the answer is asked for.
 
     Raises:
         ValueError: for a value that cannot be.
@@ -46,6 +50,9 @@ class SamplingOptions:
     thinking: bool | None = None
     thinking_tokens: Annotated[int, AtLeast(0)] = 0
     thinking_least: Annotated[int, AtLeast(0)] = 0
+    thinking_probe: Annotated[int, AtLeast(0)] = 0
+    thinking_agree: Annotated[int, AtLeast(2)] = 3
+    thinking_answer: str = r"The final answer is \boxed{"
 
     def __post_init__(self) -> None:
         """Check the values."""

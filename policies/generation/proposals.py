@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from policies.core import Propose, Proposed
-from policies.generation.batch import DecodeLoop, DecodeModel
+from policies.generation.batch import DecodeLoop, DecodeModel, StepEnd
 from policies.generation.requests import BrokenModel, Job
 from policies.generation.step_stream import Chat, StepWriter, StreamedSample, spent_on
+from policies.generation.thought_probe import ThoughtProbe, ThoughtProbes
+from policies.memory_traffic import positions_read
 from policies.models.prefix_tree import Ids
 
 _SEED = 0xFFFFFFFFFFFFFFFF
@@ -50,6 +52,7 @@ class Proposals(StepWriter):
         self.name, self.parameters, self.model = name, parameters, model
         self.loop: DecodeLoop[StreamedSample] = DecodeLoop(model, self, rows, self.options.top_p, self.options.top_k)
         self._steps, self._seconds, self._position = steps, seconds, position
+        self._probes = ThoughtProbes(chat, context)
         self._jobs: dict[int, Job] = {}
         self._done: list[Job] = []
 
@@ -116,12 +119,32 @@ class Proposals(StepWriter):
 
     # ------------------------------------------------------------------------------------------------- of the loop
 
+    def begin(self, sample: StreamedSample) -> None:
+        """Before the first token of a step; a probe is looked at after each."""
+        if not isinstance(sample, ThoughtProbe):
+            super().begin(sample)
+
+    def end_step(self, sample: StreamedSample, new: Ids, logprob: float) -> StepEnd | None:
+        """Take a step, if the new tokens end one, or an answer that was asked for; or ask for one."""
+        if isinstance(sample, ThoughtProbe):
+            return StepEnd("end", whole=False) if self._probes.read(sample, new) else None
+        end = super().end_step(sample, new, logprob)
+        if end is None and (probe := self._probes.due(sample, new)):
+            self.loop.resume(probe)
+            return StepEnd("wait", whole=False)
+        return end
+
     def known(self, sample: StreamedSample) -> Any:
         """The longest kept prefix: up to its last token, or to the last of a state on the way to it."""
         before = sample.node.kept if sample.node is not None else None
-        return self.model.prefixes.nearest(
-            sample.scope, sample.tokens, before, lambda: [*self.chat.parts(sample.state), sample.new]
-        )
+        return self.model.prefixes.nearest(sample.scope, sample.tokens, before, lambda: self._parts(sample))
+
+    def _parts(self, sample: StreamedSample) -> list[Ids]:
+        """What the tokens of a sample are made of: the prompt, the steps, the start of the next, a probe's words."""
+        parts = self.chat.parts(sample.state)
+        if isinstance(sample, ThoughtProbe):
+            return [*parts, sample.thinker.new, sample.ids[len(sample.thinker.tokens) :]]
+        return [*parts, sample.new]
 
     def keys(self, sample: StreamedSample, known: int) -> tuple[Ids, ...]:
         """What is run is kept as one prefix."""
@@ -140,7 +163,12 @@ class Proposals(StepWriter):
         return scopes
 
     def finish(self, sample: StreamedSample, row: int | None) -> None:
-        """Take a sample's steps."""
+        """Take a sample's steps; or of a probe the answer, with which the sample goes on that waits for it."""
+        if isinstance(sample, ThoughtProbe):
+            sample.job.positions += positions_read(len(sample.ids), 0, sample.drawn)
+            self._probes.take(sample)
+            self.loop.resume(sample.thinker)
+            return
         ended = (sample.place, sample.steps, sample.drawn, sample.known, sample.transitions, sample.context)
-        if sample.job.finish(*ended):
+        if sample.job.finish(*ended, beside=sample.beside):
             self._done.append(sample.job)

@@ -80,19 +80,20 @@ class Job:
         known: int = 0,
         transitions: tuple[Transition, ...] = (),
         context: int = 0,
+        beside: int = 0,
     ) -> bool:
         """Take the steps of a sample, the tokens they took, and the known ones of them; whether it was the last one.
 
         The transitions are those of its first steps, as far as the environment was asked for them. `context` counts the
-        tokens before its first new one.
+        tokens before its first new one, `beside` those that were drawn for it between its own, and are not of it.
         """
         i, j = place
         if transitions:
             self.transitions[place] = transitions
         self.samples[i][j] = steps
-        self.generated += generated
+        self.generated += generated + beside
         self.known += known
-        run = generated - known
+        run = generated - known + beside
         self.passes = self.passes + run if self.request.distinct else max(self.passes, run)
         self.positions += positions_read(context, known, generated)
         self.missing -= 1

@@ -71,25 +71,32 @@ class StreamedSample(DecodeSample):
         job: it belongs to.
         place: there.
         state: where it is; `made` counts the steps that it added, and `spent` the tokens of all steps.
-        ended: steps that samples of the same request wrote, by the state before (its id) and their tokens.
+        ended: steps that samples of the same request wrote, by the state before (its id), their tokens, and how many
+            more their probes took.
         thinking: whether it is in the middle of thinking.
         closed: whether its thinking was ended for it.
         room: tokens at which the current step is cut, whatever it holds.
         transitions: of its steps, as far as the environment was asked.
         context: tokens before its first new one.
+        answers: of the probes of the current step's thinking (`policies.generation.thought_probe`).
+        probed: tokens of these probes.
+        beside: tokens of the probes of all its steps.
     """
 
     job: Job
     place: tuple[int, int]
     state: State
     spent: int = 0
-    ended: dict[tuple[int, Ids], _Ended] = field(default_factory=dict)
+    ended: dict[tuple[int, Ids, int], _Ended] = field(default_factory=dict)
     made: int = 0
     thinking: bool = False
     closed: bool = False
     room: int = 0
     transitions: tuple[Transition, ...] = ()
     context: int = 0
+    answers: tuple[str | None, ...] = ()
+    probed: int = 0
+    beside: int = 0
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -128,12 +135,13 @@ class StepWriter:
         self._kinds: dict[int, int] = {}  # of tokens
         self._closing: Ids = chat.inside(CLOSE) if self.options.thinking_tokens else ()
         self._waiting: Ids = chat.inside(WAIT) if self.options.thinking_least else ()
-        self.forces = bool(self._closing or self._waiting)
+        self.forces = bool(self._closing or self._waiting or self.options.thinking_probe)
 
     def begin(self, sample: StreamedSample) -> None:
         """Before the first token of a step."""
         options = self.options
         sample.new, sample.logprob, sample.certainty, sample.closed = (), 0.0, [], False
+        sample.answers, sample.probed = (), 0
         sample.room = max(1, min(options.solution_tokens - sample.spent, self.context - len(sample.ids)))
         self._limit(sample, self._opened(sample), 0)
 
@@ -155,7 +163,7 @@ class StepWriter:
 
     def end_step(self, sample: StreamedSample, new: Ids, logprob: float) -> StepEnd | None:
         """Take a step, if the new tokens end one; see `policies.generation.batch.SampleText`."""
-        key = id(sample.state), new  # of a state that the request or `ended` holds
+        key = id(sample.state), new, sample.probed  # of a state that the request or `ended` holds
         ended = sample.ended.get(key)
         if ended is None:
             ended = self._ended(sample, new, logprob)
@@ -166,7 +174,7 @@ class StepWriter:
         if ended.led is not None:
             sample.transitions += (ended.led,)
         sample.made += 1
-        sample.spent += len(new)
+        sample.spent += len(new) + sample.probed
         if ended.end.event != "end":
             self.begin(sample)
         return ended.end
@@ -181,7 +189,7 @@ class StepWriter:
         over: Finish | None = None
         if new[-1] in self.chat.ends:
             over = "answer"
-        elif len(new) >= (sample.room if thinking else sample.limit):
+        elif len(new) >= (sample.room if thinking or sample.thinking else sample.limit):  # the limit was the thought's
             over = "length"
         delimiter, stop, blank = self.environment.delimiter, self.options.stop, self.chat.blank_steps
         ended = cut(text, delimiter, stop, opened=opened, over=over, blank=blank)
@@ -193,7 +201,8 @@ class StepWriter:
             return None
         # all tokens are the step's, as each one was looked at
         logprob = min(logprob, 0.0)
-        step = Step(ended.text, len(new), logprob, ended.finish, thinking=ended.thinking, closing=ended.closing)
+        tokens = len(new) + sample.probed
+        step = Step(ended.text, tokens, logprob, ended.finish, thinking=ended.thinking, closing=ended.closing)
         if sample.certainty:
             step = replace(step, certainty=tuple(sample.certainty))
         return self._after(sample, new, step)
@@ -206,7 +215,7 @@ class StepWriter:
         written = self.chat.step(after.state.steps[-1])
         ids, running = sample.ids + written, after.status == "running"
         whole = running and written == new
-        spent = sample.spent + len(new)
+        spent = sample.spent + step.tokens
         event: StepEvent = "step" if whole else "anew"
         if last or not running or len(ids) >= self.context or spent >= self.options.solution_tokens:
             event = "end"
@@ -218,6 +227,8 @@ class StepWriter:
         sample.limit = sample.room if thinking else min(count + self.options.step_tokens, sample.room)
         if thinking and self._closing and count < self.options.thinking_tokens:
             sample.limit = min(sample.limit, self.options.thinking_tokens)
+        if thinking and (every := self.options.thinking_probe):
+            sample.limit = min(sample.limit, (count // every + 1) * every)
         sample.watch = _THINKING if thinking else _SPEAKING
 
     def _waits(self, sample: StreamedSample, new: Ids, text: str) -> bool:

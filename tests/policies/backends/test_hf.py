@@ -17,6 +17,8 @@ from policies.backends.lab import LabPolicy
 from policies.conformance import ask, check_policy
 from policies.core import Policy, Propose, Proposed
 from policies.generation.options import SamplingOptions
+from policies.generation.thought_probe import ThoughtProbe
+from policies.memory_traffic import position_size, positions_read
 from policies.models.pretrained import UnusableModel
 from policies.registry import WEIGHTS
 from tests.policies.families import DEEPSEEK_R1, QWEN3, Family, tokenizer_of
@@ -257,9 +259,22 @@ def test_thinking_beyond_its_budget_is_closed(folder: Callable[..., Path]) -> No
     assert (steps[0].finish, set(steps[0].text.split())) == ("length", {"user"})
 
 
-def test_thinking_that_would_end_too_early_goes_on(folder: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("options", [{"thinking_tokens": 6}, {"thinking_probe": 3}, {"thinking_probe": 6}])
+def test_a_thought_that_ends_where_it_would_be_looked_at_is_followed_by_a_step(
+    folder: Callable[..., Path], options: dict[str, int]
+) -> None:
     blank: Any = Blank()
-    policy = policy_of(folder("llama", QWEN3), blank, thinking_least=5)
+    policy = policy_of(folder("llama", QWEN3), blank, step_tokens=10, **options)
+    thought = "<think>" + "user" * 4 + "</think>"
+    assert len(policy.dialogue.inside(thought)) == 6
+    (steps,) = written(policy, thought + "So 5.<|im_end|>").samples[0]
+    assert [(step.thinking, step.text, step.finish) for step in steps] == [(thought, "So 5.", "answer")]
+
+
+@pytest.mark.parametrize("options", [{}, {"thinking_probe": 3, "thinking_agree": 99}])  # the mark is the third token
+def test_thinking_that_would_end_too_early_goes_on(folder: Callable[..., Path], options: dict[str, int]) -> None:
+    blank: Any = Blank()
+    policy = policy_of(folder("llama", QWEN3), blank, thinking_least=5, **options)
     (steps,) = written(policy, "<think>user</think>" + "user " * 9 + "</think>\n\nSo 5.<|im_end|>").samples[0]
     assert steps[0].thinking.startswith("<think>userWait")
     assert steps[0].thinking.endswith("user </think>\n\n")
@@ -267,6 +282,88 @@ def test_thinking_that_would_end_too_early_goes_on(folder: Callable[..., Path]) 
     assert steps[0].text == "So 5."
     with pytest.raises(ValueError, match="thinking_least is 5 and thinking_tokens 3"):
         policy_of(folder("llama", QWEN3), blank, thinking_least=5, thinking_tokens=3)
+
+
+def probed(policy: TransformersPolicy, answers: Sequence[str], **options: Any) -> Proposed:
+    """The reply of a policy whose model thinks on and on, and says these answers when it is asked."""
+    tokens = policy.dialogue.inside
+    thought, run = (*tokens("<think>"), *tokens("user")), policy._run
+
+    def scripted(cache: Any, ids: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
+        logits = run(cache, ids, starts)
+        loop = policy._proposals.loop
+        for row, sample in enumerate(loop.active):
+            asked = isinstance(sample, ThoughtProbe)
+            script = tokens(answers[len(sample.thinker.answers)]) if isinstance(sample, ThoughtProbe) else thought
+            logits[row] = -50.0
+            logits[row, script[min(int(loop.drawn[row]), len(script) - 1)]] = 50.0
+            assert asked == (sample.temperature == 0)
+        return logits
+
+    policy._run = scripted  # type: ignore[method-assign]
+    (reply,) = ask(policy, [one(State(Problem("p", "What is 2 + 3?")), 0, **options)], 600)
+    return reply
+
+
+def test_a_thought_is_closed_where_the_last_probes_give_the_same_answer(folder: Callable[..., Path]) -> None:
+    blank: Any = Blank()
+    policy = policy_of(folder("llama", QWEN3), blank, step_tokens=10, thinking_probe=6, thinking_agree=2)
+    answers = ["4}.", "5}.", "42} and", " 42\n", "6}."]
+    reply = probed(policy, answers)
+    (step,) = reply.samples[0][0]
+    tokens, own = policy.dialogue.inside, 4 * 6
+    thought, mark, _ = step.thinking.partition("</think>")
+    assert mark
+    assert len(tokens(thought.removesuffix("\n"))) == own  # four probes, of which the last two say 42
+    told = [len(tokens(answer)) for answer in ("4}", "5}", "42}", " 42\n")]  # up to the end of the answer
+    spoken = own + len(tokens("\n</think>")) + 10
+    assert (step.tokens, reply.usage.generated) == (spoken + sum(told), spoken + sum(told))
+    assert (step.finish, step.text.replace("user", "")) == ("length", "")
+    # a probe runs its words, and the thought is not run again
+    prompt = len(policy.dialogue.ids(State(Problem("p", "What is 2 + 3?"))))
+    words = tokens("\n</think>\n\nThe final answer is \\boxed{")
+    assert reply.usage.prefilled == prompt - 1 + 4 * len(words)
+    assert reply.usage.flops == 2 * policy.parameters * (reply.usage.prefilled + reply.usage.generated)
+    asked = [prompt + 6 * number + len(words) for number in (1, 2, 3, 4)]
+    positions = positions_read(prompt, 0, spoken) + sum(map(positions_read, asked, [0] * 4, told))
+    passes = 1 + reply.usage.generated  # each token has its own: the sample waits for its probes
+    size = position_size(policy.model.config)
+    assert reply.usage.reads == policy.parameters * passes + size * positions
+
+
+def test_probes_leave_the_thought_as_it_is_where_they_do_not_agree(folder: Callable[..., Path]) -> None:
+    blank: Any = Blank()
+    state = State(Problem("p", "What is 2 + 3?"))
+    for architecture in ("llama", "gemma3"):
+        for family in (QWEN3, DEEPSEEK_R1):
+            place, given = folder(architecture, family), {"prefill": "" if family is DEEPSEEK_R1 else "<think>\n"}
+            probing = {"thinking_probe": 4, "thinking_agree": 99}
+            kinds: list[dict[str, int]] = [{}, probing, probing | {"memory": 0, "rows": 2}]
+            policies = [policy_of(place, blank, solution_tokens=30, **given, **more) for more in kinds]
+            plain, *others = (ask(policy, [one(state, 1, 2, 3, steps=1)], 2000)[0] for policy in policies)
+            for (mine,), (asked,), (forgot,) in zip(
+                plain.samples[0], *(each.samples[0] for each in others), strict=True
+            ):
+                for other in (asked, forgot):
+                    assert (mine.thinking, mine.text, mine.finish) == (other.thinking, other.text, other.finish)
+                    assert mine.logprob == pytest.approx(other.logprob, abs=1e-3)
+                    assert mine.tokens + mine.tokens // 4 <= other.tokens
+            prefilled = [each.usage.prefilled for each in (plain, *others)]
+            assert prefilled == sorted(set(prefilled))  # words are run, and what is not kept is run again
+
+
+def test_a_search_that_is_cancelled_in_the_middle_of_a_probe_leaves_nothing(folder: Callable[..., Path]) -> None:
+    blank: Any = Blank()
+    policy = policy_of(folder("llama", QWEN3), blank, thinking_probe=2, prefill="<think>\n")
+    policy.submit(0, one(State(Problem("p", "What is 2 + 3?")), 0, scope="left"))
+    loop = policy._proposals.loop
+    with torch.inference_mode():
+        while not any(isinstance(sample, ThoughtProbe) for sample in loop.active):
+            assert loop.step()
+    assert len(loop.active) == 1
+    policy.cancel("left")
+    assert not loop.step()
+    assert not policy.distinct  # and those who draw without replacement are told so beforehand
 
 
 def test_a_prompt_that_opens_the_thinking(folder: Callable[..., Path]) -> None:

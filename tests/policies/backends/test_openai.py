@@ -605,3 +605,5 @@ def test_a_server_that_bounds_the_thinking_is_told_the_budget(serve: Make) -> No
         serve(Recital(SOLUTION), "ollama", environment=MATH, options=options)
     with pytest.raises(ValueError, match="thinking_least is kept where the prompts are made here"):
         serve(Recital(SOLUTION), environment=MATH, options=SamplingOptions(thinking_least=3))
+    with pytest.raises(ValueError, match="a server is not asked in the middle of a thought; run the model by hf:"):
+        serve(Recital(SOLUTION), environment=MATH, options=SamplingOptions(thinking_probe=3))
