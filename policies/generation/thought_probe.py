@@ -49,7 +49,7 @@ class ThoughtProbes:
     def due(self, sample: StreamedSample, new: Ids) -> ThoughtProbe | None:
         """The probe to draw after the new tokens of a step, if there is to be one."""
         every = self._options.thinking_probe
-        if not every or not sample.thinking or sample.closed or sample.instead is not None:
+        if not every or not sample.thinking or sample.closed:
             return None
         ids = sample.ids + new + self._words
         if len(new) % every or len(new) < self._options.thinking_least or len(ids) + _LONGEST > self._context:

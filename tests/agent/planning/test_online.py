@@ -14,7 +14,7 @@ import pytest
 import agent.planning.plan_file
 from agent.interface.cli import main
 from agent.interface.tree_view import status_row
-from agent.planning.decision import offer
+from agent.planning.decision import decide, offer
 from agent.planning.features import FEATURES, Answer, Evidence
 from agent.planning.fit_online import MeanEnd, chosen
 from agent.planning.online import OnlineSearch
@@ -515,6 +515,12 @@ def test_scoring_what_has_no_scores_reads_keys_and_values_alone() -> None:
     assert [(each.flops, each.reads) for each in made] == [(80.0, 3.0), (320.0, 4.0)]
     assert [each.cost("flop-equivalents") for each in made] == [80 + 3 * 562.5, 320 + 4 * 562.5]
     assert [each.cost("flops") for each in made] == [80.0, 320.0]
+    # the rule of live searches and of replays goes by the currency of the plan
+    flops = fit(DEEP, WIDE)
+    chosen = [
+        decide(plan, Drawn(), Evidence(2), 8, 0.005 / plan.sample_cost) for plan in (flops, replace(flops, **TRAFFIC))
+    ]
+    assert chosen == [DEEP, WIDE]
 
 
 def test_a_budget_in_flops_limits_flops_whatever_the_plan_is_priced_in() -> None:
