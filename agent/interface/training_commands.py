@@ -98,7 +98,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
 
     from agent.build import environment_of, make_strategy, models_of, weights_digest
     from agent.planning.fit import calibrate
-    from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, WIDE, arms_of, drawing_distinct
+    from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, arms_of, drawing_distinct
     from agent.planning.plan_file import CURRENCIES, Action, plan_name, user_plans
     from agent.recipes.recipe import parse_component
     from agent.search.budget import Budget
@@ -120,8 +120,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         make_strategy(chosen, Budget(1), recipe.vote, recipe.temperature)  # refuses wrong names and knobs
         choose(chosen.name, STRATEGIES, "strategy")
         more += arms_of(chosen.name, chosen.options)
-    wide = WIDE if currency == "flop-equivalents" else ()
-    arms, moves = (*ARMS, *more), (*MOVES, *wide, *(Action(arm.strategy, arm.n, arm.knobs) for arm in more))
+    arms, moves = (*ARMS, *more), (*MOVES, *(Action(arm.strategy, arm.n, arm.knobs) for arm in more))
     if arguments.distinct is not None:
         if not (isinstance(policy, DistinctSampler) and policy.distinct):
             raise UsageError(f"policy {policy.name!r} cannot draw without replacement; leave --distinct out")

@@ -33,12 +33,6 @@ MOVES = (
     *(Action("dvts", n, {"branch": 2}) for n in (2, 4, 8)),
     *(Action("beam", 12, {"branch": branch}) for branch in (4, 2)),
 )
-# for plans that charge memory traffic: many samples at once cost little more than a few
-WIDE = (
-    *(Action(strategy, n) for strategy in ("majority", "best-of-n") for n in (32, 64)),
-    *(Action("dvts", n, {"branch": 4}) for n in (32, 64)),
-    *(Action("dvts", n, {"branch": 2}) for n in (16, 32)),
-)
 # for tasks on which it pays to keep half of the prefixes
 BEAMS = tuple(Arm("beam", n, repeats, {"branch": 2}) for n, repeats in ((4, 2), (8, 2), (16, 3), (32, 1), (48, 1)))
 # for policies that can revise: one long chain, or four of two attempts
