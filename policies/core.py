@@ -87,8 +87,8 @@ class Proposed:
 class Policy(Service[Propose, Proposed], Protocol):
     """Something that proposes steps for one environment. `check_policy` tests the contract.
 
-    What else one may say of itself is declared by `Thinker`, `DistinctSampler`, `ConfidenceRecorder` and
-    `policies.service.Identified`.
+    What else one may say of itself is declared by `Thinker`, `DistinctSampler`, `ConfidenceRecorder`, `PartialReplier`
+    and `policies.service.Identified`.
     """
 
 
@@ -138,6 +138,18 @@ class OpenLoopSampler(Protocol):
 
     @property
     def open_loop(self) -> bool: ...
+
+
+@runtime_checkable
+class PartialReplier(Protocol):
+    """A policy that can tell what it has of a reply before that is complete."""
+
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of the reply to a request; None if the policy has no such request, or it failed.
+
+        Samples that have not ended are empty; what they have cost so far need not be counted.
+        """
+        ...
 
 
 @runtime_checkable

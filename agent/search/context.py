@@ -22,6 +22,21 @@ def _unknown(part: Part) -> str:
 
 
 @dataclass(frozen=True)
+class Underway:
+    """What there is of a reply that is awaited.
+
+    Args:
+        asked: samples.
+        ended: those of them that have ended.
+        answers: of these, as far as they have any.
+    """
+
+    asked: int
+    ended: int
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunContext:
     """What one search runs with.
 

@@ -124,6 +124,11 @@ class StepByStep:
             del self._jobs[job.ticket]
         return [*failed, *((job.ticket, Proposed(tuple(map(tuple, job.samples)), job.usage)) for job in done)]
 
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply that is not complete: whole samples, none of their steps alone."""
+        job = self._jobs.get(ticket)
+        return None if job is None else Proposed(tuple(map(tuple, job.samples)), job.usage)
+
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, and let go of its transitions."""
         self._jobs = {ticket: job for ticket, job in self._jobs.items() if job.request.scope != scope}

@@ -226,6 +226,11 @@ class ServedPolicy:
         done, self._done = self._done, []
         return [(job.ticket, reply) for job, reply in done]
 
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply that is not complete."""
+        job = self._jobs.get(ticket)
+        return None if job is None else job.partial(self.parameters)
+
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search; the server is told by closing their connections."""
         for job in [job for job in self._jobs.values() if job.request.scope == scope]:

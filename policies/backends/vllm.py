@@ -166,6 +166,11 @@ class VllmPolicy:
             for job, error in done
         ]
 
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply that is not complete."""
+        job = self._jobs.get(ticket)
+        return None if job is None else job.partial(self.parameters, self._engine.position)
+
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, and what was kept for it."""
         self._drop([job for job in self._jobs.values() if job.request.scope == scope])

@@ -102,6 +102,11 @@ class Proposals(StepWriter):
             del self._jobs[job.ticket]
         return [(job.ticket, job.reply(self.parameters, self._position)) for job in done]
 
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply; see `policies.core.PartialReplier`."""
+        job = self._jobs.get(ticket)
+        return None if job is None else job.partial(self.parameters, self._position)
+
     @torch.inference_mode()
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search and what was kept for it."""

@@ -98,8 +98,13 @@ class Job:
         self.missing -= 1
         return not self.missing
 
+    def partial(self, parameters: int, position: int = 0) -> Proposed | None:
+        """What there is of the reply before it is complete (`policies.core.PartialReplier`); None if it failed."""
+        reply = self.reply(parameters, position)
+        return None if isinstance(reply, Exception) else reply
+
     def reply(self, parameters: int, position: int = 0) -> Proposed | Exception:
-        """What the policy answers, once nothing is missing or something failed.
+        """What the policy answers, once nothing is missing or something failed; until then, what there is of it.
 
         `position` is the size of the keys and values of one token (`policies.memory_traffic.position_size`). A
         sample of n tokens runs n: the last of its prompt and all but the last of its own. One whose first m are known

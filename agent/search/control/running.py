@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agent.search.budget import Budget
 from agent.search.control.steering import INFO
-from agent.search.requests import Again, Reply, Request, Search, SubtreeCut, propose, score
+from agent.search.requests import Again, Kept, Reply, Request, Search, SubtreeCut, propose, score
 from agent.strategies.traits import Traits
 from envs.messages import UsageError
+from policies.core import Proposed
 from verifiers.voting import Vote
 
 if TYPE_CHECKING:
@@ -185,6 +186,11 @@ class Running:
         elif reply is not None and self._strategy is not None:
             self._step(reply)
         return self._next()
+
+    def keep(self, reply: Proposed) -> None:
+        """Hand over what there is of the reply to the strategy's request; it asks for nothing more."""
+        if self._strategy is not None and self._errand is None:
+            self._strategy.send(Kept(reply))
 
     def _next(self) -> Request | None:
         while self.errands and self._errand is None:
