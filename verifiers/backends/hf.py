@@ -134,7 +134,8 @@ def load_checkpoint(
         environment: whose states it scores.
         family: which family it is of, where its name and its head do not say.
         device: ``cpu``, ``cuda``, or None for a GPU where there is one.
-        dtype: ``float32``, ``bfloat16`` or ``float16``; by default the first on a CPU and the second on a GPU.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or on a CPU ``int8``; by default the first on a CPU, the second
+            on a GPU.
         context: most tokens of a text, if fewer than the model has positions; steps that end beyond it are NaN.
         memory: bytes of keys and values kept for reuse, per model.
         revision: of a hub's id.
