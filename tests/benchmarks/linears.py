@@ -1,9 +1,11 @@
 """Time of a decode step of ``hf:`` with each form of its linear layers, in turn.
 
-    python -m tests.benchmarks.linears MODEL [--forms float32 int8] [--rows 1 16 64 128] [--steps 20]
+    python -m tests.benchmarks.linears MODEL [--forms float32 int8] [--rows 1 16 64 128] [--steps 20] [--texts FILE ...]
 
 The forms: ``float32``, ``bfloat16``, ``packed`` (bfloat16 as ``hf:`` keeps it), ``int8``. Prints milliseconds a step,
-the fastest of each form and the median, and the ratio of the fastest to that of the first form. One thread.
+the fastest of each form and the median, and the ratio of the fastest to that of the first form. One thread. With texts,
+it also prints how far the next token's distribution is from that of the first form: the mean KL divergence over the
+first tokens of each text, and how often the likeliest token is the same.
 """
 
 from __future__ import annotations
@@ -11,16 +13,19 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from policies.models.checkpoints import load_checkpoint
+from policies.models.checkpoints import find_folder, load_checkpoint
 from policies.models.hf_cache import PaddedRows, cache_of, layers_of
 from policies.models.int8_linear import quantize_linears
 from policies.models.packed_linear import pack_linears
+from policies.models.pretrained import load_tokenizer
 
+_READ = 400  # tokens of a text
 _PROMPT = 200  # tokens that each row holds
 _CHANGES: dict[str, Callable[[torch.nn.Module], None]] = {"packed": pack_linears, "int8": quantize_linears}
 
@@ -33,6 +38,18 @@ def loaded(model: str, form: str) -> Any:
     return made
 
 
+@torch.inference_mode()
+def compare(text: Path, ids: list[int], models: dict[str, Any]) -> None:
+    """Print how far each form is from the first one on a text."""
+    first, *others = (
+        (form, model(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(-1)) for form, model in models.items()
+    )
+    for form, found in others:
+        far = (first[1].exp() * (first[1] - found)).sum(-1).mean().item()
+        same = (first[1].argmax(-1) == found.argmax(-1)).float().mean().item()
+        print(f"{text.name}, {len(ids)} tokens: {form} is {far:.4f} nats from {first[0]}, {same:.1%} agree", flush=True)
+
+
 def main() -> None:
     """Print a line for each number of rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -42,9 +59,13 @@ def main() -> None:
     )
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 16, 64, 128])
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--texts", type=Path, nargs="+", default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     models = {form: loaded(arguments.model, form) for form in arguments.forms}
+    tokenizer = load_tokenizer(find_folder(arguments.model))
+    for text in arguments.texts:
+        compare(text, tokenizer(text.read_text(encoding="utf-8")).input_ids[:_READ], models)
     for rows in arguments.rows:
         times: dict[str, list[float]] = {form: [] for form in models}
         with torch.inference_mode():
