@@ -52,6 +52,8 @@ class Propose:
         open_loop: go on to the end of the solution (or for `max_steps`) without asking the environment where a step
             leads; whoever asks does that. Only for a policy that says `open_loop`.
         large: asks the larger one of two policies. Only for a policy that says `has_large`.
+        tokens: most new tokens of a sample; the step that reaches it is cut (finish ``length``). A policy whose steps
+            are written already, in a script or a file, does not cut them.
     """
 
     states: tuple[State, ...]
@@ -62,6 +64,7 @@ class Propose:
     distinct: bool = False
     open_loop: bool = False
     large: bool = False
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)

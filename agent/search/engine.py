@@ -228,6 +228,7 @@ class Engine:
                     bidding.append(search)
                     return
                 if isinstance(request, Propose):
+                    search.request = request = search.limited(request, self.policy.parameters)
                     if request.distinct and not self._distinct:
                         raise ValueError(
                             f"policy {self.policy.name!r} cannot draw distinct samples; leave distinct out"

@@ -55,6 +55,12 @@ class _Sample:
     steps: tuple[Step, ...] = ()
     ahead: tuple[Step, ...] = ()
 
+    @property
+    def left(self) -> int | None:
+        """Tokens that it may still take (`Propose.tokens`)."""
+        most = self.job.request.tokens
+        return None if most is None else max(0, most - sum(step.tokens for step in self.steps))
+
 
 class StepByStep:
     """A `Policy` around another one.
@@ -203,11 +209,12 @@ class StepByStep:
             else:
                 self._drop(sample)
             return
-        if running and len(sample.steps) != job.request.max_steps:
+        if running and len(sample.steps) != job.request.max_steps and sample.left != 0:
             sample.state = call.value.state
             seeds = ((_seed(job.request.seeds[i][j], len(sample.steps)),),)
+            rest = replace(job.request, states=(sample.state,), seeds=seeds, tokens=sample.left)
             try:
-                self._ask(self._next(replace(job.request, states=(sample.state,), seeds=seeds)), [sample])
+                self._ask(self._next(rest), [sample])
                 return
             except ValueError:  # the policy has no room for more: the trajectory stays open
                 pass

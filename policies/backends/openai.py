@@ -272,6 +272,10 @@ class ServedPolicy:
             thinking = False
         spent = sum(step.tokens for step in sample.state.steps) + len(sample.ends) + sample.hidden
         left = options.solution_tokens - spent
+        if (most := sample.job.request.tokens) is not None:
+            before = sum(step.tokens for step in sample.job.request.states[sample.place[0]].steps)
+            written = bool(sample.made or sample.text)  # a sample has at least a token
+            left = min(left, max(most - (spent - before), 0 if written else 1))
         if thinking:
             stop: tuple[str, ...] = (THOUGHT,)
             left = min(left, budget - len(sample.ends)) if budget else left

@@ -135,10 +135,11 @@ class VllmPolicy:
             self._done.append((job, None))
         try:
             for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
+                spent = spent_on(state)
                 for j, seed in enumerate(request.seeds[i]):
                     sample = StreamedSample(
                         request.scope, seed, request.temperature, tokens,
-                        job=job, place=(i, j), state=state, spent=spent_on(state),
+                        job=job, place=(i, j), state=state, most=self._writer.most(request, spent), spent=spent,
                     )  # fmt: skip
                     self._writer.begin(sample)
                     self._ask(sample)

@@ -86,7 +86,8 @@ class Proposals(StepWriter):
             for j, seed in enumerate(request.seeds[i]):
                 sample = StreamedSample(
                     request.scope, seed & _SEED, request.temperature, tokens,
-                    job=job, place=(i, j), state=state, spent=spent, ended=ended, context=len(tokens),
+                    job=job, place=(i, j), state=state, most=self.most(request, spent), spent=spent, ended=ended,
+                    context=len(tokens),
                 )  # fmt: skip
                 self.loop.add(sample, request)
 

@@ -21,7 +21,7 @@ from agent.search.control.steering import INFO
 from agent.search.requests import Again, Kept, Reply, Request, Search, SubtreeCut, propose, score
 from agent.strategies.traits import Traits
 from envs.messages import UsageError
-from policies.core import Proposed
+from policies.core import Propose, Proposed
 from verifiers.voting import Vote
 
 if TYPE_CHECKING:
@@ -157,6 +157,12 @@ class Running:
             return budget
         samples = round((budget.samples - self.graph.samples()) / parts)
         return replace(budget, samples=samples) if samples >= 1 else None
+
+    def limited(self, request: Propose, parameters: int) -> Propose:
+        """A request of whose samples none takes more tokens than what is left of the budget buys."""
+        if self.busy_for_a_person:
+            return request
+        return replace(request, tokens=self.meter.tokens_left(self.budget, parameters))
 
     # ------------------------------------------------------------------------------------------------------ driving
 
