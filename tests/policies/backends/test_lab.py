@@ -143,6 +143,13 @@ def test_a_step_that_never_ends_is_cut_and_a_policy_that_never_ends_is_truncated
     assert [(step.text, step.finish) for step in steps] == [("a" * 12, "length")] * 5  # chatter's max_steps
 
 
+@pytest.mark.parametrize("temperature", [1e300, 1e-300])
+def test_any_temperature_can_be_drawn_at(policy: LabPolicy, chatter: Any, temperature: float) -> None:
+    (state,) = roots(chatter, 1)
+    (reply,) = ask(policy, [one(state, *range(4), temperature=temperature, steps=1)])
+    assert len({steps[0].text for steps in reply.samples[0]}) == (4 if temperature > 1 else 1)
+
+
 @pytest.mark.parametrize("tokens", [1, 2, 3, 5, 40])
 def test_a_sample_is_cut_at_its_most_tokens(policy: LabPolicy, tokens: int) -> None:
     """It is the beginning of what it would have been; a step that is over by then is whole."""
