@@ -216,6 +216,7 @@ def quiet(level: str = "ERROR") -> None:
         "envs.code.sandbox": "INFO",
         "policies.servers.http_client": "WARNING",
         "policies.models.made_once": "INFO",
+        "policies.models.pretrained": "WARNING",
         "policies.backends.openai": "WARNING",
         # which recipe was taken of two, and a model that was trained for another environment
         "agent.recipes.files": "WARNING",

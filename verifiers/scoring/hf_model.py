@@ -29,7 +29,7 @@ from policies.models.packed_linear import warn_of_emulation
 from policies.models.prefix_tree import Extension
 from policies.models.pretrained import quietly, said
 from verifiers.scoring.score_layout import Head
-from verifiers.scoring.tokenization import read_config
+from verifiers.scoring.tokenization import architecture_of, read_config
 
 _ATTENTION = "stepwell"
 _TRIAL = 12  # tokens
@@ -289,7 +289,7 @@ def tensor_names(folder: Path) -> dict[str, Path]:
 def head_of(folder: Path) -> Head | None:
     """What a checkpoint has on top, from the names of its tensors and of its architecture."""
     names = {name.removeprefix(_WRAPPED) for name in tensor_names(folder)}
-    architecture = (read_config(folder).get("architectures") or [""])[0]
+    architecture = architecture_of(folder)
     if {"v_head.summary.weight", "v_head.weight"} & names:
         return "value"
     if {"score.0.weight", "score.2.weight"} <= names:
@@ -301,7 +301,7 @@ def check_head(folder: Path, head: Head) -> None:
     """Raise `UnsupportedModel` if a checkpoint has something else on top."""
     found = head_of(folder)
     if found != head:
-        architecture = (read_config(folder).get("architectures") or ["model without a name"])[0]
+        architecture = architecture_of(folder) or "model without a name"
         has = f", which has {_NAMED[found]}" if found else ""
         raise UnsupportedModel(f"{folder} holds a {architecture}{has}; what is asked for has {_NAMED[head]}")
 

@@ -570,7 +570,7 @@ def test_the_tokens_of_a_sample_are_those_of_all_its_steps() -> None:
             asked.append(request.tokens)
             super().submit(ticket, request)
 
-    environment = guard(Plugin())
+    environment = Guarded(Plugin())
     state = TOY.initial(TOY.read("40 with 1 5 20"))
     pennies = StepByStep(Watched(TOY, lambda state: {"1": 1.0}), environment)  # a step takes two tokens
     (reply,) = ask(pennies, [Propose((state,), ((1,),), max_steps=None, tokens=6)])
