@@ -160,9 +160,8 @@ class Running:
 
     def limited(self, request: Propose, parameters: int) -> Propose:
         """A request of whose samples none takes more tokens than what is left of the budget buys."""
-        if self.busy_for_a_person:
-            return request
-        return replace(request, tokens=self.meter.tokens_left(self.budget, parameters))
+        tokens = None if self.busy_for_a_person else self.meter.tokens_left(self.budget, parameters)
+        return request if tokens is None else replace(request, tokens=tokens)
 
     # ------------------------------------------------------------------------------------------------------ driving
 
