@@ -149,14 +149,18 @@ def load(seconds: float, clients: int) -> None:
     rates: dict[str, list[float]] = {"alone": [], "served": []}
     work: dict[str, list[float]] = {"alone": [], "served": []}
     tails: dict[str, list[float]] = {"alone": [], "served": []}
+    connections: list[float] = []
     lost = mixed = asked = 0
     with server("--config", "arithmetic", "--budget", str(BUDGET)) as (url, process):
+        engine = _engine(process)
         asyncio.run(crowd(url, 2.0, clients, questions))
         for _ in range(4):
             bare = alone(seconds / 4, clients)
-            before = _cpu(process)
+            before = [_cpu(each) for each in (process, engine)]
             through = asyncio.run(crowd(url, seconds / 4, clients, questions))
-            through["cpu"] = _cpu(process) - before
+            web, searching = (_cpu(each) - used for each, used in zip((process, engine), before, strict=True))
+            through["cpu"] = searching
+            connections.append(web / len(through["took"]))
             for name, run in (("alone", bare), ("served", through)):
                 rates[name].append(len(run["took"]) / run["seconds"])
                 work[name].append(run["cpu"] / len(run["took"]))
@@ -173,7 +177,9 @@ def load(seconds: float, clients: int) -> None:
         f"load: {clients} clients, {asked} replies: {lost} lost, {mixed} mixed up or other than without a server;"
         f" {statistics.median(rates['served']):.1f} a second ({rate:.2f} of what runs without a server), p95"
         f" {statistics.median(tails['served']):.2f} s ({tail:.2f}), processor time a search"
-        f" {1000 * statistics.median(work['served']):.0f} ms ({cost:.2f}); open afterwards: {after['running']}"
+        f" {1000 * statistics.median(work['served']):.1f} ms ({cost:.2f}) in the engine's process and"
+        f" {1000 * statistics.median(connections):.1f} ms in that of the connections; open afterwards:"
+        f" {after['running']}"
     )
 
 
@@ -181,6 +187,12 @@ def _cpu(process: int) -> float:
     """Processor seconds that a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _engine(process: int) -> int:
+    """The process of the engine of a server."""
+    (found,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return int(found)
 
 
 # ------------------------------------------------------------------------------------------------- clients that go away
