@@ -25,7 +25,8 @@ from agent.recipes.recipe import Recipe
 from envs.errors import StepwellError
 from envs.messages import UsageError
 
-LAST = 20.0  # seconds that the engine's process may take to end, once it is told to
+PATIENCE = 15.0  # seconds that the process may take to end by itself, once the other one has gone
+LAST = PATIENCE + 5.0  # seconds after which it is killed
 _CHUNK = 1 << 16
 
 
@@ -74,10 +75,8 @@ class EngineProcess:
         """
         said = _first(self.connection)
         if said is None:
-            self.join()
-            raise UsageError(f"the process of the engine {self.end} before its models were loaded")
+            raise UsageError("the process of the engine ended before its models were loaded")
         if "failed" in said:
-            self.join()
             raise UsageError(said["failed"])
         return {name: LoadedPolicy(**policy) for name, policy in said["policies"].items()}
 
@@ -89,14 +88,9 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.returncode:
-            logger.error("the process of the engine {}", self.end)
-
-    @property
-    def end(self) -> str:
-        """How it ended, after `join`, e.g. ``was killed by signal 9``."""
-        code = self._process.returncode
-        return f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        if code := self._process.returncode:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+            logger.error("the process of the engine {}", how)
 
 
 def _first(connection: socket.socket) -> dict[str, Any] | None:
@@ -132,7 +126,7 @@ def main(descriptor: int) -> int:
     except Exception as error:
         connection.sendall(pack({"failed": str(error)}))
         if isinstance(error, StepwellError | ValueError | OSError | ImportError):
-            return 1  # a person can mend it
+            return 0  # a person can mend it, and is told
         raise
     searcher = Searcher(recipes, solvers, setup["concurrency"], saved, connection)
     connection.sendall(pack({"policies": {name: vars(policy) for name, policy in searcher.policies.items()}}))
@@ -151,7 +145,7 @@ def _watch(descriptor: int) -> None:
     poller = select.poll()
     poller.register(descriptor, 0)  # only that the connection is closed
     poller.poll()
-    time.sleep(LAST - 5.0)
+    time.sleep(PATIENCE)
     os._exit(1)
 
 
