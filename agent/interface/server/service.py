@@ -241,18 +241,17 @@ class Service:
         try:
             planned = await asyncio.to_thread(self.catalog.plan, asked, account.budget)
             self._refuse_failed()  # the engine may have died meanwhile
+            call = Call(asked, planned, account, self._cancel)
+            call.searches = [Search(call, index) for index in range(asked.choices)]
         except BaseException:
             account.open -= asked.choices
             raise
         finally:
             self._pending -= asked.choices
-        call = Call(asked, planned, account, self._cancel)
         assert self._loop is not None
         deadline = min(asked.deadline or math.inf, self.limits.deadline)
-        for index in range(asked.choices):
-            search = Search(call, index)
+        for search in call.searches:
             search.timer = self._loop.call_later(deadline, self._expire, search)
-            call.searches.append(search)
             self._waiting.append(search)
         self._begin()
         return call
