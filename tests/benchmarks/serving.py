@@ -32,7 +32,7 @@ from tests.servers import Faults, Script, Server, openai_routes
 ROOT = Path(__file__).parents[2]
 PARTS = ("load", "leavers", "slow", "halves", "failing", "schema")
 BUDGET, LONG = 16, 256
-ROUNDS, PROBLEMS = 4, 2000  # of `load`
+ROUNDS, PROBLEMS = 8, 2000  # of `load`
 HARD = {"model": f"stepwell/mcts-{LONG}", "messages": [{"role": "user", "content": "(17 + 8) * 3 - 40 * (2 + 5)"}]}
 
 
