@@ -87,18 +87,20 @@ study = Study(*parts, (budget,), (recipe.verifier,), vote=recipe.vote, temperatu
 problems = study_problems(study)
 ((_, drawn),) = problems.values()
 began = math.inf
+def waited():
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 def begin(solver):
-    global began, before
+    global began, before, waited_before
     list(solver.run([task(drawn[0], strategy_of(recipe), recipe.budget)]))
-    began, before = time.monotonic(), time.process_time()
+    began, before, waited_before = time.monotonic(), time.process_time(), waited()
 with open_study(study, path, problems) as file:
     run_study(study, file, problems, concurrency=clients, on_solver=begin,
               stopped=lambda: time.monotonic() - began > seconds)
-    cpu, seconds = time.process_time() - before, time.monotonic() - began
+    cpu, seconds, wait = time.process_time() - before, time.monotonic() - began, waited() - waited_before
     found = {graph["problem"]["question"]: graph["info"] for _, graph in file.raw_graphs()}
 took = [info["spent"]["seconds"] for info in found.values()]
 found = {key: [info["answer"], {**info["spent"], "seconds": 0}] for key, info in found.items()}
-print(json.dumps({"seconds": seconds, "took": took, "found": found, "cpu": cpu}))
+print(json.dumps({"seconds": seconds, "took": took, "found": found, "cpu": cpu, "active": seconds - wait}))
 """
 
 
@@ -146,7 +148,8 @@ async def crowd(url: str, seconds: float, clients: int, questions: Sequence[str]
     limits = httpx2.Limits(max_connections=clients)
     async with httpx2.AsyncClient(verify=False, trust_env=False, timeout=120.0, limits=limits) as session:
         await asyncio.gather(*(client(session) for _ in range(clients)))
-    return {"seconds": seconds, "took": took, "found": found, "lost": lost, "mixed": mixed, "asked": next(numbers)}
+    whole = {"asked": next(numbers), "active": time.monotonic() - began}
+    return {"seconds": seconds, "took": took, "found": found, "lost": lost, "mixed": mixed, **whole}
 
 
 def load(seconds: float, clients: int) -> None:
@@ -158,6 +161,7 @@ def load(seconds: float, clients: int) -> None:
     questions = [problem.question for problem in problems]
     rates: dict[str, list[float]] = {"eval": [], "served": []}
     work: dict[str, list[float]] = {"eval": [], "served": [], "connections": []}
+    active: dict[str, list[float]] = {"eval": [], "served": []}
     tails: dict[str, list[float]] = {"eval": [], "served": []}
     lost = mixed = asked = 0
     with server("--config", "arithmetic", "--budget", str(BUDGET)) as (url, process):
@@ -169,21 +173,23 @@ def load(seconds: float, clients: int) -> None:
                 if name == "eval":
                     runs[name] = evaluated(seconds / ROUNDS, clients)
                     continue
-                before = _cpu(engine), _cpu(process)
+                before = _cpu(engine), _cpu(process), _waited(engine)
                 runs[name] = through = asyncio.run(crowd(url, seconds / ROUNDS, clients, questions))
                 through["cpu"] = _cpu(engine) - before[0]
+                through["active"] -= _waited(engine) - before[2]
                 work["connections"].append((_cpu(process) - before[1]) / through["asked"])
             for name, run in runs.items():
                 rates[name].append(len(run["took"]) / run["seconds"])
                 work[name].append(run["cpu"] / run.get("asked", len(run["took"])))
+                active[name].append(run["active"] / run.get("asked", len(run["took"])))
                 tails[name].append(percentile(run["took"], 0.95))
             lost, asked = lost + len(through["lost"]), asked + through["asked"]
             others = runs["eval"]["found"]
             mixed += through["mixed"] + sum(others.get(key, value) != value for key, value in through["found"].items())
         after = health(url)
-    rate, tail, cost = (
+    rate, tail, cost, pure = (
         statistics.median(b / a for a, b in zip(each["eval"], each["served"], strict=True))
-        for each in (rates, tails, work)
+        for each in (rates, tails, work, active)
     )
     print(
         f"load: {clients} clients, {asked} replies: {lost} lost, {mixed} mixed up or other than those of eval;"
@@ -192,6 +198,7 @@ def load(seconds: float, clients: int) -> None:
         f" {1000 * statistics.median(work['served']):.1f} ms ({cost:.2f}), connections"
         f" {1000 * statistics.median(work['connections']):.1f} ms; open afterwards: {after['running']}"
     )
+    print(f"      time a search in which no processor was waited for: {pure:.2f} of eval's")
     shown = [f"{b / a:.2f} {d / c:.2f}" for a, b, c, d in zip(*rates.values(), *tails.values(), strict=True)]
     print(f"      throughput and p95 as shares of those of eval, by round: {'; '.join(shown)}")
 
@@ -200,6 +207,12 @@ def _cpu(process: int) -> float:
     """Processor seconds that a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _waited(process: int) -> float:
+    """Seconds for which the busiest thread of a process, the one that searches, was ready and had no processor."""
+    threads = [path.read_text().split() for path in Path(f"/proc/{process}/task").glob("*/schedstat")]
+    return max((int(run), int(wait)) for run, wait, _ in threads)[1] / 1e9
 
 
 def _engine(process: int) -> int:
