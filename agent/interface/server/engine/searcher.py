@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ class Outbox:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self._waiting: list[bytes] = []
+        self._waiting: deque[bytes] = deque()  # which threads may add to without the lock
 
     def later(self, message: Mapping[str, Any]) -> None:
         """Send it with what comes next, or with the next `flush`."""
@@ -57,8 +58,10 @@ class Outbox:
     def flush(self) -> None:
         """Send what waits; if nobody takes it any more, the end is near."""
         with self._lock, contextlib.suppress(OSError):
-            if self._waiting:
-                sent, self._waiting = self._waiting, []
+            sent = []
+            while self._waiting:
+                sent.append(self._waiting.popleft())
+            if sent:
                 self._connection.sendall(b"".join(sent))
 
 
