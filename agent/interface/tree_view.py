@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -270,8 +269,8 @@ def status_row(graph: SearchGraph, seconds: float, unicode: bool = True, lead: O
     figures += [f"{len(graph) - 1} nodes", f"{len(graph.finished())} finished"]
     figures.append(duration(seconds) + (f" of {duration(budget.seconds)}" if budget.seconds else ""))
     line = ((" · " if unicode else " | ").join(figures), "dim")
-    if lead.answer is None and underway is not None and underway.answers:
-        answer, count = Counter(underway.answers).most_common(1)[0]
+    if lead.answer is None and underway is not None and underway.leading is not None:
+        answer, count = underway.leading
         return (
             ("so far: ", "dim"),
             (brief(visible(answer), 40), "bold"),

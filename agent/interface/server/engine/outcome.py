@@ -73,7 +73,11 @@ class Reporter:
         line = f"{graph.samples():.1f}{most} samples, {finished} solutions"
         if choice.answer is not None:
             line += f"; the answer {brief(visible(choice.answer), 80)} leads with {choice.confidence:.0%} of the vote"
-        if line == self._last or not graph.generated:
+        if (underway := graph.underway) is not None and underway.ended:
+            line += f"; {underway.ended} of {underway.asked} samples under way have ended"
+            if underway.leading is not None:
+                line += f", {underway.leading[1]} with the answer {brief(visible(underway.leading[0]), 80)}"
+        if line == self._last or not (graph.generated or underway):
             return []
         self._last = line
         return [line]
