@@ -15,7 +15,7 @@ from typing import TypeVar, get_args
 
 from envs.conformance import NonConforming
 from envs.core import Environment, Finish, Problem, State, Transition
-from policies.core import Policy, Propose, Proposed
+from policies.core import PartialReplier, Policy, Propose, Proposed
 from policies.service import Service
 
 Rule = Callable[[bool, str], None]
@@ -119,6 +119,9 @@ def check_policy(policy: Policy, environment: Environment, problems: Sequence[Pr
                 rule(agrees, "At temperature 0, step by step gives what one request for everything gives.")
                 state = environment.step(state, step).state
 
+        if isinstance(policy, PartialReplier):
+            _check_parts(policy, asked("parts", [roots[0]], range(4)), patience, rule)
+
         for i, root in enumerate(roots[:2]):
             policy.submit(i, asked(f"cancel/{i}", [root], range(4)))
         policy.cancel("cancel/0")
@@ -162,6 +165,31 @@ def _check_reply(environment: Environment, request: Propose, reply: Proposed, ru
     rule(reply.usage.generated == generated, "The tokens generated are those of the steps, each counted once.")
     costs = (reply.usage.prefilled, reply.usage.flops, reply.usage.reads)
     rule(min(costs) >= 0, "What a reply cost is not negative.")
+
+
+def _check_parts(policy: PartialReplier, request: Propose, patience: float, rule: Rule) -> None:
+    """The rules of what a policy tells of a reply before it is complete."""
+    assert isinstance(policy, Policy)
+    policy.submit(0, request)
+    parts: list[Proposed] = []
+    replies: list[Proposed | Exception] = []
+    started = time.monotonic()
+    while not replies and time.monotonic() - started < patience:
+        if (part := policy.partial(0)) is not None:
+            parts.append(part)
+        replies += [reply for _, reply in policy.poll()]
+    rule(bool(replies), "Every request is answered exactly once: one that is looked at meanwhile, too.")
+    rule(policy.partial(0) is None, "Of a request that it does not know, or has answered, a policy tells nothing.")
+    whole = [reply for reply in replies if isinstance(reply, Proposed)]
+    for part in parts if whole else ():
+        shaped = _shaped(request, part)
+        pairs = [
+            pair for given in zip(part.samples, whole[0].samples, strict=False) for pair in zip(*given, strict=False)
+        ]
+        kept = all(steps in ((), ended) for steps, ended in pairs)
+        rule(shaped and kept, "What there is of a reply has a place for each sample: empty, or as it is in the reply.")
+        less = part.usage.generated <= whole[0].usage.generated
+        rule(less, "What there is of a reply has cost no more than the reply.")
 
 
 def _same(given: Transition, after: Transition) -> bool:

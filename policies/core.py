@@ -52,6 +52,8 @@ class Propose:
         open_loop: go on to the end of the solution (or for `max_steps`) without asking the environment where a step
             leads; whoever asks does that. Only for a policy that says `open_loop`.
         large: asks the larger one of two policies. Only for a policy that says `has_large`.
+        tokens: most new tokens of a sample; the step that reaches it is cut (finish ``length``). A policy whose steps
+            are written already, in a script or a file, does not cut them.
     """
 
     states: tuple[State, ...]
@@ -62,6 +64,7 @@ class Propose:
     distinct: bool = False
     open_loop: bool = False
     large: bool = False
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ class Proposed:
 class Policy(Service[Propose, Proposed], Protocol):
     """Something that proposes steps for one environment. `check_policy` tests the contract.
 
-    What else one may say of itself is declared by `Thinker`, `DistinctSampler`, `ConfidenceRecorder` and
-    `policies.service.Identified`.
+    What else one may say of itself is declared by `Thinker`, `DistinctSampler`, `ConfidenceRecorder`, `PartialReplier`
+    and `policies.service.Identified`.
     """
 
 
@@ -138,6 +141,18 @@ class OpenLoopSampler(Protocol):
 
     @property
     def open_loop(self) -> bool: ...
+
+
+@runtime_checkable
+class PartialReplier(Protocol):
+    """A policy that can tell what it has of a reply before that is complete."""
+
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of the reply to a request; None if the policy has no such request, or it failed.
+
+        Samples that have not ended are empty; what they have cost so far need not be counted.
+        """
+        ...
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from policies.core import (
     Converser,
     DistinctSampler,
     OpenLoopSampler,
+    PartialReplier,
     Policy,
     Propose,
     Proposed,
@@ -69,6 +70,13 @@ class PolicyPair:
     def poll(self) -> Sequence[tuple[int, Proposed | Exception]]:
         """Poll both."""
         return [*self.small.poll(), *self.large.poll()]
+
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply that is not complete, at the one of both that was asked."""
+        for policy in (self.small, self.large):
+            if isinstance(policy, PartialReplier) and (reply := policy.partial(ticket)) is not None:
+                return reply
+        return None
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, at both."""

@@ -6,7 +6,6 @@ Exit codes: 0 done; 1 no answer, or something failed; 2 wrong usage, recipe or q
 
 from __future__ import annotations
 
-import argparse
 import io
 import re
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from agent.interface.common import (
     CommandParser,
+    HelpFormatter,
     UsageExit,
     add_recipe,
     add_trust,
@@ -34,10 +34,10 @@ EPILOG = """\
 examples:
   stepwell                                      open a session
   stepwell solve "(17 + 8) * 3 - 40"            solve one question
-  stepwell solve "12 * (3 + 4)" --strategy beam --budget 16 --set strategy.branch=2
+  stepwell solve "12 * (3 + 4)" --strategy "beam branch=2" --budget 16
   stepwell solve "3x + 5 = 20" --policy arithmetic-l-long --strategy best-of-n
   stepwell eval -n 200 --strategy best-of-n beam --budget 4 16
-  stepwell models                               policies, verifiers, strategies
+  stepwell models                               list policies, strategies...
 
 The default policy, arithmetic-s, is a model of 0.2 M parameters and often wrong, on equations most of the time;
 arithmetic-l-long is larger and right more often. Whether an answer is right is told wherever that is known.
@@ -50,7 +50,7 @@ def build_parser() -> CommandParser:
         prog="stepwell",
         description="Test-time search with small language models. Without a command: an interactive session.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"stepwell {_version()}")
     parser.set_defaults(run=run_repl, parser=parser)
@@ -88,7 +88,7 @@ def build_parser() -> CommandParser:
     measure.add_argument(
         "--total-budget",
         metavar="N",
-        help="budget that all problems share, in samples or e.g. flops=1e12; the planner\n"
+        help="budget that all problems share, in samples or e.g. flops=1e12; the planner "
         "spends it where it gains most, and --budget limits what one problem may spend",
     )
     measure.add_argument("--json", action="store_true", help="print the summary as JSON")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import math
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_type_hints
@@ -58,6 +60,15 @@ class CommandParser(argparse.ArgumentParser):
         return arguments
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Help as wide as the terminal: lines that begin with a blank, such as examples, stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        blocks = itertools.groupby(text.splitlines(), lambda line: line[:1] in ("", " "))
+        kept = ("\n".join(lines) if as_is else textwrap.fill(" ".join(lines), width) for as_is, lines in blocks)
+        return textwrap.indent("\n".join(kept), indent)
+
+
 def command_names(parser: argparse.ArgumentParser, name: str) -> Callable[..., argparse.ArgumentParser]:
     """A function that adds a command to a parser; `name` is where the chosen command is kept."""
     group = parser.add_subparsers(dest=name, metavar="COMMAND", title="commands", parser_class=CommandParser)
@@ -67,7 +78,7 @@ def command_names(parser: argparse.ArgumentParser, name: str) -> Callable[..., a
             command,
             help=what,
             description=what[0].upper() + what[1:] + ".",
-            formatter_class=argparse.RawTextHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         inner.set_defaults(run=run, parser=inner)
         return inner
@@ -141,6 +152,7 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     from agent.recipes.files import override
     from agent.recipes.recipe import Component, Recipe, parse_budget, parse_component
     from envs.options import convert, load_dataclass
+    from verifiers.voting import Vote
 
     config, where = start_from(arguments.config, arguments.env, arguments.trust)
     kinds = get_type_hints(Recipe, include_extras=True)
@@ -161,10 +173,11 @@ def recipe_of(arguments: argparse.Namespace) -> Recipe:
     if getattr(arguments, "abstain", None) is not None:
         chosen = Component.from_config(config.get("strategy", "auto"), "strategy")
         config["strategy"] = {**chosen.options, "name": chosen.name, "abstain": arguments.abstain}
-    for key, value in (("rule", arguments.vote), ("aggregate", arguments.aggregate)):
+    rules = get_type_hints(Vote)
+    for key, option, value in (("rule", "--vote", arguments.vote), ("aggregate", "--aggregate", arguments.aggregate)):
         if value is not None:
-            config = override(config, [f"vote.{key}={value}"])
-    return load_dataclass(Recipe, override(config, arguments.set), where)
+            config = override(config, [f"vote.{key}={convert(value, rules[key], option, key)}"])
+    return load_dataclass(Recipe, override(config, arguments.set), f"{where} with --set" if arguments.set else where)
 
 
 def start_from(config: str | None, environment: str | None, trust: bool = False) -> tuple[dict[str, Any], str]:
@@ -203,6 +216,7 @@ def quiet(level: str = "ERROR") -> None:
         "envs.code.sandbox": "INFO",
         "policies.servers.http_client": "WARNING",
         "policies.models.made_once": "INFO",
+        "policies.models.pretrained": "WARNING",
         "policies.backends.openai": "WARNING",
         # which recipe was taken of two, and a model that was trained for another environment
         "agent.recipes.files": "WARNING",

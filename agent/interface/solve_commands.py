@@ -33,15 +33,14 @@ def run_solve(arguments: argparse.Namespace) -> int:
     recipe = recipe_of(arguments)
     write = graph_writer(Path(arguments.graph)) if arguments.graph else None
     console, errors = make_console(), make_console(stderr=True)
-    strategy = check_parts(recipe)  # what can be refused is refused before anything is loaded
-    environment = environment_of(recipe)
-    problem = environment.read(arguments.question)
-    solver = Solver.from_recipe(recipe, environment)
-    drawing = (
-        LiveTree(errors, "Ctrl-C ends the search with its best answer")
-        if errors.is_interactive and not arguments.json
-        else None
-    )
+    watched = errors.is_interactive and not arguments.json
+    models = visible(f"{recipe.policy.name} and {recipe.verifier.name}")
+    with errors.status(f"loading {models}") if watched else contextlib.nullcontext():
+        strategy = check_parts(recipe)  # what can be refused is refused before anything is loaded
+        environment = environment_of(recipe)
+        problem = environment.read(arguments.question)
+        solver = Solver.from_recipe(recipe, environment)
+    drawing = LiveTree(errors, "Ctrl-C ends the search with its best answer") if watched else None
     control = ControlServer(solver.engine.surface, "solve")
     with control, solver.interruptible() as interrupted, drawing or contextlib.nullcontext():
         solution = solver.solve(problem, strategy, recipe.budget, recipe.seed, drawing)

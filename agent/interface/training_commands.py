@@ -89,6 +89,7 @@ def _training_recipe(arguments: argparse.Namespace, kind: type[T]) -> T:
 
     quiet("INFO")
     config, where = read_config(arguments.config, "training", arguments.trust)
+    where = f"{where} with --set" if arguments.set else where
     return load_dataclass(kind, override(as_solving(config, arguments.trust), arguments.set), where)
 
 
@@ -106,7 +107,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from envs.messages import UsageError
     from envs.options import choose
     from policies.core import DistinctSampler
-    from policies.training.jsonl_log import JsonlLog, fingerprint
+    from policies.training.jsonl_log import JsonlLog, digests_of, fingerprint
 
     quiet("INFO")
     currency = choose(arguments.currency, CURRENCIES, "currency")
@@ -138,7 +139,8 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out or user_plans() / plan_name(environment.name, policy.name, verifier.name))
     out.parent.mkdir(parents=True, exist_ok=True)
     problems = environment.problems("calibration", arguments.n)
-    with JsonlLog(Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl"), config) as results:
+    runs = Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl")
+    with JsonlLog(runs, config, digests_of(policy=policy, verifier=verifier)) as results:
         fitted = calibrate(
             *(environment, policy, verifier, problems, results, arms, moves),
             seed=recipe.seed,

@@ -260,6 +260,8 @@ def status_row(graph: SearchGraph, seconds: float, unicode: bool = True, lead: O
     lead = lead or graph.choice()
     budget, meter = graph.context.budget, graph.context.meter
     figures = [f"{graph.samples():.1f}" + (f" of {budget.samples:g}" if budget.samples else "") + " samples"]
+    if (underway := graph.underway) is not None:
+        figures.append(f"{underway.ended} of {underway.asked} have ended")
     if budget.tokens is not None:
         figures.append(f"{quantity(meter.generated + meter.prefilled)} of {quantity(budget.tokens)} tokens")
     if budget.flops is not None:
@@ -267,6 +269,14 @@ def status_row(graph: SearchGraph, seconds: float, unicode: bool = True, lead: O
     figures += [f"{len(graph) - 1} nodes", f"{len(graph.finished())} finished"]
     figures.append(duration(seconds) + (f" of {duration(budget.seconds)}" if budget.seconds else ""))
     line = ((" · " if unicode else " | ").join(figures), "dim")
+    if lead.answer is None and underway is not None and underway.leading is not None:
+        answer, count = underway.leading
+        return (
+            ("so far: ", "dim"),
+            (brief(visible(answer), 40), "bold"),
+            (f" ({count} of {underway.ended})  ", ""),
+            line,
+        )
     if lead.answer is None:
         return (line,)
     share = f" ({lead.confidence:.0%})" if lead.confidence else ""  # what nothing has scored has no share

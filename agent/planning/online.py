@@ -83,7 +83,7 @@ class OnlineSearch:
         if self.fit.distinct is not None and self.distinct is None:
             reasons.append("samples are drawn with replacement; the plan was fitted to draws without replacement")
         if self.fit.prior is not None:
-            reasons.append(f"the text alone lets expect {self.prior:.0%} of samples to be right")
+            reasons.append(f"judged by its text alone, {self.prior:.0%} of the samples will be right")
         plan: dict[str, Any] = {"strategy": "online", "knobs": {}, "budget": budget, "reasons": reasons}
         last, first, times = "", "", 0  # of the last reason: what was said, the gain, and how often
         self.graph.info["plan"] = plan

@@ -119,6 +119,8 @@ def parse_budget(text: str) -> Budget:
     mapping: dict[str, Any] = {}
     for key, equals, value in pairs:
         name, number = (key, value) if equals else ("samples", key)
+        if name in mapping:
+            raise UsageError(f"budget {text!r}: {name!r} is given twice")
         mapping[name] = parse_yaml(number, "budget")
     if not mapping:
         raise UsageError("an empty budget; expected e.g. 16 (samples) or samples=16,seconds=5")
@@ -150,10 +152,14 @@ def parse_options(words: Iterable[str], name: str) -> dict[str, Any]:
         UsageError: when a word is none.
     """
     options: dict[str, Any] = {}
+    given: set[str] = set()
     for word in words:
         option, equals, value = word.partition("=")
         if not equals or not option:
             raise UsageError(f"cannot read {word!r} after {name!r}; expected OPTION=VALUE, e.g. branch=2")
+        if option in given:
+            raise UsageError(f"{name}: {option!r} is given twice")
+        given.add(option)
         put(options, option.split("."), parse_yaml(value, f"{name} {option}"))
     return options
 

@@ -6,6 +6,7 @@ FLOPs are equal in 2 x parameters x tokens over policy and verifier together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
@@ -141,6 +142,18 @@ class Meter:
         if budget.seconds is not None and self.seconds >= budget.seconds:
             return f"{budget.seconds:g} seconds are over"
         return None
+
+    def tokens_left(self, budget: Budget, parameters: int) -> int | None:
+        """The tokens that what is left of a budget buys of a policy with so many parameters, at least one; None if all.
+
+        What the policy must read first is known to nobody before it has read it, and is not taken off.
+        """
+        factor, left = 1 + self.grace, math.inf
+        if budget.tokens is not None:
+            left = factor * budget.tokens - self.generated - self.prefilled
+        if budget.flops is not None and parameters:
+            left = min(left, (factor * budget.flops - self.flops) / (2 * parameters))
+        return None if left == math.inf else max(1, math.floor(left))
 
     def to_json(self, samples: float) -> dict[str, Any]:
         """Everything above and the sample-equivalents, `samples`."""

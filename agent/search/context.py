@@ -6,6 +6,7 @@ displays read it there. ``SearchGraph.info`` only records; nothing that decides 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -19,6 +20,26 @@ Part = Literal["environment", "policy", "verifier"]
 def _unknown(part: Part) -> str:
     """Of a search that was loaded, or made by hand."""
     return ""
+
+
+@dataclass(frozen=True)
+class Underway:
+    """What there is of a reply that is awaited.
+
+    Args:
+        asked: samples.
+        ended: those of them that have ended.
+        answers: of these, as far as they have any.
+    """
+
+    asked: int
+    ended: int
+    answers: tuple[str, ...] = ()
+
+    @property
+    def leading(self) -> tuple[str, int] | None:
+        """The commonest of the answers, and how often it was given."""
+        return Counter(self.answers).most_common(1)[0] if self.answers else None
 
 
 @dataclass(frozen=True)

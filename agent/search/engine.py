@@ -8,6 +8,7 @@ slowest. Every reply is charged to its search's meter, and a search that meets a
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 from loguru import logger
 
 from agent.search.budget import Budget
-from agent.search.context import Outcome, Part, RunContext
+from agent.search.context import Outcome, Part, RunContext, Underway
 from agent.search.control.handle import SearchHandle, SearchOver, Surface
 from agent.search.control.running import Chosen, Running
 from agent.search.graph import SearchGraph
@@ -32,6 +33,7 @@ from policies.core import (
     Converser,
     DistinctSampler,
     LargePolicyHolder,
+    PartialReplier,
     Policy,
     Propose,
     Proposed,
@@ -45,6 +47,7 @@ UNAVAILABLE = "unavailable"
 """Why a search ended whose model could not be reached: the one failure that may pass by itself."""
 STOPPED = "stopped"
 """Why searches ended that `Engine.stop` ended."""
+_LOOK = 0.5  # seconds between two looks at what there is of replies that are awaited
 _VERIFIER_BATCH = 64  # states; fewer wait while the policy has work, so that the verifier's batches are worth it
 
 
@@ -59,7 +62,8 @@ class Task:
         seed: of its samples.
         vote: how its answer is chosen.
         info: further facts to record in ``graph.info``.
-        on_change: called after each reply, for live displays; it must not change the graph.
+        on_change: called after each reply, and now and then while one is awaited, for live displays; it must not
+            change the graph.
         choose: the strategy of a name with knobs (None: the one that `search` is of), sized for a budget; without it,
             people cannot change the strategy of the search, nor give it a larger budget to spend.
         graph: a search that is over, to go on from: it is searched further, and what it cost counts.
@@ -128,6 +132,7 @@ class Engine:
         self._submitted: deque[SearchHandle] = deque()
         self._mail: deque[SearchHandle] = deque()
         self._tickets = 0
+        self._next_look = 0.0
         self._warned = False
 
     def digest(self, part: Part) -> str:
@@ -201,6 +206,7 @@ class Engine:
                 if isinstance(reply, Proposed | Scored):
                     search.meter.charge(reply)
                 search.meter.seconds = search.seconds
+                search.graph.underway = None
                 request = search.advance(reply)
                 search.meter.seconds = search.seconds
                 if reply is not None:
@@ -222,6 +228,7 @@ class Engine:
                     bidding.append(search)
                     return
                 if isinstance(request, Propose):
+                    search.request = request = search.limited(request, self.policy.parameters)
                     if request.distinct and not self._distinct:
                         raise ValueError(
                             f"policy {self.policy.name!r} cannot draw distinct samples; leave distinct out"
@@ -251,6 +258,8 @@ class Engine:
                 done.append(self._end(search, "error", error))
 
         def end_asked(ticket: int, reason: str, error: Exception | None = None) -> None:
+            if error is None and ticket in proposing:
+                self._keep(ticket, asked[ticket])
             proposing.discard(ticket)
             scoring.pop(ticket, None)
             done.append(self._end(asked.pop(ticket), reason, error))
@@ -368,6 +377,10 @@ class Engine:
                         return
                     continue
                 answered = poll(self.policy, proposing) if proposing else False
+                if not answered and time.monotonic() >= self._next_look:
+                    self._next_look = time.monotonic() + _LOOK
+                    for ticket in proposing:
+                        self._look(ticket, asked[ticket])
                 if scoring and self.verifier is not None:
                     enough = sum(scoring.values()) >= _VERIFIER_BATCH
                     if enough or not answered:
@@ -379,6 +392,43 @@ class Engine:
                 search.close(SearchOver("the searches were left"))
                 self._release(search)
                 search.handle.end(None)
+
+    def _partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply of the policy."""
+        try:
+            return self.policy.partial(ticket) if isinstance(self.policy, PartialReplier) else None
+        except Exception as error:  # of a plug-in; the reply itself will tell
+            logger.debug("{} does not tell what it has so far: {}", self.policy.name, error)
+            return None
+
+    def _look(self, ticket: int, search: Running) -> None:
+        """Let a display know that a reply is awaited, and what there is of it."""
+        if search.task.on_change is None:
+            return
+        search.meter.seconds = search.seconds
+        reply = self._partial(ticket)
+        if reply is not None:
+            places = [(i, j) for i, each in enumerate(reply.samples) for j, steps in enumerate(each) if steps]
+            answers = [self._told(reply, i, j) for i, j in places] if reply.transitions else []
+            known = tuple(answer for answer in answers if answer is not None)
+            search.graph.underway = Underway(sum(map(len, reply.samples)), len(places), known)
+        search.task.on_change(search.graph)
+
+    def _told(self, reply: Proposed, i: int, j: int) -> str | None:
+        """The answer of a sample, where the policy has asked the environment for all of its transitions."""
+        after = reply.transitions[i][j]
+        return self.environment.answer(after[-1].state) if len(after) == len(reply.samples[i][j]) else None
+
+    def _keep(self, ticket: int, search: Running) -> None:
+        """Give a search that ends in the midst of a request what there is of the reply."""
+        reply = self._partial(ticket)
+        if reply is None or not any(steps for samples in reply.samples for steps in samples):
+            return
+        search.meter.charge(reply)
+        try:
+            search.keep(reply)
+        except Exception as error:  # of an environment, or of a strategy that reads replies itself
+            logger.debug("{}: what there is of a reply cannot be kept: {}", search.graph.problem.id, error)
 
     def _one_by_one(
         self, service: Policy | Verifier, searches: dict[int, Running], error: Exception

@@ -50,7 +50,7 @@ from typing import Any
 
 import networkx as nx
 
-from agent.search.context import Outcome, RunContext
+from agent.search.context import Outcome, RunContext, Underway
 from agent.search.control.steering import INFO, Steering
 from agent.search.graph_file import check_edge, check_head, check_node, check_records, check_size, parents_of
 from agent.search.json_stream import read_object, write_object
@@ -94,6 +94,7 @@ class SearchGraph:
         graph: the networkx graph described above; attributes can be set there, nodes and edges come by `add` alone.
         context: what the search runs with; strategies and the planner read it.
         outcome: what the vote chose, once the search is over; None before that.
+        underway: what there is of a reply that the search awaits, for displays; None while nothing is known of it.
         info: JSON-ready records about the search. Nothing that decides is read from it.
         steering: what people did to the search (`agent.search.control`).
     """
@@ -115,6 +116,7 @@ class SearchGraph:
         self.scope = scope
         self.context = context or RunContext()
         self.outcome: Outcome | None = None
+        self.underway: Underway | None = None
         self.info: dict[str, Any] = {"environment": environment.name}
         self.path_hashes = PathHashes()
         self.steering = Steering()

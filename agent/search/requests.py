@@ -26,12 +26,23 @@ class Again:
     """The reply to a request of `propose` that was not submitted, as a person changed the graph: ask again as it is."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What there was of the reply to a request when its search ended; nothing that is asked for later is answered.
+
+    Args:
+        reply: samples that had not ended are empty.
+    """
+
+    reply: Proposed
+
+
 class SubtreeCut(Exception):
     """A person cut the root of what a strategy searches: it ends there, as nothing that it asks for could be had."""
 
 
 Request = Propose | Score | Bid
-Reply = Proposed | Scored | Granted | Again
+Reply = Proposed | Scored | Granted | Again | Kept
 Search = Generator[Request, Reply, T]
 
 
@@ -96,14 +107,18 @@ def propose(
         graph.steering.asked = tuple(drawn)
         seen = [each for node, each in zip(nodes, attempts, strict=True) if not graph.steering.cuts(node)]
         starts = tuple(graph.start(node, each) for (node, _), each in zip(asked, seen, strict=True))
-        reply = yield Propose(starts, tuple(seeds), temperature, max_steps, graph.scope, distinct, large=large)
+        request = Propose(starts, tuple(seeds), temperature, max_steps, graph.scope, distinct, large=large)
+        reply = yield request
     graph.steering.asked = ()
+    kept = isinstance(reply, Kept)
+    if isinstance(reply, Kept):
+        reply = reply.reply
     if not isinstance(reply, Proposed):
         raise TypeError(f"a Propose request was answered with {type(reply).__name__}")
     wanted = [count for _, count in asked]
     if (given := [len(samples) for samples in reply.samples]) != wanted:
         raise ValueError(f"{wanted} samples were asked for; the policy gave {given}")
-    if not all(steps for samples in reply.samples for steps in samples):
+    if not kept and not all(steps for samples in reply.samples for steps in samples):
         raise ValueError("the policy gave a sample without steps")
     if reply.transitions and (given := [len(each) for each in reply.transitions]) != wanted:
         raise ValueError(f"{wanted} samples were asked for; the policy gave transitions of {given}")
@@ -119,6 +134,8 @@ def propose(
     )
     for node in range(before, len(graph)) if large else ():
         graph[node]["large"] = True
+    if kept:
+        yield request  # the search is closed here
     return [next(ends) if node in drawn else [node] * count for node, count in zip(nodes, counts, strict=True)]
 
 

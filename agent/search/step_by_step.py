@@ -55,6 +55,12 @@ class _Sample:
     steps: tuple[Step, ...] = ()
     ahead: tuple[Step, ...] = ()
 
+    @property
+    def left(self) -> int | None:
+        """Tokens that it may still take (`Propose.tokens`)."""
+        most = self.job.request.tokens
+        return None if most is None else max(0, most - sum(step.tokens for step in self.steps))
+
 
 class StepByStep:
     """A `Policy` around another one.
@@ -123,6 +129,11 @@ class StepByStep:
         for job in done:
             del self._jobs[job.ticket]
         return [*failed, *((job.ticket, Proposed(tuple(map(tuple, job.samples)), job.usage)) for job in done)]
+
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply that is not complete: whole samples, none of their steps alone."""
+        job = self._jobs.get(ticket)
+        return None if job is None else Proposed(tuple(map(tuple, job.samples)), job.usage)
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, and let go of its transitions."""
@@ -198,11 +209,12 @@ class StepByStep:
             else:
                 self._drop(sample)
             return
-        if running and len(sample.steps) != job.request.max_steps:
+        if running and len(sample.steps) != job.request.max_steps and sample.left != 0:
             sample.state = call.value.state
             seeds = ((_seed(job.request.seeds[i][j], len(sample.steps)),),)
+            rest = replace(job.request, states=(sample.state,), seeds=seeds, tokens=sample.left)
             try:
-                self._ask(self._next(replace(job.request, states=(sample.state,), seeds=seeds)), [sample])
+                self._ask(self._next(rest), [sample])
                 return
             except ValueError:  # the policy has no room for more: the trajectory stays open
                 pass

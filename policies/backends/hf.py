@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +28,8 @@ from policies.memory_traffic import position_size
 from policies.models.checkpoints import Dtype, load_checkpoint
 from policies.models.digest import DIGITS, model_digest
 from policies.models.hf_cache import CachedTransformer, cache_of, layers_of
-from policies.models.packed_linear import pack_linears
+from policies.models.int8_linear import Int8Linear, quantize_linears
+from policies.models.packed_linear import pack_linears, warn_of_emulation
 from policies.models.pretrained import UnusableModel, said
 
 _BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
@@ -46,7 +47,8 @@ class TransformersPolicy:
         device: ``cpu``, ``cuda``, ``auto`` for all the GPUs there are (with accelerate), or None for a GPU where there
             is one.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for that of the files; None is float32 on a CPU and
-            auto elsewhere.
+            auto elsewhere. ``int8``, on a CPU, is float32 with linear layers in 8-bit integers
+            (`policies.models.int8_linear`).
         rows: most samples in progress at once; more wait their turn.
         memory: bytes of keys and values kept for reuse. Beyond it the least recently used are dropped, whichever
             search they belong to; what must be prefilled again is charged again.
@@ -65,7 +67,7 @@ class TransformersPolicy:
         options: Annotated[SamplingOptions | None, Group()] = None,
         *,
         device: str | None = None,
-        dtype: Dtype | None = None,
+        dtype: Dtype | Literal["int8"] | None = None,
         rows: Annotated[int, AtLeast(1)] = 64,
         memory: Annotated[int, AtLeast(0)] = 1 << 30,
         name: str | None = None,
@@ -73,7 +75,9 @@ class TransformersPolicy:
         if rows < 1:
             raise ValueError(f"rows is {rows}; at least 1 is needed")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        tokenizer, self.model = load_checkpoint(model, device, dtype or ("float32" if device == "cpu" else "auto"))
+        if dtype is None:
+            dtype = "float32" if device == "cpu" else "auto"
+        tokenizer, self.model = load_checkpoint(model, device, "float32" if dtype == "int8" else dtype)
         path = self._place = Path(model).expanduser()
         self.name = name or (path.resolve().name.removesuffix(".gguf") if path.exists() else str(model))
         self.environment = environment
@@ -81,7 +85,11 @@ class TransformersPolicy:
         config = self.model.config.get_text_config()
         self.context: int = getattr(config, "max_position_embeddings", None) or _CONTEXT
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        pack_linears(self.model)
+        warn_of_emulation(self.model)
+        if dtype == "int8":
+            quantize_linears(self.model)
+        else:
+            pack_linears(self.model)
         ends = [config.eos_token_id, self.model.generation_config.eos_token_id]
         flat = [token for end in ends for token in (end if isinstance(end, list) else [end]) if token is not None]
         self.dialogue = ChatFormat(tokenizer, environment, options, flat)
@@ -137,6 +145,10 @@ class TransformersPolicy:
         """Decode until a request is complete, for about `_BURST` seconds; return what is complete."""
         return self._proposals.poll()
 
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply that is not complete."""
+        return self._proposals.partial(ticket)
+
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search and the keys and values kept for it."""
         self._proposals.cancel(scope)
@@ -189,7 +201,10 @@ class TransformersPolicy:
         if found is None:
             raise UnusableModel(f"{self.name} keeps something else than the keys and values of each token")
         expected = whole.logits[0, -1].float()
-        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.1
+        exact = self.model.dtype == torch.float32 and not any(
+            isinstance(each, Int8Linear) for each in self.model.modules()
+        )
+        tolerance = 1e-3 if exact else 0.1
         close = tolerance * float(expected.abs().nan_to_num(0, 0, 0).max())
         if not torch.allclose(found, expected, rtol=0, atol=close, equal_nan=True):
             raise UnusableModel(

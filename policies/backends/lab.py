@@ -141,6 +141,10 @@ class LabPolicy:
         """Decode until a request is complete, at most `_BURST` steps; return what is complete."""
         return self._proposals.poll()
 
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply that is not complete."""
+        return self._proposals.partial(ticket)
+
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search and the keys and values kept for it."""
         self._proposals.cancel(scope)

@@ -230,6 +230,11 @@ class ServedPolicy:
         done, self._done = self._done, []
         return [(job.ticket, reply) for job, reply in done]
 
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply that is not complete."""
+        job = self._jobs.get(ticket)
+        return None if job is None else job.partial(self.parameters)
+
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search; the server is told by closing their connections."""
         for job in [job for job in self._jobs.values() if job.request.scope == scope]:
@@ -271,6 +276,10 @@ class ServedPolicy:
             thinking = False
         spent = sum(step.tokens for step in sample.state.steps) + len(sample.ends) + sample.hidden
         left = options.solution_tokens - spent
+        if (most := sample.job.request.tokens) is not None:
+            before = sum(step.tokens for step in sample.job.request.states[sample.place[0]].steps)
+            written = bool(sample.made or sample.text)  # a sample has at least a token
+            left = min(left, max(most - (spent - before), 0 if written else 1))
         if thinking:
             stop: tuple[str, ...] = (THOUGHT,)
             left = min(left, budget - len(sample.ends)) if budget else left

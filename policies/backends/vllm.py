@@ -137,10 +137,11 @@ class VllmPolicy:
             self._done.append((job, None))
         try:
             for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
+                spent = spent_on(state)
                 for j, seed in enumerate(request.seeds[i]):
                     sample = StreamedSample(
                         request.scope, seed, request.temperature, tokens,
-                        job=job, place=(i, j), state=state, spent=spent_on(state),
+                        job=job, place=(i, j), state=state, most=self._writer.most(request, spent), spent=spent,
                     )  # fmt: skip
                     self._writer.begin(sample)
                     self._ask(sample)
@@ -167,6 +168,11 @@ class VllmPolicy:
             (job.ticket, job.reply(self.parameters, self._engine.position) if error is None else error)
             for job, error in done
         ]
+
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply that is not complete."""
+        job = self._jobs.get(ticket)
+        return None if job is None else job.partial(self.parameters, self._engine.position)
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, and what was kept for it."""

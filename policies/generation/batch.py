@@ -41,6 +41,7 @@ end of the sample."""
 
 _UNKNOWN = 255  # the kind of a token that was not drawn yet: it may end anything
 _ROWS = 4  # of the arrays, at least
+_HOTTEST = np.finfo(np.float32).max  # temperature: every token is as likely there as any other
 
 
 @dataclass(eq=False, slots=True)
@@ -396,7 +397,7 @@ class DecodeLoop(Generic[S]):
         tokens = [sample.tokens for sample in joining]
         self._seeds[rows] = np.array([sample.seed for sample in joining], np.uint64)
         self.drawn[rows] = [sample.drawn for sample in joining]
-        self._temperatures[rows] = [sample.temperature for sample in joining]
+        self._temperatures[rows] = np.minimum([sample.temperature for sample in joining], _HOTTEST)
         self._last[rows] = [each[-1] for each in tokens]
         self._length[rows] = np.array([len(each) for each in tokens]) - 1
         self._count[rows] = counts = [len(sample.new) for sample in joining]

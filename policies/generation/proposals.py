@@ -89,7 +89,8 @@ class Proposals(StepWriter):
             for j, seed in enumerate(request.seeds[i]):
                 sample = StreamedSample(
                     request.scope, seed & _SEED, request.temperature, tokens,
-                    job=job, place=(i, j), state=state, spent=spent, ended=ended, context=len(tokens),
+                    job=job, place=(i, j), state=state, most=self.most(request, spent), spent=spent, ended=ended,
+                    context=len(tokens),
                 )  # fmt: skip
                 self.loop.add(sample, request)
 
@@ -104,6 +105,11 @@ class Proposals(StepWriter):
         for job in done:
             del self._jobs[job.ticket]
         return [(job.ticket, job.reply(self.parameters, self._position)) for job in done]
+
+    def partial(self, ticket: int) -> Proposed | None:
+        """What there is of a reply; see `policies.core.PartialReplier`."""
+        job = self._jobs.get(ticket)
+        return None if job is None else job.partial(self.parameters, self._position)
 
     @torch.inference_mode()
     def cancel(self, scope: str) -> None:

@@ -59,7 +59,7 @@ class Job:
 
         Raises:
             ValueError: when it is malformed (one tuple of seeds per state, temperature >= 0 and above it for distinct
-                samples, max_steps None or >= 1), or its ticket is one of those in use.
+                samples, max_steps and tokens None or >= 1), or its ticket is one of those in use.
         """
         if ticket in tickets:
             raise ValueError(f"ticket {ticket} is in use")
@@ -68,6 +68,8 @@ class Job:
         if not request.temperature >= 0 or (request.max_steps is not None and request.max_steps < 1):
             given = f"temperature {request.temperature}, max_steps {request.max_steps}"
             raise ValueError(f"{given}; allowed: temperature >= 0, max_steps None or >= 1")
+        if request.tokens is not None and request.tokens < 1:
+            raise ValueError(f"tokens {request.tokens} given; allowed: None or >= 1")
         if request.distinct and not request.temperature:
             raise ValueError("distinct samples at temperature 0 were asked for; there is only one")
         return cls(ticket, request, [[() for _ in seeds] for seeds in request.seeds], sum(map(len, request.seeds)))
@@ -99,8 +101,13 @@ class Job:
         self.missing -= 1
         return not self.missing
 
+    def partial(self, parameters: int, position: int = 0) -> Proposed | None:
+        """What there is of the reply before it is complete (`policies.core.PartialReplier`); None if it failed."""
+        reply = self.reply(parameters, position)
+        return None if isinstance(reply, Exception) else reply
+
     def reply(self, parameters: int, position: int = 0) -> Proposed | Exception:
-        """What the policy answers, once nothing is missing or something failed.
+        """What the policy answers, once nothing is missing or something failed; until then, what there is of it.
 
         `position` is the size of the keys and values of one token (`policies.memory_traffic.position_size`). A
         sample of n tokens runs n: the last of its prompt and all but the last of its own. One whose first m are known

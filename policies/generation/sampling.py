@@ -14,6 +14,7 @@ from policies.generation.without_replacement import PrefixNode, follow, take_out
 
 _BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
 _BELOW = np.float32(1 - 2.0**-23)
+_COLDEST = 1e-30  # temperature: below it logits would be divided beyond the largest float32, and it is as good as 0
 
 
 def draw(
@@ -40,6 +41,7 @@ def draw(
         log-probability is NaN where the logits are no distribution: one of them is NaN or infinite, or all are minus
         infinity.
     """
+    temperatures = np.where(temperatures < _COLDEST, np.float32(0), temperatures)
     likely = torch.softmax(logits, -1).cpu().numpy()
     broken = np.flatnonzero(np.isnan(likely[:, 0]))  # a softmax is NaN in all places or in none
     if len(broken):

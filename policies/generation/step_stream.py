@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from envs.core import Environment, Finish, State, Step, Transition, transition
+from policies.core import Propose
 from policies.generation.batch import DecodeSample, StepEnd, StepEvent
 from policies.generation.options import SamplingOptions
 from policies.generation.requests import Job
@@ -71,6 +72,7 @@ class StreamedSample(DecodeSample):
         job: it belongs to.
         place: there.
         state: where it is; `made` counts the steps that it added, and `spent` the tokens of all steps.
+        most: tokens of all steps at which it ends.
         ended: steps that samples of the same request wrote, by the state before (its id), their tokens, and how many
             more their probes took.
         thinking: whether it is in the middle of thinking.
@@ -86,6 +88,7 @@ class StreamedSample(DecodeSample):
     job: Job
     place: tuple[int, int]
     state: State
+    most: int
     spent: int = 0
     ended: dict[tuple[int, Ids, int], _Ended] = field(default_factory=dict)
     made: int = 0
@@ -137,12 +140,16 @@ class StepWriter:
         self._waiting: Ids = chat.inside(WAIT) if self.options.thinking_least else ()
         self.forces = bool(self._closing or self._waiting or self.options.thinking_probe)
 
+    def most(self, request: Propose, spent: int) -> int:
+        """Tokens of all steps at which a sample of a request ends that goes on from so many."""
+        longest = self.options.solution_tokens
+        return longest if request.tokens is None else min(longest, spent + request.tokens)
+
     def begin(self, sample: StreamedSample) -> None:
         """Before the first token of a step."""
-        options = self.options
         sample.new, sample.logprob, sample.certainty, sample.closed = (), 0.0, [], False
         sample.answers, sample.probed = (), 0
-        sample.room = max(1, min(options.solution_tokens - sample.spent, self.context - len(sample.ids)))
+        sample.room = max(1, min(sample.most - sample.spent, self.context - len(sample.ids)))
         self._limit(sample, self._opened(sample), 0)
 
     def add(self, sample: StreamedSample, token: int, logprob: float) -> StepEvent:
@@ -217,7 +224,7 @@ class StepWriter:
         whole = running and written == new
         spent = sample.spent + step.tokens
         event: StepEvent = "step" if whole else "anew"
-        if last or not running or len(ids) >= self.context or spent >= self.options.solution_tokens:
+        if last or not running or len(ids) >= self.context or spent >= sample.most:
             event = "end"
         return _Ended(StepEnd(event, whole), after.state, ids, None if last else after)
 

@@ -55,7 +55,7 @@ class ThoughtProbes:
         if len(new) % every or len(new) < self._options.thinking_least or len(ids) + _LONGEST > self._context:
             return None
         return ThoughtProbe(
-            sample.scope, 0, 0.0, ids, job=sample.job, place=sample.place, state=sample.state, thinker=sample
+            sample.scope, 0, 0.0, ids, job=sample.job, place=sample.place, state=sample.state, most=0, thinker=sample
         )
 
     def read(self, probe: ThoughtProbe, new: Ids) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from envs.messages import nearest
 from policies.models.gguf import dequantized
 from policies.models.lora import merged
-from policies.models.pretrained import UnusableModel, highest_id, load_model, load_tokenizer, quietly, said
+from policies.models.pretrained import UnusableModel, check_files, highest_id, load_model, load_tokenizer, quietly, said
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -50,6 +50,7 @@ def find_folder(model: str | Path) -> Path:
     if path.suffix == ".gguf":
         return dequantized(path)
     if path.is_dir():
+        check_files(path)
         return merged(path, find_folder)
     siblings = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
     near = nearest(str(path), siblings)

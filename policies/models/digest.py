@@ -27,7 +27,7 @@ def model_digest(place: Path) -> str:
         files = sorted(
             {file for pattern in (*_WEIGHTS, *_TEXT) for file in place.glob(pattern)} if place.is_dir() else ()
         )
-        files = [file for file in files if file.name not in _OTHER]
+        files = [file for file in files if file.name not in _OTHER and file.is_file()]
     if not files:
         return ""
     state = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)

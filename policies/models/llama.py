@@ -31,7 +31,7 @@ from torch.nn.functional import embedding, linear, rms_norm, silu
 
 from policies.models.errors import UnsupportedModel
 from policies.models.kv_cache import BLOCK, DecodeRows, PagedPrefill
-from policies.models.pretrained import said
+from policies.models.pretrained import UnusableModel, check_files, said
 
 MOST = 1 << 20  # of any size of a model
 MOST_ANGLES = 1 << 26  # positions times numbers of a head
@@ -71,9 +71,13 @@ class ModelConfig:
     def read(cls, folder: Path) -> ModelConfig:
         """Read ``folder/config.json``; raises `UnsupportedModel` for what the decoder cannot run."""
         try:
+            if folder.is_dir():
+                check_files(folder)
             raw: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UnsupportedModel(f"{folder} has no config.json: not a folder of a model") from None
+        except UnusableModel as error:
+            raise UnsupportedModel(str(error)) from None
         except (OSError, ValueError, RecursionError) as error:
             raise UnsupportedModel(f"{folder} has no config.json that can be read: {said(error)}") from None
         if not isinstance(raw, dict):
@@ -240,6 +244,9 @@ class Llama:
         return linear(hidden, self.head, self.head_bias)
 
 
+_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # smaller ones need a scale
+
+
 def _read_weights(folder: Path, config: ModelConfig, device: str) -> dict[str, Tensor]:
     """The tensors of a checkpoint's file, all that its configuration wants among them and with the shapes of it."""
     try:
@@ -255,8 +262,11 @@ def _read_weights(folder: Path, config: ModelConfig, device: str) -> dict[str, T
             raise UnsupportedModel(f"{folder} lacks the tensor {name}")
         if tuple(found.shape) != shape:
             raise UnsupportedModel(f"{folder}: {name} is {tuple(found.shape)}; config.json says {shape}")
-        if not found.is_floating_point() or not bool(found.isfinite().all()):
+        if found.dtype not in _NUMBERS or not bool(found.isfinite().all()):
             raise UnsupportedModel(f"{folder}: {name} holds what is no finite number")
+    beyond = sorted(name for name in names if name.startswith(f"layers.{config.layers}."))
+    if beyond:
+        raise UnsupportedModel(f"{folder} has more layers than the {config.layers} of its config.json: {beyond[0]}")
     return raw
 
 

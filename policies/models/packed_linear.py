@@ -1,12 +1,15 @@
 """Linear layers whose weights lie in memory as oneDNN reads them, for bfloat16 on a CPU.
 
 torch hands oneDNN the plain weights, which it rearranges in each call. Rearranged once, a layer takes two thirds of the
-time at 1 to 128 rows (0.5 B parameters, a core with AMX; ``python -m tests.benchmarks.packed``).
+time at 1 to 128 rows (0.5 B parameters, a core with AMX; ``python -m tests.benchmarks.linears``).
 """
 
 from __future__ import annotations
 
+import platform
+
 import torch
+from loguru import logger
 from torch import Tensor, nn
 
 
@@ -35,6 +38,24 @@ def can_pack() -> bool:
     """Whether oneDNN runs bfloat16 here."""
     available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def warn_of_emulation(model: nn.Module) -> None:
+    """Tell a person whose model is in bfloat16 on a processor that has no instructions for it."""
+    if (
+        any(each.dtype == torch.bfloat16 and each.device.type == "cpu" for each in model.parameters())
+        and _is_emulated()
+    ):
+        logger.warning(
+            "this processor has no instructions for bfloat16: int8 or float32 is several times as fast (dtype)"
+        )
+
+
+def _is_emulated() -> bool:
+    """Whether this is an x86 processor that computes in float32 what it is given in bfloat16."""
+    return platform.machine().lower() in ("x86_64", "amd64") and not (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
 
 
 def pack_linears(model: nn.Module) -> None:

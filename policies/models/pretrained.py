@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from envs.errors import StepwellError
 
 MOST_GROWTH = 1 << 12  # times that a tokenizer may lengthen a text
+_NUMBERS = ("F16", "BF16", "F32", "F64")  # kinds of numbers that weights are of, unless they are quantised
 _COMPATIBLE = 18  # times that unicode's compatibility forms lengthen a text at most
 _LOUD = ("transformers", "huggingface_hub", "accelerate")
 
@@ -91,6 +94,17 @@ def quietly() -> Iterator[None]:
                 bars.enable_progress_bar()
             if downloads:
                 enable_progress_bars()
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a folder in which there is a device or a pipe, whose reading may never end.
+
+    Raises:
+        UnusableModel: with the name of the first one.
+    """
+    for each in sorted(folder.iterdir()):
+        if each.exists() and not each.is_file() and not each.is_dir():
+            raise UnusableModel(f"{each} is a device or a pipe, not a file of a model")
 
 
 # ------------------------------------------------------------------------------------------------------- tokenizers
@@ -171,12 +185,47 @@ def load_model(kind: Any, source: str | Path, **options: Any) -> Any:
     Raises:
         UnusableModel: when it cannot be loaded, weights are missing, or some are no finite numbers.
     """
+    stored = _stored_kinds(Path(source)) if Path(source).is_dir() else {}
     with loading(source):
+        if stored and (layers := _layers(Path(source))) > len(stored):  # they would all be made before one is missed
+            raise UnusableModel(
+                f"config.json of {source} says {layers} layers, and its files hold {len(stored)} tensors"
+            )
         model, report = kind.from_pretrained(
             source, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options
         )
     check_weights(model, report["missing_keys"], source)
+    quantised = getattr(model.config, "quantization_config", None)
+    whole = [name for name, _ in model.named_parameters() if stored.get(name, "F32") not in _NUMBERS and not quantised]
+    if whole:
+        raise UnusableModel(
+            f"{source} has {len(whole)} tensors of {stored[whole[0]]}, and its config.json does not say how it was"
+            f" quantised: {', '.join(whole[:3])}"
+        )
+    if unused := sorted(report["unexpected_keys"]):
+        logger.warning(
+            "{} has {} tensors that its architecture does not use: {}; does its config.json belong to it?",
+            *(source, len(unused), ", ".join(unused[:3])),
+        )
     return model
+
+
+def _stored_kinds(folder: Path) -> dict[str, str]:
+    """The tensors in the safetensors files of a folder, with the kinds of their numbers, as these name them."""
+    from safetensors import safe_open
+
+    kinds: dict[str, str] = {}
+    with loading(folder):
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(file, "pt") as content:
+                kinds |= {name: str(content.get_slice(name).get_dtype()) for name in content.keys()}  # noqa: SIM118
+    return kinds
+
+
+def _layers(folder: Path) -> int:
+    """The layers that config.json of a folder says; 0 where it does not."""
+    given = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("num_hidden_layers")
+    return given if isinstance(given, int) else 0
 
 
 def check_weights(model: Any, missing: Sequence[str], source: object) -> None:

@@ -129,7 +129,8 @@ class Client:
             url = httpx2.URL(base_url)
         except httpx2.InvalidURL as error:
             raise ValueError(f"base_url {base_url!r}: {error}") from None
-        if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+        port = 0 <= (url.port or 0) < 1 << 16
+        if url.scheme not in ("http", "https") or not url.host or not port or url.userinfo or url.query or url.fragment:
             raise ValueError(f"base_url {base_url!r} given; allowed: http://HOST:PORT/v1 or https://..., without a key")
         self.base_url = base_url.rstrip("/")
         self.limits = limits or ConnectionLimits()
@@ -483,6 +484,6 @@ def _after(header: str | None) -> float:
         pass
     try:
         date = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year of many digits
         return 0.0
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

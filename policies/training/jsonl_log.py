@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from envs.messages import UsageError, differences
+from policies.service import Identified
 
 FORMAT = 1  # a change of meaning needs another number
 
@@ -25,12 +26,16 @@ class JsonlLog:
     Args:
         path: made, with its folder, if it does not exist.
         config: what the results depend on; a file of another configuration is refused.
+        models: by their part in it, the digests of the models that the results are of (`digests_of`); a file of other
+            models under the same names is refused. One of an older version does not say which they were.
 
     Raises:
-        UsageError: when the file belongs to another configuration, is none of ours, or is being written to.
+        UsageError: when the file belongs to another configuration or other models, is none of ours, or is being
+            written to.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], models: Mapping[str, str] | None = None) -> None:
+        self.models = dict(models or {})
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = path.open("a+b")
@@ -57,11 +62,12 @@ class JsonlLog:
             self._file.truncate(len(whole))
         lines = whole.splitlines()
         if not lines:
-            self._write({"stepwell": "log", "format": FORMAT, "fingerprint": fingerprint(config), "config": config})
+            header = {"stepwell": "log", "format": FORMAT, "fingerprint": fingerprint(config), "config": config}
+            self._write(header | ({"models": self.models} if self.models else {}))
             return []
         try:
             header, *rows = [json.loads(line) for line in lines]
-            theirs, version = header["config"], header["format"]
+            theirs, version, models = header["config"], header["format"], dict(header.get("models", {}))
         except (ValueError, KeyError, TypeError):
             raise UsageError(f"{self.path} is not a file of results; give another file") from None
         if version != FORMAT:
@@ -71,6 +77,9 @@ class JsonlLog:
                 f"{self.path} belongs to another configuration ({'; '.join(differences(theirs, config))});"
                 " give another file, or the same options to go on"
             )
+        other = [part for part, digest in self.models.items() if models.get(part, digest) != digest]
+        if other:
+            raise UsageError(f"{self.path} is of another {' and '.join(other)} under the same name; give another file")
         return rows
 
     def append(self, *rows: dict[str, Any]) -> None:
@@ -98,3 +107,9 @@ class JsonlLog:
 def fingerprint(config: Mapping[str, Any]) -> str:
     """Sixteen hexadecimal digits that stand for a configuration, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def digests_of(**services: object) -> dict[str, str]:
+    """The digests of the models of some services by their part in it, where they are known."""
+    known = {part: service.digest() for part, service in services.items() if isinstance(service, Identified)}
+    return {part: digest for part, digest in known.items() if digest}

@@ -18,7 +18,7 @@ from loguru import logger
 from envs.core import Environment, Problem, State, Step
 from policies.core import Policy, Propose
 from policies.models.lab_tokens import Tokens
-from policies.training.jsonl_log import JsonlLog
+from policies.training.jsonl_log import JsonlLog, digests_of
 from policies.training.worked_solutions import parts_of, replay
 
 MOST = 4  # wrong attempts shown
@@ -48,7 +48,7 @@ def collect(
             written to.
     """
     header = {"environment": environment.name, "policy": policy.name, "samples": samples, "seed": seed}
-    with JsonlLog(path, header) as log:
+    with JsonlLog(path, header, digests_of(policy=policy)) as log:
         rows: dict[str, dict[str, Any]] = {row["problem"]: row for row in log.rows}
         waiting = iter([problem for problem in problems if problem.id not in rows])
         running: dict[int, Problem] = {}

@@ -10,6 +10,7 @@ Processor time is that of this process and of all that it started, since a busy 
 server's way also prints the share of it that is spent on this side of the connection. The best of the rounds counts.
 
     python -m tests.benchmarks.bare --ways vllm server hf
+    python -m tests.benchmarks.bare --ways hf --policy FOLDER --dtype int8 --problems 1 --rounds 1
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def by_transformers(folder: Path, options: argparse.Namespace) -> None:
     """`hf:` beside ``generate``, with all samples of a problem at once, problem by problem."""
     import torch
 
-    policy: Any = load_policy(f"hf:{folder}", Arithmetic(), solution_tokens=TOKENS)
+    policy: Any = load_policy(f"hf:{folder}", Arithmetic(), solution_tokens=TOKENS, dtype=options.dtype)
     model = policy.model
     end = model.generation_config.eos_token_id
     ends = set(end) if isinstance(end, list) else {end}
@@ -198,15 +199,17 @@ def main() -> None:
     """Print the figures."""
     ways = {"vllm": in_process, "server": over_a_server, "hf": by_transformers}
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--policy", default="arithmetic-l", help="one of the lab's")
+    arguments.add_argument("--policy", default="arithmetic-l", help="one of the lab's, or a folder")
     arguments.add_argument("--ways", nargs="+", choices=ways, default=list(ways))
+    arguments.add_argument("--dtype", help="of hf:")
     arguments.add_argument("--samples", type=int, default=64)
     arguments.add_argument("--problems", type=int, nargs="+", default=[1, 32])
     arguments.add_argument("--level", type=int, default=3, help="of the problems")
     arguments.add_argument("--rounds", type=int, default=3)
     options = arguments.parse_args()
+    folder = Path(options.policy) if Path(options.policy).is_dir() else WEIGHTS / options.policy
     for way in options.ways:
-        ways[way](WEIGHTS / options.policy, options)
+        ways[way](folder, options)
 
 
 if __name__ == "__main__":

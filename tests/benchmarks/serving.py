@@ -32,6 +32,7 @@ from tests.servers import Faults, Script, Server, openai_routes
 ROOT = Path(__file__).parents[2]
 PARTS = ("load", "leavers", "slow", "halves", "failing", "schema")
 BUDGET, LONG = 16, 256
+ROUNDS, PROBLEMS = 8, 2000  # of `load`
 HARD = {"model": f"stepwell/mcts-{LONG}", "messages": [{"role": "user", "content": "(17 + 8) * 3 - 40 * (2 + 5)"}]}
 
 
@@ -71,37 +72,45 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 # ---------------------------------------------------------------------------------------------------------------- load
 
-_ALONE = """
-import json, sys, time
-from agent.build import strategy_of
+_EVAL = """
+import json, math, sys, time
+from pathlib import Path
 from agent.recipes.recipe import load_recipe
-from agent.solver import Solver, task
-from dataclasses import replace
-seconds, clients, budget = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-recipe = load_recipe("arithmetic", [f"budget.samples={budget}"])
-solver = Solver.from_recipe(recipe)
-strategy = strategy_of(recipe)
-problems = solver.environment.problems("test", 400)
-list(solver.run([task(problems[0], strategy, recipe.budget)]))
-before, began, found, took = time.process_time(), time.monotonic(), {}, []
-def tasks():
-    number = 0
-    while time.monotonic() - began < seconds:
-        yield task(problems[number % 400], strategy, recipe.budget)
-        number += 1
-for solution in solver.run(tasks(), clients):
-    took.append(solution.spent["seconds"])
-    found[solution.problem.question] = [solution.answer, {**solution.spent, "seconds": 0}]
-    json.dumps(solution.graph.to_json())
-cpu = time.process_time() - before
-print(json.dumps({"seconds": time.monotonic() - began, "took": took, "found": found, "cpu": cpu}))
+from agent.solver import task
+from agent.build import strategy_of
+from agent.study.run import open_study, run_study, study_problems
+from agent.study.study import Study
+seconds, clients, budget, n = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+recipe, path = load_recipe("arithmetic", [f"budget.samples={budget}"]), Path(sys.argv[5])
+parts = [(part,) for part in (recipe.environment, recipe.policy, recipe.strategy)]
+study = Study(*parts, (budget,), (recipe.verifier,), vote=recipe.vote, temperature=recipe.temperature, n=n)
+problems = study_problems(study)
+((_, drawn),) = problems.values()
+began = math.inf
+def waited():
+    return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+def begin(solver):
+    global began, before, waited_before
+    list(solver.run([task(drawn[0], strategy_of(recipe), recipe.budget)]))
+    began, before, waited_before = time.monotonic(), time.process_time(), waited()
+with open_study(study, path, problems) as file:
+    run_study(study, file, problems, concurrency=clients, on_solver=begin,
+              stopped=lambda: time.monotonic() - began > seconds)
+    cpu, seconds, wait = time.process_time() - before, time.monotonic() - began, waited() - waited_before
+    found = {graph["problem"]["question"]: graph["info"] for _, graph in file.raw_graphs()}
+took = [info["spent"]["seconds"] for info in found.values()]
+found = {key: [info["answer"], {**info["spent"], "seconds": 0}] for key, info in found.items()}
+print(json.dumps({"seconds": seconds, "took": took, "found": found, "cpu": cpu, "active": seconds - wait}))
 """
 
 
-def alone(seconds: float, clients: int) -> dict[str, Any]:
-    """The same searches without a server, as many at once, as `stepwell eval` runs them; graphs are made JSON, too."""
-    words = [sys.executable, "-c", _ALONE, str(seconds), str(clients), str(BUDGET)]
-    result: dict[str, Any] = json.loads(subprocess.run(words, capture_output=True, check=True, cwd=ROOT).stdout)
+def evaluated(seconds: float, clients: int) -> dict[str, Any]:
+    """The same searches without a server, as many at once, by what `stepwell eval` runs: results go into its file."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-c", _EVAL, *map(str, (seconds, clients, BUDGET, PROBLEMS, f"{folder}/eval.sqlite"))]
+        said = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, cwd=ROOT).stdout
+    result: dict[str, Any] = json.loads(said)
+    assert len(result["took"]) < PROBLEMS, "there are too few problems for so many seconds"
     return result
 
 
@@ -127,7 +136,8 @@ async def crowd(url: str, seconds: float, clients: int, questions: Sequence[str]
             except httpx2.TransportError as error:
                 lost.append(repr(error))
                 continue
-            took.append(time.monotonic() - asked)
+            if time.monotonic() - began < seconds:  # while all clients ask
+                took.append(time.monotonic() - asked)
             if about is None:
                 lost.append(f"{reply.status_code}")
                 continue
@@ -138,49 +148,77 @@ async def crowd(url: str, seconds: float, clients: int, questions: Sequence[str]
     limits = httpx2.Limits(max_connections=clients)
     async with httpx2.AsyncClient(verify=False, trust_env=False, timeout=120.0, limits=limits) as session:
         await asyncio.gather(*(client(session) for _ in range(clients)))
-    return {"seconds": time.monotonic() - began, "took": took, "found": found, "lost": lost, "mixed": mixed}
+    whole = {"asked": next(numbers), "active": time.monotonic() - began}
+    return {"seconds": seconds, "took": took, "found": found, "lost": lost, "mixed": mixed, **whole}
 
 
 def load(seconds: float, clients: int) -> None:
-    """Searches through the server and without it, in turn."""
-    from envs.arithmetic import Arithmetic
+    """Searches through the server and by what `stepwell eval` runs, in turn."""
+    from agent.build import environment_of
+    from agent.recipes.recipe import load_recipe
 
-    questions = [problem.question for problem in Arithmetic(levels=(1, 2, 3, 4, 5)).problems("test", 400)]
-    rates: dict[str, list[float]] = {"alone": [], "served": []}
-    work: dict[str, list[float]] = {"alone": [], "served": []}
-    tails: dict[str, list[float]] = {"alone": [], "served": []}
+    problems = environment_of(load_recipe("arithmetic")).problems("test", PROBLEMS)
+    questions = [problem.question for problem in problems]
+    rates: dict[str, list[float]] = {"eval": [], "served": []}
+    work: dict[str, list[float]] = {"eval": [], "served": [], "connections": []}
+    active: dict[str, list[float]] = {"eval": [], "served": []}
+    tails: dict[str, list[float]] = {"eval": [], "served": []}
     lost = mixed = asked = 0
     with server("--config", "arithmetic", "--budget", str(BUDGET)) as (url, process):
+        engine = _engine(process)
         asyncio.run(crowd(url, 2.0, clients, questions))
-        for _ in range(4):
-            bare = alone(seconds / 4, clients)
-            before = _cpu(process)
-            through = asyncio.run(crowd(url, seconds / 4, clients, questions))
-            through["cpu"] = _cpu(process) - before
-            for name, run in (("alone", bare), ("served", through)):
+        for number in range(ROUNDS):
+            runs: dict[str, dict[str, Any]] = {}
+            for name in ("eval", "served") if number % 2 else ("served", "eval"):
+                if name == "eval":
+                    runs[name] = evaluated(seconds / ROUNDS, clients)
+                    continue
+                before = _cpu(engine), _cpu(process), _waited(engine)
+                runs[name] = through = asyncio.run(crowd(url, seconds / ROUNDS, clients, questions))
+                through["cpu"] = _cpu(engine) - before[0]
+                through["active"] -= _waited(engine) - before[2]
+                work["connections"].append((_cpu(process) - before[1]) / through["asked"])
+            for name, run in runs.items():
                 rates[name].append(len(run["took"]) / run["seconds"])
-                work[name].append(run["cpu"] / len(run["took"]))
+                work[name].append(run["cpu"] / run.get("asked", len(run["took"])))
+                active[name].append(run["active"] / run.get("asked", len(run["took"])))
                 tails[name].append(percentile(run["took"], 0.95))
-            lost, asked = lost + len(through["lost"]), asked + len(through["took"])
-            others = bare["found"]
+            lost, asked = lost + len(through["lost"]), asked + through["asked"]
+            others = runs["eval"]["found"]
             mixed += through["mixed"] + sum(others.get(key, value) != value for key, value in through["found"].items())
         after = health(url)
-    rate, tail, cost = (
-        statistics.median(b / a for a, b in zip(each["alone"], each["served"], strict=True))
-        for each in (rates, tails, work)
+    rate, tail, cost, pure = (
+        statistics.median(b / a for a, b in zip(each["eval"], each["served"], strict=True))
+        for each in (rates, tails, work, active)
     )
     print(
-        f"load: {clients} clients, {asked} replies: {lost} lost, {mixed} mixed up or other than without a server;"
-        f" {statistics.median(rates['served']):.1f} a second ({rate:.2f} of what runs without a server), p95"
-        f" {statistics.median(tails['served']):.2f} s ({tail:.2f}), processor time a search"
-        f" {1000 * statistics.median(work['served']):.0f} ms ({cost:.2f}); open afterwards: {after['running']}"
+        f"load: {clients} clients, {asked} replies: {lost} lost, {mixed} mixed up or other than those of eval;"
+        f" {statistics.median(rates['served']):.1f} a second ({rate:.2f} of eval), p95"
+        f" {statistics.median(tails['served']):.2f} s ({tail:.2f}); processor time a search: engine"
+        f" {1000 * statistics.median(work['served']):.1f} ms ({cost:.2f}), connections"
+        f" {1000 * statistics.median(work['connections']):.1f} ms; open afterwards: {after['running']}"
     )
+    print(f"      time a search in which no processor was waited for: {pure:.2f} of eval's")
+    shown = [f"{b / a:.2f} {d / c:.2f}" for a, b, c, d in zip(*rates.values(), *tails.values(), strict=True)]
+    print(f"      throughput and p95 as shares of those of eval, by round: {'; '.join(shown)}")
 
 
 def _cpu(process: int) -> float:
     """Processor seconds that a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _waited(process: int) -> float:
+    """Seconds for which the busiest thread of a process, the one that searches, was ready and had no processor."""
+    threads = [path.read_text().split() for path in Path(f"/proc/{process}/task").glob("*/schedstat")]
+    return max((int(run), int(wait)) for run, wait, _ in threads)[1] / 1e9
+
+
+def _engine(process: int) -> int:
+    """The process of the engine of a server."""
+    (found,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return int(found)
 
 
 # ------------------------------------------------------------------------------------------------- clients that go away

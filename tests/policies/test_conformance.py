@@ -142,6 +142,27 @@ def test_a_silent_policy_and_one_that_ignores_cancel_are_found(policy: LabPolicy
         check_policy(Hasty(policy), chatter, problems, patience=1)
 
 
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        ("has a place for each sample", each_step(lambda step: replace(step, text=step.text + "x"))),
+        ("has a place for each sample", lambda _, reply: replace(reply, samples=())),
+        ("no more than the reply", lambda _, reply: replace(reply, usage=replace(reply.usage, generated=10**6))),
+        ("tells nothing", None),
+    ],
+)
+def test_wrong_parts_of_replies_are_found(policy: LabPolicy, chatter: Any, rule: str, change: Change | None) -> None:
+    class Partial(Spoiled):
+        def partial(self, ticket: int) -> Proposed | None:
+            given = self.policy.partial(ticket)
+            if change is None:
+                return given or Proposed(())
+            return None if given is None else change(self.requests[ticket], given)
+
+    with pytest.raises(NonConforming, match=rule):
+        check_policy(Partial(policy), chatter, chatter.problems("test", 4))
+
+
 @pytest.mark.parametrize("shuffle", [None, 1])
 def test_the_public_fake_conforms(shuffle: int | None) -> None:
     environment = Toy()

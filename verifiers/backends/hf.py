@@ -33,7 +33,7 @@ from verifiers.scoring.generative_verifier import CriticVerifier
 from verifiers.scoring.hf_model import Backbone, check_head, head_of
 from verifiers.scoring.local_verifier import LocalVerifier
 from verifiers.scoring.score_layout import Family, Head, keys_of, lay_out
-from verifiers.scoring.tokenization import Texts, read_config
+from verifiers.scoring.tokenization import Texts, architecture_of
 
 KNOWN: dict[str, str] = {
     "GenPRM/GenPRM-1.5B": "genprm",
@@ -134,7 +134,8 @@ def load_checkpoint(
         environment: whose states it scores.
         family: which family it is of, where its name and its head do not say.
         device: ``cpu``, ``cuda``, or None for a GPU where there is one.
-        dtype: ``float32``, ``bfloat16`` or ``float16``; by default the first on a CPU and the second on a GPU.
+        dtype: ``float32``, ``bfloat16``, ``float16``, or on a CPU ``int8``; by default the first on a CPU, the second
+            on a GPU.
         context: most tokens of a text, if fewer than the model has positions; steps that end beyond it are NaN.
         memory: bytes of keys and values kept for reuse, per model.
         revision: of a hub's id.
@@ -209,7 +210,7 @@ def family_of(name: str, folder: Path, given: str | None = None) -> str:
         )
     if head in _BY_HEAD:
         return _BY_HEAD[head]
-    architecture = (read_config(folder).get("architectures") or ["model without a name"])[0]
+    architecture = architecture_of(folder) or "model without a name"
     raise UnsupportedModel(
         f"{name!r} holds a {architecture}, which may be of several families; "
         f"say which with `family`: {', '.join(NAMES)}"

@@ -23,15 +23,17 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from policies.models.errors import UnsupportedModel
+from policies.models.int8_linear import quantize_linears
 from policies.models.kv_cache import ROWS, DecodeRows, PagedPrefill, Prefixes
+from policies.models.packed_linear import warn_of_emulation
 from policies.models.prefix_tree import Extension
 from policies.models.pretrained import quietly, said
 from verifiers.scoring.score_layout import Head
-from verifiers.scoring.tokenization import read_config
+from verifiers.scoring.tokenization import architecture_of, read_config
 
 _ATTENTION = "stepwell"
 _TRIAL = 12  # tokens
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Backbone:
         folder: config.json, safetensors files and a tokenizer, in the transformers layout.
         head: what is read of it.
         device: where it runs.
-        dtype: its precision: float32, bfloat16 or float16.
+        dtype: its precision: float32, bfloat16, float16, or on a CPU int8 (`policies.models.int8_linear`).
         layers: how many of its layers are run, if not all of them.
         top: the matrices of the head, the last one last, where they do not come from the folder; there may be none.
 
@@ -93,6 +95,10 @@ class Backbone:
             for weight, _ in self._head
             if weight.data_ptr() not in own  # a tied head is there already
         )
+        warn_of_emulation(self._base)
+        self._rounds = dtype == "int8"
+        if self._rounds:
+            quantize_linears(self._base)
         self.embedded = len(self._base.get_input_embeddings().weight)
         self.context = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
         heads = config.num_attention_heads
@@ -194,7 +200,7 @@ class Backbone:
         return False
 
     def _alike(self, found: Tensor, expected: Tensor) -> bool:
-        tolerance = 1e-4 if self.dtype == torch.float32 else 0.1
+        tolerance = 0.1 if self._rounds or self.dtype != torch.float32 else 1e-4
         scale = float(expected.abs().nan_to_num(0).max())
         return torch.allclose(found, expected, rtol=0, atol=tolerance * scale, equal_nan=True)
 
@@ -283,7 +289,7 @@ def tensor_names(folder: Path) -> dict[str, Path]:
 def head_of(folder: Path) -> Head | None:
     """What a checkpoint has on top, from the names of its tensors and of its architecture."""
     names = {name.removeprefix(_WRAPPED) for name in tensor_names(folder)}
-    architecture = (read_config(folder).get("architectures") or [""])[0]
+    architecture = architecture_of(folder)
     if {"v_head.summary.weight", "v_head.weight"} & names:
         return "value"
     if {"score.0.weight", "score.2.weight"} <= names:
@@ -295,7 +301,7 @@ def check_head(folder: Path, head: Head) -> None:
     """Raise `UnsupportedModel` if a checkpoint has something else on top."""
     found = head_of(folder)
     if found != head:
-        architecture = (read_config(folder).get("architectures") or ["model without a name"])[0]
+        architecture = architecture_of(folder) or "model without a name"
         has = f", which has {_NAMED[found]}" if found else ""
         raise UnsupportedModel(f"{folder} holds a {architecture}{has}; what is asked for has {_NAMED[head]}")
 

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from policies.generation.chat_template import render
 from policies.models.errors import UnsupportedModel
 from policies.models.prefix_tree import Ids
-from policies.models.pretrained import UnusableModel, check_tokenizer, load_tokenizer, panics, said
+from policies.models.pretrained import UnusableModel, check_files, check_tokenizer, load_tokenizer, panics, said
 
 Piece = str | Ids
 """A text, or ids that stand for themselves; ``()`` keeps two texts from being tokenised together."""
@@ -32,10 +32,22 @@ _DATE = "26 Jul 2024"  # the default of the Llama 3.1 template; newer ones would
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a folder; raises `UnsupportedModel` if there is none."""
     try:
-        content: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UnsupportedModel(f"{folder} has no config.json that can be read: {error}") from None
+        if folder.is_dir():
+            check_files(folder)
+        content: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except UnusableModel as error:
+        raise UnsupportedModel(str(error)) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnsupportedModel(f"{folder} has no config.json that can be read: {said(error)}") from None
+    if not isinstance(content, dict):
+        raise UnsupportedModel(f"{folder} has no config.json that can be read: it is no mapping")
     return content
+
+
+def architecture_of(folder: Path) -> str:
+    """The class that config.json of a folder names; empty where it names none."""
+    named = read_config(folder).get("architectures")
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
 
 
 class Texts:

@@ -104,15 +104,16 @@ class SampleFile:
     Args:
         path: of the file, made if need be.
         header: JSON, what the samples depend on; a file that was written with another one is refused.
+        models: as of `policies.training.jsonl_log.JsonlLog`.
 
     Raises:
         UsageError: the file holds samples of something else, or is being written to.
     """
 
-    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+    def __init__(self, path: Path, header: dict[str, Any], models: Mapping[str, str] | None = None) -> None:
         self.solutions: dict[str, list[LabelledTrajectory]] = {}
         self.generated = 0
-        self._log = JsonlLog(path, header)
+        self._log = JsonlLog(path, header, models)
         for line in self._log.rows:
             self._take(line)
 

@@ -28,6 +28,7 @@ from policies.core import Policy
 from policies.models.lab_tokens import Tokens
 from policies.models.llama import ModelConfig
 from policies.models.pretrained import quietly
+from policies.training.jsonl_log import digests_of
 from policies.training.optimizers import Optimizers, load_checkpoint, read_progress, save_checkpoint
 from policies.training.train import check_recipe, is_trained
 from policies.training.worked_solutions import problems_of
@@ -139,7 +140,7 @@ def train_prm(
         header["uniform"] = sampling.uniform if sampling.rollouts else 1.0
         chosen = problems_of(environment, split, n, recipe.seed)
         problems[split] = {problem.id: problem for problem in chosen}
-        with SampleFile(samples / f"{split}.jsonl", header) as files[split]:
+        with SampleFile(samples / f"{split}.jsonl", header, digests_of(policy=policy)) as files[split]:
             collect(sampling, environment, policy, chosen, files[split])
     learnt = [each for id in problems["train"] for each in files["train"].solutions[id]]
     fitted: dict[str, Any]

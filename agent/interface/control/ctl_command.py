@@ -21,7 +21,6 @@ def add_ctl(parser: Any) -> None:
     from agent.search.control.arguments import COMMANDS
 
     parser.description = "List, watch and steer the searches under way: of sessions, solve, eval and study.\n\n" + ABOUT
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.set_defaults(run=lambda arguments: parser.error("what to do? e.g. stepwell ctl list"))
     add = command_names(parser, "what")
 

@@ -47,11 +47,13 @@ class ControlServer:
         surface: of the searches.
         command: what this process does, e.g. ``eval``.
         about: in more words, e.g. the name of the study.
+        pid: of the process that people know; this one if not given.
     """
 
-    def __init__(self, surface: Surface, command: str, about: str = "") -> None:
+    def __init__(self, surface: Surface, command: str, about: str = "", pid: int | None = None) -> None:
         self.surface = surface
-        self.about = {"pid": os.getpid(), "command": command, "about": about, "since": time.time()}
+        self.pid = pid or os.getpid()
+        self.about = {"pid": self.pid, "command": command, "about": about, "since": time.time()}
         self._slots = threading.BoundedSemaphore(CLIENTS)
         self._closing = threading.Event()
         self._answered = threading.Condition()
@@ -61,7 +63,7 @@ class ControlServer:
     def __enter__(self) -> ControlServer:
         try:
             live_sockets()  # removes those of processes that are gone
-            self.path = make_path(os.getpid())
+            self.path = make_path(self.pid)
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self._socket.bind(str(self.path))
             self.path.chmod(0o600)

@@ -33,7 +33,7 @@ from agent.interface.server.metrics import CONTENT_TYPE, Metrics
 from agent.interface.server.openapi import describe
 from agent.interface.server.passthrough import Passthrough
 from agent.interface.server.saved import SavedSearches, page_of
-from agent.interface.server.service import ClientGone, Service
+from agent.interface.server.service import ClientGone, Engine, Service
 from agent.interface.text import visible
 
 DIALECTS: tuple[Dialect, ...] = (Chat(), Responses(), Messages())
@@ -45,7 +45,8 @@ class Server:
     """What answers requests.
 
     Args:
-        catalog: of models, loaded.
+        catalog: of models.
+        engine: that searches; it is ended with the server.
         limits: on everything.
         keys: of those who may ask; none lets everybody.
         saved: where graphs go; None keeps none.
@@ -59,6 +60,7 @@ class Server:
     def __init__(
         self,
         catalog: Catalog,
+        engine: Engine,
         limits: ServerLimits,
         keys: Keyring | None = None,
         saved: SavedSearches | None = None,
@@ -66,11 +68,11 @@ class Server:
     ) -> None:
         self.catalog, self.limits, self.keys, self.saved = catalog, limits, keys or Keyring(), saved
         self.metrics = Metrics()
-        self.service = Service(catalog, limits, self.metrics, saved)
+        self.service = Service(catalog, engine, limits, self.metrics)
         self.passthrough = Passthrough(limits)
         self._created = int(time.time())
         self._pages = asyncio.Semaphore(1)  # they take memory: one at a time
-        (example,) = next(iter(catalog.solvers.values())).environment.problems("test", 1)
+        (example,) = next(iter(catalog.environments.values())).problems("test", 1)
         self._description = describe(DIALECTS, bool(self.keys), f"{DEFAULT}/auto", example.question)
         middleware = [Middleware(_Measured, metrics=self.metrics)]
         if hosts:
@@ -93,7 +95,7 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        self.service.start()
+        await self.service.start()
         yield
         await self.service.drain()
         await self.passthrough.close()
@@ -145,7 +147,7 @@ class Server:
         if strategy is not None and strategy.name != "auto":
             raise Refused(400, f"there is no vote on calls of tools: ask model {name!r}, or leave them out", "tools")
         account.check(1)
-        return await self.passthrough.forward(request, raw, self.catalog.solvers[name], account)
+        return await self.passthrough.forward(request, raw, self.catalog.policies[name], account)
 
     def _error(self, dialect: Dialect, refused: Refused, id: str) -> Response:
         headers = {"x-request-id": id}
@@ -183,7 +185,7 @@ class Server:
 
     async def _page(self, request: Request) -> Response:
         found = self._saved(request)
-        environments = [solver.environment for solver in self.catalog.loaded]
+        environments = list(self.catalog.environments.values())
         async with self._pages:
             try:
                 page = await asyncio.to_thread(page_of, found, environments)

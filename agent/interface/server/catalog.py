@@ -1,53 +1,60 @@
 """What can be asked: the names of models, and the recipe, the strategy and the budget that each stands for.
 
-A name is ``RECIPE``, ``RECIPE/STRATEGY`` or ``RECIPE/STRATEGY-SAMPLES``; ``stepwell`` is the first recipe. Models are
-loaded once for each environment, policy and verifier.
+A name is ``RECIPE``, ``RECIPE/STRATEGY`` or ``RECIPE/STRATEGY-SAMPLES``; ``stepwell`` is the first recipe. The models
+themselves are the engine's.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 from agent.build import choices, strategy_of
 from agent.interface.server.core import Asked, Refused
+from agent.interface.server.engine.protocol import LoadedPolicy, Order
 from agent.interface.server.limits import MOST_KNOB, ServerLimits, allowed_budget, scaled_budget, with_tokens
 from agent.recipes.recipe import Component, Recipe
 from agent.search.budget import Budget
-from agent.solver import Solver
-from agent.strategies import SizedByCost, Strategy
-from envs.core import Problem, UnreadableQuestion
+from agent.strategies import SizedByCost
+from envs.core import Environment, Problem, UnreadableQuestion
 from envs.guarded import EnvironmentFailure
 from envs.messages import UsageError, nearest, short
-from policies.core import Converser
 
 DEFAULT = "stepwell"
 _SIZED = re.compile(r"(.+)-([0-9]{1,9})")
-_SEARCH = {"strategy", "budget", "vote", "temperature", "seed"}  # of a recipe: what no model is loaded for
 _USUAL = 16  # samples of the strategies that are listed
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A search that was asked for, ready to run.
+    """A search that was asked for and may be made.
 
     Args:
-        solver: with the models.
+        recipe: its name.
         problem: that was read.
-        strategy: that is made.
+        strategy: of the search.
         budget: of one search.
+        temperature: of the samples.
         seed: of the first search.
         notes: on what was done otherwise than a client might expect.
     """
 
-    solver: Solver
+    recipe: str
     problem: Problem
-    strategy: Strategy
+    strategy: Component
     budget: Budget
+    temperature: float
     seed: int
     notes: tuple[str, ...]
+
+    def order(self, id: str, index: int, asked: Asked) -> Order:
+        """One of the searches, as the engine is told to make it."""
+        return Order(
+            id, self.recipe, self.problem, self.strategy, self.budget, self.temperature, self.seed + index, index,
+            asked.content, asked.form, asked.stop, asked.abstain_below, self.notes,
+        )  # fmt: skip
 
 
 class Catalog:
@@ -55,39 +62,24 @@ class Catalog:
 
     Args:
         recipes: by name, the default first.
+        environments: of each, for reading questions.
+        policies: of each, as loaded by the engine.
         limits: of the server.
         last_turn_only: let policies that cannot be shown a conversation answer its last turn.
-        load: makes the solver of a recipe.
     """
 
     def __init__(
         self,
         recipes: Mapping[str, Recipe],
+        environments: Mapping[str, Environment],
+        policies: Mapping[str, LoadedPolicy],
         limits: ServerLimits,
         last_turn_only: bool = False,
-        load: Callable[[Recipe], Solver] = Solver.from_recipe,
     ) -> None:
-        self.recipes = dict(recipes)
+        self.recipes, self.environments, self.policies = dict(recipes), environments, policies
         self.limits = limits
         self.last_turn_only = last_turn_only
         self.strategies = choices("strategy")
-        solvers: dict[object, Solver] = {}
-        self.solvers: dict[str, Solver] = {}
-        for name, recipe in self.recipes.items():
-            key = repr({kind: part for kind, part in recipe.to_config().items() if kind not in _SEARCH})
-            if key not in solvers:
-                solvers[key] = load(recipe)
-            self.solvers[name] = solvers[key]
-
-    @property
-    def loaded(self) -> list[Solver]:
-        """The solvers, each once."""
-        return list(dict.fromkeys(self.solvers.values()))
-
-    def close(self) -> None:
-        """Free the models."""
-        for solver in self.loaded:
-            solver.close()
 
     def models(self) -> list[str]:
         """Names to choose from: other numbers of samples work as well."""
@@ -133,7 +125,7 @@ class Catalog:
             Refused: with what was given, what is allowed and the nearest match.
         """
         name, strategy, budget = self.find(asked.model)
-        recipe, solver = self.recipes[name], self.solvers[name]
+        recipe = self.recipes[name]
         caps = (self.limits.budget, cap)
         given = asked.budget or budget
         if given is not None and asked.effort is not None:
@@ -153,12 +145,12 @@ class Catalog:
         kind = made.kind if isinstance(made, SizedByCost) else type(made)
         if asked.temperature is not None and all(field.name != "temperature" for field in fields(cast(Any, kind))):
             raise Refused(400, f"strategy {chosen.name} takes no temperature; leave it out", "temperature")
-        problem, more = self._problem(solver, asked)
+        problem, more = self._problem(name, asked)
         seed = recipe.seed if asked.seed is None else asked.seed
-        return Planned(solver, problem, made, limited, seed, (*notes, *more))
+        return Planned(name, problem, chosen, limited, temperature, seed, (*notes, *more))
 
-    def _problem(self, solver: Solver, asked: Asked) -> tuple[Problem, list[str]]:
-        limits, turns = self.limits, asked.conversation
+    def _problem(self, recipe: str, asked: Asked) -> tuple[Problem, list[str]]:
+        limits, turns, policy = self.limits, asked.conversation, self.policies[recipe]
         if len(turns) >= limits.turns:
             raise Refused(400, f"{len(turns) + 1} turns given; at most {limits.turns} are read", "messages")
         longest = max(len(asked.question), *(len(turn.text) for turn in turns), 0)
@@ -166,20 +158,20 @@ class Catalog:
             most = f"at most {limits.question:,} are read"
             raise Refused(400, f"a text of {longest:,} characters given; {most}", "messages")
         try:
-            problem = solver.environment.read(asked.question)
+            problem = self.environments[recipe].read(asked.question)
         except UnreadableQuestion as error:
             raise Refused(400, str(error), "messages") from None
         except EnvironmentFailure as error:
             raise Refused(500, str(error)) from None
         if not turns:
             return problem, []
-        if isinstance(solver.policy, Converser) and solver.policy.converses:
+        if policy.converses:
             return replace(problem, conversation=turns), []
         if self.last_turn_only:
-            return problem, [f"policy {solver.policy.name} reads the last turn only: those before it are left out"]
+            return problem, [f"policy {policy.name} reads the last turn only: those before it are left out"]
         raise Refused(
             400,
-            f"policy {solver.policy.name} is no chat model and reads one question: send the last turn alone, without a"
+            f"policy {policy.name} is no chat model and reads one question: send the last turn alone, without a"
             " system prompt (or start the server with --last-turn-only)",
             "messages",
         )

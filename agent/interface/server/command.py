@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +56,6 @@ def run_serve(arguments: argparse.Namespace) -> int:
         require("serve", "starlette", "uvicorn", "uvloop", "pydantic", "prometheus_client")
     except ImportError as error:
         raise UsageError(str(error)) from None
-    from agent.interface.control.server import ControlServer
     from agent.interface.server.app import LOOPBACK
     from agent.interface.server.listening import Uvicorn, listen
 
@@ -65,27 +65,48 @@ def run_serve(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.port < 65536:
         raise UsageError(f"--port {arguments.port} given; allowed: 0 to 65535")
     with listen(arguments.host, arguments.port) as listening:  # a port that is taken is told before models are loaded
-        server = server_of(arguments, LOOPBACK if local and arguments.keys is None else ())
         host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        said = f"serving {', '.join(server.catalog.recipes)} on http://{shown}:{port}/v1, model stepwell/auto"
-        with ControlServer(server.service.surface, "serve", f"{shown}:{port}"):
-            Uvicorn(server, lambda: print(said, flush=True)).run_on(listening)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        server = server_of(arguments, LOOPBACK if local and arguments.keys is None else (), address)
+        said = f"serving {', '.join(server.catalog.recipes)} on http://{address}/v1, model stepwell/auto"
+        uvicorn = Uvicorn(server, lambda: print(said, flush=True))
+        server.service.when_lost = uvicorn.end
+        uvicorn.run_on(listening)
+    if server.service.failed:
+        print("stepwell: the process of the engine has died; start the server again", file=sys.stderr)
+        return 1
     return 0
 
 
-def server_of(arguments: argparse.Namespace, hosts: Sequence[str] = ()) -> Server:
-    """What answers, with its models loaded; raises UsageError before anything is loaded."""
+def server_of(arguments: argparse.Namespace, hosts: Sequence[str] = (), address: str | None = None) -> Server:
+    """What answers, with its models loaded; raises UsageError before anything is loaded.
+
+    Args:
+        arguments: of the command line.
+        hosts: names by which the server may be addressed; () for any.
+        address: of the server, as `stepwell ctl` shows it; None leaves the searches to themselves.
+    """
+    from agent.build import environment_of
     from agent.interface.server.app import Server
     from agent.interface.server.catalog import Catalog
+    from agent.interface.server.engine.process import EngineProcess
     from agent.interface.server.keys import Keyring, read_keys
     from agent.interface.server.saved import SavedSearches
+    from envs.guarded import guard
 
     keys = Keyring() if arguments.keys is None else read_keys(arguments.keys)
     limits = limits_of(arguments.limit)
     recipes = recipes_of(arguments)
-    saved = SavedSearches(arguments.graphs, arguments.keep_graphs) if arguments.keep_graphs > 0 else None
-    return Server(Catalog(recipes, limits, arguments.last_turn_only), limits, keys, saved, hosts)
+    keep = max(arguments.keep_graphs, 0)
+    saved = SavedSearches(arguments.graphs, keep) if keep else None
+    engine = EngineProcess(recipes, limits.concurrency, arguments.graphs, keep, address)
+    try:
+        environments = {name: guard(environment_of(recipe)) for name, recipe in recipes.items()}  # while models load
+        catalog = Catalog(recipes, environments, engine.ready(), limits, arguments.last_turn_only)
+        return Server(catalog, engine, limits, keys, saved, hosts)
+    except BaseException:
+        engine.join()
+        raise
 
 
 def recipes_of(arguments: argparse.Namespace) -> dict[str, Recipe]:

@@ -61,6 +61,10 @@ class Uvicorn(uvicorn.Server):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self.serve(sockets=[listening]))
 
+    def end(self) -> None:
+        """End the server, as a signal does."""
+        self.should_exit = True
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Say so, when it can be asked."""
         await super().startup(sockets)

@@ -18,12 +18,11 @@ from starlette.types import Receive, Scope, Send
 
 from agent.interface.server.core import Refused
 from agent.interface.server.dialects.bodies import json_bytes
+from agent.interface.server.engine.protocol import LoadedPolicy
 from agent.interface.server.http import gone
 from agent.interface.server.keys import Account
 from agent.interface.server.limits import ServerLimits
 from agent.interface.server.service import ClientGone
-from agent.solver import Solver
-from policies.backends.openai import ServedPolicy
 
 SAID = "passed through to the policy with its tools: no search was made"
 _OWN = ("strategy", "budget", "content", "deadline", "abstain_below")
@@ -48,15 +47,16 @@ class Passthrough:
         if self._client is not None:
             await self._client.aclose()
 
-    async def forward(self, request: Request, body: Mapping[str, Any], solver: Solver, account: Account) -> Response:
+    async def forward(
+        self, request: Request, body: Mapping[str, Any], policy: LoadedPolicy, account: Account
+    ) -> Response:
         """The reply of the policy's server, streamed as it comes.
 
         Raises:
             Refused: the policy is behind no server, or a vote is asked for, or there is no place.
             ClientGone: the client went away first.
         """
-        policy = solver.policy
-        if not isinstance(policy, ServedPolicy):
+        if policy.base_url is None:
             raise Refused(400, f"policy {policy.name} takes no tools, openai: policies do; leave them out", "tools")
         if given := [key for key in _OWN if body.get(key) is not None]:
             what = ", ".join(given)
@@ -69,7 +69,7 @@ class Passthrough:
         headers = {name: request.headers[name] for name in _HEADERS if name in request.headers}
         if key := os.environ.get(policy.key_variable):
             headers |= {"authorization": f"Bearer {key}", "x-api-key": key}
-        content = json_bytes({**body, "model": policy.model.name})
+        content = json_bytes({**body, "model": policy.model})
         path = request.url.path.removeprefix("/v1")
         asked = self._client.build_request(
             "POST", policy.base_url + path, content=content, headers={**headers, "content-type": "application/json"}

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 from starlette.types import ASGIApp
 
 from agent.interface.server.limits import EXTRA
+
+if TYPE_CHECKING:
+    from agent.interface.server.app import Server
 
 
 def application(arguments: Mapping[str, str]) -> Any:
@@ -38,12 +41,23 @@ def application(arguments: Mapping[str, str]) -> Any:
     words = ["serve", *shlex.split(arguments.get("options", ""))]
     limits = limits_of(build_parser().parse_strictly(words).limit)
 
+    served: list[Server] = []  # in each replica, its own
+
     def build() -> ASGIApp:
         """In each replica."""
         quiet("INFO")
-        return server_of(build_parser().parse_strictly(words)).app
+        served.append(server_of(build_parser().parse_strictly(words)))
+        return served[0].app
 
-    replica = serve.deployment(serve.ingress(build)())
+    class Replica:
+        """What Ray asks, besides requests."""
+
+        def check_health(self) -> None:
+            """Raises where the engine has died: Ray then starts another replica."""
+            if served and served[0].service.failed:
+                raise RuntimeError("the process of the engine has died")
+
+    replica = serve.deployment(serve.ingress(build)(Replica))
     return replica.options(
         name="stepwell",
         max_ongoing_requests=limits.concurrency + limits.queue,

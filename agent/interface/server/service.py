@@ -1,7 +1,7 @@
-"""The searches of a server: admitted, queued, run in the engines' batches, stopped, cancelled, counted.
+"""The searches of a server: admitted, queued, given to the engine, stopped, cancelled, counted.
 
-All of it runs in the event loop; each engine has a thread of its own (`agent.search.engine.Engine`), which is spoken to
-through handles. What an engine says comes back by `call_soon_threadsafe`.
+All of it runs in the event loop. The engine is in another process (`agent.interface.server.engine`), which is told what
+to search, and says what comes of it.
 """
 
 from __future__ import annotations
@@ -9,27 +9,20 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-import threading
+import socket
 import time
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from loguru import logger
 
 from agent.interface.server.catalog import Catalog, Planned
 from agent.interface.server.core import Asked, Event, Progress, Refused, Result
+from agent.interface.server.engine.protocol import Unpacker, event_of, pack
 from agent.interface.server.keys import Account
 from agent.interface.server.limits import EXTRA, ServerLimits
 from agent.interface.server.metrics import Metrics
-from agent.interface.server.outcome import Reporter, result_of
-from agent.interface.server.saved import SavedSearches
-from agent.search.control.commands import BY_HAND
-from agent.search.control.handle import SearchHandle, Surface
-from agent.search.engine import Engine
-from agent.search.graph import SearchGraph
-from agent.solver import task
 
 LOST = "the search was lost; the log of the server says why"
 _LONGEST_WAIT = 120  # seconds that a client is told to wait, at most
@@ -117,71 +110,84 @@ class Search:
     def __init__(self, call: Call, index: int) -> None:
         self.call, self.index = call, index
         self.id = f"{call.id}-{index}"
-        self.handle: SearchHandle | None = None
+        self.order = pack(call.planned.order(self.id, index, call.asked).to_message())
         self.begun = 0.0
-        self.cancelled = self.over = False
-        self.reason: str | None = None  # for which the server ended it
+        self.cancelled = self.over = self.stopped = False
         self.timer: asyncio.TimerHandle | None = None
-        self.reporter: Reporter | None = None
+
+
+class Engine(Protocol):
+    """What searches, beyond a connection."""
+
+    @property
+    def connection(self) -> socket.socket:
+        """To it; closed, the engine ends."""
+        ...
+
+    def join(self) -> None:
+        """Wait for its end."""
+        ...
 
 
 class Service:
-    """Admits searches and runs them.
+    """Admits searches and has them made.
 
     Args:
         catalog: of models.
+        engine: that searches.
         limits: of the server.
         metrics: where it is counted.
-        saved: where the graphs go; None keeps none.
 
     Attributes:
-        surface: lists the searches at work, for `stepwell ctl`.
+        draining: nothing more is admitted.
+        failed: the engine has died.
+        when_lost: called when it does.
     """
 
-    def __init__(self, catalog: Catalog, limits: ServerLimits, metrics: Metrics, saved: SavedSearches | None) -> None:
-        self.catalog, self.limits, self.metrics, self.saved = catalog, limits, metrics, saved
+    def __init__(self, catalog: Catalog, engine: Engine, limits: ServerLimits, metrics: Metrics) -> None:
+        self.catalog, self.engine, self.limits, self.metrics = catalog, engine, limits, metrics
         self.draining = False
-        self.failed = False  # an engine has died
-        self.surface = Surface()
-        for solver in catalog.loaded:
-            solver.engine.surface = self.surface
+        self.failed = False
+        self.when_lost: Callable[[], None] = lambda: None
         self._waiting: deque[Search] = deque()
-        self._running: set[Search] = set()
+        self._running: dict[str, Search] = {}
         self._pending = 0  # admitted, and not yet in one of the two
         self._until: float | None = None  # when searches have had their time to finish, once the server is to end
         self._seconds = 1.0  # that a search takes, lately
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._threads: list[threading.Thread] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._link: asyncio.WriteTransport | None = None
 
     # ------------------------------------------------------------------------------------------------------ lifetime
 
-    def start(self) -> None:
-        """Start the engines; in the event loop."""
+    async def start(self) -> None:
+        """Listen to the engine; in the event loop."""
         self._loop = asyncio.get_running_loop()
-        for solver in self.catalog.loaded:
-            thread = threading.Thread(target=self._drive, args=(solver.engine,), name="stepwell-engine", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        self._link, _ = await self._loop.create_unix_connection(
+            lambda: _Listener(self._hear, self._lose), sock=self.engine.connection
+        )
 
-    def _drive(self, engine: Engine) -> None:
-        try:
-            for _ in engine.run(concurrency=self.limits.concurrency, stay=True):
-                pass
-        except BaseException as error:
-            self.failed = True
-            logger.exception("an engine died: {}: {}", type(error).__name__, error)
-            assert self._loop is not None
-            self._from_thread(self._loop, self._lose, engine)
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        search = self._running.get(message.get("line") or message["over"])
+        if search is None:
+            return
+        if "line" in message:
+            search.call.post(Progress(search.index, message["text"]))
+        else:
+            self._finish(search, message)
 
-    def _lose(self, engine: Engine) -> None:
-        """End the searches of an engine that has died: it ends none itself that it had not begun."""
-        lost = [each for each in (*self._running, *self._waiting) if each.call.planned.solver.engine is engine]
-        self._running.difference_update(lost)
-        self._waiting = deque(each for each in self._waiting if each not in lost)
+    def _lose(self) -> None:
+        """The engine has ended, and with it all searches."""
+        if self._link is None:  # as it was told to
+            return
+        self.failed = True
+        logger.error("the engine is lost: {} searches end without an answer", len(self._running) + len(self._waiting))
+        lost = [*self._running.values(), *self._waiting]
+        self._running.clear()
+        self._waiting.clear()
         for search in lost:
             self._end(search, Refused(500, LOST))
-        self._begin()
+        self.metrics.observe(0, 0)
+        self.when_lost()
 
     async def drain(self) -> None:
         """Refuse what comes, give what is there time to finish, then end it with the best answers so far.
@@ -195,7 +201,7 @@ class Service:
         for search in list(self._waiting):
             self._waiting.remove(search)
             self._end(search, Refused(503, "the server is shutting down", retry_after=5))
-        for search in list(self._running):
+        for search in list(self._running.values()):
             self._stop(search, "the server is shutting down")
         await self._idle(self._until + EXTRA)
 
@@ -205,12 +211,11 @@ class Service:
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
-        """End the engines, after `drain`."""
-        for solver in self.catalog.loaded:
-            solver.engine.stop()
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join, 10.0)
-        self.catalog.close()
+        """End the engine, after `drain`."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        await asyncio.to_thread(self.engine.join)
 
     def load(self) -> dict[str, int]:
         """How many searches are at work, and how many wait."""
@@ -218,7 +223,7 @@ class Service:
 
     @property
     def _open(self) -> int:
-        return len(self._waiting) + len(self._running) + self._pending + len(self._tasks)
+        return len(self._waiting) + len(self._running) + self._pending
 
     # ----------------------------------------------------------------------------------------------------- admission
 
@@ -235,19 +240,18 @@ class Service:
         account.open += asked.choices
         try:
             planned = await asyncio.to_thread(self.catalog.plan, asked, account.budget)
-            self._refuse_failed()  # an engine may have died meanwhile
+            self._refuse_failed()  # the engine may have died meanwhile
+            call = Call(asked, planned, account, self._cancel)
+            call.searches = [Search(call, index) for index in range(asked.choices)]
         except BaseException:
             account.open -= asked.choices
             raise
         finally:
             self._pending -= asked.choices
-        call = Call(asked, planned, account, self._cancel)
         assert self._loop is not None
         deadline = min(asked.deadline or math.inf, self.limits.deadline)
-        for index in range(asked.choices):
-            search = Search(call, index)
+        for search in call.searches:
             search.timer = self._loop.call_later(deadline, self._expire, search)
-            call.searches.append(search)
             self._waiting.append(search)
         self._begin()
         return call
@@ -275,65 +279,22 @@ class Service:
         while self._waiting and len(self._running) < self.limits.concurrency:
             search = self._waiting.popleft()
             search.begun = time.monotonic()
-            self._running.add(search)
-            planned, index = search.call.planned, search.index
-            search.reporter = Reporter(index, self._poster(search.call))
-            made = task(planned.problem, planned.strategy, planned.budget, planned.seed + index, search.reporter)
-            search.handle = planned.solver.engine.submit(made)
-            search.handle.result.add_done_callback(self._finisher(search))
+            self._running[search.id] = search
+            self._tell(search.order)
         self.metrics.observe(len(self._running), len(self._waiting))
 
-    def _poster(self, call: Call) -> Callable[[Event], None]:
-        """What posts an event from the engine's thread."""
-        loop = self._loop
-        assert loop is not None
-        return lambda event: self._from_thread(loop, call.post, event)
+    def _tell(self, message: bytes) -> None:
+        if self._link is not None:
+            self._link.write(message)
 
-    def _finisher(self, search: Search) -> Callable[[Future[SearchGraph]], None]:
-        loop = self._loop
-        assert loop is not None
-        return lambda future: self._from_thread(loop, self._finish, search, future)
-
-    @staticmethod
-    def _from_thread(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(function, *arguments)
-
-    def _finish(self, search: Search, future: Future[SearchGraph]) -> None:
+    def _finish(self, search: Search, message: Mapping[str, Any]) -> None:
         """The engine is done with a search."""
-        assert self._loop is not None
-        self._running.discard(search)
+        del self._running[search.id]
         self._begin()
-        if future.cancelled():  # the engine has died
-            self._end(search, Refused(500, LOST))
-            return
-        graph = future.result()
-        if search.reason is not None and graph.info["stopped"] == BY_HAND:
-            graph.info["stopped"] = search.reason
-        spent = graph.info["spent"]
         self._seconds += 0.1 * (time.monotonic() - search.begun - self._seconds)
-        search.call.account.charge(spent)
-        self.metrics.searched(graph.info["stopped"], spent)
-        if search.cancelled:
-            self._end(search, None)
-            return
-        work = self._loop.create_task(self._conclude(search, graph))
-        self._tasks.add(work)
-        work.add_done_callback(self._tasks.discard)
-
-    async def _conclude(self, search: Search, graph: SearchGraph) -> None:
-        """Make the result of a search, and save its graph, while the engine goes on."""
-        call = search.call
-        try:
-            links = {} if self.saved is None else await asyncio.to_thread(self.saved.save, search.id, graph)
-            event: Event = await asyncio.to_thread(result_of, search.index, graph, call.asked, links, search.reporter,
-                                                   call.planned.notes)  # fmt: skip
-        except Refused as refused:
-            event = refused
-        except Exception as error:
-            logger.exception("a result could not be made: {}", error)
-            event = Refused(500, "the result could not be made; the log of the server says why")
-        self._end(search, event)
+        search.call.account.charge(message["spent"])
+        self.metrics.searched(message["stopped"], message["spent"])
+        self._end(search, None if search.cancelled else event_of(message))
 
     def _end(self, search: Search, event: Event | None) -> None:
         if search.over:
@@ -349,7 +310,7 @@ class Service:
 
     def _expire(self, search: Search) -> None:
         """The time of a search is over."""
-        if search in self._running:
+        if search.id in self._running:
             self._stop(search, "the deadline has passed")
         elif search in self._waiting:
             self._waiting.remove(search)
@@ -358,9 +319,9 @@ class Service:
 
     def _stop(self, search: Search, reason: str) -> None:
         """End a search with its best answer so far."""
-        if search.handle is not None and search.reason is None:
-            search.reason = reason
-            search.handle.do("stop", who="server")
+        if not search.stopped:
+            search.stopped = True
+            self._tell(pack({"do": "stop", "id": search.id, "reason": reason}))
 
     def _cancel(self, call: Call) -> None:
         for search in call.searches:
@@ -370,9 +331,29 @@ class Service:
             if search in self._waiting:
                 self._waiting.remove(search)
                 self._end(search, None)
-            elif search in self._running and search.handle is not None:
+            elif search.id in self._running:
                 self.metrics.cancelled.inc()
-                search.handle.do("cancel", who="server")
+                self._tell(pack({"do": "cancel", "id": search.id}))
+
+
+class _Listener(asyncio.Protocol):
+    """Hears what the engine says.
+
+    Args:
+        hear: takes each message.
+        lose: called at the end of the connection.
+    """
+
+    def __init__(self, hear: Callable[[Mapping[str, Any]], None], lose: Callable[[], None]) -> None:
+        self._hear, self._lose = hear, lose
+        self._unpacker = Unpacker()
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._unpacker.feed(data):
+            self._hear(message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lose()
 
 
 def _wait(seconds: float) -> int:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agent.search.budget import Budget
 from agent.search.control.steering import INFO
-from agent.search.requests import Again, Reply, Request, Search, SubtreeCut, propose, score
+from agent.search.requests import Again, Kept, Reply, Request, Search, SubtreeCut, propose, score
 from agent.strategies.traits import Traits
 from envs.messages import UsageError
+from policies.core import Propose, Proposed
 from verifiers.voting import Vote
 
 if TYPE_CHECKING:
@@ -157,6 +158,11 @@ class Running:
         samples = round((budget.samples - self.graph.samples()) / parts)
         return replace(budget, samples=samples) if samples >= 1 else None
 
+    def limited(self, request: Propose, parameters: int) -> Propose:
+        """A request of whose samples none takes more tokens than what is left of the budget buys."""
+        tokens = None if self.busy_for_a_person else self.meter.tokens_left(self.budget, parameters)
+        return request if tokens is None else replace(request, tokens=tokens)
+
     # ------------------------------------------------------------------------------------------------------ driving
 
     @property
@@ -185,6 +191,11 @@ class Running:
         elif reply is not None and self._strategy is not None:
             self._step(reply)
         return self._next()
+
+    def keep(self, reply: Proposed) -> None:
+        """Hand over what there is of the reply to the strategy's request; it asks for nothing more."""
+        if self._strategy is not None and self._errand is None:
+            self._strategy.send(Kept(reply))
 
     def _next(self) -> Request | None:
         while self.errands and self._errand is None:

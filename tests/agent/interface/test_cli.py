@@ -21,6 +21,7 @@ from agent.planning.plan_file import Action, Calibration
 from agent.planning.recorded_runs import Arm
 from agent.recipes.recipe import Component
 from envs.registry import load_environment
+from policies.scripted import ScriptedPolicy
 
 ROOT = Path(__file__).parents[3]
 QUESTION = load_environment("toy").problems("test", 1)[0].question
@@ -123,6 +124,10 @@ def test_solve_prints_json_and_saves_the_graph(tmp_path: Path, capsys: pytest.Ca
         (["solve", QUESTION, "--verifier", "tabel"], "'tabel'"),
         (["solve", QUESTION, "--budget", "lots"], "'samples' is 'lots'; expected a number"),
         (["solve", QUESTION, "--vote", "maximum"], "did you mean 'max'? allowed: majority, max, vote"),
+        (["solve", QUESTION, "--vote", "maximum"], "--vote: 'rule' is 'maximum'"),
+        (["solve", QUESTION, "--aggregate", "avg"], "--aggregate: 'aggregate' is 'avg'"),
+        (["solve", QUESTION, "--set", "stratgy=beam"], "toy.yaml with --set: unknown key"),
+        (["solve", QUESTION, "--strategy", "beam branch=2 branch=4"], "beam: 'branch' is given twice"),
         (["solve", QUESTION, "--temperature", "-1"], "'temperature' is -1.0; expected a number, at least 0"),
         (["solve", QUESTION, "--graph", "tree.png"], "must end in .json (loads again) or .graphml"),
         (["solve", QUESTION, "--config", "arithmetc"], "no recipe 'arithmetc'; did you mean 'arithmetic'?"),
@@ -284,7 +289,9 @@ def test_ctrl_c_prints_the_best_answer_so_far(capsys: pytest.CaptureFixture[str]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_calibrate_writes_what_the_planner_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "plans" / "toy.json"
     runs = tmp_path / "runs.jsonl"
     words = ["calibrate", "--env", "toy", "-n", "4", "--revise", "--beams", "--also", "particles"]
@@ -303,6 +310,11 @@ def test_calibrate_writes_what_the_planner_reads(tmp_path: Path, capsys: pytest.
     assert main(words) == 0  # nothing is left to run
     assert runs.read_bytes() == kept
     assert out.read_bytes() == written
+    monkeypatch.setattr(ScriptedPolicy, "digest", lambda policy: "another", raising=False)
+    assert main([*words, "--out", str(tmp_path / "new.json"), "--runs", str(tmp_path / "new.jsonl")]) == 0
+    monkeypatch.setattr(ScriptedPolicy, "digest", lambda policy: "yet another")
+    assert main([*words, "--runs", str(tmp_path / "new.jsonl")]) == 2
+    assert "is of another policy under the same name" in capsys.readouterr().err
     for other, why in (("particle", "did you mean 'particles'"), ("majority", "draws independent samples")):
         assert main([*words, "--also", other]) == 2
         assert why in capsys.readouterr().err
@@ -352,6 +364,21 @@ def test_calibrate_says_at_what_temperature_to_draw_without_replacement(
 
 
 # ------------------------------------------------------------------------------------------------ start-up, lists
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_help_is_as_wide_as_the_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for words in ([], ["eval"], ["study"], ["train", "policy"], ["serve"], ["ctl"], ["ctl", "expand"]):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        lines = capsys.readouterr().out.splitlines()
+        # an example can be copied only where it is one line
+        assert not [line for line in lines if len(line) > columns and not line.startswith("  stepwell ")]
+        if words == ["eval"]:
+            assert max(map(len, lines)) > columns - 20
 
 
 def test_help_is_instant_and_imports_nothing_heavy() -> None:

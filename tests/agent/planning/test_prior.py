@@ -76,7 +76,7 @@ def test_the_reasons_begin_with_what_the_text_says() -> None:
         [Task(problem, planner.search, Budget(samples=16))]
     )
     plan = graph.info["plan"]
-    assert plan["reasons"][0] == "the text alone lets expect 95% of samples to be right"
+    assert plan["reasons"][0] == "judged by its text alone, 95% of the samples will be right"
     assert plan["evidence"]["prior"] == pytest.approx(0.9525741)
 
 

@@ -195,6 +195,8 @@ def test_budgets_are_typed_as_one_reads_them(text: str, budget: Budget) -> None:
         ("", "an empty budget"),
         ("secs=5", "unknown key 'secs'"),
         ("many", "'samples' is 'many'; expected a number"),
+        ("4,samples=8", "'samples' is given twice"),
+        ("flops=1e9 flops=1e9", "'flops' is given twice"),
     ],
 )
 def test_a_wrong_budget_is_refused(text: str, message: str) -> None:

@@ -221,6 +221,83 @@ def test_leaving_the_loop_frees_the_services() -> None:
     assert verifier.poll() == []
 
 
+# ------------------------------------------------------------------------------------- replies that are not complete
+
+
+class Halting(ScriptedPolicy):
+    """Never completes a reply of several samples: of each, those of even places have ended."""
+
+    def __init__(self, tells: bool = True) -> None:
+        super().__init__(TOY)
+        self.tells = tells
+        self.parts: dict[int, Proposed] = {}
+
+    def submit(self, ticket: int, request: Propose) -> None:
+        if sum(map(len, request.seeds)) == 1:
+            super().submit(ticket, request)
+            return
+        whole = self._answer(request)
+        samples = tuple(tuple(steps if j % 2 == 0 else () for j, steps in enumerate(each)) for each in whole.samples)
+        cost = sum(step.tokens for each in samples for steps in each for step in steps)
+        self.parts[ticket] = Proposed(samples, Usage(3, cost, 2000.0 * cost, 1.0), whole.transitions)
+
+    def poll(self) -> Sequence[tuple[int, Proposed]]:
+        time.sleep(0.002)
+        return super().poll()
+
+    def partial(self, ticket: int) -> Proposed | None:
+        return self.parts.get(ticket) if self.tells else None
+
+
+@pytest.mark.parametrize("how", ["late", "stopped", "by a person"])
+def test_a_search_that_ends_in_the_midst_of_a_request_keeps_what_there_is(how: str) -> None:
+    policy = Halting()
+    run = Engine(TOY, policy)
+    (task,) = tasks(Majority(6), Budget(seconds=0.1 if how == "late" else None), [PROBLEMS[0]])
+    if how == "late":
+        (graph,) = run.run([task])
+    else:
+        handle = run.submit(task)
+        threading.Timer(0.1, run.stop if how == "stopped" else lambda: handle.do("stop", who="me")).start()
+        (graph,) = run.run()
+    (part,) = policy.parts.values()
+    ended = part.samples[0][::2]
+    assert sum(graph[node].count for node in graph.finished()) == len(ended) == 3
+    assert graph.info["answer"] is not None
+    assert graph.info["spent"]["generated"] == graph.generated == part.usage.generated
+    assert graph.info["spent"]["prefilled"] == 3
+    assert graph[graph.root]["drawn"] == 6  # the seeds of the others are not given away twice
+    assert "error" not in graph.info
+
+
+def test_a_policy_that_tells_nothing_leaves_nothing() -> None:
+    (graph,) = Engine(TOY, Halting(tells=False)).run(tasks(Majority(6), Budget(seconds=0.05), [PROBLEMS[0]]))
+    assert (len(graph), graph.info["answer"], graph.info["spent"]["generated"]) == (1, None, 0)
+
+
+def test_what_there_is_of_a_reply_is_told_while_it_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.search.engine._LOOK", 0.01)
+    seen: list[Any] = []
+    policy = Halting()
+    list(
+        Engine(TOY, policy).run(
+            tasks(Majority(6), Budget(seconds=0.2), [PROBLEMS[0]], on_change=lambda graph: seen.append(graph.underway))
+        )
+    )
+    told = [each for each in seen if each is not None]
+    assert len(told) > 3
+    assert {(each.asked, each.ended) for each in told} == {(6, 3)}
+    (part,) = policy.parts.values()
+    ends = [after[-1].state for after in part.transitions[0][::2]]
+    assert told[0].answers == tuple(answer for answer in map(TOY.answer, ends) if answer is not None) != ()
+
+
+def test_parts_of_steps_are_kept_too() -> None:
+    graph = one(Beam(4, 4), Budget(seconds=0.1), Halting())
+    assert len(graph.children(graph.root)) in (1, 2)
+    assert graph.info["stopped"] == "0.1 seconds are over"
+
+
 # ------------------------------------------------------------------------------------------------------- failures
 
 

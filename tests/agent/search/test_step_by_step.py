@@ -561,6 +561,23 @@ def test_single_steps_are_those_of_the_policy_inside() -> None:
     assert stepwise == plain
 
 
+def test_the_tokens_of_a_sample_are_those_of_all_its_steps() -> None:
+    """Each step is a request of its own inside: of what the sample has left."""
+    asked: list[int | None] = []
+
+    class Watched(ScriptedPolicy):
+        def submit(self, ticket: int, request: Propose) -> None:
+            asked.append(request.tokens)
+            super().submit(ticket, request)
+
+    environment = Guarded(Plugin())
+    state = TOY.initial(TOY.read("40 with 1 5 20"))
+    pennies = StepByStep(Watched(TOY, lambda state: {"1": 1.0}), environment)  # a step takes two tokens
+    (reply,) = ask(pennies, [Propose((state,), ((1,),), max_steps=None, tokens=6)])
+    assert asked == [6, 4, 2]
+    assert len(reply.samples[0][0]) == 3
+
+
 def test_a_policy_that_has_no_room_left_leaves_trajectories_open() -> None:
     class Small(ScriptedPolicy):
         def submit(self, ticket: int, request: Propose) -> None:

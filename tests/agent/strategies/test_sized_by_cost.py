@@ -85,6 +85,20 @@ def test_too_little_is_said(engine: Engine, sample: Any, name: str) -> None:
         assert graph.info["spent"]["flops"] < 1.1 * sample["flops"]
 
 
+@pytest.mark.parametrize("name", ["greedy", *NAMES])
+def test_a_step_that_is_dearer_than_the_budget_is_cut(engine: Engine, name: str) -> None:
+    """What is spent beyond it is the prompt, which must be read to know what it takes, and a token."""
+    for tokens in (1, 2, 5):
+        (graph,) = search(engine, name, f"tokens={tokens}")
+        assert graph.info["spent"]["generated"] <= tokens
+        flops = tokens * 2 * engine.policy.parameters
+        (graph,) = search(engine, name, f"flops={flops}")
+        spent = graph.info["spent"]
+        assert spent["flops"] - 2 * engine.policy.parameters * spent["prefilled"] <= flops
+        assert [graph.state(node).steps[-1].finish for node in graph.children(0)] == ["length"]
+        assert graph.info["answer"] is None
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_may_be_limited_too(engine: Engine, sample: Any, name: str) -> None:
     for samples in (1, 4):

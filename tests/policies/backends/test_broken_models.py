@@ -1,5 +1,8 @@
 """Models whose numbers are none, or that read a text otherwise than token by token: the search is told."""
 
+import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,12 +10,15 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from loguru import logger
+from safetensors.torch import load_file, save_file
 
 from policies.backends.hf import TransformersPolicy
 from policies.backends.lab import LabPolicy
 from policies.core import Policy, Propose
 from policies.generation.requests import BrokenModel
 from policies.generation.sampling import draw
+from policies.models.digest import model_digest
 from policies.models.pretrained import UnusableModel
 from tests.policies.models.brought import SIZES, folder_of
 
@@ -117,3 +123,71 @@ def test_positions_of_another_kind_are_refused(kind: str, tmp_path: Path, chatte
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     with pytest.raises(UnusableModel, match="does not read a text from left to right, token by token"):
         TransformersPolicy(folder, chatter, device="cpu")
+
+
+# ---------------------------------------------------------------------------------------------------- files of models
+
+
+Load = Callable[[Path], object]
+
+
+@pytest.fixture(params=["lab", "hf"])
+def load(request: pytest.FixtureRequest, chatter: Any) -> Load:
+    if request.param == "lab":
+        return lambda folder: LabPolicy(folder, chatter, device="cpu")
+    return lambda folder: TransformersPolicy(folder, chatter, device="cpu")
+
+
+@pytest.fixture
+def folder(checkpoint: Callable[..., Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint("policy"), tmp_path / "mine"))
+
+
+def configure(folder: Path, **values: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "training.json"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_file_is_not_read(kind: str, name: str, folder: Path, load: Load) -> None:
+    """The reading of a pipe to which nobody writes never ends, nor does that of a device."""
+    (folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=f"{name} is a device or a pipe"):
+        load(folder)
+    assert model_digest(folder)
+
+
+def test_weights_of_more_layers_than_the_configuration_are_not_run_in_silence(folder: Path, load: Load) -> None:
+    layers = json.loads((folder / "config.json").read_text())["num_hidden_layers"]
+    configure(folder, num_hidden_layers=layers - 1)
+    said: list[str] = []
+    sink = logger.add(said.append, format="{message}")
+    try:
+        load(folder)
+    except ValueError as error:
+        said.append(str(error))
+    finally:
+        logger.remove(sink)
+    assert any(f"layers.{layers - 1}." in line for line in said)
+
+
+def test_more_layers_than_there_can_be_are_refused_at_once(folder: Path, load: Load) -> None:
+    configure(folder, num_hidden_layers=10**6)
+    with pytest.raises(ValueError, match="layers"):
+        load(folder)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_quantised_weights_without_a_word_of_it_are_refused(kind: torch.dtype, folder: Path, load: Load) -> None:
+    """Read as numbers they are wrong by a scale that is not there."""
+    weights = load_file(folder / "model.safetensors")
+    name = next(each for each in weights if "down_proj" in each)
+    weights[name] = weights[name].clamp(-100, 100).to(kind)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="down_proj"):
+        load(folder)

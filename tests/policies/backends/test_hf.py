@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from loguru import logger
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from envs.arithmetic import Arithmetic
@@ -59,7 +60,7 @@ def folder(checkpoint: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 def policy_of(folder: Path, environment: Environment, **options: Any) -> TransformersPolicy:
-    own = {key: options.pop(key) for key in ("rows", "memory", "name") if key in options}
+    own = {key: options.pop(key) for key in ("rows", "memory", "name", "dtype") if key in options}
     return TransformersPolicy(
         folder, environment, SamplingOptions(**{"step_tokens": 12} | options), device="cpu", **own
     )
@@ -114,6 +115,47 @@ def test_a_sample_does_not_depend_on_the_batch(folder: Callable[..., Path], chat
     wide, narrow = (policy_of(folder("qwen2"), chatter, rows=rows) for rows in (64, 2))
     requests = [one(state, 1, 2, 3, scope=str(i)) for i, state in enumerate(roots(chatter, 9))]
     assert texts(ask(wide, requests, 600)) == texts(ask(narrow, requests, 600))
+
+
+# ----------------------------------------------------------------------------------------------- 8-bit integers
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_any_architecture_conforms_in_8_bit_integers(
+    architecture: str, folder: Callable[..., Path], chatter: Any
+) -> None:
+    policy = policy_of(folder(architecture), chatter, dtype="int8")
+    assert policy.parameters == policy_of(folder(architecture), chatter).parameters  # what FLOPs are charged by
+    check_policy(policy, chatter, chatter.problems("test", 2), patience=600)
+
+
+def test_a_trained_model_writes_nearly_the_same_in_8_bit_integers() -> None:
+    environment = Arithmetic()
+    requests = [one(state, 0, temperature=0.0, scope=state.problem.id) for state in roots(environment, 40)]
+    plain, rounded = (
+        ask(policy_of(WEIGHTS / "arithmetic-s", environment, dtype=dtype), requests, 600)
+        for dtype in ("float32", "int8")
+    )
+    firsts = [(a.samples[0][0][0], b.samples[0][0][0]) for a, b in zip(plain, rounded, strict=True)]
+    same = [(a, b) for a, b in firsts if a.text == b.text]
+    assert len(same) >= 36
+    assert all(a.logprob == pytest.approx(b.logprob, abs=0.3) for a, b in same)
+    assert any(a.logprob != b.logprob for a, b in same)  # it was rounded
+
+
+@pytest.mark.parametrize(("emulated", "dtype", "warned"), [(1, "bfloat16", 1), (0, "bfloat16", 0), (1, "float32", 0)])
+def test_bfloat16_on_a_processor_without_it_is_told(
+    emulated: int, dtype: str, warned: int, folder: Callable[..., Path], chatter: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("policies.models.packed_linear._is_emulated", lambda: bool(emulated))
+    told: list[str] = []
+    sink = logger.add(told.append, level="WARNING", format="{message}")
+    try:
+        policy_of(folder("llama"), chatter, dtype=dtype)
+    finally:
+        logger.remove(sink)
+    assert len(told) == warned
+    assert all("int8 or float32 is several times as fast" in each for each in told)
 
 
 # ---------------------------------------------------------------------------------------------------------- reuse

@@ -113,10 +113,10 @@ def scripted(policy: LabPolicy, script: Sequence[int]) -> None:
     policy.model.logits = logits  # type: ignore[method-assign]
 
 
-def run_script(policy: LabPolicy, script: str, steps: int | None = None) -> tuple[Step, ...]:
+def run_script(policy: LabPolicy, script: str, steps: int | None = None, tokens: int | None = None) -> tuple[Step, ...]:
     special = {"$": 2, "_": 0}  # the end and the padding token
     scripted(policy, [special[char] if char in special else policy.tokens.encode(char)[0] for char in script])
-    (reply,) = ask(policy, [one(State(Problem("p", "abc")), 0, steps=steps)])
+    (reply,) = ask(policy, [replace(one(State(Problem("p", "abc")), 0, steps=steps), tokens=tokens)])
     assert reply.usage.generated == sum(step.tokens for step in reply.samples[0][0])
     return reply.samples[0][0]
 
@@ -141,6 +141,23 @@ def test_an_empty_completion_is_one_empty_step(policy: LabPolicy) -> None:
 def test_a_step_that_never_ends_is_cut_and_a_policy_that_never_ends_is_truncated(policy: LabPolicy) -> None:
     steps = run_script(policy, "a" * 200)
     assert [(step.text, step.finish) for step in steps] == [("a" * 12, "length")] * 5  # chatter's max_steps
+
+
+@pytest.mark.parametrize("temperature", [1e300, 1e-300])
+def test_any_temperature_can_be_drawn_at(policy: LabPolicy, chatter: Any, temperature: float) -> None:
+    (state,) = roots(chatter, 1)
+    (reply,) = ask(policy, [one(state, *range(4), temperature=temperature, steps=1)])
+    assert len({steps[0].text for steps in reply.samples[0]}) == (4 if temperature > 1 else 1)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 5, 40])
+def test_a_sample_is_cut_at_its_most_tokens(policy: LabPolicy, tokens: int) -> None:
+    """It is the beginning of what it would have been; a step that is over by then is whole."""
+    steps = run_script(policy, "ab\ncd\n$", tokens=tokens)
+    wanted = {1: [("a", "length")], 2: [("ab", "length")], 3: [("ab", "step")], 5: [("ab", "step"), ("cd", "length")]}
+    whole = [("ab", "step"), ("cd", "step"), ("", "answer")]
+    assert [(step.text, step.finish) for step in steps] == wanted.get(tokens, whole)
+    assert sum(step.tokens for step in steps) <= tokens
 
 
 def test_max_steps_stops_early_and_keeps_the_rest_for_later(policy: LabPolicy) -> None:
@@ -259,6 +276,7 @@ def test_close_empties_everything(policy: LabPolicy, chatter: Any) -> None:
         (one(State(Problem("long", "a" * 200)), 0), "takes 202 tokens.* 1 to 127"),
         (one(State(Problem("p", "a")), 0, temperature=-1.0), "temperature -1"),
         (one(State(Problem("p", "a")), 0, steps=0), "max_steps 0"),
+        (replace(one(State(Problem("p", "a")), 0), tokens=0), "tokens 0"),
         (Propose((State(Problem("p", "a")),), ()), "0 tuples of seeds for 1 states"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import pytest
 from loguru import logger
 
+from envs.core import Step
 from envs.math.environment import Math
 from envs.toy import Toy
 from policies.backends.openai import ServedPolicy
@@ -190,6 +191,17 @@ def test_a_step_or_a_solution_that_is_too_long_is_cut(serve: Make) -> None:
         found = whole(policy, steps).samples[0][0]
         assert [(step.text, step.finish) for step in found] == [("a b c", "step"), ("d d d d", "length")]
         assert sum(step.tokens for step in found) == 8
+
+
+@pytest.mark.parametrize("steps", [None, 5])
+def test_a_sample_is_cut_at_its_most_tokens(serve: Make, steps: int | None) -> None:
+    policy = serve(Recital("a b c\n\n" + "d " * 30), environment=MATH)
+    start = policy.environment.initial(QUESTION)
+    for state, texts in ((start, ["a b c", "d d d d"]), (start.then(Step("a b c", 4)), ["d d d d d d d d"])):
+        (reply,) = ask(policy, [Propose((state,), ((1,),), 0.0, steps, "a", tokens=8)])
+        assert [step.text for step in reply.samples[0][0]] == texts
+        assert reply.samples[0][0][-1].finish == "length"
+        assert reply.usage.generated == 8
 
 
 @pytest.mark.parametrize("steps", [None, 5])

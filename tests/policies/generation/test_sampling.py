@@ -16,6 +16,16 @@ def test_samples_follow_the_softmax_at_any_temperature() -> None:
         np.testing.assert_allclose(logprobs, torch.log_softmax(logits[0], -1).numpy()[tokens], atol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-37, 1e-38, 1e-40, 1e-45])
+def test_next_to_zero_the_likeliest_is_drawn(temperature: float) -> None:
+    """Logits that are divided by so little are beyond the largest float32."""
+    logits = torch.tensor([[1.0, 30.0, -torch.inf, 29.0]]).repeat(8, 1)
+    uniforms = np.linspace(0, 0.99, 8, dtype=np.float32)
+    tokens, logprobs = draw(logits, uniforms, np.full(8, temperature, np.float32))
+    assert set(tokens.tolist()) == {1}
+    np.testing.assert_allclose(logprobs, torch.log_softmax(logits[0], -1)[1].item(), atol=1e-6)
+
+
 def test_uniforms_are_uniform_and_independent_of_neighbouring_seeds() -> None:
     grid = uniform(np.repeat(np.arange(200, dtype=np.uint64), 50), np.tile(np.arange(50), 200)).reshape(200, 50)
     assert 0 <= grid.min() < 0.001

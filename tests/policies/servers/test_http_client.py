@@ -183,7 +183,15 @@ def test_how_long_a_server_asks_to_wait_is_read_from_numbers_and_dates(clients: 
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     assert remote._after("7") == 7.0
     assert 80 < remote._after(soon) <= 90
-    for nothing in (None, "-3", "nan", "inf", "soon", "Sun, 06 Nov 1994 08:49:37 GMT"):
+    for nothing in (
+        None,
+        "-3",
+        "nan",
+        "inf",
+        "soon",
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT",
+    ):
         assert remote._after(nothing) == 0.0
     busy = {"/v1/busy": lambda body: (429, {"error": "busy"})}
     with Server(busy, Faults(rate=1.0, kinds=["429"])) as server:
@@ -367,7 +375,14 @@ def test_a_proxy_is_not_asked_for_what_is_on_this_machine(
         assert gather(client, 1) == {"a": 1}
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/v1", "http://key@host/v1", "http:///v1", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8000", "ftp://x/v1", "http://key@host/v1", "http:///v1", ""),
+        *("http://127.0.0.1:65536/v1", "http://[::1]:99999/v1", "http://host:-1/v1"),
+        *("http://host/v1?key=1", "http://host/v1#part"),
+    ],
+)
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="base_url"):
         Client(url)

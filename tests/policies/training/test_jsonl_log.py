@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from envs.messages import UsageError
-from policies.training.jsonl_log import JsonlLog
+from policies.training.jsonl_log import JsonlLog, digests_of
 
 CONFIG = {"policy": "p", "n": 3}
 
@@ -58,3 +58,37 @@ def test_two_runs_cannot_write_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     with JsonlLog(path, CONFIG), pytest.raises(UsageError, match="being written to by another run"):
         JsonlLog(path, CONFIG)
+
+
+def test_a_file_of_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with JsonlLog(path, CONFIG, {"policy": "1", "verifier": "2"}) as results:
+        results.append({"cell": "a", "problem": "1"})
+    before = path.read_bytes()
+    for models, which in (({"policy": "1", "verifier": "3"}, "verifier"), ({"policy": "3"}, "policy")):
+        with pytest.raises(UsageError, match=f"is of another {which} under the same name"):
+            JsonlLog(path, CONFIG, models)
+    assert path.read_bytes() == before
+    for known in ({"policy": "1", "verifier": "2"}, {"policy": "1"}, {}):
+        with JsonlLog(path, CONFIG, known) as results:
+            assert len(results.rows) == 1
+
+
+def test_a_file_that_does_not_say_its_models_is_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with JsonlLog(path, CONFIG) as results:
+        results.append({"cell": "a", "problem": "1"})
+    with JsonlLog(path, CONFIG, {"policy": "1"}) as results:
+        assert len(results.rows) == 1
+
+
+def test_models_are_told_apart_where_they_say_what_they_are() -> None:
+    class Known:
+        def digest(self) -> str:
+            return "0123"
+
+    class Unknown:
+        def digest(self) -> str:
+            return ""
+
+    assert digests_of(policy=Known(), verifier=Unknown(), other=object()) == {"policy": "0123"}

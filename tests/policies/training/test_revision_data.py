@@ -8,6 +8,7 @@ import pytest
 
 from envs.arithmetic import Arithmetic
 from envs.core import Problem, State, Step, render
+from envs.messages import UsageError
 from envs.toy import Toy
 from policies.backends.lab import LabPolicy
 from policies.models.lab_tokens import Tokens
@@ -48,6 +49,19 @@ def test_attempts_are_told_apart_by_their_answers_and_kept(tmp_path: Path) -> No
     assert sorted(path.read_text().splitlines()) == sorted(line.strip() for line in lines)
     with pytest.raises(ValueError, match="belongs to another configuration"):
         collect(TOY, ScriptedPolicy(TOY), problems, 4, 0, path)
+
+
+def test_attempts_of_another_model_under_the_same_name_are_not_mixed(tmp_path: Path) -> None:
+    class Model(ScriptedPolicy):
+        def __init__(self, weights: str) -> None:
+            super().__init__(TOY)
+            self.digest = lambda: weights
+
+    problems, path = TOY.problems("train", 2), tmp_path / "attempts.jsonl"
+    pool = collect(TOY, Model("first"), problems, 4, 0, path)
+    with pytest.raises(UsageError, match="is of another policy under the same name"):
+        collect(TOY, Model("second"), problems, 4, 0, path)
+    assert collect(TOY, Model("first"), problems, 4, 0, path) == pool
 
 
 def test_a_trajectory_shows_wrong_attempts_the_nearest_last_and_ends_right() -> None:

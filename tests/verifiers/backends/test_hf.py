@@ -71,6 +71,21 @@ def test_the_id_of_a_published_checkpoint_is_a_name(
     assert asked == [("Qwen/Qwen2.5-Math-PRM-7B", "abc")]
 
 
+@pytest.mark.parametrize("name", ["qwen-prm", "skywork", "token-classification", "outcome", "math-shepherd"])
+def test_scores_in_8_bit_integers_are_nearly_those_of_float32(name: str, tiny: Tiny, environment: Math) -> None:
+    states = tuple(State(Problem(each, "q"), tuple(Step(text) for text in each)) for each in ("ab", "abc", "ba"))
+    found = []
+    for dtype in ("float32", "int8"):
+        verifier: Any = load_verifier(f"hf:{tiny(name)}", environment, family=name, dtype=dtype, device="cpu")
+        check_verifier(verifier, environment, states)
+        (reply,) = ask(verifier, [Score(states)])
+        found.append((reply.flops, [score for scores in reply.scores for score in scores]))
+    (flops, exact), (rounded_flops, rounded) = found
+    assert rounded_flops == flops > 0
+    assert rounded == pytest.approx(exact, abs=0.05)
+    assert rounded != exact
+
+
 def test_what_cannot_be_found_or_told_is_said(tiny: Tiny, environment: Math, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match=r"Qwen2ForCausalLM, which may be of several families; .*: genprm"):
         load_verifier(f"hf:{tiny('judge')}", environment)

@@ -11,6 +11,7 @@ from transformers import AutoModelForTokenClassification
 
 from envs.arithmetic import Arithmetic
 from envs.core import Environment, Problem, State, Step
+from envs.messages import UsageError
 from policies.backends.lab import LabPolicy
 from policies.models.lab_tokens import Tokens
 from verifiers.backends.lab import LabVerifier
@@ -186,6 +187,10 @@ def test_training_saves_a_verifier_and_goes_on_after_a_kill_as_if_nothing_happen
         )
 
     whole = train("whole")
+    with monkeypatch.context() as other:
+        other.setattr(policy, "digest", lambda: "another")
+        with pytest.raises(UsageError, match="is of another policy under the same name"):
+            train("other")
     seen, honest = 0, training.label_loss
 
     def dying(*arguments: Any) -> torch.Tensor:

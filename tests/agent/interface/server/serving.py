@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import httpx2
 
 from agent.interface.server.app import LOOPBACK, Server
 from agent.interface.server.catalog import Catalog
+from agent.interface.server.engine.searcher import Searcher
 from agent.interface.server.keys import Keyring
 from agent.interface.server.limits import ServerLimits
 from agent.interface.server.listening import Uvicorn, listen
@@ -67,17 +68,56 @@ class Watched(ScriptedPolicy):
         super().cancel(scope)
 
 
+class EngineThread:
+    """An engine in a thread of this process, spoken to as one in a process of its own.
+
+    Attributes:
+        connection: to it.
+        searcher: the other side.
+        catalog: of what it has loaded.
+    """
+
+    def __init__(
+        self,
+        recipes: Mapping[str, Recipe],
+        solvers: Mapping[str, Solver],
+        limits: ServerLimits,
+        saved: SavedSearches | None = None,
+        last_turn_only: bool = False,
+    ) -> None:
+        self.connection, theirs = socket.socketpair()
+        self.searcher = Searcher(recipes, solvers, limits.concurrency, saved, theirs)
+        environments = {name: solver.environment for name, solver in solvers.items()}
+        self.catalog = Catalog(recipes, environments, self.searcher.policies, limits, last_turn_only)
+        self._thread = threading.Thread(target=self.searcher.run, daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        self.connection.close()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
 class Running:
     """A server that runs in a thread.
 
     Attributes:
         url: of it, with the version.
         policy: that answers.
+        engine: that searches.
         server: itself.
     """
 
-    def __init__(self, server: Server, policy: Any) -> None:
-        self.server, self.policy = server, policy
+    def __init__(
+        self,
+        engine: EngineThread,
+        limits: ServerLimits,
+        policy: Any = None,
+        keys: Keyring | None = None,
+        saved: SavedSearches | None = None,
+    ) -> None:
+        self.server = server = Server(engine.catalog, engine, limits, keys, saved, LOOPBACK)
+        self.engine, self.policy = engine, policy
         self._socket = listen("127.0.0.1", 0)
         self.port = self._socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
@@ -151,9 +191,9 @@ def serving(
     environment = environment or Toy()
     policy = policy or Watched()
     solver = Solver(environment, policy, TableVerifier(environment))
-    catalog = Catalog({"toy": recipe}, limits, last_turn_only, lambda _: solver)
     saved = None if graphs is None else SavedSearches(graphs, 10)
-    running = Running(Server(catalog, limits, keys, saved, LOOPBACK), policy)
+    engine = EngineThread({"toy": recipe}, {"toy": solver}, limits, saved, last_turn_only)
+    running = Running(engine, limits, policy, keys, saved)
     try:
         yield running
     finally:

@@ -12,6 +12,8 @@ import pytest
 from agent.interface.cli import main
 from tests.agent.interface.server.serving import CLIENT
 
+NOWHERE = ["--set", "policy.base_url=http://127.0.0.1:9/v1", "--set", "policy.patience=0.1"]
+
 
 @pytest.mark.parametrize(
     ("words", "message"),
@@ -23,6 +25,7 @@ from tests.agent.interface.server.serving import CLIENT
         (["--keys", "nothing.yaml"], "nothing.yaml"),
         (["--also", "toyy"], "did you mean 'toy'"),
         (["--strategy", "beem"], "did you mean 'beam'"),
+        (["--policy", "openai:x", *NOWHERE], "is the server running there?"),
     ],
 )
 def test_wrong_usage_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

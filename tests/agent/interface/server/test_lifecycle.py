@@ -123,7 +123,7 @@ def test_a_search_that_a_person_ends_is_counted_as_such() -> None:
     with serving(policy=Watched(delay=0.05)) as running:
         made = running.connect(**LONG)
         running.wait_for(lambda: len(running.policy.calls) >= 2, "it is at work")
-        (handle,) = running.server.service.surface.searches()
+        (handle,) = running.engine.searcher.surface.searches()
         handle.do("stop", who="ada")
         assert b"stopped by a person" in running.rest(made)
         counted = CLIENT.get(running.url.removesuffix("/v1") + "/metrics").text
@@ -149,7 +149,7 @@ def test_a_client_that_takes_nothing_is_left() -> None:
     with serving(ServerLimits(stall=0.5, grace=5.0)) as running, running.connect(stream=True) as made:
         running.policy.gate.clear()
         running.wait_for(lambda: running.load()["running"] == 1, "it is at work")
-        (call,) = {search.call for search in running.server.service._running}
+        (call,) = {search.call for search in running.server.service._running.values()}
         loop = running.server.service._loop
         assert loop is not None
         for _ in range(60):

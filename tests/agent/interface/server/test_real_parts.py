@@ -15,18 +15,23 @@ import openai
 import pytest
 
 from agent.interface.cli import main
-from agent.interface.server.app import Server as SearchServer
-from agent.interface.server.catalog import Catalog
+from agent.interface.server.engine.searcher import solvers_of
 from agent.interface.server.limits import ServerLimits
-from agent.recipes.recipe import load_recipe
+from agent.recipes.recipe import Recipe, load_recipe
 from agent.study.results_db import StudyFile
 from envs.toy import Toy
 from policies.backends.openai import ServedPolicy
 from policies.registry import load_policy
-from tests.agent.interface.server.serving import CLIENT, QUESTION, Running, serving
+from tests.agent.interface.server.serving import CLIENT, QUESTION, EngineThread, Running, serving
 from tests.servers import Faults, Script, Server, openai_routes
 
 N = 50
+
+
+def running_of(recipe: Recipe) -> Running:
+    """A server of a recipe, with its models."""
+    recipes, limits = {"arithmetic": recipe}, ServerLimits(grace=5.0)
+    return Running(EngineThread(recipes, solvers_of(recipes), limits), limits)
 
 
 def test_fifty_problems_get_the_answers_plans_and_costs_of_an_evaluation(tmp_path: Path) -> None:
@@ -34,8 +39,7 @@ def test_fifty_problems_get_the_answers_plans_and_costs_of_an_evaluation(tmp_pat
     words = ["eval", "--env", "arithmetic", "-n", str(N), "--strategy", "auto", "--budget", "4", "--json"]
     assert main([*words, "--out", str(tmp_path / "eval.sqlite")]) == 0
     recipe = load_recipe("arithmetic", ["budget.samples=4"])
-    catalog = Catalog({"arithmetic": recipe}, limits := ServerLimits(grace=5.0))
-    running = Running(SearchServer(catalog, limits), None)
+    running = running_of(recipe)
     try:
         with StudyFile(tmp_path / "eval.sqlite") as file:
             studied = {row["problem"]: row for row in file.results()}
@@ -65,8 +69,7 @@ def test_fifty_problems_get_the_answers_plans_and_costs_of_an_evaluation(tmp_pat
 
 def test_a_planner_that_abstains_says_no_answer() -> None:
     recipe = load_recipe("arithmetic", ["strategy.abstain=1.0", "budget.samples=2"])
-    limits = ServerLimits(grace=5.0)
-    running = Running(SearchServer(Catalog({"arithmetic": recipe}, limits), limits), None)
+    running = running_of(recipe)
     try:
         reply = running.post(model="arithmetic", messages=[{"role": "user", "content": "(17 + 8) * 3 - 40"}]).json()
         (search,) = reply["stepwell"]["searches"]
@@ -183,20 +186,22 @@ def test_a_reply_to_tools_has_an_end(pause: float, monkeypatch: pytest.MonkeyPat
     """One that never ends, and one that stops in the middle: the connection is closed before the end of the reply."""
     with Server(openai_routes(Script(Toy(), [Toy().read(QUESTION)]), context=16384)) as behind:
         policy = policy_of(behind)
-        with trickling(pause) as url, serving(ServerLimits(deadline=1.0, grace=5.0), policy=policy) as running:
+        with trickling(pause) as url:
             monkeypatch.setattr(ServedPolicy, "base_url", url)
-            began = time.monotonic()
-            with pytest.raises(httpx2.RemoteProtocolError):
-                running.post(tools=TOOLS, stream=True)
-            assert time.monotonic() - began < 10
-            running.wait_for(lambda: running.server.passthrough._open == 0, "its place is free")
+            with serving(ServerLimits(deadline=1.0, grace=5.0), policy=policy) as running:
+                began = time.monotonic()
+                with pytest.raises(httpx2.RemoteProtocolError):
+                    running.post(tools=TOOLS, stream=True)
+                assert time.monotonic() - began < 10
+                running.wait_for(lambda: running.server.passthrough._open == 0, "its place is free")
 
 
 def test_a_client_that_takes_nothing_of_a_reply_to_tools_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     with Server(openai_routes(Script(Toy(), [Toy().read(QUESTION)]), context=16384)) as behind:
         policy = policy_of(behind)
-        with trickling(0.001) as url, serving(ServerLimits(stall=0.5, grace=5.0), policy=policy) as running:
+        with trickling(0.001) as url:
             monkeypatch.setattr(ServedPolicy, "base_url", url)
-            with running.connect(tools=TOOLS, stream=True):
+            limits = ServerLimits(stall=0.5, grace=5.0)
+            with serving(limits, policy=policy) as running, running.connect(tools=TOOLS, stream=True):
                 running.wait_for(lambda: running.server.passthrough._open == 1, "it is being answered")
                 running.wait_for(lambda: running.server.passthrough._open == 0, "it is left")

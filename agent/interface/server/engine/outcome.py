@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
-from agent.interface.server.core import Asked, Progress, Refused, Result, Usage
+from agent.interface.server.core import Progress, Refused, Result, Usage
+from agent.interface.server.engine.protocol import Order
 from agent.interface.text import brief, visible
 from agent.search.engine import UNAVAILABLE
 from agent.search.graph import SearchGraph
@@ -71,20 +73,17 @@ class Reporter:
         line = f"{graph.samples():.1f}{most} samples, {finished} solutions"
         if choice.answer is not None:
             line += f"; the answer {brief(visible(choice.answer), 80)} leads with {choice.confidence:.0%} of the vote"
-        if line == self._last or not graph.generated:
+        if (underway := graph.underway) is not None and underway.ended:
+            line += f"; {underway.ended} of {underway.asked} samples under way have ended"
+            if underway.leading is not None:
+                line += f", {underway.leading[1]} with the answer {brief(visible(underway.leading[0]), 80)}"
+        if line == self._last or not (graph.generated or underway):
             return []
         self._last = line
         return [line]
 
 
-def result_of(
-    index: int,
-    graph: SearchGraph,
-    asked: Asked,
-    links: Mapping[str, str],
-    reporter: Reporter | None,
-    notes: Sequence[str],
-) -> Result:
+def result_of(order: Order, graph: SearchGraph, links: Mapping[str, str], reporter: Reporter) -> Result:
     """What a search that is over found.
 
     Raises:
@@ -96,19 +95,18 @@ def result_of(
     spent = info["spent"]
     path = [] if choice.node is None else graph.path(choice.node)[1:]
     steps = [visible(graph[node]["text"]) for node in path]
-    if reporter is not None:
-        reporter.conclude(graph, [] if asked.content == "solution" else steps)
+    reporter.conclude(graph, [] if order.content == "solution" else steps)
     given_up = bool((info.get("plan") or {}).get("abstained"))
-    abstained = choice.answer is None or given_up or choice.confidence < asked.abstain_below
+    abstained = choice.answer is None or given_up or choice.confidence < order.abstain_below
     content, refusal, cut = "", None, None
     if choice.answer is None:
-        refusal = f"no answer was found: {info['stopped']}" if asked.form else None
+        refusal = f"no answer was found: {info['stopped']}" if order.form else None
     elif given_up:
         refusal = "the planner abstains: no answer is probable enough; its best guess is in the field stepwell"
     elif abstained:
-        refusal = f"the confidence is {choice.confidence:.2f}, below {asked.abstain_below:g}"
+        refusal = f"the confidence is {choice.confidence:.2f}, below {order.abstain_below:g}"
     else:
-        content, refusal, cut = _content(graph, choice.answer, choice.node, asked)
+        content, refusal, cut = _content(graph, choice.answer, choice.node, order)
     about = {
         "answer": choice.answer,
         "confidence": round(choice.confidence, 4),
@@ -122,28 +120,28 @@ def result_of(
         ],
         "spent": dict(spent),
         **links,
-        **({"notes": list(notes)} if notes else {}),
+        **({"notes": list(order.notes)} if order.notes else {}),
     }
     limited = choice.answer is None and info["stopped"] not in _ENDED
     usage = Usage.of(spent, sum(graph[node]["length"] for node in path))
-    reasoning = "" if reporter is None else reporter.text
-    return Result(index, content, refusal, "length" if limited else "stop", usage, reasoning, about, cut)
+    finish: Literal["stop", "length"] = "length" if limited else "stop"
+    return Result(order.index, content, refusal, finish, usage, reporter.text, about, cut)
 
 
-def _content(graph: SearchGraph, answer: str, node: int | None, asked: Asked) -> tuple[str, str | None, str | None]:
+def _content(graph: SearchGraph, answer: str, node: int | None, order: Order) -> tuple[str, str | None, str | None]:
     """What is said, why nothing is, and the stop text before which it ends."""
-    if asked.form is not None:
-        filled = asked.form.fill(answer)
+    if order.form is not None:
+        filled = order.form.fill(answer)
         if filled is None:
-            return "", f"the answer {brief(answer)!r} is no {asked.form.kind}", None
+            return "", f"the answer {brief(answer)!r} is no {order.form.kind}", None
         return json.dumps(filled), None, None
     text = answer
-    if asked.content == "solution" and node is not None:
+    if order.content == "solution" and node is not None:
         state = graph.state(node)
         before = render(graph.environment, State(state.problem, (), state.attempts))
         text = render(graph.environment, state)[len(before) :].strip()
     text = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text: it becomes "?"
-    found = [(at, stop) for stop in asked.stop if (at := text.find(stop)) >= 0]
+    found = [(at, stop) for stop in order.stop if (at := text.find(stop)) >= 0]
     at, stop = min(found, default=(len(text), None))
     return text[:at], None, stop
 
