@@ -179,6 +179,12 @@ def test_a_mistyped_path_names_the_nearest_file(file: Path) -> None:
         load_environment(str(file.with_name("smal_env.py")))
 
 
+def test_a_folder_that_is_named_like_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "dir.py").mkdir()
+    with pytest.raises(UnusableEnvironment, match=r"dir\.py' is a folder$"):
+        load_environment(str(tmp_path / "dir.py"))
+
+
 def test_a_name_of_two_plugins_is_not_lost(plugged: None) -> None:
     names = [point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
     assert sorted(entry.name for entry in list_environments()) == sorted([*names, *BUILT_IN])

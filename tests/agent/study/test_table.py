@@ -273,6 +273,16 @@ def test_rows_that_differ_in_one_label_have_no_column_for_the_other(
     assert ", budget 4," in capsys.readouterr().out.splitlines()[0]
 
 
+@pytest.mark.parametrize("failed", [1, 2])
+def test_failures_are_counted_below_the_table(tmp_path: Path, failed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "a.sqlite", [labels()], right_below(3))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE results SET error = 'the wire was cut' WHERE problem <= ?", (failed,))
+    connection.close()
+    assert main(["report", str(path)]) == 0
+    assert f"searches that failed and count as wrong: {failed}; the file has their errors" in capsys.readouterr().out
+
+
 def test_labels_of_a_stranger_do_nothing_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evil = "beam [red]x=\x1b[2J\x1b]0;title\x07\u202e"
     path = written(tmp_path / "a.sqlite", [labels(evil), labels("dvts")], right_below(1))

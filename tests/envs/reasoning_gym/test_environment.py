@@ -356,3 +356,9 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_solved_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["solve", JUGS, "--env", "reasoning-gym"]) == 0
     assert "✓ right" in capsys.readouterr().out
+
+
+def test_another_task_is_named_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The recipe holds no options that only its own task has."""
+    assert main(["solve", LADDER, "--env", "reasoning-gym", "--set", "environment.task=word_ladder", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["problem"]["question"] == LADDER

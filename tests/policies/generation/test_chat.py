@@ -259,6 +259,8 @@ def test_what_cannot_be_kept_is_refused() -> None:
         dialogue(BASE, stop=["a\n\nb"])
     with pytest.raises(ValueError, match="shows a user's turn 0 times"):
         dialogue(replace(BASE, template="{{ messages | length }}"))
+    with pytest.raises(ValueError, match=r"cannot be used: .*only chess is spoken here"):
+        dialogue(replace(BASE, template="{{ raise_exception('only chess is spoken here') }}"))
     for wrong in ({"top_p": 0.0}, {"top_k": -1}, {"step_tokens": 0}, {"stop": "x"}, {"chat": False, "system": "x"}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SamplingOptions(**wrong)

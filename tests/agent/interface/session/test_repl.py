@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -253,6 +254,20 @@ def test_every_error_is_a_line_and_the_models_stay(tmp_path: Path) -> None:
     assert "IndexError: list index out of range" in file.getvalue()
     session.handle(QUESTIONS[0])
     assert "FLOP" in file.getvalue().rsplit("cost ", 1)[1]
+
+
+def test_long_lines_break_between_words() -> None:
+    file = io.StringIO()
+    session = Session(load_recipe("toy"), PlainConsole(file=file, width=40, force_terminal=True, no_color=True))
+    for line in ("/strategy baem", "/env tyo", "/load nowhere.json", "/temperature"):
+        file.seek(0)
+        file.truncate()
+        session.handle(line)
+        shown = [re.sub(r"\x1b\[[\d;]*m", "", row) for row in file.getvalue().splitlines()]
+        assert max(map(len, shown)) <= 40
+        wide, screen = session_of(load_recipe("toy"))
+        wide.handle(line)
+        assert " ".join(shown).split() == screen.getvalue().split()  # no word is cut
 
 
 def test_a_search_of_another_environment_says_how_to_switch(tmp_path: Path) -> None:
