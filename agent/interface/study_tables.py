@@ -138,7 +138,9 @@ def study_view(
     parts += [Text(visible(note), style="dim") for note in (*names.notes, *_legend(summaries, unicode, holm))]
     failed = sum(summary["errors"] for summary in summaries)
     if failed:
-        parts.append(Text(f"searches that failed and count as wrong: {failed}; the file has their errors", style="yellow"))
+        parts.append(
+            Text(f"searches that failed and count as wrong: {failed}; the file has their errors", style="yellow")
+        )
     return Group(*parts)
 
 
