@@ -28,8 +28,7 @@ from policies.memory_traffic import position_size
 from policies.models.checkpoints import Dtype, load_checkpoint
 from policies.models.digest import DIGITS, model_digest
 from policies.models.hf_cache import CachedTransformer, cache_of, layers_of
-from policies.models.int8_linear import Int8Linear, quantize_linears
-from policies.models.packed_linear import pack_linears, warn_of_emulation
+from policies.models.linears import Int8Linear, pack_linears, quantize_linears, warn_of_emulation
 from policies.models.pretrained import UnusableModel, said
 
 _BURST = 0.25  # seconds of one poll after which it returns, so that a caller can interrupt
@@ -48,7 +47,7 @@ class TransformersPolicy:
             is one.
         dtype: ``float32``, ``bfloat16``, ``float16``, or ``auto`` for that of the files; None is float32 on a CPU and
             auto elsewhere. ``int8``, on a CPU, is float32 with linear layers in 8-bit integers
-            (`policies.models.int8_linear`).
+            (`policies.models.linears`).
         rows: most samples in progress at once; more wait their turn.
         memory: bytes of keys and values kept for reuse. Beyond it the least recently used are dropped, whichever
             search they belong to; what must be prefilled again is charged again.

@@ -21,8 +21,7 @@ import torch
 
 from policies.models.checkpoints import find_folder, load_checkpoint
 from policies.models.hf_cache import PaddedRows, cache_of, layers_of
-from policies.models.int8_linear import quantize_linears
-from policies.models.packed_linear import pack_linears
+from policies.models.linears import pack_linears, quantize_linears
 from policies.models.pretrained import load_tokenizer
 
 _READ = 400  # tokens of a text

@@ -23,9 +23,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from policies.models.errors import UnsupportedModel
-from policies.models.int8_linear import quantize_linears
 from policies.models.kv_cache import ROWS, DecodeRows, PagedPrefill, Prefixes
-from policies.models.packed_linear import warn_of_emulation
+from policies.models.linears import quantize_linears, warn_of_emulation
 from policies.models.prefix_tree import Extension
 from policies.models.pretrained import quietly, said
 from verifiers.scoring.score_layout import Head
@@ -53,7 +52,7 @@ class Backbone:
         folder: config.json, safetensors files and a tokenizer, in the transformers layout.
         head: what is read of it.
         device: where it runs.
-        dtype: its precision: float32, bfloat16, float16, or on a CPU int8 (`policies.models.int8_linear`).
+        dtype: its precision: float32, bfloat16, float16, or on a CPU int8 (`policies.models.linears`).
         layers: how many of its layers are run, if not all of them.
         top: the matrices of the head, the last one last, where they do not come from the folder; there may be none.
 

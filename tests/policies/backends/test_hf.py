@@ -147,7 +147,7 @@ def test_a_trained_model_writes_nearly_the_same_in_8_bit_integers() -> None:
 def test_bfloat16_on_a_processor_without_it_is_told(
     emulated: int, dtype: str, warned: int, folder: Callable[..., Path], chatter: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("policies.models.packed_linear._is_emulated", lambda: bool(emulated))
+    monkeypatch.setattr("policies.models.linears._is_emulated", lambda: bool(emulated))
     told: list[str] = []
     sink = logger.add(told.append, level="WARNING", format="{message}")
     try:
