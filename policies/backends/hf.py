@@ -25,7 +25,7 @@ from policies.generation.chat import ChatFormat
 from policies.generation.options import SamplingOptions
 from policies.generation.proposals import Proposals
 from policies.memory_traffic import position_size
-from policies.models.checkpoints import Dtype, load_checkpoint
+from policies.models.checkpoints import load_checkpoint
 from policies.models.digest import DIGITS, model_digest
 from policies.models.hf_cache import CachedTransformer, cache_of, layers_of
 from policies.models.linears import Int8Linear, pack_linears, quantize_linears, warn_of_emulation
@@ -66,7 +66,7 @@ class TransformersPolicy:
         options: Annotated[SamplingOptions | None, Group()] = None,
         *,
         device: str | None = None,
-        dtype: Dtype | Literal["int8"] | None = None,
+        dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] | None = None,
         rows: Annotated[int, AtLeast(1)] = 64,
         memory: Annotated[int, AtLeast(0)] = 1 << 30,
         name: str | None = None,

@@ -96,7 +96,7 @@ def test_the_types_of_options_are_known_before_a_model_is_loaded() -> None:
         (
             "hf:any",
             {"dtype": "float8"},
-            "'dtype' is 'float8'; did you mean 'float32'? allowed: auto, float32, bfloat16, float16",
+            "'dtype' is 'float8'; did you mean 'float32'? allowed: auto, float32, bfloat16, float16, int8",
         ),
         ("hf:any", {"stop": "x"}, "'stop' is 'x'; expected a list, each a text"),
         (
