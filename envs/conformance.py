@@ -87,6 +87,7 @@ _STRETCHED = 24  # such texts
 _TRIES = 60  # steps tried for one that goes on
 _LONG = 4.0  # seconds after which a walk, or a look at `options`, is broken off: steps may be slow
 _SEEDS = 4  # of the problems drawn to see that splits are disjoint
+_STOPPED = 6  # calls that are stopped for the time they take, before the check ends: each takes all of the patience
 _ENDED: tuple[Finish, ...] = ("answer", "length")
 _BLIND = "Status and reward do not depend on the gold answer"
 _UNCHANGED = "Nothing is ever mutated"
@@ -168,6 +169,10 @@ class _TooLong(BaseException):
     """Raised inside a call that outlives the patience; not an Exception, so that handlers let it through."""
 
 
+class _Enough(BaseException):
+    """So many calls were stopped that what is left would take hours; not an Exception, as `_TooLong`."""
+
+
 class _Sealed(dict[str, Any]):
     """Facts about a problem that can be read, but neither pickled nor copied."""
 
@@ -189,6 +194,7 @@ class _Checks:
         self.patience = patience
         self.breaches: dict[str, list[str]] = {}
         self.proving = isinstance(environment, SelfProving) and environment.self_proving is True
+        self.stopped = 0  # calls that outlived the patience
         self.others: Sequence[str] = ()  # the demonstration of the problem before
         self.seconds: dict[str, list[tuple[float, str]]] = {}  # that the calls of each method took, with the call
         self.made: dict[str, list[tuple[str, Callable[..., Any], tuple[Any, ...], object]]] = {}  # the first of each
@@ -203,6 +209,9 @@ class _Checks:
             self.attributes()
             if not self.breaches:  # nothing else can be judged without these
                 self.rules(extra)
+        except _Enough:
+            seen = f"{self.stopped} calls were stopped after {self.patience:g} s, and the rest was not tried"
+            self.report("All rules can be tried in bounded time", seen)
         finally:
             random.setstate(state)
         more = {rule: f" (and {len(seen) - 1} more)" if len(seen) > 1 else "" for rule, seen in self.breaches.items()}
@@ -281,10 +290,12 @@ class _Checks:
         mood = random.getstate()
         slow = f"`{what}` returns in bounded time"
         try:
-            with _limit(self.patience):
+            with self.limit():
                 result = function(*arguments)
-        except _TooLong:
+        except (_TooLong, _Enough) as stopped:
             self.report(slow, f"{shown} was stopped after {self.patience:g} s")
+            if isinstance(stopped, _Enough):
+                raise
             raise _Failed from None
         except (Exception, SystemExit) as error:
             if allow is not None and isinstance(error, allow):
@@ -300,6 +311,18 @@ class _Checks:
             self.report(f"`{what}` leaves the global random state alone", f"{shown} drew from it")
             random.setstate(mood)
         return result
+
+    @contextlib.contextmanager
+    def limit(self) -> Iterator[None]:
+        """The patience for what is called within this context; raises `_TooLong`, and `_Enough` the last time."""
+        try:
+            with _limit(self.patience):
+                yield
+        except _TooLong:
+            self.stopped += 1
+            if self.stopped >= _STOPPED:
+                raise _Enough from None
+            raise
 
     # ----------------------------------------------------------------------------------------------------- rules
 
@@ -390,7 +413,7 @@ class _Checks:
         if not self.proving:
             return problem.answer
         environment = self.environment
-        with contextlib.suppress(Exception, SystemExit, _TooLong), _limit(self.patience):  # reported elsewhere
+        with contextlib.suppress(Exception, SystemExit, _TooLong), self.limit():  # reported elsewhere
             state = environment.initial(problem)
             for text in self.texts(problem):
                 state = environment.step(state, Step(text)).state
@@ -495,6 +518,7 @@ class _Checks:
             rule = f"An observation is a text of at most {MAX_OBSERVATION} characters"
             size = f" ({len(seen)} characters)" if isinstance(seen, str) else ""
             self.report(rule, f"{shown} was answered {short(seen)}{size}")
+            raise _Failed  # a trajectory of such states would fill the memory
         answer: object = self.call("answer", self.environment.answer, after)
         if (result.status == "terminated") != isinstance(answer, str):
             rule = "A state has an answer if and only if it terminated"
@@ -548,12 +572,12 @@ class _Checks:
     def texts(self, problem: Problem) -> tuple[str, ...]:
         """Steps to try: those of a demonstration, or the likeliest `options`, or else a question mark."""
         environment, written = self.environment, list[str]()
-        with contextlib.suppress(Exception, _TooLong), _limit(self.patience):  # what is wrong is reported elsewhere
+        with contextlib.suppress(Exception, _TooLong), self.limit():  # what is wrong is reported elsewhere
             if isinstance(environment, Demonstrator):
                 written = list(environment.demonstrate(problem, random.Random(self.seed)))
             elif options := getattr(environment, "options", None):
                 state, status = environment.initial(problem), "running"
-                while status == "running" and (weights := options(state)):
+                while status == "running" and _fits(state) and (weights := options(state)):
                     written.append(max(weights, key=lambda text: weights[text]))
                     result = environment.step(state, Step(written[-1]))
                     state, status = result.state, result.status
@@ -680,7 +704,7 @@ class _Checks:
         end = time.monotonic() + _LONG
         while running and depth < self.environment.max_steps and time.monotonic() < end:
             known: list[str] = []
-            with contextlib.suppress(Exception, SystemExit, _TooLong), _limit(self.patience):
+            with contextlib.suppress(Exception, SystemExit, _TooLong), self.limit():
                 known = [text for text in options(state) if isinstance(text, str)] if options else []
             tries = [*rng.sample(known, len(known)), *rng.sample(texts, len(texts))][:_TRIES]
             going_on = (self.goes_on(state, text) for text in tries)
@@ -693,9 +717,9 @@ class _Checks:
         if len(state.steps) + 1 >= self.environment.max_steps:
             self.move(state, step)
             return None
-        with contextlib.suppress(Exception, SystemExit, _TooLong), _limit(self.patience):  # reported elsewhere
+        with contextlib.suppress(Exception, SystemExit, _TooLong), self.limit():  # reported elsewhere
             result = self.environment.step(state, step)
-            return result.state if result.status == "running" else None
+            return result.state if result.status == "running" and _fits(result.state) else None
         return None
 
     def stretched(self, problem: Problem) -> None:
@@ -748,6 +772,11 @@ class _Checks:
 
 def _equal(a: object, b: object) -> bool:
     return a == b or repr(a) == repr(b)  # a NaN reward is reported as such, not as a change of mind
+
+
+def _fits(state: State) -> bool:
+    """Whether the last observation is one that a context holds; what is not is reported by `move`."""
+    return not state.steps or len(state.steps[-1].observation) <= MAX_OBSERVATION
 
 
 def _exchanged(text: str) -> Iterator[str]:

@@ -753,6 +753,37 @@ def test_an_environment_may_say_how_long_a_call_may_take() -> None:
         check_environment(plant(step=late, step_timeout=0.1), n=1)
 
 
+def test_an_environment_that_always_hangs_is_told_soon() -> None:
+    def stuck(state: State, step: Step) -> Transition:
+        time.sleep(60)
+        raise AssertionError
+
+    started = time.monotonic()
+    with pytest.raises(NonConforming) as error:
+        check_environment(plant(step=stuck), n=4, patience=0.2)
+    assert time.monotonic() - started < 10
+    slow, rest = error.value.broken
+    assert slow.startswith("`step` returns in bounded time: step(")
+    assert (
+        rest == "All rules can be tried in bounded time: 6 calls were stopped after 0.2 s, and the rest was not tried."
+    )
+
+
+def test_no_trajectory_goes_on_after_an_observation_that_no_context_holds() -> None:
+    longest = 0
+
+    def long_winded(state: State, step: Step) -> Transition:
+        nonlocal longest
+        longest = max(longest, len(state.steps))
+        result = SOUND.step(state, step)
+        seen = dataclasses.replace(result.state.steps[-1], observation="x" * 200_000)
+        return dataclasses.replace(result, state=state.then(seen))
+
+    with pytest.raises(NonConforming, match="An observation is a text of at most 100000 characters"):
+        check_environment(plant(step=long_winded), n=2)
+    assert longest == 0
+
+
 def test_an_environment_that_cannot_demonstrate_passes() -> None:
     members = {name: getattr(SOUND, name) for name in dir(SOUND) if not name.startswith("_")}
     for name in ("demonstrate", "first_error"):
