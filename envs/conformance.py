@@ -572,7 +572,7 @@ class _Checks:
     def texts(self, problem: Problem) -> tuple[str, ...]:
         """Steps to try: those of a demonstration, or the likeliest `options`, or else a question mark."""
         environment, written = self.environment, list[str]()
-        with contextlib.suppress(Exception, _TooLong), self.limit():  # what is wrong is reported elsewhere
+        with contextlib.suppress(Exception, SystemExit, _TooLong), self.limit():  # what is wrong is reported elsewhere
             if isinstance(environment, Demonstrator):
                 written = list(environment.demonstrate(problem, random.Random(self.seed)))
             elif options := getattr(environment, "options", None):

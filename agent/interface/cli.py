@@ -6,10 +6,12 @@ Exit codes: 0 done; 1 no answer, or something failed; 2 wrong usage, recipe or q
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agent.interface.common import (
@@ -284,7 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_strictly(words)
     try:
-        return int(arguments.run(arguments))
+        with _told_exits():
+            return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -302,6 +305,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"stepwell: {message(error)}", file=sys.stderr)
         return code
+
+
+@contextlib.contextmanager
+def _told_exits() -> Iterator[None]:
+    """Make `os._exit` raise SystemExit, as `sys.exit` does: code of others must not end the program without a word.
+
+    Processes that are forked off end by it as ever.
+    """
+    leave, owner = os._exit, os.getpid()
+
+    def tell(status: int) -> None:
+        if os.getpid() != owner:
+            leave(status)
+        raise SystemExit(status)
+
+    os._exit = tell  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os._exit = leave
 
 
 def _exit_code(error: Exception) -> int | None:

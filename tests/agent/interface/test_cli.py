@@ -190,6 +190,28 @@ def test_an_environment_that_ends_the_program_is_told(tmp_path: Path, capsys: py
         assert "leaves.py' failed to load: SystemExit: 3" in capsys.readouterr().err
 
 
+ENDING = "import os\nfrom envs import Toy\n\n\nclass Leaves(Toy):\n    def {}:\n        os._exit(0)\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "told"),
+    [
+        ("import os\nos._exit(0)\n", 2, "failed to load: SystemExit: 0"),
+        (ENDING.format("same(self, a, b)"), 1, "- `same` never raises: same("),
+        (ENDING.format("step(self, state, step)"), 1, "- `step` never raises: step("),
+    ],
+    ids=["as it is loaded", "as answers are compared", "at every step"],
+)
+def test_an_environment_that_ends_the_process_at_once_is_told(
+    source: str, code: int, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "leaves.py"
+    file.write_text(source)
+    command = [sys.executable, "-m", "agent.interface.cli", "check-env", str(file), "-n", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, told in done.stdout + done.stderr) == (code, True), done
+
+
 # --------------------------------------------------------------------------------------------- studies that go wrong
 
 EVAL = ["eval", "--env", "toy", "--strategy", "greedy", "--budget", "1", "-n", "3"]
