@@ -74,6 +74,7 @@ def build_parser() -> CommandParser:
     solve.add_argument("--tree", action="store_true", help="also print the search tree")
 
     regrade = "where gold answers were edited, judge the stored answers by the new ones"
+    retry = "run failed searches again"
     measure = add("eval", run_eval, "measure strategies on many problems; run it again to resume")
     add_recipe(measure, several=True)
     measure.add_argument(
@@ -95,6 +96,7 @@ def build_parser() -> CommandParser:
     )
     measure.add_argument("--json", action="store_true", help="print the summary as JSON")
     measure.add_argument("--regrade", action="store_true", help=regrade)
+    measure.add_argument("--retry-errors", action="store_true", help=retry)
 
     study = add("study", run_study, "run a study (configs/studies/NAME.yaml); run it again to resume")
     study.add_argument("study", metavar="STUDY", help="name or path of the study")
@@ -112,7 +114,7 @@ def build_parser() -> CommandParser:
     study.add_argument(
         "--workers", type=positive, metavar="N", help="with --ray: number of workers (default: one per GPU, or per CPU)"
     )
-    study.add_argument("--retry-errors", action="store_true", help="run failed searches again")
+    study.add_argument("--retry-errors", action="store_true", help=retry)
     study.add_argument("--table", action="store_true", help="only show the results that are in the file")
     study.add_argument(
         "--dry-run", action="store_true", help="only show what would run, and how small a difference it can detect"

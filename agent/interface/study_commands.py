@@ -138,7 +138,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         with open_study(study, out, problems, arguments.regrade) as file:
-            if getattr(arguments, "retry_errors", False) and (failed := file.forget_errors()):
+            if arguments.retry_errors and (failed := file.forget_errors()):
                 errors.print(f"running again what failed: {failed} of {file.total()} results", style="dim")
             done, total = len(file.done()), file.total()
             if 0 < done < total:
@@ -175,7 +175,7 @@ def _conduct(study: Study, out: Path, arguments: argparse.Namespace) -> int:
         return 1
     if failure:
         count, error = failure
-        message = f"{count} of {total} searches failed and count as wrong; --retry-errors of 'study' runs them again"
+        message = f"{count} of {total} searches failed and count as wrong; --retry-errors runs them again"
         errors.print(f"{message}\n{brief(visible(error), MESSAGE)}", style="yellow", soft_wrap=True)
         return 1
     return 0

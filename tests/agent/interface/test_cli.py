@@ -233,6 +233,10 @@ def test_an_evaluation_in_which_searches_failed_ends_with_code_1(
         assert r"\x1b[8m[/x]" in err
         assert "\x1b" not in err
     assert main([*EVAL, "--out", str(tmp_path / "fine.sqlite")]) == 0
+    assert main([*EVAL, "--out", out]) == 1
+    assert "--retry-errors runs them again" in capsys.readouterr().err
+    assert main([*EVAL, "--out", out, "--retry-errors"]) == 0
+    assert "running again what failed: 3 of 3 results" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", ["99999999999999999999999", "-9223372036854775809"])
