@@ -43,8 +43,11 @@ class Process:
         return int(self.about["pid"])
 
 
-def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """What a process replies.
+_SOON = 5.0  # seconds for a reply that waits for no model; who takes longer is suspended
+
+
+def ask(path: Path, request: dict[str, Any], seconds: float = 2 * WAIT) -> dict[str, Any]:
+    """What a process replies, within some seconds.
 
     Raises:
         UsageError: the request is wrong.
@@ -53,7 +56,7 @@ def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     """
     try:
         with connect(path) as connection:
-            connection.settimeout(2 * WAIT)
+            connection.settimeout(seconds)
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as lines:
                 line = lines.readline(REPLY + 1)
@@ -69,7 +72,7 @@ def ask(path: Path, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def processes(past: bool = False, ids: bool = False) -> list[Process]:
-    """The processes of this user that search, with their searches.
+    """The processes of this user that search, with their searches. Those that are suspended (Ctrl-Z) are left out.
 
     Args:
         past: list those searches too that are over.
@@ -78,7 +81,9 @@ def processes(past: bool = False, ids: bool = False) -> list[Process]:
     found = []
     for path in live_sockets():
         try:
-            reply = ask(path, {"op": "list", "all": past, "ids": ids})
+            reply = ask(path, {"op": "list", "all": past, "ids": True}, _SOON)
+            if not ids:
+                reply = ask(path, {"op": "list", "all": past, "ids": False})
             found.append(Process(path, reply["process"], reply["searches"], reply["left_out"]))
         except (ControlFailure, KeyError):
             continue  # it is ending

@@ -320,6 +320,21 @@ def test_a_search_is_found_among_many_though_its_model_is_busy(live: Live, monke
         hold.set()
 
 
+def test_a_suspended_process_holds_nobody_up(
+    live: Live, runtime: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its connections are accepted by the system, and nobody reads them."""
+    monkeypatch.setattr("agent.interface.control.client._SOON", 0.3)
+    with socket.socket(socket.AF_UNIX) as suspended:
+        suspended.bind(str(make_path(4711)))
+        suspended.listen()
+        began = time.monotonic()
+        assert find("1")[1] == "1"
+        code, out, _ = ctl(capsys, "list")
+        assert (code, "1 " in out) == (0, True)
+        assert time.monotonic() - began < 10.0
+
+
 # ------------------------------------------------------------------------------------------------------- real processes
 
 
