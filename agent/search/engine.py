@@ -379,8 +379,11 @@ class Engine:
                 answered = poll(self.policy, proposing) if proposing else False
                 if not answered and time.monotonic() >= self._next_look:
                     self._next_look = time.monotonic() + _LOOK
-                    for ticket in proposing:
-                        self._look(ticket, asked[ticket])
+                    for ticket in list(proposing):
+                        try:
+                            self._look(ticket, asked[ticket])
+                        except Exception as error:  # of the display, or of the environment: the others go on
+                            end_asked(ticket, "error", error)
                 if scoring and self.verifier is not None:
                     enough = sum(scoring.values()) >= _VERIFIER_BATCH
                     if enough or not answered:

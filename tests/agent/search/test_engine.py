@@ -292,6 +292,23 @@ def test_what_there_is_of_a_reply_is_told_while_it_is_awaited(monkeypatch: pytes
     assert told[0].answers == tuple(answer for answer in map(TOY.answer, ends) if answer is not None) != ()
 
 
+def test_a_display_that_fails_while_a_reply_is_awaited_ends_its_own_search_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agent.search.engine._LOOK", 0.01)
+
+    def draw(graph: SearchGraph) -> None:
+        if graph.underway is not None:
+            raise OSError("the terminal is gone")
+
+    (bad,) = tasks(Majority(6), Budget(seconds=0.2), [PROBLEMS[0]], on_change=draw)
+    (good,) = tasks(Majority(6), Budget(seconds=0.2), [PROBLEMS[1]])
+    found = {graph.problem.id: graph for graph in Engine(TOY, Halting()).run([bad, good])}
+    assert "the terminal is gone" in found[PROBLEMS[0].id].info["error"]
+    assert found[PROBLEMS[1].id].info["answer"] is not None
+    assert "error" not in found[PROBLEMS[1].id].info
+
+
 def test_parts_of_steps_are_kept_too() -> None:
     graph = one(Beam(4, 4), Budget(seconds=0.1), Halting())
     assert len(graph.children(graph.root)) in (1, 2)
