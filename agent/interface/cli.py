@@ -149,9 +149,9 @@ def build_parser() -> CommandParser:
     add_trust(report)
 
     export = add("export", run_export, "write the results of a study for other tools")
-    export.add_argument("file", metavar="FILE", help="results file (.sqlite)")
+    export.add_argument("file", nargs="+", metavar="FILE", help="results file (.sqlite); several only for samples")
     export.add_argument(
-        "--to", required=True, metavar="KIND", help="format: parquet, graphml, trl-prm, trl-dpo or trl-sft"
+        "--to", required=True, metavar="KIND", help="format: parquet, graphml, samples, trl-prm, trl-dpo or trl-sft"
     )
     export.add_argument(
         "--out", required=True, type=Path, metavar="PATH", help="folder to write; for trl-*, a .jsonl file"
@@ -216,6 +216,12 @@ def build_parser() -> CommandParser:
     fit.add_argument("-n", type=positive, default=200, help="number of problems of the calibration split (default 200)")
     fit.add_argument(
         "--runs", metavar="FILE", help="file of recorded runs, used again if it exists (default: in runs/)"
+    )
+    fit.add_argument(
+        "--independent",
+        type=positive,
+        metavar="N",
+        help="a plan of greedy decoding and at most N independent samples; no searches, so recorded samples are enough",
     )
     fit.add_argument("--beams", action="store_true", help="try more sizes of beams that keep half of their prefixes")
     fit.add_argument(

@@ -66,8 +66,8 @@ def run_report(arguments: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Name the file in the error when what it holds cannot be read: it is damaged, or nothing that we wrote.
+def _reading(*paths: Path) -> Iterator[None]:
+    """Name the files in the error when what they hold cannot be read: it is damaged, or nothing that we wrote.
 
     Whatever reading raises counts as that; what a reader of results does beside reading can hardly fail.
     """
@@ -79,7 +79,8 @@ def _reading(path: Path) -> Iterator[None]:
     except (UsageError, OSError):
         raise
     except Exception as error:
-        raise UsageError(f"{path} cannot be read; it is damaged, or of another version: {message(error)}") from error
+        names = ", ".join(map(str, paths))
+        raise UsageError(f"{names} cannot be read; it is damaged, or of another version: {message(error)}") from error
 
 
 def run_export(arguments: argparse.Namespace) -> int:
@@ -91,12 +92,13 @@ def run_export(arguments: argparse.Namespace) -> int:
 
     quiet()
     kind = choose(arguments.to, EXPORTS, "format")
-    with _reading(Path(arguments.file)), StudyFile(arguments.file, trust=arguments.trust) as file:
-        if kind.startswith("trl") and (split := file.config["split"]) != "train":
+    with _reading(*map(Path, arguments.file)), contextlib.ExitStack() as open_files:
+        files = [open_files.enter_context(StudyFile(path, trust=arguments.trust)) for path in arguments.file]
+        if kind.startswith("trl") and (split := files[0].config["split"]) != "train":
             print(f"note: these are problems of the {split} split; what is trained on them cannot be measured on them",
                   file=sys.stderr)  # fmt: skip
         try:
-            count = EXPORTS[kind](file, arguments.out, arguments.most)
+            count = EXPORTS[kind](files, arguments.out, arguments.most)
         except ImportError as error:
             raise UsageError(str(error)) from None
     print(f"{arguments.out}: {count}")

@@ -99,7 +99,16 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
 
     from agent.build import environment_of, make_strategy, models_of, weights_digest
     from agent.planning.fit import calibrate
-    from agent.planning.fit_settings import ARMS, BEAMS, MOVES, REVISING, arms_of, drawing_distinct
+    from agent.planning.fit_settings import (
+        ARMS,
+        BEAMS,
+        BUDGETS,
+        MOVES,
+        REVISING,
+        arms_of,
+        drawing_distinct,
+        independent,
+    )
     from agent.planning.plan_file import CURRENCIES, Action, plan_name, user_plans
     from agent.recipes.recipe import parse_component
     from agent.search.budget import Budget
@@ -122,6 +131,11 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         choose(chosen.name, STRATEGIES, "strategy")
         more += arms_of(chosen.name, chosen.options)
     arms, moves = (*ARMS, *more), (*MOVES, *(Action(arm.strategy, arm.n, arm.knobs) for arm in more))
+    budgets = BUDGETS
+    if arguments.independent:
+        if more or arguments.distinct is not None:
+            raise UsageError("--independent leaves searches out; leave out --beams, --revise, --also and --distinct")
+        arms, moves, budgets = independent(arguments.independent)
     if arguments.distinct is not None:
         if not (isinstance(policy, DistinctSampler) and policy.distinct):
             raise UsageError(f"policy {policy.name!r} cannot draw without replacement; leave --distinct out")
@@ -142,7 +156,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     runs = Path(arguments.runs or f"runs/calibrate-{fingerprint(config)}.jsonl")
     with JsonlLog(runs, config, digests_of(policy=policy, verifier=verifier)) as results:
         fitted = calibrate(
-            *(environment, policy, verifier, problems, results, arms, moves),
+            *(environment, policy, verifier, problems, results, arms, moves, budgets),
             seed=recipe.seed,
             report=logger.info,
             temperature=recipe.temperature,

@@ -65,6 +65,12 @@ def arms_of(strategy: str, knobs: Mapping[str, Any]) -> tuple[Arm, ...]:
     return arms
 
 
+def independent(n: int) -> tuple[tuple[Arm, ...], tuple[Action, ...], tuple[int, ...]]:
+    """Arms, moves and budgets of a plan of independent samples alone, at most n: all that recorded samples allow."""
+    moves = tuple(move for move in MOVES if move.traits.independent and move.n <= n)
+    return (Arm("best-of-n", n), Arm("best-of-n", 1, 1, _DECODED)), moves, (*(b for b in BUDGETS if b < n), n)
+
+
 def drawing_distinct(temperature: float) -> Arm:
     """What draws without replacement: for tasks whose answers prove themselves."""
     return Arm("best-of-n", 64, 2, {"distinct": True, "temperature": temperature})

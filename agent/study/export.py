@@ -13,7 +13,7 @@ and those that ended without an answer are counted too: they are samples of what
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ Texts = tuple[str, ...]
 Parts = tuple[Part, ...]
 
 
-def export_parquet(file: StudyFile, out: Path, most: int = MOST) -> int:
+def export_parquet(files: Sequence[StudyFile], out: Path, most: int = MOST) -> int:
     """Write ``results.parquet``, ``candidates.parquet`` and ``votes.parquet`` into a folder; returns their rows."""
     require("study", "pandas", "pyarrow")
     from agent.study import analysis
 
+    file = _only(files)
     out.mkdir(parents=True, exist_ok=True)
     rows = 0
     for name, read in (("results", analysis.results), ("candidates", analysis.candidates), ("votes", analysis.votes)):
@@ -44,8 +45,9 @@ def export_parquet(file: StudyFile, out: Path, most: int = MOST) -> int:
     return rows
 
 
-def export_graphml(file: StudyFile, out: Path, most: int = MOST) -> int:
+def export_graphml(files: Sequence[StudyFile], out: Path, most: int = MOST) -> int:
     """Write one file per search into a folder, ``cell-3-problem-17.graphml``; returns how many there are."""
+    file = _only(files)
     out.mkdir(parents=True, exist_ok=True)
     places = [Place(*row) for row in file.rows("SELECT cell, problem FROM graphs ORDER BY cell, problem")]
     for place in places:
@@ -53,24 +55,23 @@ def export_graphml(file: StudyFile, out: Path, most: int = MOST) -> int:
     return len(places)
 
 
-def export_prm(file: StudyFile, out: Path, most: int = MOST) -> int:
+def export_prm(files: Sequence[StudyFile], out: Path, most: int = MOST) -> int:
     """Write stepwise supervision; returns how many solutions there are. Needs the stored graphs."""
-    return _write(out, stepwise(file, most))
+    return _write(out, stepwise(_only(files), most))
 
 
-def export_dpo(file: StudyFile, out: Path, most: int = MOST) -> int:
+def export_dpo(files: Sequence[StudyFile], out: Path, most: int = MOST) -> int:
     """Write preference pairs; returns how many there are."""
-    return _write(out, preferences(file, most))
+    return _write(out, preferences(_only(files), most))
 
 
-def export_sft(file: StudyFile, out: Path, most: int = MOST) -> int:
+def export_sft(files: Sequence[StudyFile], out: Path, most: int = MOST) -> int:
     """Write right solutions; returns how many there are."""
-    return _write(
-        out, ({"prompt": prompt, "completion": text_of(parts)} for prompt, parts in right_solutions(file, most))
-    )
+    found = right_solutions(_only(files), most)
+    return _write(out, ({"prompt": prompt, "completion": text_of(parts)} for prompt, parts in found))
 
 
-def export_samples(file: StudyFile, out: Path, most: int = MOST) -> int:
+def export_samples(files: Sequence[StudyFile], out: Path, most: int = MOST) -> int:
     """Write the whole independent samples, to be replayed without a model; returns how many there are.
 
     They are those of greedy decoding, majority and Best-of-N, of one policy. Of cells with the same seed and
@@ -79,9 +80,28 @@ def export_samples(file: StudyFile, out: Path, most: int = MOST) -> int:
     Raises:
         UsageError: when there are none, or they are of two policies, two verifiers or two environments.
     """
-    cells, models = {cell["cell"]: cell for cell in file.cells()}, file.config.get("models", {})
     found: dict[tuple[str, float], dict[int, tuple[tuple[int, bool], PooledProblem]]] = {}
     heads: set[PoolHead] = set()
+    for file in files:
+        for head, seed, pooled in _samples_of(file):
+            heads.add(head)
+            rank = len(pooled.samples), head.verifier != "none"
+            seeds = found.setdefault((pooled.problem, pooled.temperature), {})
+            if seed not in seeds or seeds[seed][0] < rank:
+                seeds[seed] = rank, pooled
+    names = ", ".join(str(file.path) for file in files)
+    named = [head for head in heads if head.verifier != "none"] or list(heads)
+    if not named:
+        raise UsageError(f"{names}: no searches of {', '.join(sorted(_INDEPENDENT))} whose graphs were kept")
+    if len(named) > 1 or len({(head.policy, head.policy_digest) for head in heads}) > 1:
+        raise UsageError(f"{names}: samples of {len(named)} pairs of models; a file of samples is of one")
+    merged = (_merged([pooled for _, pooled in seeds.values()]) for _, seeds in sorted(found.items()))
+    return write_pool(out, named[0], merged)
+
+
+def _samples_of(file: StudyFile) -> Iterator[tuple[PoolHead, int, PooledProblem]]:
+    """The samples of each search that drew whole independent ones: their models, its seed, and what it drew."""
+    cells, models = {cell["cell"]: cell for cell in file.cells()}, file.config.get("models", {})
     for place, raw in file.raw_graphs():
         info, cell = raw["info"], cells[place.cell]
         strategy = info.get("strategy") or {}
@@ -91,29 +111,17 @@ def export_samples(file: StudyFile, out: Path, most: int = MOST) -> int:
         pooled = _pooled(raw, temperature)
         if pooled is None:
             continue
-        scored = pooled.samples[0].scores is not None
         spent = info["spent"]
         size = round(spent["verifier_flops"] / (2 * spent["verifier_tokens"])) if spent["verifier_tokens"] else 0
         verifier = info["verifier"], size, models.get(cell["verifier"], "")
-        heads.add(
-            PoolHead(
-                info["policy"],
-                info["policy_parameters"],
-                models.get(cell["policy"], ""),
-                *(verifier if scored else ("none", 0, "")),
-            )
+        scored = pooled.samples[0].scores is not None
+        head = PoolHead(
+            info["policy"],
+            info["policy_parameters"],
+            models.get(cell["policy"], ""),
+            *(verifier if scored else ("none", 0, "")),
         )
-        rank = len(pooled.samples), scored
-        seeds = found.setdefault((pooled.problem, temperature), {})
-        if raw["seed"] not in seeds or seeds[raw["seed"]][0] < rank:
-            seeds[raw["seed"]] = rank, pooled
-    named = [head for head in heads if head.verifier != "none"] or list(heads)
-    if not named:
-        raise UsageError(f"{file.path} has no searches of {', '.join(sorted(_INDEPENDENT))} whose graphs were kept")
-    if len(named) > 1 or len({head.policy for head in heads}) > 1:
-        raise UsageError(f"{file.path} has samples of {len(named)} pairs of models; a file of samples is of one")
-    merged = (_merged([pooled for _, pooled in seeds.values()]) for _, seeds in sorted(found.items()))
-    return write_pool(out, named[0], merged)
+        yield head, raw["seed"], pooled
 
 
 _INDEPENDENT = {"greedy", "majority", "best-of-n"}
@@ -155,7 +163,7 @@ def _shares(total: int, count: int) -> Iterator[int]:
     return ((total * (at + 1)) // count - (total * at) // count for at in range(count))
 
 
-EXPORTS: dict[str, Callable[[StudyFile, Path, int], int]] = {
+EXPORTS: dict[str, Callable[[Sequence[StudyFile], Path, int], int]] = {
     "parquet": export_parquet,
     "graphml": export_graphml,
     "samples": export_samples,
@@ -164,6 +172,12 @@ EXPORTS: dict[str, Callable[[StudyFile, Path, int], int]] = {
     "trl-sft": export_sft,
 }
 """What ``stepwell export --to`` takes."""
+
+
+def _only(files: Sequence[StudyFile]) -> StudyFile:
+    if len(files) > 1:
+        raise UsageError(f"{len(files)} files given; several are put together only by --to samples")
+    return files[0]
 
 
 def _write(out: Path, rows: Iterator[Mapping[str, Any]]) -> int:

@@ -141,7 +141,8 @@ def load_checkpoint(
         revision: of a hub's id.
         options: of the family: ``separator`` of ``token-classification``, and of it and ``outcome`` the ``label`` that
             stands for right; ``reference`` (folder or id of the model
-            that it was trained from), ``coef`` (beta) and ``measure`` of ``implicit``; ``votes``, ``temperature``,
+            that it was trained from), ``coef`` (beta) and ``measure`` of ``implicit``; ``backbone`` of ``probe``, in place
+            of the one that its folder names; ``votes``, ``temperature``,
             ``top_p``, ``top_k``, ``tokens`` (most that are written about a step) and ``rows`` (most texts that are
             written at once) of those that write.
 
@@ -256,9 +257,9 @@ def _in_one_pass(kind: Any, setting: _Setting, **options: Any) -> Verifier:
     return _reading(family, setting, setting.model(family.head))
 
 
-def _probe(kind: Any, setting: _Setting, **options: Any) -> Verifier:
+def _probe(kind: Any, setting: _Setting, *, backbone: str | None = None, **options: Any) -> Verifier:
     config, top = read_probe(setting.folder)
-    below = replace(setting, folder=find_checkpoint(config.backbone))
+    below = replace(setting, folder=find_checkpoint(backbone or config.backbone))
     family = kind(below.texts, **{"separator": config.separator} | options)
     return _reading(family, below, below.model(kind.head, layers=config.layers, top=top))
 

@@ -25,6 +25,7 @@ class FamilyOptions(LayoutOptions, total=False):
 
     Attributes:
         reference: of ``implicit``: folder or id of the model that it was trained from.
+        backbone: of probes: where their backbone is, if not where their folder says (the same model, in another file).
         coef, measure: of ``implicit``: beta, and what is made of the likelihoods.
         votes: of those that write: critiques of a step.
         temperature, top_p, top_k: of those that write: how they sample.
@@ -33,6 +34,7 @@ class FamilyOptions(LayoutOptions, total=False):
     """
 
     reference: str
+    backbone: str
     coef: Annotated[float, Above(0)]
     measure: Measure
     votes: Annotated[int, AtLeast(1)]

@@ -1,15 +1,19 @@
 """Samples of a study are replayed without its models: the same answers, at the same cost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent.interface.cli import main
+from agent.planning.plan_file import Calibration
 from agent.recipes.recipe import Component
 from agent.study.export import export_samples
 from agent.study.results_db import StudyFile
 from agent.study.run import measure
 from agent.study.study import Study
 from envs.messages import UsageError
+from policies.sample_pool import SamplePool
 
 DRAWN = Study(
     environments=(Component("arithmetic"),),
@@ -35,7 +39,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("replay")
     measure(DRAWN, folder / "drawn.sqlite")
     with StudyFile(folder / "drawn.sqlite") as file:
-        assert export_samples(file, folder / "samples.jsonl.gz") == 12 * 9
+        assert export_samples([file], folder / "samples.jsonl.gz") == 12 * 9
     return folder / "drawn.sqlite", folder / "samples.jsonl.gz"
 
 
@@ -86,7 +90,7 @@ def test_samples_without_scores_are_no_verifier(tmp_path: Path) -> None:
     )
     measure(study, tmp_path / "m.sqlite")
     with StudyFile(tmp_path / "m.sqlite") as file:
-        export_samples(file, tmp_path / "m.jsonl")
+        export_samples([file], tmp_path / "m.jsonl")
     with pytest.raises(UsageError, match="samples without scores; give --verifier none"):
         replay(tmp_path / "m.jsonl", tmp_path / "r.sqlite", "best-of-n", budgets=(2,))
 
@@ -102,4 +106,35 @@ def test_samples_of_two_policies_are_not_mixed(tmp_path: Path) -> None:
     )
     measure(study, tmp_path / "two.sqlite")
     with StudyFile(tmp_path / "two.sqlite") as file, pytest.raises(UsageError, match="of one"):
-        export_samples(file, tmp_path / "two.jsonl")
+        export_samples([file], tmp_path / "two.jsonl")
+
+
+def test_samples_of_several_studies_are_put_together(drawn: tuple[Path, Path], tmp_path: Path) -> None:
+    parts = [tmp_path / "greedy.sqlite", tmp_path / "sampled.sqlite"]
+    for path, strategy in zip(parts, DRAWN.strategies, strict=True):
+        measure(replace(DRAWN, strategies=(strategy,)), path)
+    out = tmp_path / "samples.jsonl.gz"
+    assert main(["export", *map(str, parts), "--to", "samples", "--out", str(out)]) == 0
+    assert SamplePool.read(out).problems == SamplePool.read(drawn[1]).problems
+    assert main(["export", *map(str, parts), "--to", "trl-sft", "--out", str(out)]) == 2
+
+
+def test_a_plan_is_fitted_to_samples_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "decoded.sqlite", tmp_path / "sampled.sqlite"]
+    for temperature, budget, path in zip((0.0, 1.0), (1, 8), files, strict=True):
+        scored = replace(DRAWN, split="calibration", strategies=(Component("best-of-n"),), budgets=(budget,))
+        measure(replace(scored, temperature=temperature), path)
+    samples, plan = tmp_path / "samples.jsonl.gz", tmp_path / "plan.json"
+    assert main(["export", *map(str, files), "--to", "samples", "--out", str(samples)]) == 0
+    words = ["calibrate", "--env", "arithmetic", "--temperature", "1", "-n", "12"]
+    words += ["--policy", f"recorded:{samples}", "--verifier", f"recorded:{samples}"]
+    words += ["--runs", str(tmp_path / "runs.jsonl"), "--out", str(plan)]
+    assert main([*words, "--independent", "8"]) == 0
+    fitted = Calibration.load(plan)
+    assert (fitted.policy, fitted.verifier) == ("arithmetic-xs", "arithmetic-prm")
+    assert fitted.digests["policy"] == SamplePool.read(samples).head.policy_digest != ""
+    assert fitted.online is not None
+    assert {move.strategy for move in fitted.online.moves} == {"greedy", "majority", "best-of-n"}
+    assert sorted(fitted.online.openings) == [1, 4, 8]
+    assert main([*words, "--independent", "8", "--beams"]) == 2
+    assert "leave out --beams" in capsys.readouterr().err

@@ -80,6 +80,15 @@ def test_scores_are_those_of_the_first_layers_and_the_last_norm(
     check_verifier(verifier, environment, solutions)
 
 
+def test_the_backbone_may_be_elsewhere(
+    tiny: Tiny, environment: Math, solutions: list[State], tmp_path: Path
+) -> None:
+    here = load_verifier(probe_of(tmp_path / "here", tiny("judge")), environment, device="cpu")
+    hub = probe_of(tmp_path / "hub", Path("owner/name"))
+    moved = load_verifier(hub, environment, device="cpu", backbone=str(tiny("judge")))
+    assert ask(moved, [Score(tuple(solutions))]) == ask(here, [Score(tuple(solutions))])
+
+
 def test_a_probe_that_does_not_fit_is_refused(tiny: Tiny, environment: Math, tmp_path: Path) -> None:
     good = probe_of(tmp_path / "good", tiny("judge"))
     with pytest.raises(UnsupportedModel, match=r"3 layers asked for; .* has 2"):
