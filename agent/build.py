@@ -17,6 +17,7 @@ from agent.recipes.recipe import Component, Recipe
 from agent.registry import knobs_of, list_strategies, load_strategy, strategy_name
 from agent.search.budget import Budget
 from agent.strategies import SizedByCost, Strategy
+from agent.strategies.traits import COMPARERS
 from envs.core import Environment
 from envs.messages import UsageError
 from envs.options import checked_options
@@ -89,20 +90,21 @@ def strategy_of(recipe: Recipe) -> Strategy:
     """The strategy that a recipe asks for.
 
     Raises:
-        UsageError: as `make_strategy`, and when the strategy asks for scores but there is no verifier.
+        UsageError: as `make_strategy`, and when the strategy needs something of the models that they lack.
     """
     strategy = make_strategy(recipe.strategy, recipe.budget, recipe.vote, recipe.temperature)
-    if recipe.verifier.name == NO_VERIFIER and strategy.traits.needs_scores:
-        raise UsageError(
-            f"strategy {recipe.strategy.name} asks for scores, and the verifier is {NO_VERIFIER};"
-            " name a verifier, or use greedy or majority"
-        )
-    if strategy.traits.needs_large and recipe.policy.name != policies.registry.PAIR:
-        raise UsageError(
-            f"strategy {recipe.strategy.name} is for two policies, and there is {recipe.policy.name} alone; name a"
-            " larger one with --large-policy"
-        )
+    verifier = None if recipe.verifier.name == NO_VERIFIER else recipe.verifier.name
+    compares = verifier is not None and _may_compare(verifier)
+    large = recipe.policy.name == policies.registry.PAIR
+    strategy.traits.check(recipe.strategy.name, recipe.policy.name, large, verifier, compares)
     return strategy
+
+
+def _may_compare(verifier: str) -> bool:
+    """Whether a verifier may compare solutions. One of somebody else says so itself, once it is made."""
+    known, head = verifiers.registry.VERIFIERS, verifier.partition(":")[0]
+    others = set(known.names()) - set(known.built_in)
+    return head in {each.partition(":")[0] for each in COMPARERS} or head in others or known.names_code(verifier)
 
 
 def describe_strategy(strategy: Strategy) -> dict[str, Any]:

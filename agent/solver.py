@@ -92,7 +92,7 @@ class Solver:
 
         Raises:
             UnreadableQuestion: the environment cannot read the question.
-            UsageError: there is no strategy of that name.
+            UsageError: there is no strategy of that name, or it needs something of the models that they lack.
             SolverError: the policy, the verifier or the environment failed.
         """
         if isinstance(problem, str):
@@ -118,12 +118,13 @@ class Solver:
         (`agent.search.shared_budget`), and `budget` is the most that one of them gets.
 
         Raises:
-            UsageError: there is a total, and the strategy is none that can share it.
+            UsageError: as `check`, or there is a total, and the strategy is none that can share it.
         """
         if strategy == "auto" and self.planner is not None:
             strategy = self.planner
         if isinstance(strategy, str):
             strategy = make_strategy(Component(strategy), budget, Vote(), 1.0)
+        self.check(strategy)
         allocation = None
         if total is not None:
             allocation, strategy = self.share(total, strategy)
@@ -142,6 +143,16 @@ class Solver:
         See `agent.search.engine.Engine.run`.
         """
         return map(Solution.of, self.engine.run(tasks, concurrency, allocation, stay))
+
+    def check(self, strategy: Strategy) -> None:
+        """Refuse a strategy that needs something of the models that they lack.
+
+        Raises:
+            UsageError: in one line that says what would do (`agent.strategies.traits.Traits.check`).
+        """
+        engine, name = self.engine, describe_strategy(strategy)["name"]
+        verifier = None if self.verifier is None else self.verifier.name
+        strategy.traits.check(name, self.policy.name, engine.large, verifier, engine.compares)
 
     def share(self, total: Budget, strategy: Strategy) -> tuple[Allocation, Strategy]:
         """What allocates a total, and the strategy that bids for it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """Fit the planner on the calibration split; what has been run is kept, and the same command goes on."""
     from loguru import logger
 
-    from agent.build import environment_of, make_strategy, models_of, weights_digest
+    from agent.build import environment_of, models_of, strategy_of, weights_digest
     from agent.planning.fit import calibrate
     from agent.planning.fit_settings import (
         ARMS,
@@ -127,11 +128,11 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         raise UsageError("calibration needs a verifier")
     more = (*(BEAMS if arguments.beams else ()), *(REVISING if arguments.revise else ()))
     for chosen in map(parse_component, arguments.also):
-        make_strategy(chosen, Budget(1), recipe.vote, recipe.temperature)  # refuses wrong names and knobs
+        strategy_of(replace(recipe, strategy=chosen, budget=Budget(1)))  # refuses what is wrong, or lacks something
         choose(chosen.name, STRATEGIES, "strategy")
         more += arms_of(chosen.name, chosen.options)
     arms, moves = (*ARMS, *more), (*MOVES, *(Action(arm.strategy, arm.n, arm.knobs) for arm in more))
-    budgets = BUDGETS
+    budgets: tuple[int, ...] = BUDGETS
     if arguments.independent:
         if more or arguments.distinct is not None:
             raise UsageError("--independent leaves searches out; leave out --beams, --revise, --also and --distinct")

@@ -59,6 +59,7 @@ class RunContext:
         verifier_parameters: how many it has; 0 if unknown, or without one.
         meter: what it has spent so far; the engine charges it.
         policy_large: a larger policy can be asked, too (`policies.core.Propose.large`).
+        verifier_compares: the verifier compares solutions (`verifiers.core.Comparer`).
     """
 
     policy: str = ""
@@ -72,6 +73,7 @@ class RunContext:
     verifier_parameters: int = 0
     meter: Meter = field(default_factory=Meter, compare=False, repr=False)
     policy_large: bool = False
+    verifier_compares: bool = False
 
     def to_info(self) -> dict[str, Any]:
         """The context as a record, JSON-ready; what says nothing is left out."""

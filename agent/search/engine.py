@@ -121,7 +121,8 @@ class Engine:
         self.environment = guard(environment)
         self.policy = StepByStep(policy, self.environment) if isinstance(self.environment, Guarded) else policy
         self.verifier = verifier
-        self._large = isinstance(policy, LargePolicyHolder) and policy.has_large
+        self.large = isinstance(policy, LargePolicyHolder) and policy.has_large
+        self.compares = verifier is not None and isinstance(verifier, Comparer) and verifier.compares
         self._thinks = isinstance(policy, Thinker) and policy.thinks
         self._converses = isinstance(policy, Converser) and policy.converses
         self._distinct = isinstance(self.policy, DistinctSampler) and self.policy.distinct
@@ -233,7 +234,7 @@ class Engine:
                         raise ValueError(
                             f"policy {self.policy.name!r} cannot draw distinct samples; leave distinct out"
                         )
-                    if request.large and not self._large:
+                    if request.large and not self.large:
                         raise ValueError(
                             f"the strategy asks a large policy, and there is {self.policy.name!r} alone; give a"
                             " --large-policy"
@@ -242,11 +243,9 @@ class Engine:
                     proposing.add(self._tickets)
                 elif self.verifier is None:
                     raise ValueError("the strategy asks for scores, but there is no verifier")
-                elif request.groups and not (isinstance(self.verifier, Comparer) and self.verifier.compares):
-                    raise ValueError(
-                        f"the strategy has solutions compared, and verifier {self.verifier.name!r} scores each by"
-                        " itself; a judge behind a server (openai:MODEL) compares them"
-                    )
+                elif request.groups and not self.compares:
+                    name = self.verifier.name
+                    raise ValueError(f"the strategy has solutions compared, and {name!r} scores each by itself")
                 else:
                     self.verifier.submit(self._tickets, request)
                     scoring[self._tickets] = len(request.states)
@@ -473,7 +472,8 @@ class Engine:
             task.vote,
             self.digest,
             0 if self.verifier is None else self.verifier.parameters,
-            policy_large=self._large,
+            policy_large=self.large,
+            verifier_compares=self.compares,
         )
         if task.graph is not None:
             graph = task.graph

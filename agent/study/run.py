@@ -16,7 +16,7 @@ from agent.study.progress import Progress, Tracker
 from agent.study.results_db import StudyFile
 from agent.study.rows import Place, Result, result_of
 from agent.study.storage.model_digests import model_digests, with_options
-from agent.study.study import Study
+from agent.study.study import Study, check_cells
 from envs.core import Environment, Problem
 from envs.messages import UsageError
 
@@ -88,7 +88,7 @@ def shared_models(study: Study) -> Iterator[tuple[Recipe, list[int]]]:
 def search_all(
     study: Study,
     solver: Solver,
-    wanted: Iterable[tuple[Place, Problem]],
+    wanted: Sequence[tuple[Place, Problem]],
     concurrency: int,
     watch: Callable[[int], Callable[[SearchGraph], None] | None] = lambda cell: None,
 ) -> Iterator[tuple[Result, str]]:
@@ -100,8 +100,9 @@ def search_all(
     cells = study.cells
     recipes = [study.recipe(cell) for cell in cells]
     strategies, allocation = [strategy_of(recipe) for recipe in recipes], None
+    for number in {place.cell for place, _ in wanted}:
+        solver.check(strategies[number])
     if study.total_budget is not None:
-        wanted = list(wanted)
         cell = wanted[0][0].cell
         allocation, strategies[cell] = solver.share(parse_budget(str(study.total_budget)), strategies[cell])
 
@@ -211,8 +212,9 @@ def measure(study: Study, path: Path, concurrency: int = 64, regrade: bool = Fal
         regrade: judge what the file has by the gold answers as they are now, where they were others.
 
     Raises:
-        UsageError: when the file belongs to another study, or a part cannot be loaded.
+        UsageError: when the file belongs to another study, a part cannot be loaded, or does not go with the others.
     """
+    check_cells(study)
     problems = study_problems(study, path)
     with open_study(study, path, problems, regrade) as file:
         run_study(study, file, problems, concurrency=concurrency)

@@ -257,7 +257,9 @@ class Session:
             return
         solver = self.solver
         problem, recipe = solver.environment.read(question), self.recipe
-        self.follow(SearchRun(solver, task(problem, strategy_of(recipe), recipe.budget, recipe.seed, self._changed)))
+        strategy = strategy_of(recipe)
+        solver.check(strategy)
+        self.follow(SearchRun(solver, task(problem, strategy, recipe.budget, recipe.seed, self._changed)))
 
     def _changed(self, graph: SearchGraph) -> None:
         if (view := self._view) is not None:

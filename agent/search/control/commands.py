@@ -179,13 +179,10 @@ def _tell_context(search: Running, **changes: Any) -> None:
 def _strategy(search: Running, strategy: str) -> Change:
     left = search.left() or replace(search.budget, samples=1)
     old, chosen = search.graph.info.get("strategy"), search.choose(strategy, left)
-    if chosen.traits.needs_scores and search.graph.context.verifier is None:
-        raise UsageError(f"strategy {strategy!r} asks for scores, and there is no verifier; use greedy or majority")
-    if chosen.traits.needs_large and not search.graph.context.policy_large:
-        alone = search.graph.context.policy
-        raise UsageError(
-            f"strategy {strategy!r} is for two policies, and there is {alone} alone; begin a search with --large-policy"
-        )
+    context = search.graph.context
+    chosen.traits.check(
+        repr(strategy), context.policy, context.policy_large, context.verifier, context.verifier_compares
+    )
     votes = {"old_vote": asdict(search.graph.context.vote), "vote": asdict(chosen.vote)}
     facts: dict[str, Any] = {"spec": strategy, "old_spec": search.spec}
     if votes["vote"] != votes["old_vote"]:

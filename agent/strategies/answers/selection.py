@@ -60,7 +60,7 @@ class ListSelection:
     @property
     def traits(self) -> Traits:
         """Whole samples, compared by the verifier."""
-        return Traits()
+        return Traits(needs_comparisons=True)
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Sample, then select group by group."""
@@ -112,7 +112,7 @@ class Tournament:
     @property
     def traits(self) -> Traits:
         """Whole samples, compared by the verifier."""
-        return Traits()
+        return Traits(needs_comparisons=True)
 
     def search(self, graph: SearchGraph) -> Search[None]:
         """Sample, then compare with the pivots."""

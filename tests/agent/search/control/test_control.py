@@ -337,7 +337,7 @@ def test_a_strategy_of_two_policies_needs_a_large_one() -> None:
     bench = Bench({1: lambda bench: bench.do("strategy", strategy="speculative")})
     graph = bench.run(Beam(8, 2))
     with pytest.raises(
-        UsageError, match="is for two policies, and there is scripted alone; begin a search with --large-"
+        UsageError, match="is for two policies, and there is scripted alone; name a larger one with --large-"
     ):
         bench.outcomes[0].result(0)
     assert INFO not in graph.info

@@ -1,21 +1,31 @@
 """Selection by comparison: both orders, groups, pivots, and verdicts that cannot be read, by hand."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
+from agent.build import strategy_of
+from agent.recipes.recipe import Component, Recipe, parse_component
 from agent.search.engine import Engine, Task
 from agent.search.graph import SearchGraph
 from agent.search.requests import Search
+from agent.solver import Solver
+from agent.strategies import Strategy
 from agent.strategies.answers.selection import ListSelection, Tournament
+from agent.strategies.traits import COMPARERS
+from agent.study.study import Study, check_cells
 from envs.core import Problem
+from envs.messages import UsageError
+from envs.registry import load_environment
 from policies.core import Propose, Proposed
 from policies.scripted import ScriptedPolicy
 from tests.agent.strategies.test_strategies import Script, Tree, texts, tree
 from verifiers.confidence import ConfidenceVerifier
-from verifiers.core import Score, Scored
+from verifiers.core import Comparer, Score, Scored
+from verifiers.registry import load_verifier
 from verifiers.voting import Vote
 
 
@@ -52,6 +62,8 @@ def weights(graph: SearchGraph) -> dict[str, float]:
 
 
 NAN = [math.nan, math.nan]
+ARITHMETIC = load_environment("arithmetic")
+TOY = load_environment("toy")
 
 
 def test_each_is_compared_with_the_pivots_in_both_orders() -> None:
@@ -105,4 +117,55 @@ def test_a_verifier_that_scores_each_by_itself_is_refused() -> None:
     environment = Tree(1)
     engine = Engine(environment, ScriptedPolicy(environment), ConfidenceVerifier(environment))
     (graph,) = engine.run([Task(Problem("p", "p"), Tournament(4).search)])
-    assert "verifier 'confidence' scores each by itself; a judge behind a server" in graph.info["error"]
+    assert "has solutions compared, and 'confidence' scores each by itself" in graph.info["error"]
+
+
+@pytest.mark.parametrize("strategy", ["genselect", "tournament pivots=2"])
+@pytest.mark.parametrize(
+    "verifier",
+    [
+        Component("arithmetic-prm"),
+        Component("confidence"),
+        Component("symbolic"),
+        Component("hf:Qwen/Qwen2.5-Math-PRM-7B"),
+        Component("vllm:some/prm"),
+        Component("pooling:some-prm"),
+        Component("recorded:samples.jsonl"),
+        Component("ensemble", {"members": ["table", "symbolic"]}),
+    ],
+    ids=lambda part: part.name,
+)
+def test_a_verifier_that_does_not_compare_is_refused_before_anything_is_loaded(
+    strategy: str, verifier: Component
+) -> None:
+    recipe = Recipe(strategy=parse_component(strategy), verifier=verifier)
+    words = f"verifier {verifier.name} scores each by itself; verifiers that compare: openai:MODEL, reward, table"
+    with pytest.raises(UsageError, match=re.escape(words)):
+        strategy_of(recipe)
+    study = Study((Component("toy"),), (Component("scripted"),), (recipe.strategy,), (4,), (verifier,))
+    with pytest.raises(UsageError, match=re.escape(words)):
+        check_cells(study)
+
+
+@pytest.mark.parametrize(
+    "verifier", ["openai:judge", "reward", "table", "mine.py", "mine.py:Judge", "package.module:Judge"]
+)
+def test_verifiers_that_compare_or_may_do_so_are_taken(verifier: str) -> None:
+    assert strategy_of(Recipe(strategy=Component("genselect"), verifier=Component(verifier))).traits.needs_comparisons
+
+
+def test_ours_say_beforehand_what_they_say_once_they_are_made() -> None:
+    for name in ("confidence", "ensemble", "reward", "symbolic", "table"):
+        made = load_verifier(name, ARITHMETIC, **({"members": ["table"]} if name == "ensemble" else {}))
+        assert (name in COMPARERS) == (isinstance(made, Comparer) and made.compares)
+
+
+@pytest.mark.parametrize("strategy", ["genselect", "tournament", Tournament(4)])
+def test_a_solver_refuses_before_it_searches(strategy: str | Strategy) -> None:
+    """So it is with a verifier of somebody else, which says what it can only once it is made."""
+    problem = TOY.problems("test", 1)[0]
+    solver = Solver(TOY, ScriptedPolicy(TOY), ConfidenceVerifier(TOY))
+    with pytest.raises(UsageError, match="has solutions compared, and verifier confidence scores each by itself"):
+        solver.solve(problem, strategy)
+    with pytest.raises(UsageError, match="asks for scores, and the verifier is none"):
+        Solver(TOY, ScriptedPolicy(TOY), None).solve(problem, strategy)
