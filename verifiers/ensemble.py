@@ -1,4 +1,11 @@
-"""A weighted mean of verifiers: each scores every state, and a step has the mean of its scores.
+"""Several verifiers as one: each scores every state, and a step has the weighted mean of its scores.
+
+Or of their log-odds (`pool`), where scores are on different scales, or tell different things: the logarithmic opinion
+pool (Genest and Zidek 1986), with a bias and with weights that need not add up to 1,
+
+    log-odds = bias + sum of weight_i * log(s_i / (1 - s_i)),
+
+which is a logistic regression on what the members say (stacking, Wolpert 1992). `verifiers.training.probe` fits one.
 
 Requests go to every member at once, and a reply is given when the last one's is there; tokens and FLOPs add up. A
 member that fails on a step (NaN) makes the ensemble's score of it NaN too: a mean over the others would be a number on
@@ -9,8 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from verifiers.core import ConfidenceReader, Score, Scored, Verifier
+
+Pool = Literal["mean", "log-odds"]
+_SURE = 1e-6  # how near to 0 or 1 a score counts as that near
 
 
 class Ensemble:
@@ -18,25 +29,39 @@ class Ensemble:
 
     Args:
         members: what to ask, one or more.
-        weights: of their scores, none negative, not all 0; equal ones by default.
+        weights: of their scores, none negative, not all 0; equal ones by default. Of log-odds any, as they are.
         name: in records; by default those of the members.
+        pool: what is averaged.
+        bias: of log-odds.
 
     Raises:
-        ValueError: no members, weights that do not fit, or members that read different numbers of likeliest tokens.
+        ValueError: no members, weights that do not fit, a bias of a mean, or members that read different numbers of
+            likeliest tokens.
     """
 
     def __init__(
-        self, members: Sequence[Verifier], weights: Sequence[float] | None = None, name: str | None = None
+        self,
+        members: Sequence[Verifier],
+        weights: Sequence[float] | None = None,
+        name: str | None = None,
+        *,
+        pool: Pool = "mean",
+        bias: float = 0.0,
     ) -> None:
-        given = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
+        least = -math.inf if pool == "log-odds" else 0.0
         if not members:
             raise ValueError("an ensemble of no members given; at least one is needed")
-        if len(given) != len(members) or not all(0 <= weight < math.inf for weight in given) or not sum(given):
+        given = [1.0 / len(members)] * len(members) if weights is None else [float(weight) for weight in weights]
+        if len(given) != len(members) or not all(least <= each < math.inf for each in given) or not any(given):
+            below = "" if pool == "log-odds" else " none below 0,"
             raise ValueError(
-                f"weights {weights} given for {len(members)} members; one each is needed, none below 0, not all 0"
+                f"weights {weights} given for {len(members)} members; one each is needed,{below} not all 0"
             )
+        if not math.isfinite(bias) or (bias and pool == "mean"):
+            raise ValueError(f"bias {bias} given; it must be finite, and it is of pool=log-odds alone")
         self.members = tuple(members)
-        self.weights = tuple(weight / math.fsum(given) for weight in given)
+        self.pool, self.bias = pool, bias
+        self.weights = tuple(given) if pool == "log-odds" else tuple(weight / math.fsum(given) for weight in given)
         self.name = name or "+".join(member.name for member in members)
         self.parameters = sum(member.parameters for member in members)
         tops = {member.top for member in members if isinstance(member, ConfidenceReader) and member.top is not None}
@@ -99,5 +124,14 @@ class Ensemble:
         return Scored(scores, tokens, flops, reads)
 
     def _mix(self, scores: Sequence[float]) -> float:
+        if self.pool == "log-odds":
+            pooled = math.fsum(weight * log_odds(score) for weight, score in zip(self.weights, scores, strict=True))
+            return 1 / (1 + math.exp(-max(pooled + self.bias, -700.0)))  # max: NaN stays
         mean = math.fsum(weight * score for weight, score in zip(self.weights, scores, strict=True))
         return 1.0 if mean > 1 else mean  # by the last bit; NaN stays
+
+
+def log_odds(score: float) -> float:
+    """log(p / (1 - p)), finite for scores of 0 and 1; NaN stays."""
+    sure = min(max(score, _SURE), 1 - _SURE) if not math.isnan(score) else score
+    return math.log(sure / (1 - sure))

@@ -21,7 +21,7 @@ from envs.options import checked_options, options_of
 from envs.plugins import BUILT_IN, Factory, Listed, Registry
 from policies.training.training_record import about
 from verifiers.core import Verifier
-from verifiers.ensemble import Ensemble
+from verifiers.ensemble import Ensemble, Pool
 from verifiers.table import TableVerifier
 
 ENTRY_POINTS = "stepwell.verifiers"
@@ -42,9 +42,12 @@ def _ensemble(
     *,
     members: Sequence[str | Mapping[str, Any]] = (),
     weights: Sequence[float] | None = None,
+    pool: Pool = "mean",
+    bias: float = 0.0,
 ) -> Ensemble:
-    """A weighted mean of verifiers: members, each a name or a mapping with options, and their weights."""
-    return Ensemble([load_verifier(name, environment, **options) for name, options in map(_member, members)], weights)
+    """A weighted mean of verifiers, or of their log-odds: members, each a name or a mapping with options."""
+    made = [load_verifier(name, environment, **options) for name, options in map(_member, members)]
+    return Ensemble(made, weights, pool=pool, bias=bias)
 
 
 def _reward(environment: Environment) -> TableVerifier:
@@ -59,6 +62,7 @@ VERIFIERS: Registry[Verifier] = Registry(
     {
         "confidence": "verifiers.confidence:ConfidenceVerifier",
         ENSEMBLE: _ensemble,
+        "equations": "verifiers.equations:EquationVerifier",
         "reward": _reward,
         "symbolic": "verifiers.symbolic:SymbolicVerifier",
         "table": "verifiers.table:TableVerifier",
@@ -89,8 +93,8 @@ def load_verifier(name_or_path: str | Path, environment: Environment, **options:
         environment: whose states it scores.
         options: of the backend (`verifiers.backends.hf.load_checkpoint`, `verifiers.backends.vllm.load_vllm`) and of
             the family, of `verifiers.backends.lab.LabVerifier` or of `verifiers.table.TableVerifier`; ``symbolic`` has
-            none. Those of ``ensemble`` are ``members``, each a name or a mapping of a ``name`` and options, and
-            ``weights``.
+            none. Those of ``ensemble`` are ``members``, each a name or a mapping of a ``name`` and options,
+            ``weights``, ``pool`` and ``bias``.
 
     Raises:
         ValueError: no such name, folder or option; the message lists what is allowed and the nearest match.

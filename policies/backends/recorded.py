@@ -38,6 +38,8 @@ class RecordedPolicy(QueuedService[Propose, Proposed | Exception]):
         UnreadablePool: the file cannot be read.
     """
 
+    open_loop = True  # what was recorded does not wait for an environment
+
     def __init__(self, model: str | Path, environment: Environment, *, name: str | None = None) -> None:
         super().__init__()
         self.environment = environment
@@ -74,10 +76,12 @@ class RecordedPolicy(QueuedService[Propose, Proposed | Exception]):
     def _draw(
         self, request: Propose, state: State, seeds: tuple[int, ...]
     ) -> tuple[tuple[tuple[Step, ...], ...], Usage]:
-        if state.steps or state.attempts or request.max_steps is not None or request.distinct:
+        stepwise = request.max_steps is not None and not request.open_loop
+        if state.steps or state.attempts or stepwise or request.distinct:
             raise LookupError(
                 f"{self._pool.path} holds whole independent solutions; a strategy that asks for single steps, "
-                "revisions or draws without replacement needs the model (greedy, majority and best-of-n are replayed)"
+                "revisions or draws without replacement needs the model (greedy, majority and best-of-n are replayed, "
+                "with an environment of your own if it says `observes = False`)"
             )
         pooled = self._pool.samples(state.problem.id, request.temperature)
         mine = self._drawn.setdefault(request.scope, {})

@@ -71,3 +71,18 @@ def test_it_is_made_of_names() -> None:
             load_verifier("ensemble", toy, members=members, weights=weights)
     with pytest.raises(ValueError, match="expected a name, or a mapping"):
         load_verifier("ensemble", toy, members=[{"family": "x"}])
+
+
+def test_log_odds_are_pooled_with_weights_and_a_bias(chatter: Any) -> None:
+    members = [TableVerifier(chatter, lambda state: 0.8), TableVerifier(chatter, lambda state: 0.5)]
+    ensemble = Ensemble([*members, TableVerifier(chatter, lambda state: 1.0)], [2, 5, -0.1], pool="log-odds", bias=-1)
+    (reply,) = ask(ensemble, [Score((State(Problem("p", "q"), (Step("a"),)),))])
+    pooled = 2 * math.log(4) - 0.1 * math.log((1 - 1e-6) / 1e-6) - 1  # log-odds of 0.8, 0.5 (0) and nearly 1
+    assert reply.scores[0][0] == pytest.approx(1 / (1 + math.exp(-pooled)))
+    broken = TableVerifier(chatter, lambda state: math.nan)
+    (reply,) = ask(Ensemble([*members, broken], pool="log-odds"), [Score((states(chatter)[0],))])
+    assert all(math.isnan(score) for score in reply.scores[0])
+    with pytest.raises(ValueError, match="pool=log-odds alone"):
+        Ensemble(members, bias=1.0)
+    made = load_verifier("ensemble", Toy(), members=["equations", "reward"], weights=[-1, 2], pool="log-odds", bias=1)
+    assert made.name == "equations+reward"

@@ -23,10 +23,11 @@ from policies.models.gguf import SMOLLM2, dequantized, smollm2_file
 from policies.models.lora import merged
 from policies.models.pretrained import quietly
 from verifiers.core import Verifier
+from verifiers.ensemble import Ensemble
 from verifiers.families import CRITICS, FAMILIES
 from verifiers.families.implicit import Implicit, LikelihoodReader, Measure, Ratio
 from verifiers.families.options import FamilyOptions
-from verifiers.families.probe import Probe, read_probe
+from verifiers.families.probe import BESIDE, Probe, read_probe
 from verifiers.scoring.cached_scorer import Reader, Runner, ScoreReader, Whole
 from verifiers.scoring.critique_generation import CritiqueWriter
 from verifiers.scoring.generative_verifier import CriticVerifier
@@ -141,9 +142,9 @@ def load_checkpoint(
         revision: of a hub's id.
         options: of the family: ``separator`` of ``token-classification``, and of it and ``outcome`` the ``label`` that
             stands for right; ``reference`` (folder or id of the model
-            that it was trained from), ``coef`` (beta) and ``measure`` of ``implicit``; ``backbone`` of ``probe``, in place
-            of the one that its folder names; ``votes``, ``temperature``,
-            ``top_p``, ``top_k``, ``tokens`` (most that are written about a step) and ``rows`` (most texts that are
+            that it was trained from), ``coef`` (beta) and ``measure`` of ``implicit``; ``backbone`` of ``probe``, where
+            that of its folder is not to be taken; ``votes``, ``temperature``, ``top_p``, ``top_k``, ``tokens``
+            (most that are written about a step) and ``rows`` (most texts that are
             written at once) of those that write.
 
     Raises:
@@ -261,7 +262,12 @@ def _probe(kind: Any, setting: _Setting, *, backbone: str | None = None, **optio
     config, top = read_probe(setting.folder)
     below = replace(setting, folder=find_checkpoint(backbone or config.backbone))
     family = kind(below.texts, **{"separator": config.separator} | options)
-    return _reading(family, below, below.model(kind.head, layers=config.layers, top=top))
+    head = _reading(family, below, below.model(kind.head, layers=config.layers, top=top))
+    if not config.beside:
+        return head
+    members = [head, *(BESIDE[name](setting.environment) for name in config.beside)]
+    weights = [config.weight, *config.beside.values()]
+    return Ensemble(members, weights, setting.name, pool="log-odds", bias=config.bias)
 
 
 def _reading(family: Family, setting: _Setting, model: Backbone) -> Verifier:

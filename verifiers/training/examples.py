@@ -78,8 +78,9 @@ def example(
 def replay(environment: Environment, problem: Problem, solution: LabelledTrajectory) -> State:
     """The state at the end of a solution, its observations made anew."""
     state = environment.initial(problem)
-    for text in solution.texts:
-        state = environment.step(state, Step(text)).state
+    for index, text in enumerate(solution.texts):
+        told = (solution.tokens[index], solution.logprobs[index]) if solution.logprobs else ()
+        state = environment.step(state, Step(text, *told)).state
     return state
 
 

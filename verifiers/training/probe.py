@@ -3,6 +3,9 @@
 The backbone is run once, over every labelled prefix, and what it thinks at the tokens that close the steps is kept, at
 several depths. Heads are then fitted to the soft labels in seconds. How deep, how wide and how smooth is chosen by
 cross-validation over the problems that are learnt from; the chosen head is fitted to all of them.
+
+What costs nothing may be weighed beside the head (`verifiers.families.probe.BESIDE`): a logistic regression on its
+log-odds and theirs, fitted to what the head says of problems that it was not fitted to.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +24,20 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from envs.core import Environment, State
+from envs.options import choose
 from policies.models.kv_cache import DecodeRows, PagedPrefill
 from verifiers.backends.hf import find_checkpoint
-from verifiers.families.probe import Probe, ProbeConfig, save_probe
+from verifiers.ensemble import log_odds
+from verifiers.families.probe import BESIDE, Probe, ProbeConfig, save_probe
 from verifiers.metrics import auroc_within
 from verifiers.scoring.cached_scorer import Part, Runner
 from verifiers.scoring.hf_model import Backbone, Linear
 from verifiers.scoring.score_layout import lay_out
 from verifiers.scoring.tokenization import Texts
+from verifiers.training.score_all import score_all
 
 _PASS = 1024  # tokens
+_POOL_DECAY = 0.001
 _MEMORY = 256 << 20
 
 
@@ -47,6 +54,7 @@ class ProbeRecipe:
         folds: of the cross-validation.
         dtype: precision of the backbone.
         iterations: most of L-BFGS.
+        beside: what is weighed beside the head, by names of `BESIDE`.
     """
 
     layers: tuple[int, ...]
@@ -55,6 +63,12 @@ class ProbeRecipe:
     folds: int = 4
     dtype: str = "float32"
     iterations: int = 100
+    beside: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse names that are none."""
+        for name in self.beside:
+            choose(name, BESIDE, "part beside a probe")
 
 
 @dataclass(frozen=True)
@@ -98,16 +112,34 @@ def train_probe(
     trials = list(cross_validate(recipe, data, seed))
     best = min(trials, key=lambda trial: trial.loss)
     logger.info("chosen: {}", best)
-    head = fit(data.features[best.layers], data.targets, data.weights, best.width, best.decay, recipe.iterations)
-    save_probe(
-        folder, ProbeConfig(backbone, best.layers, data.features[best.layers].shape[1], environment.delimiter), head
-    )
-    return {
+    head = fit(*data.some(best.layers), best.width, best.decay, recipe.iterations)
+    config = ProbeConfig(backbone, best.layers, data.features[best.layers].shape[1], environment.delimiter)
+    record = {
         "parameters": sum(each.numel() for matrix in head for each in matrix if each is not None),
         "prefixes": len(data.targets),
         "chosen": asdict(best),
         "trials": [asdict(trial) for trial in trials],
     }
+    if recipe.beside:
+        beside, record["pooled"] = pool(recipe, data, best, seed)
+        logger.info("pooled: {}", record["pooled"])
+        config = replace(config, **beside)
+    save_probe(folder, config, head)
+    return record
+
+
+def pool(recipe: ProbeRecipe, data: Features, chosen: Trial, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights of a chosen head and of what is beside it, as `ProbeConfig` has them; how well they do."""
+    folds = folds_of(recipe, data, seed)
+    own = held_out_logits(data.features[chosen.layers], data, folds, chosen.width, chosen.decay, recipe.iterations)
+    together = torch.cat([own[:, None], data.beside], 1)
+    found = held_out_logits(together, data, folds, 0, _POOL_DECAY, recipe.iterations)
+    ((weights, bias),) = fit(together, data.targets, data.weights, 0, _POOL_DECAY, recipe.iterations)
+    assert bias is not None
+    first, *others = [round(each, 5) for each in weights[0].tolist()]
+    beside = dict(zip(recipe.beside, others, strict=True))
+    done = {"loss": loss_of(found, data), "auroc_within": _within(data, found.tolist())}
+    return {"beside": beside, "weight": first, "bias": round(bias.item(), 5)}, done
 
 
 # -------------------------------------------------------------------------------------------------------- features
@@ -123,6 +155,7 @@ class Features:
         weights: (n,).
         problems: the problem of each.
         ends: whether it is a whole trajectory.
+        beside: (n, parts), the log-odds of what is weighed beside a head.
     """
 
     features: dict[int, Tensor]
@@ -130,10 +163,11 @@ class Features:
     weights: Tensor
     problems: list[str]
     ends: Tensor
+    beside: Tensor
 
-    def some(self, layers: int, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features after so many layers, targets and weights of some rows."""
-        return self.features[layers][rows], self.targets[rows], self.weights[rows]
+    def some(self, layers: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Features after so many layers, targets and weights."""
+        return self.features[layers], self.targets, self.weights
 
 
 def read_features(
@@ -146,15 +180,17 @@ def read_features(
     runner = Runner(_Depths(model, recipe.layers), model.parameters, model.context, _States(), _MEMORY, _PASS)
     rows: dict[tuple[str, Any], int] = {}
     states: list[Tensor] = []
+    odds: list[list[float]] = []
     sums: list[list[float]] = []  # of a row: weight, weight x label, whether it ends a trajectory
     by_problem = itertools.groupby(sorted(labelled, key=lambda each: each.state.problem.id), _problem)
     for problem, group in by_problem:
         members = list(group)
+        told = [score_all(BESIDE[name](environment), [each.state for each in members]) for name in recipe.beside]
         layouts = [lay_out(family, texts, environment, each.state) for each in members]
         paths = [path for layout in layouts for path in layout.paths]
         notes = iter(runner.read([(problem, path) for path in paths])[0])
         runner.drop(problem)
-        for each, layout in zip(members, layouts, strict=True):
+        for member, (each, layout) in enumerate(zip(members, layouts, strict=True)):
             if not layout.paths:
                 continue
             made, (path,) = next(notes), layout.paths
@@ -165,6 +201,7 @@ def read_features(
                 row = rows.setdefault((problem, path.keys[origin[1]]), len(rows))
                 if row == len(states):
                     states.append(made[origin[1]])
+                    odds.append([log_odds(scores[member][step]) for scores in told])
                     sums.append([0.0, 0.0, 0.0])
                 sums[row][0] += weight
                 sums[row][1] += weight * label
@@ -174,7 +211,12 @@ def read_features(
     weights, weighted, ends = torch.tensor(sums).T
     every = torch.stack(states).view(len(states), -1, model.width).unbind(1)
     return Features(
-        dict(zip(recipe.layers, every, strict=True)), weighted / weights, weights, [of for of, _ in rows], ends > 0
+        dict(zip(recipe.layers, every, strict=True)),
+        weighted / weights,
+        weights,
+        [of for of, _ in rows],
+        ends > 0,
+        torch.tensor(odds),
     )
 
 
@@ -269,17 +311,35 @@ def logits(head: Sequence[Linear], features: Tensor) -> Tensor:
 
 def cross_validate(recipe: ProbeRecipe, data: Features, seed: int) -> Iterator[Trial]:
     """Try every choice of a recipe: fit on all folds but one, look at that one; the folds are of whole problems."""
+    folds = folds_of(recipe, data, seed)
+    for layers, width, decay in itertools.product(recipe.layers, recipe.widths, recipe.decays):
+        found = held_out_logits(data.features[layers], data, folds, width, decay, recipe.iterations)
+        yield Trial(layers, width, decay, loss_of(found, data), _within(data, found.tolist()))
+
+
+def folds_of(recipe: ProbeRecipe, data: Features, seed: int) -> Tensor:
+    """(n,): the fold of each row; those of a problem are in one."""
     order = sorted(set(data.problems))
     random.Random(f"folds/{seed}").shuffle(order)
     fold_of = {problem: index % recipe.folds for index, problem in enumerate(order)}
-    folds = torch.tensor([fold_of[problem] for problem in data.problems])
-    for layers, width, decay in itertools.product(recipe.layers, recipe.widths, recipe.decays):
-        found = torch.zeros(len(folds))
-        for fold in range(min(recipe.folds, len(order))):
-            head = fit(*data.some(layers, folds != fold), width, decay, recipe.iterations)
-            found[folds == fold] = logits(head, data.features[layers][folds == fold])
-        loss = _cross_entropy(found, data.targets, data.weights / data.weights.sum()).item()
-        yield Trial(layers, width, decay, round(loss, 5), _within(data, found.tolist()))
+    return torch.tensor([fold_of[problem] for problem in data.problems])
+
+
+def held_out_logits(
+    features: Tensor, data: Features, folds: Tensor, width: int, decay: float, iterations: int
+) -> Tensor:
+    """(n,): what heads say that were fitted to the other folds."""
+    found = torch.zeros(len(folds))
+    for fold in range(int(folds.max()) + 1):
+        rest = folds != fold
+        head = fit(features[rest], data.targets[rest], data.weights[rest], width, decay, iterations)
+        found[~rest] = logits(head, features[~rest])
+    return found
+
+
+def loss_of(found: Tensor, data: Features) -> float:
+    """Cross-entropy of logits with the labels, in nats."""
+    return round(_cross_entropy(found, data.targets, data.weights / data.weights.sum()).item(), 5)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from envs.core import Environment, Problem, Split, State, StepChecker
-from verifiers.core import Score, Verifier
+from envs.core import Environment, Problem, Split, StepChecker
+from verifiers.core import Verifier
 from verifiers.metrics import agreement, auroc, auroc_within, best_threshold, ece
 from verifiers.training.examples import replay
 from verifiers.training.rollouts import LabelledTrajectory
+from verifiers.training.score_all import score_all
 
 # ---------------------------------------------------------------------------------------------------------- report
 
@@ -71,21 +72,6 @@ def report(
             ),
         }
     return found
-
-
-def score_all(verifier: Verifier, states: Sequence[State], batch: int = 256) -> list[tuple[float, ...]]:
-    """Score the steps of each state; NaN counts as 0, as in a search."""
-    scores: list[tuple[float, ...]] = []
-    for start in range(0, len(states), batch):
-        verifier.submit(0, Score(tuple(states[start : start + batch]), "report"))
-        while not (ready := verifier.poll()):
-            pass
-        verifier.cancel("report")
-        ((_, reply),) = ready
-        if isinstance(reply, Exception):
-            raise reply
-        scores += [tuple(0.0 if math.isnan(score) else score for score in each) for each in reply.scores]
-    return scores
 
 
 def _round(value: float) -> float | None:

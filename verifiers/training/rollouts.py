@@ -33,6 +33,8 @@ class LabelledTrajectory:
         count: how often it was sampled.
         start: 0 for a solution; for a rollout, how many steps it was given: the labels of those belong to the
             solutions they were taken from, only the later ones are its own.
+        tokens: of each step; empty if the file is of a version that did not keep them.
+        logprobs: the log-probability of each step, likewise.
     """
 
     problem: str
@@ -41,6 +43,8 @@ class LabelledTrajectory:
     total: tuple[int, ...]
     count: int
     start: int = 0
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
     @property
     def labels(self) -> list[float]:
@@ -78,10 +82,12 @@ def label_steps(
             entry[1] += 1
 
     counts: dict[tuple[int, tuple[str, ...]], int] = {}
+    first: dict[tuple[str, ...], State] = {}
     solved: dict[tuple[str, ...], list[int]] = {}
     rolled: dict[tuple[str, ...], list[int]] = {}
     for state in solutions:
         counts[0, state.texts] = counts.get((0, state.texts), 0) + 1
+        first.setdefault(state.texts, state)
         count(solved, state, 1)
     for prefix, states in rollouts.items():
         solved[prefix][0] += sum(map(is_right, states))
@@ -89,12 +95,15 @@ def label_steps(
         for state in states:
             key = (len(prefix), state.texts)
             counts[key] = counts.get(key, 0) + 1
+            first.setdefault(state.texts, state)
             count(rolled, state, len(prefix) + 1)
     made = []
     for (start, texts), times in counts.items():
         entries = [solved.get(texts[:end]) or rolled[texts[:end]] for end in range(1, len(texts) + 1)]
         right, total = tuple(entry[0] for entry in entries), tuple(entry[1] for entry in entries)
-        made.append(LabelledTrajectory(problem.id, texts, right, total, times, start))
+        steps = first[texts].steps
+        told = tuple(step.tokens for step in steps), tuple(round(step.logprob, 4) for step in steps)
+        made.append(LabelledTrajectory(problem.id, texts, right, total, times, start, *told))
     return made
 
 
@@ -130,13 +139,18 @@ class SampleFile:
     def _take(self, line: dict[str, Any]) -> None:
         self.generated += line["generated"]
         self.solutions[line["problem"]] = [
-            LabelledTrajectory(line["problem"], tuple(texts), tuple(right), tuple(total), count, start)
-            for texts, right, total, count, start in line["solutions"]
+            LabelledTrajectory(
+                line["problem"], tuple(texts), tuple(right), tuple(total), count, start, *map(tuple, told)
+            )
+            for texts, right, total, count, start, *told in line["solutions"]
         ]
 
     def append(self, problem: str, solutions: Sequence[LabelledTrajectory], generated: int) -> None:
         """Add a problem; on return it is on the disk."""
-        rows = [(each.texts, each.right, each.total, each.count, each.start) for each in solutions]
+        rows = [
+            (each.texts, each.right, each.total, each.count, each.start, each.tokens, each.logprobs)
+            for each in solutions
+        ]
         line = {"problem": problem, "generated": generated, "solutions": rows}
         self._log.append(line)
         self._take(json.loads(json.dumps(line)))

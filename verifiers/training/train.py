@@ -24,6 +24,7 @@ from torch.nn.functional import log_softmax
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedTokenizerFast
 
 from envs.core import Environment, Problem, Split
+from envs.messages import UsageError
 from policies.core import Policy
 from policies.models.lab_tokens import Tokens
 from policies.models.llama import ModelConfig
@@ -149,6 +150,9 @@ def train_prm(
         fitted = _fit(recipe, environment, origin, folder, problems["train"], learnt, device, checkpoint_seconds)
         verifier = LabVerifier(folder, environment, device=device)
     else:
+        if "perplexity" in recipe.probe.beside and not all(each.logprobs for each in learnt):
+            raise UsageError(f"the samples in {samples} are without log-probabilities, which 'perplexity' reads; give"
+                             " another folder, and they are drawn again")  # fmt: skip
         labelled = labelled_states(recipe, environment, problems["train"], learnt)
         fitted = train_probe(recipe.probe, recipe.backbone, environment, labelled, folder, device, recipe.seed)
         verifier = load_verifier(folder, environment, device=device, dtype=recipe.probe.dtype)

@@ -1,6 +1,7 @@
 """Probes: what their folders hold, how they score, and how they are trained, on tiny random backbones."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,12 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from envs.core import Problem, State, Step
 from envs.math.environment import Math
+from envs.messages import UsageError
 from policies.backends.hf import TransformersPolicy
 from policies.conformance import ask
 from policies.generation.options import SamplingOptions
 from policies.models.errors import UnsupportedModel
+from verifiers.confidence import ConfidenceVerifier
 from verifiers.conformance import check_verifier
 from verifiers.core import Score
+from verifiers.equations import EquationVerifier
 from verifiers.families.probe import ProbeConfig, save_probe
 from verifiers.metrics import auroc_within
 from verifiers.registry import WEIGHTS, load_verifier
@@ -80,13 +84,32 @@ def test_scores_are_those_of_the_first_layers_and_the_last_norm(
     check_verifier(verifier, environment, solutions)
 
 
-def test_the_backbone_may_be_elsewhere(
-    tiny: Tiny, environment: Math, solutions: list[State], tmp_path: Path
-) -> None:
+def test_the_backbone_may_be_elsewhere(tiny: Tiny, environment: Math, solutions: list[State], tmp_path: Path) -> None:
     here = load_verifier(probe_of(tmp_path / "here", tiny("judge")), environment, device="cpu")
     hub = probe_of(tmp_path / "hub", Path("owner/name"))
     moved = load_verifier(hub, environment, device="cpu", backbone=str(tiny("judge")))
     assert ask(moved, [Score(tuple(solutions))]) == ask(here, [Score(tuple(solutions))])
+
+
+def test_what_costs_nothing_is_weighed_beside_the_head(
+    tiny: Tiny, environment: Math, solutions: list[State], tmp_path: Path
+) -> None:
+    alone = load_verifier(probe_of(tmp_path / "probe", tiny("judge")), environment, device="cpu")
+    config = json.loads((tmp_path / "probe" / "config.json").read_text())
+    beside = {"beside": {"perplexity": 3.0, "equations": 0.5}, "weight": 0.25, "bias": -2.0}
+    (tmp_path / "probe" / "config.json").write_text(json.dumps(config | beside))
+    steps = [replace(step, tokens=4, logprob=-1.0) for step in solutions[0].steps]
+    state = State(solutions[0].problem, (*steps, Step("1 + 1 = 2", 4, -9.0)))
+    pooled = load_verifier(tmp_path / "probe", environment, device="cpu")
+    assert pooled.name == "probe"
+    parts = [alone, ConfidenceVerifier(environment, measure="perplexity"), EquationVerifier(environment)]
+    told = [ask(part, [Score((state,))])[0].scores[0][-1] for part in parts]
+    odds = [math.log(score / (1 - score)) for score in told]
+    expected = 1 / (1 + math.exp(2 - 0.25 * odds[0] - 3 * odds[1] - 0.5 * odds[2]))
+    assert ask(pooled, [Score((state,))])[0].scores[0][-1] == pytest.approx(expected, abs=1e-4)
+    (tmp_path / "probe" / "config.json").write_text(json.dumps(config | {"beside": {"entropy": 1}}))
+    with pytest.raises(UnsupportedModel, match="weighs 'entropy' beside its head; known: perplexity, equations"):
+        load_verifier(tmp_path / "probe", environment, device="cpu")
 
 
 def test_a_probe_that_does_not_fit_is_refused(tiny: Tiny, environment: Math, tmp_path: Path) -> None:
@@ -190,6 +213,28 @@ def test_training_finds_what_hidden_states_say(tiny: Tiny, environment: Math, tm
     assert again == record
 
 
+def test_the_weights_beside_a_head_are_fitted_to_what_it_says_of_other_problems(
+    tiny: Tiny, environment: Math, tmp_path: Path
+) -> None:
+    """Right solutions are those whose arithmetic holds, of which hidden states at a separator say little."""
+    labelled = []
+    for index in range(24):
+        problem = Problem(f"p{index}", f"What is {index} + {index}?")
+        for shift in (0, 1):
+            step = Step(f"{index} + {index} = {2 * index + shift}", 4, -4.0 - index % 3)
+            labelled.append(Labelled(State(problem, (step,)), (1.0 - shift,), (1.0,)))
+    recipe = ProbeRecipe((1,), decays=(10.0,), beside=("perplexity", "equations"))
+    record = train_probe(recipe, str(tiny("judge")), environment, labelled, tmp_path, seed=1)
+    assert record["pooled"]["auroc_within"] == 1.0
+    assert record["pooled"]["loss"] < record["chosen"]["loss"]
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["beside"]["equations"] > 1 > abs(config["beside"]["perplexity"])
+    (reply,) = ask(load_verifier(tmp_path, environment, device="cpu"), [Score((each.state,)) for each in labelled[:1]])
+    assert reply.scores[0][0] > 0.5
+    with pytest.raises(UsageError, match="did you mean 'perplexity'"):
+        ProbeRecipe((1,), beside=("perplexty",))
+
+
 def test_a_language_models_own_samples_train_its_verifier(
     tiny: Tiny, chatter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,7 +242,12 @@ def test_a_language_models_own_samples_train_its_verifier(
     backbone = tiny("judge")
     policy = TransformersPolicy(backbone, chatter, SamplingOptions(step_tokens=6, chat=False), device="cpu")
     recipe = PrmRecipe(
-        "prm", "chatter", "tiny", str(backbone), ProbeRecipe((1, 2)), problems=10, held_out=5, solutions=4, rollouts=1
+        *("prm", "chatter", "tiny", str(backbone)),
+        ProbeRecipe((1, 2), beside=("perplexity",)),
+        problems=10,
+        held_out=5,
+        solutions=4,
+        rollouts=1,
     )
     folder = train_prm(recipe, chatter, policy, Path(), tmp_path / "prm", tmp_path / "samples")
     record = json.loads((folder / "training.json").read_text())
