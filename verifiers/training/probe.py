@@ -129,17 +129,25 @@ def train_probe(
 
 
 def pool(recipe: ProbeRecipe, data: Features, chosen: Trial, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The weights of a chosen head and of what is beside it, as `ProbeConfig` has them; how well they do."""
+    """The weights of a chosen head and of what is beside it, as `ProbeConfig` has them; how well they do.
+
+    Beside that, for comparison, the weights and the worth of the rest without the head (an `ensemble` in a recipe).
+    """
     folds = folds_of(recipe, data, seed)
     own = held_out_logits(data.features[chosen.layers], data, folds, chosen.width, chosen.decay, recipe.iterations)
-    together = torch.cat([own[:, None], data.beside], 1)
-    found = held_out_logits(together, data, folds, 0, _POOL_DECAY, recipe.iterations)
-    ((weights, bias),) = fit(together, data.targets, data.weights, 0, _POOL_DECAY, recipe.iterations)
-    assert bias is not None
-    first, *others = [round(each, 5) for each in weights[0].tolist()]
-    beside = dict(zip(recipe.beside, others, strict=True))
-    done = {"loss": loss_of(found, data), "auroc_within": _within(data, found.tolist())}
-    return {"beside": beside, "weight": first, "bias": round(bias.item(), 5)}, done
+
+    def weigh(parts: Tensor) -> tuple[list[float], float, dict[str, Any]]:
+        found = held_out_logits(parts, data, folds, 0, _POOL_DECAY, recipe.iterations)
+        ((weights, bias),) = fit(parts, data.targets, data.weights, 0, _POOL_DECAY, recipe.iterations)
+        assert bias is not None
+        done = {"loss": loss_of(found, data), "auroc_within": _within(data, found.tolist())}
+        return [round(each, 5) for each in weights[0].tolist()], round(bias.item(), 5), done
+
+    (first, *others), bias, done = weigh(torch.cat([own[:, None], data.beside], 1))
+    beside = {"beside": dict(zip(recipe.beside, others, strict=True)), "weight": first, "bias": bias}
+    weights, bias, alone = weigh(data.beside)
+    without = {"weights": dict(zip(recipe.beside, weights, strict=True)), "bias": bias} | alone
+    return beside, done | {"without_the_head": without}
 
 
 # -------------------------------------------------------------------------------------------------------- features

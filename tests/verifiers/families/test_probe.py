@@ -227,6 +227,7 @@ def test_the_weights_beside_a_head_are_fitted_to_what_it_says_of_other_problems(
     record = train_probe(recipe, str(tiny("judge")), environment, labelled, tmp_path, seed=1)
     assert record["pooled"]["auroc_within"] == 1.0
     assert record["pooled"]["loss"] < record["chosen"]["loss"]
+    assert record["pooled"]["without_the_head"]["auroc_within"] == 1.0
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["beside"]["equations"] > 1 > abs(config["beside"]["perplexity"])
     (reply,) = ask(load_verifier(tmp_path, environment, device="cpu"), [Score((each.state,)) for each in labelled[:1]])
