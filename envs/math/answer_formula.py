@@ -56,6 +56,8 @@ FUNCTIONS = {
     "cis": "cis", "max": "max", "min": "min", "Re": "re", "Im": "im",
 }  # fmt: skip
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
+AXES = ("veci", "vecj", "veck")
+"""Unit vectors, as `envs.math.answer_text` writes them."""
 CONSTANTS = {"pi": PI, "infty": OO, "infinity": OO, "inf": OO, "oo": OO, "imath": IMAGINARY}
 MULTIPLES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15,
@@ -74,6 +76,7 @@ NO_UNITS = words(
     "and or not no nor anything something nothing than plus minus times by to the power over choose mod modulo if "
     "except but unless any other both either neither is are was equals equal maybe about approximately around "
     "infinity infinities factorial negative positive remainder base squares cubes roots root power powers inverse "
+    "twos threes fours fives sixes sevens eights nines "
     "reciprocal bar prime choose twice double triple st nd rd th january february march april may june july "
     "zillion gazillion bazillion "
     "august september october november december jan feb mar apr jun jul aug sept oct nov dec"
@@ -121,7 +124,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _LINE_OVER = re.compile(r"\s*\\(?:overline|dot)\b")
-_GROUPS = re.compile(r"(?<![\d.])[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d]|,\d)")
+_GROUPS = re.compile(r"(?<![\d.])(?<!\d,)[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d]|,\d)")
 OPENING = {"(", "[", "\\{", "\\langle", "\\lfloor", "\\lceil", "{"}
 CLOSING = {")", "]", "\\}", "\\rangle", "\\rfloor", "\\rceil", "}"}
 
@@ -343,6 +346,7 @@ class Formula:
                 or name in FUNCTIONS
                 or name in CONSTANTS
                 or name in GREEK
+                or name in AXES
             )
         return token.kind == "other" and token.text in "([{"
 
@@ -369,6 +373,8 @@ class Formula:
             return known(word) or is_word(word)
         if len(word) == 1:
             return word in LETTERS and token.space and literal and behind and self._is_apart()
+        if word == "hr" and self.tokens[self.index - 1].kind == "command":  # 2\pi hr is 2\pi rh
+            return False
         if word.lower() in ("am", "pm") or (word.lower() in ("sq", "cu", "fl") and token.space):
             return True
         if known(word):
@@ -380,6 +386,9 @@ class Formula:
         following = self.peek(1)
         if following is None or following.text in ("/", "^"):
             return True
+        more = self.peek(2)
+        if following.kind == "number" and more is not None and more.kind == "word" and known(more.text):
+            return True  # 2 h 30 min
         rest = self.tokens[self.index :]
         return all(
             token.text in LETTERS or token.text in "\\cdot^{-}" or token.kind == "number" for token in rest
@@ -525,7 +534,9 @@ class Formula:
                 break
             if name == "\\overline" or dots == 2:
                 break
-        if not repeated.isdigit() or len(repeated) + len(text) > MAX_DIGITS:
+        if self.text() == "\\ldots":
+            self.index += 1
+        if not repeated.isdigit() or (dots == 1 and len(repeated) > 1) or len(repeated) + len(text) > MAX_DIGITS:
             raise Unreadable("what is repeated is no digits")
         return _with_period(text, repeated)
 
@@ -618,6 +629,8 @@ class Formula:
             return CONSTANTS[name]
         if name in GREEK:
             return self._symbol(name.removeprefix("var"))
+        if name in AXES:
+            return Sym(name)
         raise Unreadable(f"the command {name}")
 
     def _function(self, word: str) -> Expr:

@@ -20,6 +20,7 @@ What is ambiguous by its writing is decided here, and only here:
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
@@ -27,6 +28,7 @@ from itertools import pairwise
 from envs.math.answer_algebra import (
     IMAGINARY,
     MINUS_ONE,
+    ONE,
     OO,
     Call,
     Expr,
@@ -44,8 +46,10 @@ from envs.math.answer_algebra import (
     symbols,
     walk,
 )
+from envs.math.answer_forms import fixed_form, plain_text
 from envs.math.answer_formula import (
     ALLOWED_IN_UNITS,
+    AXES,
     CLOSING,
     CONSTANTS,
     FUNCTIONS,
@@ -65,8 +69,9 @@ from envs.math.answer_formula import (
     tokens_of,
     words,
 )
+from envs.math.answer_sets import EVERYTHING, Pieces, combined, interval
 from envs.math.answer_text import GREEK, clean
-from envs.math.answer_units import CURRENCIES, Unit, read_unit
+from envs.math.answer_units import CURRENCIES, Unit, known, read_unit
 from envs.math.answer_values import (
     HUNDRED,
     Assignments,
@@ -96,7 +101,6 @@ SIGNIFICANT = 6  # digits from which on a decimal may stand for the number that 
 
 
 _RELATIONS = frozenset(("=", "\\approx", "<", ">", "\\le", "\\ge", "\\ne", "\\in"))
-_EVERYTHING = Sequence((Quantity(negated(OO)), Quantity(OO)))
 _NO_SOLUTION = words("nosolution nosolutions norealsolution norealsolutions emptyset nullset")
 
 
@@ -106,6 +110,8 @@ def read(answer: str) -> Value | None:
     if len(answer) > MAX_ANSWER:
         return None
     text = clean(answer)
+    if re.fullmatch(r"\s*\\?\{\s*\\?\}\s*", answer):
+        return Collection(())
     if not text.strip("\\ {}()[]$.,;:"):
         return None
     try:
@@ -120,7 +126,13 @@ def _as_text(text: str) -> Value | None:
     if len(words) > 1 and words[0].lower() in ("a", "an", "the"):
         words = words[1:]
     key = "".join(words).casefold()
-    return Text(key) if key else None
+    return Text(_SYNONYMS.get(key, key)) if key else None
+
+
+_SYNONYMS = {
+    "doesnotexist": "dne", "limitdoesnotexist": "dne", "infinitelymanysolutions": "infinitelymany",
+    "infinitesolutions": "infinitelymany", "infinitenumberofsolutions": "infinitelymany",
+}  # fmt: skip
 
 
 def _read(text: str) -> Value:
@@ -128,15 +140,16 @@ def _read(text: str) -> Value:
         return _read_words(text.removeprefix("\\words "))
     if choice := _choice(text):
         return choice
-    if date := _date(text):
-        return date
+    found = fixed_form(plain := plain_text(text)) or _all_but(plain)
+    if found is not None:
+        return _read(clean(found)) if isinstance(found, str) else found
     if sentence := _sentence(text):
         return _read(sentence)
     if (lead := _LEAD.match(text)) and not _forbids(lead[0]):
         return _read(text[lead.end() :])
     if _GROUPED.fullmatch(text):
         text = re.sub(r"(?<=\d) (?=\d{3}(?!\d))", "", text)
-    tokens = _marked(tokens_of(text))
+    tokens = _marked(_without_hyphens(tokens_of(text)))
     if not tokens:
         raise Unreadable(text)
     if all(token.kind in ("word", "text") or token.text in "'-." for token in tokens):
@@ -152,21 +165,22 @@ def _forbids(lead: str) -> bool:
     return words not in (["either"], ["both"]) and any(word in NO_UNITS for word in words)
 
 
-_MONTH = (
-    r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
-    r"|nov(?:ember)?|dec(?:ember)?)\.?"
+_ALL_BUT = re.compile(
+    r"(?:all|any|every)\s(?:real numbers?|reals|real values?(?: of [a-z])?|real [a-z]|x"
+    r"|(?:numbers?|values?)(?: of [a-z])?)"
+    r"(?:,?\s(?:except|but|other than|besides)(?:\sfor|\swhen|\sat)?\s?(.+))?",
+    re.IGNORECASE,
 )
-_DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
-_DATE = re.compile(rf"(?:{_MONTH} {_DAY}|(?:the )?{_DAY}(?: of)? {_MONTH})(?:,? (\d{{4}}))?", re.IGNORECASE)
 
 
-def _date(text: str) -> Text | None:
-    """``May 12``, ``12 May``, ``the 12th of May, 2024``."""
-    match = _DATE.fullmatch(re.sub(r"\\words |\\text\s*\{([^{}]*)\}", r"\1", text).strip())
+def _all_but(text: str) -> Value | None:
+    """``all real numbers except 3``."""
+    match = _ALL_BUT.fullmatch(text)
     if match is None:
         return None
-    month, day = (match[1], match[2]) if match[1] else (match[4], match[3])
-    return Text(f"{month[:3].lower()} {int(day)} {match[5] or ''}".strip())
+    others = read(match[1]) if match[1] else Collection(())
+    others = others.value if isinstance(others, Named) else others
+    return combined([EVERYTHING, others], frozenset.difference) if others else None
 
 
 _LEAD = re.compile(
@@ -176,21 +190,25 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _GROUPED = re.compile(r"[-+]?(?:\\currency )?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?(?:\s*[a-zA-Z\\{}]+)?")
-_CHOICE = re.compile(r"\(\s*([A-Za-z])\s*\)|([A-Z])")
+_CHOICE = re.compile(r"\(\s*([A-Za-z])\s*\)|([A-Z])|([a-j])\)")
 _CHOICE_WORD = re.compile(
-    r"(?:option|choice|answer)\s*:?\s*\(?([A-Za-z])\)?(?:\s*[:.,]\s*(.+))?", re.IGNORECASE | re.DOTALL
+    r"(?:the\s)?(?:correct\s|right\s|best\s)?(?:answer\s)?(?:option|choice|answer|letter)(?:\s+is)?\s*:?\s*\(?([A-Za-z])\)?(?:\s*[:.,]\s*(.+))?",
+    re.IGNORECASE | re.DOTALL,
 )
+_REASON = re.compile(r"(?:\(([A-J])\)|([A-J])[).]?),?\s+(?:because|since|as (?:it|the|this))\s.*", re.DOTALL)
 _CHOICE_TEXT = re.compile(r"(?:\(([A-Ja-j])\)|([A-J])\s*[).:])\s*(?:[:.]\s*|-\s+)?(\S.*)", re.DOTALL)
 
 
 def _choice(text: str) -> Value | None:
     bare = text.strip()
     bare = re.sub(r"\\text\s*\{\s*(\(?[A-Za-z]\)?\s*[.:)]?)\s*\}", r"\1 ", bare).strip()
-    if match := _CHOICE.fullmatch(bare.rstrip(".:) ") if not bare.startswith("(") else bare):
-        letter = match[1] or match[2]
+    if match := _CHOICE.fullmatch(bare.rstrip(".:) ") if bare[:1].isupper() else bare):
+        letter = match[1] or match[2] or match[3]
         return Choice(letter.upper()) if bare not in ("i", "e") else None
     if match := _CHOICE_WORD.fullmatch(re.sub(r"\\words |\\text\s*|[{}]", " ", bare).strip()):
         return Choice(match[1].upper(), read(match[2]) if match[2] else None)
+    if match := _REASON.fullmatch(re.sub(r"\\words |\\text\s*|[{}]", " ", bare).strip()):
+        return Choice((match[1] or match[2]).upper())
     marked = bool(re.match(r"\\text\s*\{\s*\([A-J]\)\s*\}", text.strip())) or bool(
         re.match(r"\{\s*\([A-J]\)\s*\}", bare)
     )
@@ -198,6 +216,8 @@ def _choice(text: str) -> Value | None:
     bare = re.sub(r"^\{\s*\(([A-J])\)\s*\}", r"(\1)", bare)
     if match := _CHOICE_TEXT.fullmatch(bare):
         letter, rest = match[1] or match[2], match[3]
+        if re.match(r"[,&]|\\text\s*\{\s*(?:and|or|,)|(?:and|or)\b", rest):
+            return None  # the first of several
         if match[1] and not marked and (match[1].islower() or _goes_on(bare[: match.start(3)], rest)):
             return None  # a product or a formula in parentheses
         value = read(rest)
@@ -216,6 +236,8 @@ def _read_words(words: str) -> Value:
     if choice := _choice(words):
         return choice
     if not re.search(r"\d", words):
+        if several := _several_words(words):
+            return several
         value = _as_text(words)
         if value is None:
             raise Unreadable(words)
@@ -223,11 +245,22 @@ def _read_words(words: str) -> Value:
         if key in _NO_SOLUTION:
             return Collection(())
         if key in ("allrealnumbers", "allreals", "realnumbers"):
-            return _EVERYTHING
+            return EVERYTHING
         if len(key) == 1:
             return Choice(key.upper())
         return value
     return _read(words)
+
+
+def _several_words(words: str) -> Value | None:
+    """``Fred and Mary`` in any order; ``Fred or Mary`` is another answer."""
+    parts = re.split(r"(\s*(?:,\s*and|,\s*or|,|\band|\bor)\s+)", words)
+    if len(parts) < 3 or not all(0 < len(part.split()) <= 3 for part in parts[::2]):
+        return None
+    values = [_read_words(part) for part in parts[::2]]
+    if not all(isinstance(value, Text | Choice) for value in values):
+        return None
+    return Union(tuple(values)) if any("or" in mark for mark in parts[1::2]) else Collection(tuple(values))
 
 
 def _only_words(text: str, tokens: list[Token]) -> Value | None:
@@ -273,6 +306,20 @@ def _sentence(text: str) -> str | None:
     return match[2] + match[3]
 
 
+def _without_hyphens(tokens: list[Token]) -> list[Token]:
+    """``7-inch`` as ``7 inch``."""
+    found = list[Token]()
+    for k, token in enumerate(tokens):
+        after = tokens[k + 1 : k + 2]
+        if token.text == "-" and not token.space and k and tokens[k - 1].kind == "number" and after and (
+            after[0].kind == "word" and not after[0].space and is_word(after[0].text) and known(after[0].text)
+        ) and after[0].text not in FUNCTIONS:  # fmt: skip
+            tokens[k + 1] = Token("word", after[0].text, True)
+        else:
+            found.append(tokens[k])
+    return found
+
+
 def _marked(tokens: list[Token]) -> list[Token]:
     """The words and, or as separators, and the sign & outside of matrices."""
     joins = ("and", "or") if any(token.text == "\\begin" for token in tokens) else ("and", "or", "&", "\\&")
@@ -292,8 +339,8 @@ def value_of(tokens: list[Token]) -> Value:
         return whole
     if tokens[0].text == "(" and tokens[-1].text == ")" and len(tokens) > 2 and _closes_at_end(tokens):
         return value_of(tokens[1:-1])
-    if any(token.text == "\\cup" for token in tokens) or _has_plain_union(tokens):
-        return _union(tokens)
+    if len(split(marked := _between_sets(tokens), frozenset(), ("operation",))) > 1:
+        return _combined(marked)
     parts = split(tokens, frozenset((",", ";")), ("separator",))
     while len(parts) > 1 and not parts[-1][1]:
         parts.pop()
@@ -317,11 +364,11 @@ def _set(tokens: list[Token]) -> Value:
         return Collection(())
     bar = next((i for i, token in enumerate(tokens) if token.text in ("|", ":") and token.kind == "other"), None)
     if bar is not None and bar < len(tokens) - 1 and (bar <= 3 or tokens[1].text == "\\in"):
-        return _item(tokens[bar + 1 :])  # {x | x > 2}
+        return value_of(tokens[bar + 1 :])  # {x | x > 2}
     parts = [part for _, part in split(tokens, frozenset((",", ";")), ("separator",)) if part]
     if len(parts) > MAX_ITEMS:
         raise Unreadable("too many elements")
-    return _collection([_item_or_nested(part) for part in parts])
+    return _collection(list(dict.fromkeys(_item_or_nested(part) for part in parts)))
 
 
 def _item_or_nested(tokens: list[Token]) -> Value:
@@ -340,10 +387,11 @@ def _collection(values: list[Value]) -> Value:
 def _bracketed(tokens: list[Token]) -> Value | None:
     """A tuple, an interval or a vector: brackets round all, with a comma inside."""
     first, last = tokens[0], tokens[-1]
-    if first.text == "]" and last.text == "[" and len(tokens) > 3:  # ]2,5[
+    if (first.text == "]" and last.text in "[]") or (first.text == "[" and last.text == "["):  # ]2,5[
         parts = split(tokens[1:-1], frozenset((",", ";")))
-        if len(parts) == 2:
-            return Sequence(tuple(value_of(part) for _, part in parts))
+        if len(parts) == 2 and all(part for _, part in parts):
+            ends = [_expression(part) for _, part in parts]
+            return interval(ends[0], ends[1], (first.text == "[", last.text == "]"))
     if first.text == "\\begin" or first.text in ("\\mathbb",):
         return _environment(tokens)
     if len(tokens) == 1 and first.text == "\\emptyset":
@@ -358,28 +406,22 @@ def _bracketed(tokens: list[Token]) -> Value | None:
     inside = [part for _, part in split(tokens[1:-1], frozenset((",", ";")))]
     if len(inside) < 2 or len(inside) > MAX_ITEMS or not all(inside):
         return None
+    if pair == ("[", "]") and all(part[0].text == "[" and part[-1].text == "]" for part in inside):  # [[1,2],[3,4]]
+        return _matrix([[cell for _, cell in split(part[1:-1], frozenset(","))] for part in inside])
     items = tuple(value_of(part) for part in inside)
     if len(items) == 2 and ("[" in pair or "]" in pair):
         low, high = items
         if isinstance(low, Quantity) and isinstance(high, Quantity) and low.unit is None and high.unit is None:
-            return _interval(low.expr, high.expr, (pair[0] == "[", pair[1] == "]"))
+            return interval(low.expr, high.expr, (pair[0] == "[", pair[1] == "]"))
         if pair != ("[", "]"):
             raise Unreadable("an interval of other things than numbers")
     return Sequence(items)
 
 
-def _interval(low: Expr, high: Expr, closed: tuple[bool, bool]) -> Value:
-    if not any(closed):
-        return Sequence((Quantity(low), Quantity(high)))
-    if low == high and all(closed):
-        return Quantity(low)
-    return Interval(low, high, closed)
-
-
 def _environment(tokens: list[Token]) -> Value | None:
     if tokens[0].text == "\\mathbb":
         names = "".join(token.text for token in tokens[1:])
-        return _EVERYTHING if names in ("{R}", "R") else None
+        return EVERYTHING if names in ("{R}", "R") else None
     text = "".join(token.text for token in tokens[1:4])
     if text not in ("{pmatrix}", "{array}"):
         return None
@@ -390,7 +432,11 @@ def _environment(tokens: list[Token]) -> Value | None:
         end = next((i for i, token in enumerate(inside) if token.text == "}"), 0)
         inside = inside[end + 1 :]
     rows = [part for _, part in split(inside, frozenset(("\\\\",))) if part]
-    entries = [[value_of(cell) for _, cell in split(row, frozenset("&"))] for row in rows]
+    return _matrix([[cell for _, cell in split(row, frozenset("&"))] for row in rows])
+
+
+def _matrix(rows: list[list[list[Token]]]) -> Value:
+    entries = [[value_of(cell) for cell in row] for row in rows]
     if not entries or sum(map(len, entries)) > 100 or len({len(row) for row in entries}) != 1:
         raise Unreadable("a matrix with rows of different lengths")
     if len(entries[0]) == 1:
@@ -398,25 +444,48 @@ def _environment(tokens: list[Token]) -> Value | None:
     return Matrix(tuple(map(tuple, entries)))
 
 
-def _has_plain_union(tokens: list[Token]) -> bool:
-    return any(
-        token.kind == "word" and token.text == "U" and 0 < k < len(tokens) - 1
-        and tokens[k - 1].text in (")", "]", "}", "\\}") and tokens[k + 1].text in ("(", "[", "{", "\\{")
-        for k, token in enumerate(tokens)
-    )  # fmt: skip
+_OPERATIONS: dict[str, Callable[[Pieces, Pieces], Pieces]] = {
+    "\\cup": frozenset.union, "U": frozenset.union, "\\cap": frozenset.intersection,
+    "\\setminus": frozenset.difference, "\\backslash": frozenset.difference, "-": frozenset.difference,
+}  # fmt: skip
 
 
-def _union(tokens: list[Token]) -> Value:
+def _between_sets(tokens: list[Token]) -> list[Token]:
+    """The tokens, with operations between sets as separators: ``U`` and ``-`` are some only next to brackets."""
+    marked = list(tokens)
+    for k, token in enumerate(tokens[1:-1], 1):
+        opens = tokens[k + 1].text in ("(", "[", "{", "\\{")
+        plain = token.text == "U" and token.kind == "word" and opens and tokens[k - 1].text in (")", "]", "}", "\\}")
+        taken_away = token.text == "-" and tokens[k + 1].text == "\\{"
+        if plain or taken_away or (token.kind == "command" and token.text in _OPERATIONS):
+            marked[k] = Token("operation", token.text)
+    return marked
+
+
+def _combined(tokens: list[Token]) -> Value:
+    """Sets with operations between them, perhaps with a name."""
     names = split(tokens, frozenset(("\\in", "=")))
     if len(names) == 2 and _name(names[0][1]) is not None:
-        return _named(names[0][1], _union(names[1][1]))
-    parts = [part for _, part in split(tokens, frozenset(("\\cup", "U")))]
-    values = [value_of(part) for part in parts]
-    if not all(isinstance(value, Sequence | Interval | Collection | Quantity) for value in values):
-        raise Unreadable("a union of other things than sets")
-    if all(isinstance(value, Collection | Quantity) for value in values):
+        return _named(names[0][1], _combined(names[1][1]))
+    parts = split(tokens, frozenset(), ("operation",))
+    values = [_set_of(part) for _, part in parts]
+    if not all(isinstance(value, Sequence | Interval | Union | Collection | Quantity) for value in values):
+        raise Unreadable("an operation on other things than sets")
+    operations = {_OPERATIONS[mark] for mark, _ in parts[1:]}
+    if operations == {frozenset.union} and all(isinstance(value, Collection | Quantity) for value in values):
         return _collection(values)
-    return Union(tuple(values))
+    result: Value | None = values[0]
+    for (mark, _), value in zip(parts[1:], values[1:], strict=True):
+        result = combined([result, value], _OPERATIONS[mark]) if result is not None else None
+    if result is None and operations == {frozenset.union}:
+        return Union(tuple(values))
+    if result is None:
+        raise Unreadable("sets that have no order")
+    return result
+
+
+def _set_of(tokens: list[Token]) -> Value:
+    return EVERYTHING if [token.text for token in tokens] == ["R"] else value_of(tokens)
 
 
 # ----------------------------------------------------------------------------------------------------------- lists
@@ -433,18 +502,32 @@ def _list(parts: list[tuple[str, list[Token]]]) -> Value:
     names = [value.name for value in values if isinstance(value, Named)]
     if all(isinstance(value, Named) for value in values):
         inside = [value.value for value in values if isinstance(value, Named)]
-        if any(isinstance(value, Interval | Sequence | Union) for value in inside) and len(set(names)) == 1:
-            first = values[0]
-            assert isinstance(first, Named)
-            return Named(first.name, _joined(parts, inside), first.symbol)
-        if len(set(names)) == 1:
-            first = values[0]
-            assert isinstance(first, Named)
-            return Named(first.name, _collection(inside), first.symbol)
+        first = values[0]
+        if len(set(names)) == 1 and isinstance(first, Named):
+            sets = any(isinstance(value, Interval | Sequence | Union) for value in inside)
+            ranges = sets and all(
+                any(token.text in _ORDER or token.text == "\\in" for token in part) for _, part in parts
+            )
+            value = (_both(parts, inside) if ranges else None) or (
+                _joined(parts, inside) if sets else _collection(inside)
+            )
+            return Named(first.name, value, first.symbol)
         return Assignments(tuple(value for value in values if isinstance(value, Named)))
     if isinstance(values[0], Named) and len(names) == 1:  # x = 1, 2
-        return Named(values[0].name, _joined(parts, [values[0].value, *values[1:]]), values[0].symbol)
+        given = [values[0].value, *values[1:]]
+        excluded = any(token.text == "\\ne" for token in parts[0][1])  # x is neither of them
+        result = combined(given, frozenset.difference) if excluded else _joined(parts, given)
+        return Named(values[0].name, result or _fail(), values[0].symbol)
     return _joined(parts, values)
+
+
+def _both(parts: list[tuple[str, list[Token]]], ranges: list[Value]) -> Value | None:
+    """``x > 2 and x < 5`` holds between 2 and 5, ``x < 2, x > 5`` in two ranges, as nothing is in both."""
+    if all(mark != "or" for mark, _ in parts[1:]):
+        common = combined(ranges, frozenset.intersection)
+        if common != Collection(()):
+            return common
+    return combined(ranges, frozenset.union)
 
 
 def _joined(parts: list[tuple[str, list[Token]]], values: list[Value]) -> Value:
@@ -457,6 +540,8 @@ def _joined(parts: list[tuple[str, list[Token]]], values: list[Value]) -> Value:
         return Union(tuple(flat))
     if any(isinstance(value, Text) and len(value.key) > 40 for value in values):
         raise Unreadable("a sentence")
+    if all(isinstance(value, Text | Choice) for value in values) and any(mark == "or" for mark, _ in parts):
+        return Union(tuple(values))
     return _collection(values)
 
 
@@ -499,7 +584,7 @@ def _item(tokens: list[Token]) -> Value:
     marks = [mark for mark, _ in parts[1:]]
     if not marks:
         return _plain(tokens)
-    if any(mark in ("<", ">", "\\le", "\\ge", "\\ne") for mark in marks):
+    if any(mark in _ORDER for mark in marks):
         return _inequality(marks, [part for _, part in parts])
     if marks[0] == "\\in":
         if len(marks) > 1:
@@ -595,9 +680,9 @@ _LONG_NAME = re.compile(
     r"m?\\(?:angle|triangle|overline|measuredangle|Delta|square) ?\{?[A-Za-z]{1,4}'?\}?|[A-Z]{2,4}'?(?:_\w)?(?:\^2)?"
     r"|\|[^|=<>,]{1,20}\||\[[A-Z]{3,6}\]|\(?(?:[a-zA-Z]|\\[a-z]+)(?:_\w)?(?:,(?:[a-zA-Z]|\\[a-z]+)(?:_\w)?)+\)"
     r"|[a-zA-Z]{2,}\([^()=]{0,30}\)"
-    r"|\\(?:sin|cos|tan|cot|sec|csc) ?(?:[A-Z]|\\[a-z]+|\\angle ?[A-Z]+|[a-z]|\([^()=]{1,12}\))"
+    r"|\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d\}?)? ?(?:[A-Z]|\\[a-z]+|\\angle ?[A-Z]+|[a-z]|\([^()=]{1,12}\))"
     r"|[a-zA-Z]\^\{?-1\}?\([^()=]{1,20}\)|[A-Z]{2}(?:[-+][A-Z]{2}){1,4}|\\\|[^=]{1,20}\\\||\|\|[^=]{1,20}\|\|"
-    r"|\([a-zA-Z]\\circ [a-zA-Z]\)\([^()=]*\)|\\?#\(?[A-Z]\)?|\\sigma(?:_\w)?\^\{?2\}?"
+    r"|\([a-zA-Z](?:\\circ |\\cdot |[-+/])[a-zA-Z]\)\([^()=]*\)|\\?#\(?[A-Z]\)?|\\sigma(?:_\w)?\^\{?2\}?"
     r"|n\([A-Z]\)|\\mathbb\{E\}\[[^\[\]]*\]|[A-Za-z]\((?:[^()]|\([^()]{0,20}\)){1,40}\)|\\frac\{d[a-z]?\}\{d[a-z]\}"
 )
 _SUM_NAME = re.compile(r"[a-wA-W](?:[-+]?[a-wA-W]){1,5}")
@@ -608,7 +693,7 @@ def _name(tokens: list[Token]) -> str | None:
     if not tokens or len(tokens) > 30:
         return None
     if all(token.kind == "text" or (token.kind == "word" and (len(token.text) > 2 or token.text.lower() in _FILL))
-           or token.text in ".,:'-" for token in tokens):  # fmt: skip
+           or token.text in ".,:'-#" for token in tokens):  # fmt: skip
         text = " ".join(token.text for token in tokens)
         if not (len(tokens) == 1 and tokens[0].kind == "word" and tokens[0].text.isupper()):
             return "" if not any(word in ("not", "no") for word in text.lower().split()) else None
@@ -622,6 +707,7 @@ def _name(tokens: list[Token]) -> str | None:
     )
     while "( " in text:
         text = text.replace("( ", "(")
+    text = re.sub(r"^\{(\w)\}", r"\1", text)
     if text in ("i", "e", "\\pi", "\\infty"):
         return None
     if _SIMPLE_NAME.fullmatch(text) and text.removeprefix("\\") not in FUNCTIONS:
@@ -650,14 +736,13 @@ def _named(tokens: list[Token], value: Value) -> Value:
     name = _name(tokens) or ""
     if isinstance(value, Named):
         return value
-    if name.startswith("(") and name.endswith(")"):
-        name = ""
     symbol: Expr | None = None
     if len(name) == 1 or name.removeprefix("\\") in GREEK:
         symbol = Sym(name.removeprefix("\\"))
     return Named(name, value, symbol)
 
 
+_ORDER = frozenset(("<", ">", "\\le", "\\ge", "\\ne"))
 _TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 
 
@@ -671,19 +756,26 @@ def _inequality(marks: list[str], sides: list[list[Token]]) -> Value:
             raise Unreadable("a double inequality")
         low, high = _expression(sides[0]), _expression(sides[2])
         closed = (marks[0] == "\\le", marks[1] == "\\le")
-        return _named(sides[1], _interval(low, high, closed))
+        return _named(sides[1], interval(low, high, closed))
     if len(marks) > 1:
         raise Unreadable("several relations")
     mark = marks[0]
     if _name(sides[1]) is not None and _name(sides[0]) is None:
         sides, mark = sides[::-1], _TURNED[mark]
+    if mark == "\\ne" and _name(sides[0]) is not None:
+        others = combined([EVERYTHING, value_of(sides[1])], frozenset.difference)
+        if others is not None:
+            return _named(sides[0], others)
     if _name(sides[0]) is not None and not symbols(right := _expression(sides[1])):
         closed_end = mark in ("\\le", "\\ge")
-        if mark == "\\ne":
-            everything = (_interval(negated(OO), right, (False, False)), _interval(right, OO, (False, False)))
-            return _named(sides[0], Union(everything))
+        if sides[0][0].text == "|":  # |x| < 2
+            if len(sides[0]) != 3:
+                raise Unreadable("the size of other things than a variable")
+            near = interval(negated(right), right, (mark == "\\le" or mark == ">",) * 2)
+            far = combined([EVERYTHING, near], frozenset.difference)
+            return _named(sides[0][1:2], (near if mark in ("<", "\\le") else far) or _fail())
         low, high = (right, OO) if mark in (">", "\\ge") else (negated(OO), right)
-        return _named(sides[0], _interval(low, high, (closed_end and high == OO, closed_end and high != OO)))
+        return _named(sides[0], interval(low, high, (closed_end and high == OO, closed_end and high != OO)))
     left, right = _expression(sides[0]), _expression(sides[1])
     if mark in (">", "\\ge"):
         left, right, mark = right, left, _TURNED[mark]
@@ -699,6 +791,8 @@ def _expression(tokens: list[Token]) -> Expr:
 
 # ----------------------------------------------------------------------------------------------------- plain values
 
+_AXES = frozenset(f"\\{axis}" for axis in AXES)
+
 
 def _plain(tokens: list[Token]) -> Value:
     """An expression, perhaps with a unit; a ratio; a number in another base; an expression with two signs."""
@@ -710,6 +804,10 @@ def _plain(tokens: list[Token]) -> Value:
         return whole
     if based := _based(tokens):
         return based
+    if changed := _changed(tokens):
+        return changed
+    if any(token.text in _AXES for token in tokens):
+        return _vector(tokens)
     if any(token.text in ("\\pm", "\\mp") for token in tokens):
         return _both_signs(tokens)
     if any(token.text == ":" for token in tokens):
@@ -721,9 +819,54 @@ def _plain(tokens: list[Token]) -> Value:
     return _quantity(tokens)
 
 
+def _changed(tokens: list[Token]) -> Value | None:
+    """A matrix with a factor before it, or a matrix or a vector transposed."""
+    power = next((k for k, token in enumerate(tokens) if token.text == "^" and _is_turn(tokens[k + 1 :])), 0)
+    if power:
+        value = _bracketed(tokens[:power])
+        if isinstance(value, Matrix):
+            columns = tuple(zip(*value.rows, strict=True))
+            return Matrix(columns) if len(columns[0]) > 1 else Sequence(tuple(column[0] for column in columns))
+        column = tokens[0].text == "\\begin" and isinstance(value, Sequence)
+        return Matrix((value.items,)) if column and isinstance(value, Sequence) else value
+    start = next((k for k, token in enumerate(tokens) if token.text == "\\begin"), 0)
+    value = _environment(tokens[start:]) if start else None
+    if not isinstance(value, Matrix | Sequence):
+        return None
+    front = tokens[: start - 1] if tokens[start - 1].text == "\\cdot" else tokens[:start]
+    factor = MINUS_ONE if [token.text for token in front] == ["-"] else Formula(front, units=False).whole()
+    if isinstance(value, Sequence):
+        return Sequence(tuple(_scaled(item, factor) for item in value.items))
+    return Matrix(tuple(tuple(_scaled(item, factor) for item in row) for row in value.rows))
+
+
+def _is_turn(tokens: list[Token]) -> bool:
+    return "".join(token.text for token in tokens).strip("{}") in ("T", "\\top", "'", "\\intercal")
+
+
+def _scaled(value: Value, factor: Expr) -> Value:
+    if not isinstance(value, Quantity):
+        raise Unreadable("an entry that is no number")
+    return Quantity(Prod((factor, value.expr)), value.unit)
+
+
+def _vector(tokens: list[Token]) -> Value:
+    r"""``2\mathbf{i} + \mathbf{j}``; with one of these letters alone, it is a letter."""
+    used = [axis for axis in AXES if any(token.text == f"\\{axis}" for token in tokens)]
+    if len(used) < 2:
+        return _plain([Token("word", token.text[-1]) if token.text in _AXES else token for token in tokens])
+    expr = Formula(list(tokens), units=False).whole()
+    axes = AXES if "veck" in used else AXES[:2]
+    nought: dict[str, Expr] = {axis: Num(Fraction(0)) for axis in AXES}
+    parts = [renamed(expr, {**nought, axis: ONE}) for axis in axes]
+    if equal(expr, Sum(tuple(Prod((part, Sym(axis))) for part, axis in zip(parts, axes, strict=True)))) is not True:
+        raise Unreadable("no vector")
+    return Sequence(tuple(Quantity(part) for part in parts))
+
+
 _NAMED_BASES = {
-    "two": 2, "binary": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "octal": 8, "nine": 9,
-    "ten": 10,
+    "two": 2, "binary": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
+    "octal": 8, "oct": 8, "bin": 2, "nine": 9, "ten": 10,
     "decimal": 10, "eleven": 11, "twelve": 12, "sixteen": 16, "hex": 16, "hexadecimal": 16,
 }  # fmt: skip
 
@@ -731,19 +874,19 @@ _NAMED_BASES = {
 def _based(tokens: list[Token]) -> Value | None:
     text = "".join(token.text + (" " if token.kind == "word" else "") for token in tokens).strip()
     match = re.fullmatch(
-        r"[({]?(-?[\dA-Fa-f]+(?:\.[\dA-Fa-f]+)?)[)}]?\s*"
+        r"(-?)[({]?(-?[\dA-Fa-f]+(?:\.[\dA-Fa-f]+)?)[)}]?\s*"
         r"(?:_\{?\s*\(?(?:base\s*)?(\d+|[a-z]+)\s*\)?\}?|[({]?\s*(?:in)?base\s*(\d+|[a-z]+)\s*[)}]?|[({]?(?:in)?((?:binary|octal|hex)[a-z]*)[)}]?)",
         re.sub(r"\s+", "", text),
     )
     if match is None or any(b.space and a.kind == b.kind == "number" for a, b in pairwise(tokens)):
         return None
-    if not re.search(r"\d", match[1]) and not re.fullmatch("[A-F]{2,}", match[1]) and match[2] != "16":
+    if not re.search(r"\d", match[2]) and not re.fullmatch("[A-F]{2,}", match[2]) and match[3] != "16":
         return None
-    name = match[2] or match[3] or match[4]
+    name = match[3] or match[4] or match[5]
     base = _NAMED_BASES.get(name) if name.isalpha() else int(name)
     if base is None or not 2 <= base <= 36:
         return None
-    digits = match[1].upper()
+    digits = (match[1] + match[2]).removeprefix("--").upper()
     whole = digits.lstrip("-").replace(".", "")
     if not whole.isalnum() or any(int(digit, 36) >= base for digit in whole):
         return None  # 3a_1 is a product
@@ -819,6 +962,8 @@ def _quantity(tokens: list[Token]) -> Quantity:
             unit_words, tokens = ["reais" if word == "r" else "dollars"], tokens[2:]
         elif word in ("exactly", "only", "approximately", "about", "approx", "roughly") and len(tokens) > 1:
             tokens = tokens[1:]
+    if _degrees_in_sum(tokens):  # 180^\circ - 2\alpha
+        tokens, unit_words = [token for token in tokens if token.text != "\\degree"], ["degree"]
     scale = 1
     if unit_words and len(tokens) == 2 and tokens[0].kind == "number" and tokens[1].text in _SHORT_MULTIPLES:
         scale, tokens = _SHORT_MULTIPLES[tokens[1].text], tokens[:1]
@@ -836,6 +981,14 @@ def _quantity(tokens: list[Token]) -> Quantity:
             raise Unreadable("two quantities")
         return whole
     return Quantity(scientific(expr), unit)
+
+
+def _degrees_in_sum(tokens: list[Token]) -> bool:
+    """Whether terms of a sum are in degrees, and nothing is a function of them."""
+    after = [tokens[k + 1].text if k + 1 < len(tokens) else "+" for k, t in enumerate(tokens) if t.text == "\\degree"]
+    if not after or any(token.kind == "text" or token.text.removeprefix("\\") in FUNCTIONS for token in tokens):
+        return False
+    return any(token.text in ("+", "-") for token in tokens[1:]) and all(text in "+-)}" for text in after)
 
 
 def _first_unit(rest: list[Token]) -> Unit | None:

@@ -39,7 +39,8 @@ _SIGNS = {
     "℃": r"\degree C", "℉": r"\degree F", "ℓ": "l", "∣": "|", "∥": r"\|", "∶": ":", "％": r"\%", "¬": r"\neg ",
     "∧": r"\wedge ", "∨": r"\vee ", "µ": r"\mu ", "∖": r"\setminus ", "ƒ": "f", "ı": "i", "✓": "", "✅": "",
     "€": r"\text{euros}", "£": r"\text{pounds sterling}", "¥": r"\text{yen}", "₹": r"\text{rupees}",
-    "¢": r"\text{cents}", "₽": r"\text{rubles}", "₩": r"\text{won}", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+    "¢": r"\text{cents}", "₽": r"\text{rubles}", "₩": r"\text{won}", "‰": r"\text{permille}",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ",
 }  # fmt: skip
 _ROOTS = {"√": "", "∛": "[3]", "∜": "[4]"}
 _OVER = {"\u0305": "overline", "\u0304": "overline", "\u0307": "dot"}
@@ -198,7 +199,8 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\neq(?![a-zA-Z])", r"\\ne"),
         (r"<=|=<(?!=)", r"\\le "),
         (r">=|=>", r"\\ge "),
-        (r"!=(?!=)", r"\\ne "),
+        (r"(?<!\d)!=(?!=)|\\not\s*=", r"\\ne "),
+        (r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", r"\\cdot "),
         (r"==", "="),
         (r"\+\s*/\s*-|\+-", r"\\pm "),
         (r"~=", r"\\approx "),
@@ -221,10 +223,13 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:bf|it|rm|sf|tt|large|Large|LARGE|huge|Huge|small|normalsize|hfill|newline|par|noindent|strut|mathstrut|allowbreak|null"
          r"|bfseries|itshape|boldmath)(?![a-zA-Z])", " "),
         (r"\\(?:nicefrac|sfrac|flatfrac)(?![a-zA-Z])", r"\\frac"),
+        (r"^([^{}]*)\\over(?![a-zA-Z])([^{}]*)$|\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1\3}{\2\4}"),
+        (r"(?<=\d)\s*o'clock", r" \\text{o'clock}"),
         (r":=", "="),
         (r"(?<![a-zA-Z\\])([aApP])\s?\.\s?([mM])(?![a-zA-Z])\.?", r"\1\2"),
         (r"(?<=\d)\s*\\mu\s*([mgsL])(?![a-zA-Z^_(])", r" \\text{micro\1}"),
-        (r"(?<=\d)\s*\\Omega(?![a-zA-Z_(])\s*(?![\^_(])", r" \\text{ohm}"),
+        (r"(?<=\d)\s*([kM]?)\\Omega(?![a-zA-Z_(])\s*(?![\^_(])", r" \\text{\1ohm}"),
+        (r"(?<=\d)\s*\^\s*(?:\{\s*o\s*\}|o(?![a-zA-Z]))", r"\\degree "),
         (r"[\[(|]\s*(\\begin\s*\{array\})", r"\1"),
         (r"(\\end\s*\{array\})\s*[\])|]", r"\1"),
         (r"(\d*\.)(\d+)\s*(?:\\text\s*\{\s*)?\(?\s*(?:repeating|recurring)\s*\)?\s*\}?", r"\1\\overline{\2}"),
@@ -253,6 +258,15 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:end)\s*\{(?:[bBvVp]?matrix|smallmatrix)\}", r"\\end{pmatrix}"),
     )
 )  # fmt: skip
+_AXIS = re.compile(
+    r"\\(?:mathbf|boldsymbol|bm|pmb|hat|vec|widehat|overrightarrow)\s*"
+    r"(?:\{\s*(?:\\(?:mathbf|hat|vec|bf)\s*)?\{?\s*\\?([ijk])(?:math)?\s*\}?\s*\}|\\([ij])math|\s([ijk])(?![a-zA-Z]))"
+)
+_SYSTEM = re.compile(
+    r"(?:\\left)?\s*\\\{\s*\\begin\s*\{(array|aligned|matrix)\}(?:\s*\{[lcr|\s]*\})?(?P<array>.*)\\end\s*\{\1\}"
+    r"(?:\s*\\right\s*\.)?|\\begin\s*\{(d?cases)\}(?P<cases>.*)\\end\s*\{\3\}",
+    re.DOTALL,
+)
 _DETERMINANT = re.compile(r"\\begin\s*\{[vV]matrix\}")
 _WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}", re.DOTALL)
 _CURRENCY = re.compile(r"\\\$|(?<![\w}])\$(?=\s?\d[\d,.]*(?:[^$]*$|(?=[^$]*\$\s?\d)))")
@@ -270,6 +284,7 @@ def clean(answer: str) -> str:
     text = _PREFIX.sub("", _dollars(text), count=1)
     if _DETERMINANT.search(text):  # a determinant is a number that is not worked out here
         text = text.replace("vmatrix", "determinant").replace("Vmatrix", "determinant")
+    text = _AXIS.sub(lambda match: rf"\vec{match[1] or match[2] or match[3]} ", _of_system(text))
     for pattern, replacement in _CLEANING:
         text = pattern.sub(replacement, text)
     return unwrapped(_BLANKS.sub(" ", text))
@@ -292,6 +307,17 @@ def _dollars(text: str) -> str:
     return text.replace("$", " ")
 
 
+def _of_system(text: str) -> str:
+    """The equations of a system as a list; conditions are kept, as they make a function of it."""
+    match = _SYSTEM.fullmatch(text.strip())
+    if match is None:
+        return text
+    rows = re.split(r"\\\\(?:\s*\[[^\]]*\])?", match["array"] or match["cases"] or "")
+    if any("=" not in row or re.search(r"\bif\b|\\text|[<>]", row) for row in rows if row.strip()):
+        return text
+    return ", ".join(row.replace("&", " ").strip(" ,.;") for row in rows if row.strip())
+
+
 def unwrapped(text: str) -> str:
     """Without the stars, quotes, braces and full stops around it."""
     while True:
@@ -301,7 +327,7 @@ def unwrapped(text: str) -> str:
         inner = inner.rstrip("\\").rstrip() if inner.endswith("\\") else inner
         if len(inner) > 1 and inner[0] == inner[-1] == '"':
             inner = inner[1:-1]
-        if inner.startswith("{") and "," not in inner and closing(inner, 0) == len(inner) - 1:
+        if inner.startswith("{") and not re.search("[,|:]", inner) and closing(inner, 0) == len(inner) - 1:
             inner = inner[1:-1]
         if match := _WRAPPED.fullmatch(inner):
             if match[1] in ("i", "e"):

@@ -23,12 +23,14 @@ class Unit:
         scale: how many base units it is; with an irrational factor pi where `dimension` says ``radian``.
         offset: what is added to the number before it is scaled (temperatures).
         label: the words themselves where they are no known unit.
+        also: another dimension that its name may mean (pounds).
     """
 
     dimension: tuple[tuple[str, int], ...] = ()
     scale: Fraction = Fraction(1)
     offset: Fraction = Fraction(0)
     label: str = ""
+    also: str = ""
 
 
 CURRENCIES = {
@@ -63,7 +65,8 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
         ("volume", "liter", "L", "1/1000", "litre"), ("watt", "watt", "W", "1", ""), ("joule", "joule", "J", "1", ""),
         ("newton", "newton", "N", "1", ""), ("volt", "volt", "V", "1", ""), ("pascal", "pascal", "Pa", "1", ""),
         ("hertz", "hertz", "Hz", "1", ""), ("mole", "mole", "mol", "1", ""), ("ampere", "ampere", "A", "1", "amp"),
-        ("byte", "byte", "B", "1", ""), ("electronvolt", "electronvolt", "eV", "1", "electron-volt"),
+        ("ohm", "ohm", "ohm", "1", ""), ("byte", "byte", "B", "1", ""),
+        ("electronvolt", "electronvolt", "eV", "1", "electron-volt"),
     ):  # fmt: skip
         for prefix, factor in (("", "1"), *metric.items()):
             scale = str(Fraction(factor) * Fraction(unit))
@@ -87,7 +90,12 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
         table[name] = (base, size / 10**6, Fraction(0))
     add("mass", "45359237/100000", "lb, lbs, pound")
     add("mass", str(Fraction(45359237, 1600000)), "oz, ounce")
-    add("mass", "1000000", "tonne")
+    add("length", "1852", "nautical mile, nmi")
+    add("length", "9460730472580800", "light year, light-year, lightyear, ly")
+    add("area", "10000", "ha, hectare")
+    add("area", "316160658/78125", "acre")
+    add("volume", "1/1000000", "cc")
+    add("mass", "1000000", "tonne, metric ton")
     add("mass", "907184740/1000", "ton")
     add("time", "1", "s, sec, second")
     add("time", "1/1000", "ms, millisecond")
@@ -103,11 +111,14 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
     add("dollar", "1/100", "cent, penny, pennies")
     for currency, codes in CURRENCIES.items():
         add(currency, "1", ",".join((currency, *codes, *(code.upper() for code in codes))))
-    add("sterling", "1", "pounds sterling, gbp, GBP, quid")
+    add("sterling", "1", "pounds sterling, pound sterling, gbp, GBP, quid")
+    add("sterling", "1/100", "pence")
     add("rupee", "1", "Rs")
     add("degree", "1", "degree, deg")
     add("radian", "180", "radian, rad")  # of pi degrees
     add("percent", "1", "percent, pct, percentage point")
+    add("percent", "1/10", "permille, per mille")
+    add("percent", "1/100", "basis point, bp, bps")
     add("joule", "3600000", "kWh, kilowatt hour, kilowatt-hour")
     add("joule", "523/125", "cal, calorie")
     add("joule", "4184", "kcal, kilocalorie")
@@ -117,9 +128,6 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
         "psi",
         "bpm",
         "fps",
-        "ohm",
-        "hectare",
-        "acre",
         "horsepower",
         "hp",
         "teaspoon",
@@ -145,7 +153,7 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
 
 _NAMES = _table()
 _DERIVED = {
-    "volume": (("length", 3),), "speed": (("length", 1), ("time", -1)),
+    "volume": (("length", 3),), "area": (("length", 2),), "speed": (("length", 1), ("time", -1)),
     "newton": (("length", 1), ("mass", 1), ("time", -2)), "joule": (("length", 2), ("mass", 1), ("time", -2)),
     "watt": (("length", 2), ("mass", 1), ("time", -3)), "hertz": (("time", -1),),
 }  # fmt: skip
@@ -154,7 +162,14 @@ LETTERS = frozenset(["m", "s", "h", "g", "L", "l", "N", "K", "J", "W", "V"])
 """Units of one letter: only behind a plain number and a space; otherwise the letter is a variable."""
 SHORT = frozenset(name for name in _NAMES if 2 <= len(name) <= 3 and name.isalpha())
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}
-_FILLERS = frozenset(["of", "in", "the", "a", "an", "total", "each", "every", "more", "less", "per"])
+_FILLERS = frozenset(["of", "in", "the", "a", "an", "total", "each", "every", "per"])
+_COMPARING = {"more": "more", "less": "fewer", "fewer": "fewer"}
+_PLURALS = {
+    "children": "child", "men": "man", "women": "woman", "feet": "foot", "mice": "mouse", "geese": "goose",
+    "teeth": "tooth",
+    "knives": "knife", "loaves": "loaf", "leaves": "leaf", "wolves": "wolf", "shelves": "shelf", "persons": "people",
+    "person": "people", "qts": "qt", "pts": "pt", "kms": "km", "cms": "cm",
+}  # fmt: skip
 _PIECES = re.compile(r"\^?\{?(-?\d)\}?|[A-Za-z'-]+|/|\\cdot|[*·.]")
 
 
@@ -164,8 +179,9 @@ def known(word: str) -> bool:
 
 
 def _find(word: str) -> tuple[str, Fraction, Fraction] | None:
-    for name in (word, word.lower()):
-        if len(name) <= 2 and name != word:
+    first, _, second = word.partition(" ")
+    for name in (_PLURALS.get(word, word), word.lower(), f"{_singular(first)} {second}".lower()):
+        if len(name) <= 2 and name not in (word, _PLURALS.get(word)):
             continue
         if name in _NAMES:
             return _NAMES[name]
@@ -184,7 +200,7 @@ def read_unit(words: str) -> Unit | None:
     """
     text = words.strip().strip(".").strip()
     if found := _find(re.sub(r"\s+", " ", text)):
-        return _unit([(found, 1)])
+        return replace(_unit([(found, 1)]), also="sterling" if text.lower() in ("pound", "pounds") else "")
     pieces = _pieces(text)
     if pieces is None:
         return None
@@ -212,7 +228,10 @@ def read_unit(words: str) -> Unit | None:
         elif piece not in ("*", ".", "\\cdot"):
             label.append(piece)
         index += 1
-    named = " ".join(_singular(word) for word in label if word not in _FILLERS and word[0].isalpha())
+    nouns = [_COMPARING.get(word, _singular(word)) for word in label if word not in _FILLERS and word[0].isalpha()]
+    if len(nouns) > 1 and nouns[0] == "more":  # 5 more apples are 5 apples
+        nouns = nouns[1:]
+    named = " ".join(nouns)
     if parts and any(len(word) == 1 for word in named.split()):
         return None  # 5 cm x
     return replace(_unit(parts), label=named) if parts or label else None
@@ -234,6 +253,12 @@ def _pieces(text: str) -> list[str] | None:
 
 def _singular(word: str) -> str:
     word = word.lower().strip("-'.")
+    if word in _PLURALS:
+        return _PLURALS[word]
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if re.search("(?:x|ch|sh|ss|zz)es$", word):
+        return word[:-2]
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 

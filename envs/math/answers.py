@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -48,7 +49,7 @@ from envs.math.answer_algebra import (
     symbols,
 )
 from envs.math.answer_finder import find_answer
-from envs.math.answer_formula import ratio_of
+from envs.math.answer_formula import MULTIPLES, ratio_of
 from envs.math.answer_reader import MAX_ANSWER, SIGNIFICANT, read
 from envs.math.answer_units import Unit
 from envs.math.answer_values import (
@@ -123,6 +124,9 @@ def right_answer(gold: str, answer: str, question: str, algebra: Algebra) -> boo
     wanted, given = read(gold), read(answer)
     if wanted is None or given is None:
         return False
+    asked = re.search(rf"\b(?:how many|number of) ({'|'.join(MULTIPLES)})s?\b", question, re.IGNORECASE)
+    if asked and (shorter := re.sub(rf"\s*\b{asked[1]}s?\b", "", answer, count=1, flags=re.IGNORECASE)) != answer:
+        return same_answer(gold, shorter, algebra)  # "2 dozen" where dozens are counted
     comparison = _Comparison(algebra.same)
     if isinstance(given, Equation) and isinstance(wanted, Quantity) and not symbols(wanted.expr):
         left = answer.partition("=")[0].strip("$ \\()")
@@ -176,8 +180,9 @@ class _Comparison:
             case Ratio(), Ratio():
                 return self._ratio(a, b)
             case (Ratio(clock=True) as time, Quantity() as hour) | (Quantity() as hour, Ratio(clock=True) as time):
-                return hour.unit in _HALVES_OF_DAY and self._ratio(
-                    time, Ratio((hour.expr, Num(Fraction(0))), True, hour.unit)
+                half = None if hour.unit == _O_CLOCK else hour.unit
+                return hour.unit in (*_HALVES_OF_DAY, _O_CLOCK) and self._ratio(
+                    time, Ratio((hour.expr, Num(Fraction(0))), True, half)
                 )
             case Equation(), Equation():
                 return self._equation(a, b)
@@ -190,6 +195,8 @@ class _Comparison:
             case (Union(items), Union(others)) | (Collection(items), Collection(others)):
                 return self._matched(items, others)
             case (Union(items), Collection(others)) | (Collection(items), Union(others)):  # (1,2) or (3,4)
+                if all(isinstance(item, Text | Choice) for item in items):
+                    return False  # both of them, or one
                 return self._matched(items, others)
             case Matrix(rows), Matrix(others):
                 return [len(row) for row in rows] == [len(row) for row in others] and all(
@@ -221,7 +228,8 @@ class _Comparison:
         return isinstance(other, Named) and self.same(Choice(letter), other.value)
 
     def _named(self, a: Named, b: Named) -> bool:
-        if a.name and b.name and _plain_name(a.name) != _plain_name(b.name):
+        names = _plain_name(a.name), _plain_name(b.name)
+        if all(names) and names[0] != names[1]:
             if (
                 a.symbol is None
                 or b.symbol is None
@@ -237,12 +245,19 @@ class _Comparison:
     def _assigned(self, a: Assignments, b: Value) -> bool:
         """``x = 1, y = 2`` is the pair (1, 2), in the order of the letters; ``x_1 = 1, x_2 = 2`` also the list."""
         if isinstance(b, Named):
+            values = {_plain_name(part.name): part.value for part in a.parts}
+            named = [_plain_name(name) for name in _names_of_tuple(b.name)]
+            if len(values) == len(a.parts) and sorted(named) == sorted(values):
+                return self.same(Sequence(tuple(values[name] for name in named)), b.value)
             return self.same(a, b.value)
         heads = {part.name.partition("_")[0] for part in a.parts}
         if isinstance(b, Collection) and len(heads) == 1:
             return self._matched(tuple(part.value for part in a.parts), b.items)
         if isinstance(b, Sequence) and len({part.name for part in a.parts}) == len(a.parts):
             ordered = sorted(a.parts, key=lambda part: (part.name.startswith("\\"), part.name))
+            letters = "".join(part.name for part in ordered)
+            if ordered != list(a.parts) and letters not in "abcdefghijklmnopqrstuvwxyz":
+                return False  # r = 2, h = 3 may be meant in either order
             return self.same(Sequence(tuple(part.value for part in ordered)), b)
         return False
 
@@ -255,6 +270,9 @@ class _Comparison:
                 return True
             named, bare = (a, b) if first is not None else (b, a)
             return _in_cents(named.unit) and self.number(over(named.expr, Num(HUNDRED)), bare.expr)
+        for (one, it), (other, meant) in (((a, first), (b, second)), ((b, second), (a, first))):
+            if it.also and meant.dimension == ((it.also, 1),):  # 3 pounds, £3
+                return self.number(one.expr, Prod((other.expr, Num(meant.scale))))
         if not _compatible(first, second):
             return False
         return self.number(*(_converted(each, first, second) for each in (a, b)))
@@ -283,7 +301,7 @@ class _Comparison:
         if len(a.parts) != len(b.parts):
             return False
         if a.clock or b.clock:
-            return all(map(self.equal, a.parts, b.parts))
+            return all(map(self.equal, a.parts, b.parts)) or all(map(self.equal, _of_day(a), _of_day(b)))
         return all(
             self.equal(Prod((a.parts[0], other)), Prod((b.parts[0], part)))
             for part, other in zip(a.parts[1:], b.parts[1:], strict=True)
@@ -302,7 +320,15 @@ class _Comparison:
         return a.relation == "\\ne" or sign_of_ratio(first, second) > 0
 
 
+def _names_of_tuple(name: str) -> list[str]:
+    """The names in ``(r, h)``."""
+    return name[1:-1].split(",") if name.startswith("(") and name.endswith(")") and "," in name else []
+
+
 def _plain_name(name: str) -> str:
+    """A name without braces and capitals; the coordinates of a point name nothing."""
+    if _names_of_tuple(name):
+        return ""
     return "".join(each for each in name if each not in " {}\\").casefold()
 
 
@@ -333,7 +359,16 @@ def _rounds(rough: Num, fine: Expr) -> bool:
 
 
 _HALVES_OF_DAY = (Unit(label="am"), Unit(label="pm"))
+_O_CLOCK = Unit(label="o'clock")
 _CENT = Fraction(1, 100)
+
+
+def _of_day(time: Ratio) -> tuple[Expr, ...]:
+    """A time of the day with hours from 0 to 23."""
+    hour = time.parts[0]
+    if time.unit not in _HALVES_OF_DAY or not isinstance(hour, Num):
+        return time.parts
+    return Num(hour.value % 12 + (12 if time.unit == _HALVES_OF_DAY[1] else 0)), *time.parts[1:]
 
 
 def _in_cents(unit: Unit | None) -> bool:

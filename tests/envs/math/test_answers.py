@@ -418,6 +418,9 @@ def test_algebra_stays_out_of_this_process() -> None:
         (r"50\%", "0.5", "How likely is it?", True),
         ("8", "2^3", "What?", True),
         ("0", "x - y = 0", "A line?", False),
+        ("2", "2 dozen", "How many dozen eggs?", True),
+        ("3", "2 dozen", "How many dozens of eggs?", False),
+        ("2", "2 dozen", "How many eggs?", False),
     ],
 )
 def test_the_question_decides_what_the_writing_leaves_open(
