@@ -75,7 +75,8 @@ class Step:
             `tokens`.
         certainty: for each token how sure the policy was of it, confidence and entropy in nats; empty unless the policy
             was asked to record it (`policies.core.ConfidenceRecorder`). Saved searches leave it out.
-        closing: further delimiters that the policy wrote with the one that ended the step: blank steps, as `thinking`.
+        closing: what the policy wrote to end the step, where that is other than the delimiter alone: blank steps after
+            it, or other line ends. As of `thinking`, nobody but the policy sees it.
     """
 
     text: str

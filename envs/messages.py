@@ -7,12 +7,15 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from envs.core import Problem, State, Step, Transition
 from envs.errors import StepwellError
+
+_LINE_END = re.compile(r"\r*\n|\r")
 
 
 def require(extra: str, *packages: str) -> None:
@@ -75,3 +78,8 @@ def short(value: object) -> str:
             return repr(value)
     text = _SHORT.repr(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def with_line_feeds(text: str) -> str:
+    r"""A text whose lines end with ``\n``, also where Windows (``\r\n``) or an old Mac (``\r``) wrote it."""
+    return _LINE_END.sub("\n", text)

@@ -298,7 +298,7 @@ class Recital:
         if written is None:
             written = asked.rpartition(self.marker)[2]
         assert self.text.startswith(written), f"{written!r} is not how it begins"
-        pieces = re.findall(r"\n+|[^\S\n]*\S+", self.text[len(written) :])
+        pieces = re.findall(r"[\r\n]+|[^\S\r\n]*\S+", self.text[len(written) :])
         return pieces, [-0.5] * len(pieces)
 
 

@@ -11,7 +11,7 @@ text           the step that led here; empty at the root
 finish         ``step``, ``answer`` or ``length``: how the step ended
 observation    the environment's reply to the step, if any
 thinking       what the policy thought before the step; only where it did
-closing        further delimiters that it wrote after the step; only where it did
+closing        what it wrote to end the step; only where that is other than the delimiter alone
 depth          steps from the root
 reward         R of the MDP: what the environment told of the step (`envs.core.Transition`); 0 if nothing
 status         ``running``, ``terminated`` (has an answer) or ``truncated`` (ended without one)

@@ -14,6 +14,7 @@ from envs.core import Finish
 from envs.math.answer_algebra import equal, symbols
 from envs.math.answer_reader import MAX_ANSWER, read
 from envs.math.answer_values import Choice, Quantity, Value
+from envs.messages import with_line_feeds
 
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*(?:(\{)|(?=[^\s{]))|\\.|([{}])", re.DOTALL)
 _BARE = re.compile(
@@ -101,7 +102,7 @@ def find_answer(solution: str, finish: Finish = "answer") -> str | None:
     thought, _, solution = solution.rpartition("</think>")
     if not thought and "<think>" in solution:
         return None
-    solution = _BLANKS.sub(" ", _ENDS.sub("", solution))
+    solution = _BLANKS.sub(" ", _ENDS.sub("", with_line_feeds(solution)))
     starts = [0, *(match.start() for match in _ANOTHER.finditer(solution)), len(solution)]
     for start, end in pairwise(starts):  # a question that is repeated before the solution states nothing
         if found := _stated(solution[start:end], finish if end == len(solution) else "answer"):

@@ -40,7 +40,7 @@ from envs.core import (
 )
 from envs.math.answer_finder import stated_answer
 from envs.math.answers import Algebra, find_answer, right_answer, same_answer
-from envs.messages import nearest
+from envs.messages import nearest, with_line_feeds
 
 MAX_QUESTION = 10_000  # characters
 MAX_STEP = 20_000  # characters; the trajectory of a longer step is truncated
@@ -217,7 +217,7 @@ def _is_readable(text: str) -> bool:
 
 
 def _problem(question: str, answer: str | None, meta: Mapping[str, Any]) -> Problem:
-    text = question.strip()
+    text = with_line_feeds(question.strip())
     if not any(character.isalnum() for character in text):
         raise UnreadableQuestion(f"cannot read {question[:60]!r}; a question in words or formulas is wanted")
     if len(text) > MAX_QUESTION:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from policies.servers.refusals import printable, says_no_room
 
 _WAIT = 0.02  # seconds that a poll may wait for replies
 _MOST_BLANK = 3  # requests in a row that bring nothing but blanks
+_MOST_STOPS = 4  # stop strings: more are refused by OpenAI
 _TOLD = 8  # characters that tell the second half of a text from its first
 _MARGIN = 256  # tokens that a chat template adds at most, where that matters little
 
@@ -268,7 +270,7 @@ class ServedPolicy:
 
     def _ask(self, sample: _Sample) -> None:
         """Ask for what comes next: the end of the thinking, of the step, or of the solution."""
-        options, delimiter = self.options, self.environment.delimiter
+        options = self.options
         thinking = is_thinking(sample.text, self._opened(sample.state))
         budget = 0 if self._chats else options.thinking_tokens
         if thinking and budget and len(sample.ends) >= budget:
@@ -286,7 +288,8 @@ class ServedPolicy:
         elif sample.job.request.max_steps is None or sample.job.request.open_loop:
             stop = tuple(options.stop)
         else:
-            stop, left = (delimiter, *options.stop), min(left, options.step_tokens - self._spoken(sample))
+            stop = (*self._delimiters(sample), *options.stop)
+            left = min(left, options.step_tokens - self._spoken(sample))
         prompt = self._prompt(sample.state, sample.text)
         if self.model.context is not None:
             left = min(left, self._room(self.model.context, prompt))
@@ -360,6 +363,15 @@ class ServedPolicy:
         if self._dialogue is not None:
             return self._dialogue.opened
         return bool(self.options.thinking) or self.options.prefill.rstrip().endswith(THINK)
+
+    def _delimiters(self, sample: _Sample) -> tuple[str, ...]:
+        r"""What a step ends with, for the server to stop at; in both forms where the model ends lines with \r\n."""
+        delimiter = self.environment.delimiter
+        written = re.sub(r"\r*\n", "\r\n", delimiter)
+        ends_so = "\r\n" in sample.text or any("\r\n" in step.closing for step in sample.state.steps)
+        if written.endswith(delimiter) or not ends_so or len(self.options.stop) + 2 > _MOST_STOPS:
+            return (delimiter,)
+        return delimiter, written
 
     def _spoken(self, sample: _Sample) -> int:
         """Tokens of the step under way that are no thinking."""
@@ -485,7 +497,7 @@ class ServedPolicy:
             if thinking:
                 text, over = text + THOUGHT, None
             elif not self._answers(sample, text):
-                text, over = text + self.environment.delimiter, None
+                text, over = text + self._delimiters(sample)[-1], None
         start = len(sample.text)
         count = written.generated or 1
         if len(written.pieces) != count:  # without them no more than one for a byte is laid out

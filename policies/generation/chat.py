@@ -57,7 +57,7 @@ def _system(conversation: Sequence[Turn], own: str) -> tuple[str, list[Turn]]:
 
 
 def _parts(environment: Environment, step: Step) -> list[str]:
-    written = step.thinking + step.text + environment.delimiter + step.closing
+    written = step.thinking + step.text + (step.closing or environment.delimiter)
     return [written, step.observation + environment.delimiter] if step.observation else [written]
 
 

@@ -1,18 +1,21 @@
-"""Cutting what a language model writes into steps.
+r"""Cutting what a language model writes into steps.
 
 A model writes text, token by token. A step ends with the environment's delimiter, which is not part of it; a solution
 ends with a stop string, which is, or with a token of the model's own. Blank steps are none, unless asked for: further
 delimiters after a step are its closing, and those at the start of one are part of its thinking. So environments do not
 see them, and the model goes on from what it wrote: a program whose blank lines are left out goes on with imports for
-ever. What stands between ``<think>`` and ``</think>`` before a step is the step's thinking: delimiters and stop strings
-do not count in it.
+ever. For the same reason the closing is kept as it was written where that is not the delimiter: a line may end with
+``\r\n`` where a delimiter or a stop string has ``\n``. What stands between ``<think>`` and ``</think>`` before a step
+is the step's thinking: delimiters and stop strings do not count in it.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from envs.core import Finish, Step
 
@@ -32,7 +35,7 @@ class Cut:
         finish: how it ended.
         end: characters of the text that it took, the delimiter or stop string included; None for all there is, and
             for the token that ended the solution.
-        closing: delimiters that follow the one that ended it.
+        closing: what ended it, where that is other than the delimiter alone: with more delimiters, or other line ends.
     """
 
     thinking: str
@@ -79,24 +82,31 @@ def cut(
     start = _thought(text, opened)
     if start is None:
         return None if over is None else Cut(text, "", over, None)
-    first = start if blank else _after_delimiters(text, delimiter, start)
+    ends = with_any_line_ends(delimiter)
+    first = start if blank else _after_delimiters(text, ends, start)
     thinking = text[:first]
-    ends = [(at, at + len(each)) for each in stop if (at := text.find(each, first)) >= 0]
-    at = text.find(delimiter, first)
-    if ends and (at < 0 or min(ends)[0] < at):
-        end = min(ends)[1]
-        return Cut(thinking, text[first:end], "answer", end)
-    if at >= 0:
-        end = at + len(delimiter)
-        last = end if blank else _after_delimiters(text, delimiter, end)
-        return Cut(thinking, text[first:at], "step", last, text[end:last])
+    stops = [found.span() for each in stop if (found := with_any_line_ends(each).search(text, first))]
+    end = ends.search(text, first)
+    if stops and (end is None or min(stops)[0] < end.start()):
+        last = min(stops)[1]
+        return Cut(thinking, text[first:last], "answer", last)
+    if end is not None:
+        last = end.end() if blank else _after_delimiters(text, ends, end.end())
+        written = text[end.start() : last]
+        return Cut(thinking, text[first : end.start()], "step", last, "" if written == delimiter else written)
     return None if over is None else Cut(thinking, text[first:], over, None)
 
 
-def _after_delimiters(text: str, delimiter: str, at: int) -> int:
+@cache
+def with_any_line_ends(delimiter: str) -> re.Pattern[str]:
+    r"""A delimiter or a stop string as models write it, whether they end lines with ``\n`` or with ``\r\n``."""
+    return re.compile(r"\r*\n".join(map(re.escape, re.split("\r*\n", delimiter))))
+
+
+def _after_delimiters(text: str, delimiter: re.Pattern[str], at: int) -> int:
     """Where the delimiters end that stand at a place of a text."""
-    while text.startswith(delimiter, at):
-        at += len(delimiter)
+    while found := delimiter.match(text, at):
+        at = found.end()
     return at
 
 

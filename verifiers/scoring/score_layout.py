@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from envs.core import Environment, State, Step
+from policies.generation.step_splitter import with_any_line_ends
 from policies.models.prefix_tree import Ids
 from verifiers.scoring.tokenization import Piece, Texts
 
@@ -110,10 +111,7 @@ def spoken(step: Step, delimiter: str) -> str:
 
     What the environment observed (a tool's output) is read as the last line of the step that led to it.
     """
-    text = step.text
-    if delimiter in text:
-        text = " ".join(piece for piece in text.split(delimiter) if piece)
-    text = text.strip()
+    text = " ".join(filter(None, with_any_line_ends(delimiter).split(step.text))).strip()
     return f"{text}\n{step.observation.strip()}" if text and step.observation.strip() else text
 
 

@@ -20,6 +20,7 @@ from agent.search.control.running import Errand, Running
 from agent.search.control.steering import INFO
 from agent.search.requests import Search, propose, score
 from envs.messages import UsageError, short
+from policies.generation.step_splitter import with_any_line_ends
 from verifiers.voting import Vote
 
 BY_HAND = "stopped by a person"
@@ -228,7 +229,7 @@ def _value(search: Running, nodes: Sequence[int]) -> Search[None]:
 def _write(search: Running, node: int, text: str) -> Change:
     _open(search, node, "write")
     graph = search.graph
-    steps = [step for step in text.split(graph.environment.delimiter) if step.strip()]
+    steps = [step for step in with_any_line_ends(graph.environment.delimiter).split(text) if step.strip()]
     if not steps:
         raise UsageError("write: an empty step")
 

@@ -15,6 +15,7 @@ from agent.recipes.recipe import load_recipe
 from agent.study.results_db import StudyFile
 from envs import Problem, State, Step, UnreadableQuestion, UnusableEnvironment, check_environment, load_environment
 from envs.core import SPLITS, Finish
+from envs.math.answer_finder import find_answer
 from envs.math.environment import MAX_QUESTION, MAX_STEP, Math
 
 DATA = Path(os.environ.get("STEPWELL_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
@@ -221,6 +222,28 @@ def test_files_are_known_by_what_is_in_them(tmp_path: Path) -> None:
         assert len(Math(tmp_path / name).splits["test"]) == 2
     with pytest.warns(UserWarning, match="4 questions occur again"):
         assert len(Math(tmp_path).splits["test"]) == 2
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r\r\n", "\r"])
+def test_the_ends_of_lines_change_no_question_and_no_answer(tmp_path: Path, end: str) -> None:
+    """Git and editors change them, and some models write others."""
+    table = 'question,answer\n"What is 2 + 3?\n\nThink.",5\n'
+    (tmp_path / "one.csv").write_bytes(table.encode())
+    (tmp_path / "other.csv").write_bytes(table.replace("\n", end).encode() if end != "\r\r\n" else table.encode())
+    write(tmp_path / "third.jsonl", [{"question": f"What is 2 + 3?{end}{end}Think.", "answer": f"5{end}"}])
+    (first,), (second,), (third,) = (
+        Math(tmp_path / name).problems("test", 1) for name in ("one.csv", "other.csv", "third.jsonl")
+    )
+    assert first == second == third
+    for solution in (
+        "The final answer is:\n$$\n42\n$$",
+        "**Answer**\n\n42\n",
+        "####\n42",
+        "Answer: 42\n\nQuestion: what is 1?\nAnswer: 1",
+        "So the answer is 42\nThanks!",
+        "\\boxed{\n42\n}",
+    ):
+        assert find_answer(solution.replace("\n", end)) == find_answer(solution)
 
 
 def test_a_table_with_a_comma_too_many_is_refused(tmp_path: Path) -> None:

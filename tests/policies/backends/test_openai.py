@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 from loguru import logger
 
-from envs.core import Step
+from envs.core import Step, opening
 from envs.math.environment import Math
 from envs.toy import Toy
 from policies.backends.openai import ServedPolicy
@@ -24,6 +24,7 @@ TOY = Toy()
 PROBLEMS = TOY.problems("train", 3)
 MATH = Math()
 QUESTION = MATH.read("What is 2 + 3?")
+PROMPT = opening(MATH, MATH.initial(QUESTION))
 PLAIN = SamplingOptions(chat=False)
 QUICK: dict[str, Any] = {"timeout": 4.0, "patience": 300.0, "pause": 0.01, "longest_pause": 0.1}
 
@@ -123,6 +124,38 @@ def test_steps_are_cut_at_the_delimiter_and_the_end_is_told_from_it(
     assert [step.tokens for step in reply.samples[0][0]] == [3, 6, 6]  # with the delimiter, or the end
     assert [step.logprob for step in reply.samples[0][0]] == [-1.5, -3.0, -2.75]
     assert reply.usage.generated == 15
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "sglang", "llamacpp", "ollama"])
+@pytest.mark.parametrize("steps", [None, 3])
+@pytest.mark.parametrize("chat", [None, False])
+def test_a_model_that_ends_its_lines_with_carriage_returns_has_steps(
+    serve: Make, dialect: Dialect, steps: int | None, chat: bool | None
+) -> None:
+    if dialect == "ollama" and chat is False:
+        pytest.skip("refused")
+    text = SOLUTION.replace("\n", "\r\n")
+    policy = serve(Recital(text, PROMPT), dialect, environment=MATH, options=SamplingOptions(chat=chat))
+    steps_of = whole(policy, steps).samples[0][0]
+    assert [step.text for step in steps_of] == SOLUTION.split("\n\n")
+    assert [step.tokens for step in steps_of] == [3, 6, 6]
+
+
+def test_a_model_goes_on_from_its_own_line_ends_and_is_stopped_at_them(serve: Make) -> None:
+    policy = serve(Recital(SOLUTION.replace("\n", "\r\n")), environment=MATH)
+    state = MATH.initial(QUESTION)
+    for text in SOLUTION.split("\n\n"):
+        ((step,),) = whole(policy, 1, state).samples[0]
+        assert step.text == text
+        state = MATH.step(state, step).state
+    bodies = policy.server.bodies  # type: ignore[attr-defined]
+    assert [body["messages"][1:] for body in bodies] == [
+        [],
+        [{"role": "assistant", "content": "First add.\r\n\r\n"}],
+        [{"role": "assistant", "content": "First add.\r\n\r\n2 + 3 = 5\r\n\r\n"}],
+    ]
+    assert [body["stop"] for body in bodies] == [["\n\n"], ["\n\n", "\r\n\r\n"], ["\n\n", "\r\n\r\n"]]
+    assert [step.tokens for step in state.steps] == [15, 6, 6]  # at first the server was not to stop there
 
 
 def test_each_request_is_for_one_step_and_says_what_it_says_everywhere(serve: Make) -> None:

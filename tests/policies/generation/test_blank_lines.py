@@ -18,9 +18,10 @@ class Lines:
     ("step", "text"),
     [
         (Step("import math"), "import math\n"),
-        (Step("import math", closing="\n\n"), "import math\n\n\n"),
+        (Step("import math", closing="\n\n\n"), "import math\n\n\n"),
         (Step("import math", thinking="\n"), "\nimport math\n"),
-        (Step("# run", observation="# passes", closing="\n"), "# run\n\n# passes\n"),
+        (Step("# run", observation="# passes", closing="\n\n"), "# run\n\n# passes\n"),
+        (Step("First.", closing="\r\n"), "First.\r\n"),
     ],
 )
 def test_what_was_written_is_what_is_gone_on_from(step: Step, text: str) -> None:

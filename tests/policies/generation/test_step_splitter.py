@@ -26,10 +26,41 @@ def test_blank_steps_are_none() -> None:
 
 
 def test_blank_lines_after_a_step_close_it_and_are_kept_for_the_policy() -> None:
-    assert cut("import math\n\n\ndef", "\n") == Cut("", "import math", "step", 14, "\n\n")
+    assert cut("import math\n\n\ndef", "\n") == Cut("", "import math", "step", 14, "\n\n\n")
     assert cut("one\n\n\n", "\n\n") == Cut("", "one", "step", 5)  # half a delimiter is none
     assert cut("one\n\n", "\n", blank=True) == Cut("", "one", "step", 4)
-    assert cut("one\n\n", "\n").step([3, 5], [-1.0, -2.0]) == Step("one", 2, -3.0, closing="\n")  # type: ignore[union-attr]
+    assert cut("one\n\n", "\n").step([3, 5], [-1.0, -2.0]) == Step("one", 2, -3.0, closing="\n\n")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter", "found"),
+    [
+        ("one\r\n\r\ntwo", "\n\n", Cut("", "one", "step", 7, "\r\n\r\n")),
+        ("one\r\n\ntwo", "\n\n", Cut("", "one", "step", 6, "\r\n\n")),
+        ("one\n\r\ntwo", "\n\n", Cut("", "one", "step", 6, "\n\r\n")),
+        ("one\r\r\n\r\r\ntwo", "\n\n", Cut("", "one", "step", 9, "\r\r\n\r\r\n")),
+        ("one\r\ntwo", "\n", Cut("", "one", "step", 5, "\r\n")),
+        ("one\r\ntwo\r\n\r\n", "\n\n", Cut("", "one\r\ntwo", "step", 12, "\r\n\r\n")),
+        ("one\r\n\r\n\r\n\r\ntwo", "\n\n", Cut("", "one", "step", 11, "\r\n\r\n\r\n\r\n")),
+        ("\r\n\r\none\r\n\r\n", "\n\n", Cut("\r\n\r\n", "one", "step", 11, "\r\n\r\n")),
+        ("one\ntwo", "\r\n", Cut("", "one", "step", 4, "\n")),
+        ("one\r\ntwo", "\r\n", Cut("", "one", "step", 5)),
+        ("one\r\n--\r\ntwo", "\n--\n", Cut("", "one", "step", 9, "\r\n--\r\n")),
+        ("one\rtwo\n\n", "\n\n", Cut("", "one\rtwo", "step", 9)),
+        ("one.*two", ".*", Cut("", "one", "step", 5)),
+    ],
+)
+def test_a_line_ends_as_the_model_ends_it(text: str, delimiter: str, found: Cut) -> None:
+    assert cut(text, delimiter) == found
+
+
+@pytest.mark.parametrize("text", ["one\r", "one\r\n", "one\r\n\r", "one\r\n \r\n"])
+def test_half_an_empty_line_ends_no_step(text: str) -> None:
+    assert cut(text, "\n\n") is None
+
+
+def test_a_stop_string_with_other_line_ends_ends_the_solution() -> None:
+    assert cut("5\r\nQuestion: x", "\n\n", ("\nQuestion:",)) == Cut("", "5\r\nQuestion:", "answer", 12)
 
 
 def test_a_stop_string_ends_the_solution_and_stays_in_it() -> None:
