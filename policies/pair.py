@@ -7,7 +7,6 @@ written itself it has to read, and that is charged too.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from policies.core import (
     Proposed,
     Thinker,
 )
+from policies.models.digest import joint_digest
 from policies.service import Identified
 
 
@@ -54,7 +54,7 @@ class PolicyPair:
     def digest(self) -> str:
         """Of both; empty if one of them is not known."""
         each = [policy.digest() if isinstance(policy, Identified) else "" for policy in (self.small, self.large)]
-        return hashlib.sha256("+".join(each).encode()).hexdigest()[:12] if all(each) else ""
+        return joint_digest(each)
 
     def record_confidence(self, top: int) -> None:
         """Have both record how sure they are; raises ValueError where one cannot."""

@@ -18,6 +18,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from policies.models.digest import joint_digest
+from policies.service import Identified
 from verifiers.core import ConfidenceReader, Score, Scored, Verifier
 
 Pool = Literal["mean", "log-odds"]
@@ -71,6 +73,14 @@ class Ensemble:
         self._waiting: dict[
             int, tuple[str, dict[int, Scored | Exception]]
         ] = {}  # by ticket: the scope, and replies by member
+
+    def digest(self) -> str:
+        """Of all members, those without a model by their names, and of the weights; empty if a member is not known."""
+        each = [
+            member.digest() if isinstance(member, Identified) else "" if member.parameters else member.name
+            for member in self.members
+        ]
+        return joint_digest([*each, f"{self.weights} {self.pool} {self.bias}"])
 
     def submit(self, ticket: int, request: Score) -> None:
         """Ask every member; raises ValueError when the ticket is in use, and what a member raises."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,6 +33,13 @@ def model_digest(place: Path) -> str:
         return ""
     state = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
     return _digest(state)
+
+
+def joint_digest(digests: Sequence[str]) -> str:
+    """One digest of several; empty if there are none, or one of them is."""
+    if len(digests) < 2 or not all(digests):
+        return digests[0] if len(digests) == 1 else ""
+    return hashlib.sha256("+".join(digests).encode()).hexdigest()[:DIGITS]
 
 
 @lru_cache(maxsize=64)

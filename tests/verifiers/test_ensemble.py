@@ -86,3 +86,15 @@ def test_log_odds_are_pooled_with_weights_and_a_bias(chatter: Any) -> None:
         Ensemble(members, bias=1.0)
     made = load_verifier("ensemble", Toy(), members=["equations", "reward"], weights=[-1, 2], pool="log-odds", bias=1)
     assert made.name == "equations+reward"
+
+
+def test_what_it_is_of_is_all_that_its_members_are_of(chatter: Any) -> None:
+    class Known(TableVerifier):
+        def digest(self) -> str:
+            return "abc"
+
+    ones = [Known(chatter), TableVerifier(chatter, parameters=0)]
+    whole = Ensemble(ones).digest()
+    assert len(whole) == 12
+    assert whole == Ensemble(ones).digest() != Ensemble(ones, [2, 1]).digest()
+    assert Ensemble([*ones, TableVerifier(chatter)]).digest() == ""  # nobody knows of which model

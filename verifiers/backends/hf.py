@@ -262,7 +262,7 @@ def _probe(kind: Any, setting: _Setting, *, backbone: str | None = None, **optio
     config, top = read_probe(setting.folder)
     below = replace(setting, folder=find_checkpoint(backbone or config.backbone))
     family = kind(below.texts, **{"separator": config.separator} | options)
-    head = _reading(family, below, below.model(kind.head, layers=config.layers, top=top))
+    head = _reading(family, below, below.model(kind.head, layers=config.layers, top=top), setting.folder)
     if not config.beside:
         return head
     members = [head, *(BESIDE[name](setting.environment) for name in config.beside)]
@@ -270,7 +270,7 @@ def _probe(kind: Any, setting: _Setting, *, backbone: str | None = None, **optio
     return Ensemble(members, weights, setting.name, pool="log-odds", bias=config.bias)
 
 
-def _reading(family: Family, setting: _Setting, model: Backbone) -> Verifier:
+def _reading(family: Family, setting: _Setting, model: Backbone, *more: Path) -> Verifier:
     scripts = [keys_of(script, setting.texts)[0] for script in family.write("a", ["b"])]
     setting.check(model, max(chain.from_iterable(keys[-1] for keys in scripts)))
     most = max(family.reading.columns)
@@ -283,6 +283,7 @@ def _reading(family: Family, setting: _Setting, model: Backbone) -> Verifier:
         model.parameters,
         lambda state: lay_out(family, setting.texts, setting.environment, state),
         setting.runner(model, ScoreReader(model.logits, family.reading)),
+        (*more, setting.folder),
     )
 
 
@@ -306,6 +307,7 @@ def _implicit(
         sum(model.parameters for model in models),
         lambda state: lay_out(family, setting.texts, setting.environment, state),
         Ratio(own, other, coef, measure),
+        (setting.folder, base),
     )
 
 
@@ -336,4 +338,6 @@ def _critic(
         max(1, rows),
         setting.memory,
     )
-    return CriticVerifier(setting.name, model.parameters, critic, setting.texts, setting.environment, writer, votes)
+    return CriticVerifier(
+        setting.name, model.parameters, critic, setting.texts, setting.environment, writer, votes, setting.folder
+    )

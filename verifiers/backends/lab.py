@@ -22,7 +22,6 @@ import torch
 
 from envs.core import Environment, State
 from envs.options import AtLeast
-from policies.models.digest import model_digest
 from policies.models.errors import UnsupportedModel
 from policies.models.lab_tokens import Tokens
 from policies.models.llama import Llama, ModelConfig
@@ -80,7 +79,7 @@ class LabVerifier(LocalVerifier):
         device: str | None = None,
         memory: Annotated[int, AtLeast(0)] = 256 << 20,
     ) -> None:
-        folder = self._place = Path(folder)
+        folder = Path(folder)
         self.model = Llama(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if self.model.config.causal or self.model.config.labels != 2:
             raise UnsupportedModel(f"{folder} is no token classifier with two labels, so not a verifier")
@@ -99,11 +98,8 @@ class LabVerifier(LocalVerifier):
             self.model.parameters,
             lambda state: lay_out(self.tokens, environment, state),
             runner,
+            (folder,),
         )
-
-    def digest(self) -> str:
-        """Of the files that make the model."""
-        return model_digest(self._place)
 
 
 def is_lab(folder: Path) -> bool:

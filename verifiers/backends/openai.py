@@ -113,4 +113,4 @@ def load_judge(
         client.close()
         raise
     name = f"{served.name.rstrip('/').rpartition('/')[2]}-judge"
-    return ServedVerifier(name, parameters or served.parameters, Judging(environment, served), client)
+    return ServedVerifier(name, parameters or served.parameters, Judging(environment, served), client, served.name)

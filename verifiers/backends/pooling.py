@@ -141,4 +141,4 @@ def load_pooling(
     except BaseException:
         client.close()
         raise
-    return ServedVerifier(Path(name).resolve().name, parameters, queries, client)
+    return ServedVerifier(Path(name).resolve().name, parameters, queries, client, served.name)

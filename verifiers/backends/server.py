@@ -78,10 +78,12 @@ class ServedVerifier:
         parameters: of the model, for FLOPs; 0 if unknown.
         queries: what it is asked.
         client: of the server; closed with the verifier.
+        served: what the server calls the model.
     """
 
-    def __init__(self, name: str, parameters: int, queries: Queries, client: Client) -> None:
+    def __init__(self, name: str, parameters: int, queries: Queries, client: Client, served: str = "") -> None:
         self.name, self.parameters = name, parameters
+        self._served = served
         self._queries, self._client = queries, client
         self.compares = isinstance(queries, Comparisons)
         self._calls = 0
@@ -89,6 +91,10 @@ class ServedVerifier:
         self._scopes: dict[str, _Scope] = {}
         self._flying: dict[int, tuple[str, int, Query]] = {}  # scope, ticket that pays, and what was asked
         self._done: list[tuple[str, int, Scored | Exception]] = []  # scope, ticket and reply
+
+    def digest(self) -> str:
+        """What the server calls the model: it shows no more of it."""
+        return self._served
 
     def submit(self, ticket: int, request: Score) -> None:
         """Queue a request; raises ValueError when its ticket is in use."""

@@ -70,6 +70,7 @@ def load_vllm(
         runner.parameters,
         lambda state: lay_out(chosen, texts, environment, state),
         runner,
+        (folder,),
     )
 
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from envs.core import Environment, State
+from policies.models.digest import model_digest
 from policies.models.prefix_tree import Ids
 from verifiers.core import Score, Scored
 from verifiers.scoring.cached_scorer import ROUNDED, Spent
@@ -98,6 +100,7 @@ class CriticVerifier:
         environment: whose states it scores.
         writer: what writes.
         votes: texts per prefix.
+        place: folder of the model.
 
     Raises:
         ValueError: for no votes, or several that would all be the same.
@@ -112,17 +115,23 @@ class CriticVerifier:
         environment: Environment,
         writer: CritiqueWriter,
         votes: int = 1,
+        place: Path | None = None,
     ) -> None:
         if votes < 1 or (votes > 1 and not writer.sampling.temperature):
             given = f"{votes} votes at temperature {writer.sampling.temperature}"
             raise ValueError(f"{given}; at least one is needed, and more than one differ only above 0")
         self.name, self.parameters = name, parameters
         self.writer = writer
+        self._place = place
         self._critic, self._texts, self._votes = critic, texts, votes
         self._delimiter = environment.delimiter
         self._jobs: dict[int, _Job] = {}
         self._scopes: dict[str, _Scope] = {}
         self._drafts: dict[Draft, Key] = {}
+
+    def digest(self) -> str:
+        """Of the files that make the model."""
+        return model_digest(self._place) if self._place else ""
 
     def submit(self, ticket: int, request: Score) -> None:
         """Queue a request; raises ValueError when its ticket is in use."""

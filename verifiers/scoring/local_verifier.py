@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path as Folder
 from typing import Any, Protocol
 
 from envs.core import State
+from policies.models.digest import joint_digest, model_digest
 from verifiers.core import Score, Scored
 from verifiers.scoring.cached_scorer import Spent
 from verifiers.scoring.score_layout import PRIOR, Layout, Path
@@ -36,14 +38,27 @@ class LocalVerifier:
         parameters: of the model.
         lay_out: how the model reads a state.
         runner: what reads it, with a score, or a score and its deviation, as the note of each part that has one.
+        places: folders of all that makes the model.
     """
 
-    def __init__(self, name: str, parameters: int, lay_out: Callable[[State], Layout], runner: PathReader) -> None:
+    def __init__(
+        self,
+        name: str,
+        parameters: int,
+        lay_out: Callable[[State], Layout],
+        runner: PathReader,
+        places: Sequence[Folder] = (),
+    ) -> None:
         self.name = name
         self.parameters = parameters
         self.runner = runner
         self._lay_out = lay_out
+        self._places = tuple(places)
         self._queue: dict[int, Score] = {}
+
+    def digest(self) -> str:
+        """Of the files that make the model."""
+        return joint_digest([model_digest(place) for place in self._places])
 
     def submit(self, ticket: int, request: Score) -> None:
         """Queue a request; raises ValueError when its ticket is in use."""

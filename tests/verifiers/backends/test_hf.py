@@ -270,3 +270,18 @@ def test_a_chat_template_without_end_is_refused(tiny: Tiny, environment: Math, t
     (folder / "chat_template.jinja").write_text(endless)
     with pytest.raises(UnsupportedModel, match="cannot write a chat of user, assistant: it takes more than 1 s"):
         load_verifier(f"hf:{folder}", environment, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["qwen-prm", "outcome", "thinkprm"])
+def test_a_verifier_tells_its_model_from_others_under_the_same_name(
+    name: str, tiny: Tiny, environment: Math, tmp_path: Path
+) -> None:
+    def digest(folder: Path) -> str:
+        made: Any = load_verifier(f"hf:{folder}", environment, family=name, device="cpu")
+        return str(made.digest())
+
+    first = shutil.copytree(tiny(name if name != "thinkprm" else "judge"), tmp_path / "first" / "same")
+    other = shutil.copytree(first, tmp_path / "other" / "same")
+    assert digest(first) == digest(other) != ""
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    assert digest(first) != digest(other)

@@ -89,6 +89,11 @@ def test_the_backbone_may_be_elsewhere(tiny: Tiny, environment: Math, solutions:
     hub = probe_of(tmp_path / "hub", Path("owner/name"))
     moved = load_verifier(hub, environment, device="cpu", backbone=str(tiny("judge")))
     assert ask(moved, [Score(tuple(solutions))]) == ask(here, [Score(tuple(solutions))])
+    again: Any = load_verifier(probe_of(tmp_path / "here", tiny("judge")), environment, device="cpu")
+    shutil.copytree(tiny("judge"), tmp_path / "backbone")
+    (tmp_path / "backbone" / "more.json").write_text("{}")
+    other: Any = load_verifier(hub, environment, device="cpu", backbone=str(tmp_path / "backbone"))
+    assert "" != again.digest() != other.digest()  # the backbone is part of it
 
 
 def test_what_costs_nothing_is_weighed_beside_the_head(
