@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, wraps
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
+from unicodedata import east_asian_width
 
 import matplotlib
 import pandas as pd
@@ -25,6 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
@@ -46,6 +49,8 @@ _UNITS = {"flops": "FLOP", "flop_equivalents": "FLOP", "generated": "tokens", "s
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe-Ito, less its yellow
 MARKERS = "os^DvPXp"
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+_Draw = TypeVar("_Draw", bound=Callable[..., Figure])
+_FONT = "DejaVu Sans"  # comes with matplotlib
 _TITLE = 8.0  # points
 _STYLE: dict[str, Any] = {
     "font.size": 8, "axes.titlesize": _TITLE, "axes.labelsize": 8, "legend.fontsize": 7, "xtick.labelsize": 7,
@@ -59,6 +64,45 @@ _ACROSS = 3  # panels beside each other at most
 _NOTE = 6.5  # points, of the small print
 _LEGEND = 48  # characters on a line of the legend
 _BAR: dict[str, Any] = {"capsize": 2, "elinewidth": 0.7, "capthick": 0.7}
+
+
+def _styled(draw: _Draw) -> _Draw:
+    """A figure in our style, and in fonts that have the letters of the study's names."""
+
+    @wraps(draw)
+    def drawn(file: StudyFile, *options: Any, **named: Any) -> Figure:
+        names = "".join(str(name) for cell in file.cells() for name in cell.values())
+        with matplotlib.rc_context(_STYLE | {"font.family": fonts_for(names)}):
+            return draw(file, *options, **named)
+
+    return cast(_Draw, drawn)
+
+
+def fonts_for(text: str) -> list[str]:
+    """The families to draw a text in: matplotlib's own, and installed ones that have letters which it lacks."""
+    families = [_FONT]
+    lacking = set(text) - letters_of(_FONT)
+    while lacking:
+        others = sorted({font.name for font in fontManager.ttflist if font.style == "normal"} - {_FONT})
+        best = max(others, key=lambda family: len(lacking & letters_of(family)), default=_FONT)
+        if not lacking & letters_of(best):
+            break
+        families.append(best)
+        lacking -= letters_of(best)
+    return families
+
+
+@cache
+def letters_of(family: str) -> frozenset[str]:
+    """The characters that a family of installed fonts has; none where it cannot be drawn, as fonts of bitmaps."""
+    if family.startswith("Last Resort"):  # a box for every character
+        return frozenset()
+    try:
+        font = get_font(findfont(FontProperties(family=family)))
+        font.set_size(8, 72)
+        return frozenset(map(chr, font.get_charmap()))
+    except (RuntimeError, OSError):
+        return frozenset()
 
 
 @dataclass(frozen=True)
@@ -75,7 +119,7 @@ class Style:
         return cls(COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)], LINES[at % len(LINES)])
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def accuracy_vs_compute(file: StudyFile, x: Compute | None = None) -> Figure:
     """Accuracy of each strategy over what its budgets cost (log scale), with intervals.
 
@@ -96,7 +140,7 @@ def accuracy_vs_compute(file: StudyFile, x: Compute | None = None) -> Figure:
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def frontier(file: StudyFile) -> Figure:
     """What is worth its compute: every line as a point, and the best accuracy that each amount of compute reaches.
 
@@ -145,7 +189,7 @@ def frontier(file: StudyFile) -> Figure:
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def accuracy_by_difficulty(file: StudyFile, bins: Literal["absolute", "quantile"] = "absolute") -> Figure:
     """Accuracy of each strategy at its largest budget, by bin of difficulty, with intervals.
 
@@ -180,7 +224,7 @@ def accuracy_by_difficulty(file: StudyFile, bins: Literal["absolute", "quantile"
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def votes_heat_map(file: StudyFile) -> Figure:
     """Accuracy of each strategy at its largest budget under every rule and aggregation.
 
@@ -226,7 +270,7 @@ def votes_heat_map(file: StudyFile) -> Figure:
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def reliability_diagram(file: StudyFile, how: str = "last", bins: int = 10) -> Figure:
     """The share of candidates that are right over their score, of each strategy at its largest budget.
 
@@ -259,7 +303,7 @@ def reliability_diagram(file: StudyFile, how: str = "last", bins: int = 10) -> F
     return figure
 
 
-@matplotlib.rc_context(_STYLE)
+@_styled
 def risk_coverage(file: StudyFile) -> Figure:
     """The share of wrong answers over the share of searches answered, the surest first; the largest budget of each.
 
@@ -415,9 +459,20 @@ class _Names:
 
 
 def _text(text: str) -> str:
-    """A text that matplotlib takes as it is: no mathematics, and no underscore in front, which would hide it."""
-    escaped = " ".join(text.split()).replace("$", r"\$")
+    """A text that matplotlib takes as it is: no mathematics, and no underscore in front, which would hide it.
+
+    A character that none of the fonts in use has is escaped, in place of a box that is the same for all of them.
+    """
+    letters = frozenset().union(*map(letters_of, matplotlib.rcParams["font.family"]))
+    shown = (each if each in letters else each.encode("unicode_escape").decode() for each in " ".join(text.split()))
+    escaped = "".join(shown).replace("$", r"\$")
     return f" {escaped}" if escaped.startswith("_") else escaped
+
+
+def _wrapped(text: str, letters: int) -> list[str]:
+    """A text on lines as wide as so many letters; those of East Asia are twice as wide."""
+    wide = sum(east_asian_width(each) in "WF" for each in text)
+    return textwrap.wrap(text, max(1, letters * len(text) // (len(text) + wide or 1)), break_on_hyphens=False)
 
 
 def _title(axes: Axes, text: str) -> None:
@@ -426,7 +481,7 @@ def _title(axes: Axes, text: str) -> None:
     assert place is not None  # all of ours are cells of a grid
     width = axes.figure.get_figwidth() / place.get_gridspec().ncols  # type: ignore[union-attr]
     letters = int((width - 0.6) * 72 / (0.6 * _TITLE))
-    axes.set_title("\n".join(textwrap.wrap(_text(text), max(12, letters), break_on_hyphens=False)))
+    axes.set_title("\n".join(_wrapped(_text(text), max(12, letters))))
 
 
 def _sizes(table: pd.DataFrame) -> str:
@@ -444,7 +499,7 @@ def _small_print(figure: Figure, file: StudyFile, names: _Names, parts: Sequence
     """What the figure rests on, below it."""
     seeds = [_seeds(file)] if _seeds(file) not in parts else []
     text = "; ".join([parts[0], *seeds, *parts[1:], *(f"everywhere {note}" for note in names.notes)])
-    lines = textwrap.wrap(_text(text), int(figure.get_figwidth() * 72 / _NOTE * 1.7))
+    lines = _wrapped(_text(text), int(figure.get_figwidth() * 72 / _NOTE * 1.7))
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=_NOTE, color="0.25")
 
 
@@ -489,7 +544,7 @@ def _panels(frame: pd.DataFrame, scale: float = 1.0) -> tuple[Figure, Iterator[t
 def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     """One legend for all panels, beside them; the figure gets as much wider and higher as that takes."""
     for handle in handles:
-        handle.set_label("\n".join(textwrap.wrap(str(handle.get_label()), _LEGEND, break_on_hyphens=False)))
+        handle.set_label("\n".join(_wrapped(str(handle.get_label()), _LEGEND)))
     legend = figure.legend(handles=handles, loc="outside right upper")
     box = legend.get_window_extent()
     width, height = (size / figure.dpi for size in (box.width, box.height))

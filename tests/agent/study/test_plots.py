@@ -16,11 +16,23 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra: st
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.transforms import Bbox
 
 from agent.interface.cli import main
 from agent.recipes.recipe import Component
-from agent.study.plots import COLOURS, FIGURES, Style, accuracy_vs_compute, frontier, log_ticks, save, votes_heat_map
+from agent.study.plots import (
+    COLOURS,
+    FIGURES,
+    Style,
+    accuracy_vs_compute,
+    fonts_for,
+    frontier,
+    letters_of,
+    log_ticks,
+    save,
+    votes_heat_map,
+)
 from agent.study.results_db import StudyFile
 from agent.study.rows import COSTS, VOTES, Place, Result, vote_row
 from agent.study.run import measure
@@ -257,6 +269,41 @@ def test_report_draws_the_figures_that_say_something(
     assert "frontier.pdf" in said.out
     for name in ("votes", "reliability"):
         assert f"{name}: not drawn, as in toy every answer that was found is right\n" in said.err
+
+
+@pytest.mark.parametrize("name", ["数学 🚀 $x$", "한국어 עברית", "a\u200db \U0001faa8 \ue000"])
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_are_drawn_or_escaped_without_a_warning(crowded: Path, tmp_path: Path, name: str) -> None:
+    renamed = f"UPDATE cells SET policy = '{name}' WHERE policy = (SELECT MIN(policy) FROM cells)"
+    with StudyFile(changed(crowded, tmp_path / "named.sqlite", renamed)) as file:
+        made = frontier(file)
+    made.savefig(tmp_path / "figure.pdf")
+    for character in name.replace("$", ""):
+        assert character in texts(made) or character.encode("unicode_escape").decode() in texts(made)
+
+
+def test_an_installed_font_with_the_letters_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = pytest.importorskip("fontTools.fontBuilder").FontBuilder(1000, isTTF=True)
+    glyph = pytest.importorskip("fontTools.pens.ttGlyphPen").TTGlyphPen(None)
+    for way, point in ((glyph.moveTo, (0, 0)), (glyph.lineTo, (0, 700)), (glyph.lineTo, (700, 0))):
+        way(point)
+    glyph.closePath()
+    drawn = glyph.glyph()
+    builder.setupGlyphOrder([".notdef", "su"])
+    builder.setupCharacterMap({ord("数"): "su"})
+    builder.setupGlyf({".notdef": drawn, "su": drawn})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "su": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Some Han", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "han.ttf")
+    monkeypatch.setattr(fontManager, "ttflist", list(fontManager.ttflist))
+    fontManager.addfont(tmp_path / "han.ttf")
+    letters_of.cache_clear()
+    assert fonts_for("数 学") == ["DejaVu Sans", "Some Han"]
+    assert fonts_for("x") == ["DejaVu Sans"]
+    letters_of.cache_clear()
 
 
 def changed(path: Path, copy: Path, *statements: str) -> Path:
