@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from agent.interface.study_tables import VOID, Column, tables
+from agent.interface.terminal.tables import VOID, Column, tables
 from agent.interface.text import brief, duration, json_text, unicode_of, visible
 from agent.study.dry_run import DIFFERENCES, dry_run
 from agent.study.run import study_problems

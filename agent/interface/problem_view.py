@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from agent.interface.study_tables import VOID, Column, table_width, tables
-from agent.interface.text import brief, quantity, visible
+from agent.interface.terminal.tables import VOID, Column, table_width, tables
+from agent.interface.text import brief, quantity, visible, wrapped
 from agent.interface.tree_view import score_text
 from agent.study.table import short_labels
 
@@ -105,7 +104,7 @@ def _answer(search: Mapping[str, Any], room: int) -> str:
     if text is None:
         return VOID
     least, most = _ANSWER
-    return "\n".join(textwrap.wrap(brief(visible(text), _SHOWN), min(max(room, least), most))) or '""'
+    return "\n".join(wrapped(brief(visible(text), _SHOWN), min(max(room, least), most))) or '""'
 
 
 def _cells(numbers: Sequence[int]) -> str:

@@ -1,103 +1,18 @@
-"""The tables of a study in a terminal of any width.
-
-Nothing that tells rows apart is ever cut: columns that do not fit go into a table of their own below, with the same row
-labels; only the labels of rows may take several lines. What is the same in all rows stands in the title.
-"""
+"""The tables of a study. What is the same in all rows stands in the title."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.box import ASCII2, SIMPLE_HEAD
-from rich.cells import cell_len
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from agent.build import NO_VERIFIER
-from agent.interface.text import quantity, visible
+from agent.interface.terminal.tables import VOID, Column, tables
+from agent.interface.text import quantity, visible, wrapped
 from agent.study.table import level_order, p_text, short_labels, versus_name, versus_text
-
-_GAP = 3  # columns between two cells: a space, the box's divider, a space
-_EDGES = 2
-_LEAST = 12  # columns that the labels of rows get at least
-VOID = "-"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table: a header, which may have several lines, and a cell for each row."""
-
-    header: str
-    cells: Sequence[str]
-    left: bool = False
-
-    @property
-    def width(self) -> int:
-        """Columns of the terminal that it takes."""
-        return max(cell_len(line) for text in (self.header, *self.cells) for line in text.split("\n"))
-
-
-def tables(
-    labels: Sequence[Column], groups: Sequence[Sequence[Column]], width: int, unicode: bool = True
-) -> list[RenderableType]:
-    """Columns as tables that are `width` wide at most, each with the labels of the rows.
-
-    Args:
-        labels: what tells rows apart; the first is wrapped where it must be.
-        groups: columns that belong together; a group that does not fit beside the one before begins a table.
-        width: of the terminal. A single column that is wider is shown all the same.
-        unicode: draw with box characters; with ASCII otherwise.
-    """
-    widest = max((column.width for group in groups for column in group), default=0)
-    labels = _wrapped(labels, width - _EDGES - _GAP - widest)
-    fixed = _total(labels)
-    made: list[list[Column]] = []
-    for group in groups:
-        if made and fixed + _GAP + _total([*made[-1], *group]) <= width - _EDGES:
-            made[-1] += group
-            continue
-        made.append([])
-        for column in group:
-            if made[-1] and fixed + _GAP + _total([*made[-1], column]) > width - _EDGES:
-                made.append([])
-            made[-1].append(column)
-    return [_table([*labels, *columns], unicode) for columns in made if columns]
-
-
-def _wrapped(labels: Sequence[Column], room: int) -> list[Column]:
-    """The labels with lines broken, as far as they take more room than there is: words of the first, then the rest."""
-    first, *others = labels
-    if _LEAST + sum(_GAP + column.width for column in others) > room:
-        others = [Column(each.header, [cell.replace(",", ",\n") for cell in each.cells]) for each in others]
-    room = max(_LEAST, room - sum(_GAP + column.width for column in others))
-    if first.width > room:
-        cells = ["\n".join(textwrap.wrap(cell, room, break_on_hyphens=False)) for cell in first.cells]
-        first = Column(first.header, cells, first.left)
-    return [first, *others]
-
-
-def table_width(columns: Sequence[Column]) -> int:
-    """Columns of the terminal that a table takes."""
-    return _EDGES + _total(columns)
-
-
-def _total(columns: Sequence[Column]) -> int:
-    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
-
-
-def _table(columns: Sequence[Column], unicode: bool) -> Table:
-    table = Table(box=SIMPLE_HEAD if unicode else ASCII2, pad_edge=False)
-    for column in columns:
-        header = Text(column.header)
-        table.add_column(header, justify="left" if column.left else "right", min_width=column.width, overflow="fold")
-    for row in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*map(Text, row))
-    return table
-
 
 # ------------------------------------------------------------------------------------------------------- the results
 
@@ -199,7 +114,7 @@ def _measured(
         right.append(Column("right if\nanswered", [VOID if each is None else f"{each:.1%}" for each in answered]))
     versus = next((versus_name(line) for line in lines if "versus" in line), None)
     if versus is not None:
-        header = "\n".join(textwrap.wrap(visible(f"versus {versus}"), 22))
+        header = "\n".join(wrapped(visible(f"versus {versus}"), 22))
         right.append(Column(header, [_difference(line) for line in lines]))
         if holm:
             right.append(Column("p\nHolm", [_p_value(line) for line in lines]))

@@ -19,11 +19,12 @@ from envs.plugins import Listed
 
 
 class _Eta(ProgressColumn):
-    """Time left, or that it cannot be told yet."""
+    """Time left, or that it cannot be told yet; nothing when all is done."""
 
     def render(self, task: Task) -> Text:
         eta = task.fields["eta"]
-        return Text("time left: too early to tell" if eta is None else f"about {duration(eta)} left", style="cyan")
+        left = "time left: too early to tell" if eta is None else f"about {duration(eta)} left"
+        return Text("" if task.finished else left, style="cyan", no_wrap=True)
 
 
 class ProgressLine:

@@ -54,6 +54,19 @@ def unicode_of(console: Console) -> bool:
     return console.encoding.lower().startswith("utf")
 
 
+def wrapped(text: str, width: int) -> list[str]:
+    """A text on lines of at most so many columns of a terminal: broken between words, and inside what is longer."""
+    from rich.cells import cell_len, chop_cells
+
+    lines: list[str] = []
+    for word in text.split():
+        if lines and cell_len(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines += chop_cells(word, max(2, width))  # a character may take two columns
+    return lines
+
+
 def brief(text: str, most: int = 100) -> str:
     """A text on one line, cut if it is long: options may hold a template of pages."""
     line = " ".join(text.split())

@@ -72,6 +72,7 @@ def run_list(arguments: argparse.Namespace) -> int:
     """The searches of all processes."""
     from agent.interface.control.client import processes
     from agent.interface.control.ctl_view import list_view
+    from agent.interface.text import unicode_of
 
     quiet()
     found = processes(arguments.all)
@@ -79,7 +80,8 @@ def run_list(arguments: argparse.Namespace) -> int:
         searches = [{**each, "process": process.about} for process in found for each in process.searches]
         _print({"searches": searches, "left_out": sum(process.left_out for process in found)})
     else:
-        make_console().print(list_view(found))
+        console = make_console()
+        console.print(list_view(found, console.width, unicode_of(console)))
     return 0
 
 

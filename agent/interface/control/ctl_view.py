@@ -6,49 +6,62 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from agent.interface.control.client import Process
+from agent.interface.terminal.tables import Column, table_width, tables
 from agent.interface.text import brief, duration, visible
 from agent.interface.tree_view import call_text
 
 
-def list_view(found: Sequence[Process]) -> RenderableType:
-    """A row a search."""
+def list_view(found: Sequence[Process], width: int, unicode: bool = True) -> RenderableType:
+    """A row a search; in a narrow terminal in several tables, with the number of the search in each."""
     rows = [(process, each) for process in found for each in process.searches]
     if not rows:
         return Text("no search is under way", style="dim")
-    table = Table.grid(padding=(0, 2))
-    for _ in range(7):
-        table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis")
-    heads = ("search", "state", "spent", "nodes", "time", "strategy", "by", "problem")
-    table.add_row(*(Text(head, style="dim") for head in heads))
-    for process, each in rows[:_LISTED]:
-        spent = f"{each['samples']:.1f} of {_limits(each)}" if "samples" in each else ""
-        strategy = (each.get("strategy") or {}).get("name", "") if isinstance(each.get("strategy"), dict) else ""
-        table.add_row(
-            f"{process.pid}/{each['id']}",
-            Text(_state(each), style=_STYLES.get(str(each["state"]), "")),
-            spent,
-            str(each.get("nodes", "")),
-            duration(each["seconds"]) if "seconds" in each else "",
-            visible(str(strategy)),
-            visible(str(process.about.get("command"))),
-            brief(visible(str(each.get("problem", ""))), 60),
-        )
+    shown = rows[:_LISTED]
+    searches = [each for _, each in shown]
+    label = Column("search", [f"{process.pid}/{each['id']}" for process, each in shown], left=True)
+    figures = [
+        Column("state", [_state(each) for each in searches], left=True),
+        Column("spent", [_spent(each) for each in searches], left=True),
+        Column("nodes", [str(each.get("nodes", "")) for each in searches]),
+        Column("time", [duration(each["seconds"]) if "seconds" in each else "" for each in searches]),
+        Column("strategy", [_strategy_name(each) for each in searches], left=True),
+        Column("by", [visible(str(process.about.get("command"))) for process, _ in shown], left=True),
+    ]
+    room = min(_PROBLEM, width - table_width([label, Column("", [""])]))
+    problems = [_fitting(" ".join(visible(str(each.get("problem", ""))).split()), room) for each in searches]
+    parts = tables([label], [figures, [Column("problem", problems, left=True)]], width, unicode)
     left_out = sum(process.left_out for process in found) + max(0, len(rows) - _LISTED)
-    return Group(table, Text(f"and {left_out} more; --json lists more of them", style="dim")) if left_out else table
+    if left_out:
+        parts.append(Text(f"and {left_out} more; --json lists more of them", style="dim"))
+    return Group(*parts)
 
 
+_PROBLEM = 60  # columns of a terminal that a problem gets
 _LISTED = 50  # searches that are shown to a person
-_STYLES = {"paused": "yellow", "running": "green", "over": "dim"}
+
+
+def _fitting(text: str, width: int) -> str:
+    """The beginning of a text that takes more columns."""
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 3).rstrip()}..."
 
 
 def _state(search: dict[str, Any]) -> str:
-    return f"{search['state']}{' (model busy)' if search.get('busy') else ''}"
+    return str(search["state"]) + ("\n(model busy)" if search.get("busy") else "")
+
+
+def _spent(search: dict[str, Any]) -> str:
+    return f"{search['samples']:.1f} of {_limits(search)}".replace(", ", ",\n") if "samples" in search else ""
+
+
+def _strategy_name(search: dict[str, Any]) -> str:
+    strategy = search.get("strategy")
+    return visible(str(strategy.get("name", ""))) if isinstance(strategy, dict) else ""
 
 
 def _limits(search: dict[str, Any]) -> str:
