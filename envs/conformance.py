@@ -514,7 +514,7 @@ class _Checks:
         elif not 0 <= result.reward <= 1:
             self.report("A reward is between 0 and 1", f"{shown} gave {short(result.reward)}")
         seen: object = after.steps[-1].observation
-        if not isinstance(seen, str) or not is_text(seen) or len(seen) > MAX_OBSERVATION:
+        if not isinstance(seen, str) or len(seen) > MAX_OBSERVATION or not is_text(seen):
             rule = f"An observation is a text of at most {MAX_OBSERVATION} characters"
             size = f" ({len(seen)} characters)" if isinstance(seen, str) else ""
             self.report(rule, f"{shown} was answered {short(seen)}{size}")

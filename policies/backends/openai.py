@@ -454,14 +454,23 @@ class ServedPolicy:
             self._warn("{} ended a reply for the reason {!r}: such a sample counts as cut", outcome.reason)
 
     def _is_again(self, sample: _Sample, text: str) -> bool:
-        """Whether a reply is what came before it: the model repeats itself, or its server begins anew each time."""
-        before = sample.last or (sample.state.steps[-1].text if sample.state.steps else "")
-        return not sample.text.strip() and text.strip() == before.strip() and len(text.strip()) >= 2 * _TOLD
+        """Whether a reply is what came before it: the model repeats itself, or its server begins anew each time.
+
+        Of a short reply that is not asked before it came several times: models do write "Go on." twice.
+        """
+        said = text.strip()
+        before = [sample.last, *(step.text for step in reversed(sample.state.steps))]
+        if not sample.last:
+            del before[0]
+        elif len(before) > 1 and before[1].strip() == sample.last.strip():
+            del before[1]  # the step that the last reply is
+        repeated = len(list(itertools.takewhile(lambda each: each.strip() == said, before)))
+        return not sample.text.strip() and len(said) > 1 and len(said) * repeated >= 2 * _TOLD
 
     def _doubt(self, sample: _Sample, over: Finish | None) -> None:
         """Ask what follows the first half of the last reply: the second half, if the server goes on with a message."""
         sample.doubt = (over,)
-        half = sample.last[: len(sample.last) // 2].rstrip()
+        half, _ = _halves(sample.last)
         prompt = self._prompt(sample.job.request.states[sample.place[0]], half)
         self._send(sample, prompt, Sampling(2 * _TOLD, seed=sample.seed, logprobs=self._logprobs))
 
@@ -471,12 +480,10 @@ class ServedPolicy:
         if isinstance(outcome, Written):
             self._count(sample, outcome)
             sample.hidden += outcome.generated or 1
-            half = len(sample.last[: len(sample.last) // 2].rstrip())
-            first, second, came = (
-                text.strip()[:_TOLD] for text in (sample.last, sample.last[half:], outcome.thought + outcome.text)
-            )
-            self._proven = came == second
-            if came == first != second:
+            came = (outcome.thought + outcome.text).strip()
+            first, second = (text.strip()[:_TOLD] for text in (sample.last, _halves(sample.last)[1]))
+            self._proven = came.startswith(second)
+            if came.startswith(first) and not self._proven:
                 raise ValueError(
                     f"{self._client.base_url} does not go on with the assistant's message, but begins anew each time"
                     f" ({printable(sample.last, 80)!r} again): the chat template of {self.model.name} must leave the"
@@ -630,6 +637,13 @@ class ServedPolicy:
         if message not in self._warned:
             self._warned.add(message)
             logger.warning(message, self._client.base_url, *values)
+
+
+def _halves(text: str) -> tuple[str, str]:
+    """A text in two, without the space around it and between them."""
+    text = text.strip()
+    first = text[: len(text) // 2].rstrip()
+    return first, text[len(first) :].lstrip()
 
 
 def _later_seed(seed: int, index: int) -> int:
