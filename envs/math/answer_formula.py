@@ -312,7 +312,7 @@ class Formula:
                     result = times(result, self.power())
             else:
                 break
-            self.plain = literal = False
+            self.plain, literal = False, _is_scientific(result)
         return result
 
     def _mixed(self, whole: Expr) -> Expr | None:
@@ -364,7 +364,11 @@ class Formula:
             return bool(inside) and all(each.kind in ("word", "text") and len(each.text) > 2 for each in inside)
         if token.kind != "word" or not numeric or self.lettered:
             return False
-        word, behind = token.text, self.index > 0 and self.tokens[self.index - 1].kind in ("number", "sci")
+        word, behind = (
+            token.text,
+            self.index > 0
+            and (self.tokens[self.index - 1].kind in ("number", "sci") or self.tokens[self.index - 1].text == "}"),
+        )
         minutes = word == "min" and self.text(1) not in ("(", "\\{", "_")
         seconds = word == "sec" and self.text(1) in ("", ".", "/")
         if (word in FUNCTIONS and not minutes and not seconds) or word in CONSTANTS or word in GREEK:
@@ -732,6 +736,13 @@ def _inverse(index: Num) -> Expr:
     if not index.value:
         raise Unreadable("a root of index zero")
     return Num(1 / index.value)
+
+
+def _is_scientific(expr: Expr) -> bool:
+    match expr:
+        case Prod((Num(), Pow(Num(ten), exponent))):
+            return ten == 10 and not symbols(exponent)
+    return False
 
 
 def numeric_so_far(expr: Expr) -> bool:

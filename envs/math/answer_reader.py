@@ -368,7 +368,12 @@ def _set(tokens: list[Token]) -> Value:
     parts = [part for _, part in split(tokens, frozenset((",", ";")), ("separator",)) if part]
     if len(parts) > MAX_ITEMS:
         raise Unreadable("too many elements")
-    return _collection(list(dict.fromkeys(_item_or_nested(part) for part in parts)))
+    values = list(dict.fromkeys(_item_or_nested(part) for part in parts))
+    return _list([(",", part) for part in parts]) if len(values) > 1 and _are_named(values) else _collection(values)
+
+
+def _are_named(values: list[Value]) -> bool:
+    return all(isinstance(value, Named) for value in values)
 
 
 def _item_or_nested(tokens: list[Token]) -> Value:
@@ -957,7 +962,7 @@ def _quantity(tokens: list[Token]) -> Quantity:
         if word in ("us", "a", "c") and tokens[1].text == "\\currency":
             unit_words, tokens = ["dollars"], tokens[2:]
         elif _is_currency(tokens[0]) and tokens[after : after + 1]:
-            unit_words, tokens = [word], tokens[after:]
+            unit_words, tokens = ["rupees" if word == "rs" else word], tokens[after:]
         elif word in ("hk", "nz", "r", "mx") and tokens[1].text == "\\currency":
             unit_words, tokens = ["reais" if word == "r" else "dollars"], tokens[2:]
         elif word in ("exactly", "only", "approximately", "about", "approx", "roughly") and len(tokens) > 1:

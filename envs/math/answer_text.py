@@ -267,6 +267,8 @@ _SYSTEM = re.compile(
     r"(?:\s*\\right\s*\.)?|\\begin\s*\{(d?cases)\}(?P<cases>.*)\\end\s*\{\3\}",
     re.DOTALL,
 )
+_VALUES = re.compile(r"(?:[a-zA-Z](?:_\w)?\s?=[^=,;&]*[\d})](?=[\s\\]|$)[\s\\]*){2,}")  # x = 1 \quad y = 2
+_NEXT_VALUE = re.compile(r"(?<=[\d})])[\s\\]+(?=[a-zA-Z](?:_\w)?\s?=)")
 _DETERMINANT = re.compile(r"\\begin\s*\{[vV]matrix\}")
 _WRAPPED = re.compile(r"\\text\s*\{([^{}]*)\}", re.DOTALL)
 _CURRENCY = re.compile(r"\\\$|(?<![\w}])\$(?=\s?\d[\d,.]*(?:[^$]*$|(?=[^$]*\$\s?\d)))")
@@ -280,14 +282,15 @@ def clean(answer: str) -> str:
     '( 3, \\frac12 )'
     """
     text = ascii_text(answer)
-    text = _BLANKS.sub(" ", text).strip().strip("*`_").strip()
+    text = re.sub(r"^\*\*([^*]+)\*\*", r"\1", _BLANKS.sub(" ", text).strip()).strip("*`_").strip()
     text = _PREFIX.sub("", _dollars(text), count=1)
     if _DETERMINANT.search(text):  # a determinant is a number that is not worked out here
         text = text.replace("vmatrix", "determinant").replace("Vmatrix", "determinant")
     text = _AXIS.sub(lambda match: rf"\vec{match[1] or match[2] or match[3]} ", _of_system(text))
     for pattern, replacement in _CLEANING:
         text = pattern.sub(replacement, text)
-    return unwrapped(_BLANKS.sub(" ", text))
+    text = _BLANKS.sub(" ", text)
+    return unwrapped(_NEXT_VALUE.sub(", ", text) if _VALUES.fullmatch(text.strip()) else text)
 
 
 _PREFIX = re.compile(

@@ -135,7 +135,7 @@ def send(descriptor: int, message: dict[str, Any]) -> None:
 
 
 def load(name: str) -> Any:
-    """The function of ``solution.py``, or the method by its name of a class ``Solution`` there, of a fresh object each.
+    """The function of ``solution.py``, or the method by its name of a class there, of a fresh object each.
 
     A program that ends itself (``exit()``, ``unittest.main()``) once it has defined the function has done its part.
     """
@@ -149,11 +149,19 @@ def load(name: str) -> Any:
     try:
         spec.loader.exec_module(module)
     except SystemExit:
-        if not hasattr(module, name) and not hasattr(module, "Solution"):
+        if not hasattr(module, name) and holder(module, name) is None:
             raise
-    if hasattr(getattr(module, "Solution", None), name):
-        return lambda *arguments, **keywords: getattr(module.Solution(), name)(*arguments, **keywords)
+    owner = holder(module, name)
+    if owner is not None and (owner.__name__ == "Solution" or not hasattr(module, name)):
+        return lambda *arguments, **keywords: getattr(owner(), name)(*arguments, **keywords)
     return getattr(module, name)
+
+
+def holder(module: Any, name: str) -> type | None:
+    """The class that has the function as a method: ``Solution``, or the first that is written there."""
+    own = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == "solution"]
+    own.sort(key=lambda each: each.__name__ != "Solution")
+    return next((each for each in own if hasattr(each, name)), None)
 
 
 def candidate(name: str) -> None:

@@ -211,6 +211,28 @@ CHAT = {
         "```python\ndef add_all(x):\n    return sum(x)\n```\n\n```python\ndef add(a, b):\n"
         "    return add_all([a, b])\n```"
     ),
+    "the head alone before": "We need:\n```python\ndef add(a, b):\n    ...\n```\nand so\n```python\n{}\n```",
+    "a head with a docstring before": (
+        '```python\nimport math\n\ndef add(a, b):\n    """Add two numbers."""\n    pass\n```\nSo:\n```python\n{}\n```'
+    ),
+    "tests before": "```python\nimport unittest\nassert add(1, 2) == 3\n```\nThe code:\n```python\n{}\n```",
+    "a constant before that it needs": (
+        "```python\nNOUGHT = 0\n```\n```python\ndef add(a, b):\n    return a + b + NOUGHT\n```"
+    ),
+    "a draft in a thought": "<think>\n```python\ndef add(a, b):\n    return a - b\n```\n</think>\n```python\n{}\n```",
+    "a fence behind words": "Here is the code: ```python\n{}\n```",
+    "the mark at the end of the last line": "```python\n{}```",
+    "a quotation": "> ```python\n> def add(a, b):\n>     return a + b\n> ```",
+    "a mark in the first column of a docstring": (
+        "~~~python\ndef add(a, b):\n    '''Adds.\n~~~\nadd(1, 2)\n~~~\n    '''\n    return a + b\n~~~"
+    ),
+    "a version": "```python3.11\n{}\n```",
+    "a notebook": "```ipython\n{}\n```",
+    "tags": "<answer>\n{}\n</answer>\n# end",
+    "tags around a fence": "<code>\n```python\n{}\n```",
+    "words before, without a fence": "Sure!\nHere is the function:\n\n{}\n# end",
+    "words after, without a fence": "{}\n\nThis function adds two numbers.\n# end",
+    "a method of another class": "```python\nclass Adder:\n    def add(self, a, b):\n        return a + b\n```",
     "a lambda": "```python\nadd = lambda a, b: a + b\n```",
 }
 
@@ -238,6 +260,8 @@ def test_words_and_unfinished_fences_are_no_answer(code: Code, add: Problem) -> 
     assert follow(code, add, "add is a function.", END)[1] == "truncated"
     assert follow(code, add, "```python", "x" * (MAX_LINE + 1))[1] == "truncated"
     assert follow(code, add, "```python", "def sub(a, b):", "    return a - b", "```")[1] == "running"
+    assert follow(code, add, "```python", "def add(a, b):", "    pass", "```")[1] == "running"
+    assert follow(code, add, "<think>", *RIGHT.splitlines(), "</think>", END)[1] == "truncated"
 
 
 HEADED = {

@@ -294,6 +294,7 @@ SAME: dict[str, list[tuple[str, str]]] = {
         (r"x = \frac{\pi}{4}+n\pi, n \in \mathbb{Z}", r"\frac{\pi}{4}+k\pi \text{ where } k \text{ is an integer}"),
     ],
     "vectors and systems": [
+        (r"x=2 \quad y=-1", "(2,-1)"), ("x=2\ny=-1", "(2,-1)"), (r"\{x=2,y=-1\}", "(2,-1)"),
         (r"\mathbf{i}-2\mathbf{j}", "(1,-2)"), (r"\hat{i}+2\hat{j}+3\hat{k}", "(1,2,3)"),
         (r"3\hat{\imath}+4\hat{\jmath}", r"\langle 3,4\rangle"), (r"3\hat{\mathbf{i}}+4\hat{\mathbf{j}}", "(3,4)"),
         (r"3+4\mathbf{i}", "3+4i"), ("(1,2,3)^T", r"\begin{pmatrix}1\\2\\3\end{pmatrix}"),
@@ -307,6 +308,7 @@ SAME: dict[str, list[tuple[str, str]]] = {
         ("# of ways = 15", "15"),
     ],
     "units and counts": [
+        ("Rs 500", "₹500"), (r"1.5 \times 10^2 m", "150 m"), (r"2 \times 10^{-3} s", "2 ms"), ("D", "**D**. None"),
         ("7 ha", "7"), ("7 ha", "7 hectares"), ("7 ha", "70000 m^2"), ("7-inch", "7 inches"), ("12-hour", "12 hours"),
         ("20 cc", "20 mL"), ("£3.50", "3.5 pounds"), ("5 pounds", "5 lb"), ("50 pence", "£0.5"),
         ("20 degrees Celsius", "20°C"), ("2 h 30 min", "150 min"), ("5'6\"", "66 inches"), ("3 children", "3 child"),
@@ -505,6 +507,7 @@ DIFFERENT: dict[str, list[tuple[str, str]]] = {
         (r"\begin{cases}x=1\\y=2\end{cases}", "(2,1)"),
     ],
     "units and counts": [
+        (r"2 \cdot 10^{2} mn", "200"), ("2 x = 4", "2, x = 4"), ("x**2 + y**2", "x + y"),
         ("7 ha", "7 acres"), ("7-inch", "7 cm"), ("12-hour", "12 minutes"), ("7-3", "7"), ("£5", "5 oz"),
         ("£5", "80 oz"), ("50 pence", "£50"), ("10% more", "10% less"), ("5 more", "5 less"),
         ("3 more apples", "3 fewer apples"), ("3 light years", "3 years"), ("5 nautical miles", "5 miles"),

@@ -503,7 +503,21 @@ def test_finding_takes_time_in_proportion_to_the_text(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x**" * 130 + "x", "x^{" * 30 + "x" + "}" * 30, "f(" * 35 + "x" + ")" * 35, "9**" * 300 + "9"]
+    "text",
+    [
+        "x**" * 130 + "x",
+        "x^{" * 30 + "x" + "}" * 30,
+        "f(" * 35 + "x" + ")" * 35,
+        "9**" * 300 + "9",
+        r"x=1\\ " * 140 + "=",
+        "x=1 " * 240,
+        "n " * 480 + "n is an integer",
+        r"(1,2)\cup" * 100 + "(1,2)",
+        r"\{\begin{array}" * 60,
+        "x>1 and " * 120 + "x>1",
+        r"\hat{i}+" * 120,
+        "1' " * 300,
+    ],
 )
 def test_nesting_takes_time_in_proportion_to_the_text(text: str) -> None:
     start = time.process_time()
