@@ -334,9 +334,12 @@ _LATEX = (
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 
 
+_WIDE = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)}  # full-width forms of ASCII
+
+
 def _plainly(text: str) -> str:
     """An expression without what people and LaTeX put around it and in it."""
-    before = ""
+    before, text = "", text.translate(_WIDE)
     while before != text:
         before, text = text, text.strip()
         for around, inside in _AROUND:

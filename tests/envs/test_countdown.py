@@ -546,6 +546,7 @@ def test_the_step_checker_agrees_with_the_enumeration(problem: Problem, seed: in
         ("The answer is 6 * 8 / (4 - 2) = 24.", True),
         ("6 * 8 / (4 - 2) == 24", True),
         ("6 ∗ 8 ／ (4 – 2);", True),  # noqa: RUF001
+        ("８×６÷（４−２）＝２４", True),  # noqa: RUF001
         (r"\text{6 * 8 / (4 - 2)}", True),
         ("x = 6 * 8 / (4 - 2)", True),
         ("x = 24", False),
