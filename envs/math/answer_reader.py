@@ -839,6 +839,8 @@ def _changed(tokens: list[Token]) -> Value | None:
     if not isinstance(value, Matrix | Sequence):
         return None
     front = tokens[: start - 1] if tokens[start - 1].text == "\\cdot" else tokens[:start]
+    if len(split(front[1:], frozenset("+-"))) > 1:
+        raise Unreadable("a sum with a matrix")
     factor = MINUS_ONE if [token.text for token in front] == ["-"] else Formula(front, units=False).whole()
     if isinstance(value, Sequence):
         return Sequence(tuple(_scaled(item, factor) for item in value.items))

@@ -232,8 +232,8 @@ def read_unit(words: str) -> Unit | None:
     if len(nouns) > 1 and nouns[0] == "more":  # 5 more apples are 5 apples
         nouns = nouns[1:]
     named = " ".join(nouns)
-    if parts and any(len(word) == 1 for word in named.split()):
-        return None  # 5 cm x
+    if (parts or "than" in nouns) and any(len(word) == 1 for word in nouns):
+        return None  # 5 cm x, 5 less than x
     return replace(_unit(parts), label=named) if parts or label else None
 
 

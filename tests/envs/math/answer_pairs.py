@@ -498,6 +498,7 @@ DIFFERENT: dict[str, list[tuple[str, str]]] = {
         (r"k\pi, k\in\mathbb{Z}", r"2k\pi, k\in\mathbb{Z}"), ("x+n, n∈ℤ", "y+n, n∈ℤ"), ("(1,3) or (2,5)", "(1,5)"),
     ],
     "vectors and systems": [
+        (r"1+2\begin{pmatrix}1\\2\end{pmatrix}", "(3,6)"), (r"5+\begin{pmatrix}1\\2\end{pmatrix}", "(5,10)"),
         (r"\mathbf{i}-2\mathbf{j}", "i-2j"), (r"\mathbf{i}-2\mathbf{j}", "(-2,1)"),
         (r"\mathbf{i}+\mathbf{j}", "(1,1,1)"), ("[[1,2],[3,4]]", "[[1,3],[2,4]]"), ("[[1,2],[3,4]]", "(1,2),(3,4)"),
         (r"-\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
@@ -508,7 +509,8 @@ DIFFERENT: dict[str, list[tuple[str, str]]] = {
     ],
     "units and counts": [
         (r"2 \cdot 10^{2} mn", "200"), ("2 x = 4", "2, x = 4"), ("x**2 + y**2", "x + y"),
-        ("7 ha", "7 acres"), ("7-inch", "7 cm"), ("12-hour", "12 minutes"), ("7-3", "7"), ("£5", "5 oz"),
+        ("5 less than x", "5"), ("7 ha", "7 acres"), ("7-inch", "7 cm"), ("12-hour", "12 minutes"), ("7-3", "7"),
+        ("£5", "5 oz"),
         ("£5", "80 oz"), ("50 pence", "£50"), ("10% more", "10% less"), ("5 more", "5 less"),
         ("3 more apples", "3 fewer apples"), ("3 light years", "3 years"), ("5 nautical miles", "5 miles"),
         ("5 fives", "5"), ("6 boxes", "6 foxes"), ("5'6\"", "5.6"), ("30°15'", "30.15°"), ("30°15'", "30°15''"),
