@@ -35,7 +35,7 @@ def about(folder: Path) -> str:
         parts += [f"{count / 1e6:.2f} M parameters" if count >= 1e4 else f"a head of {count:,} parameters"]
     tokens = record.get("tokens_seen", record.get("tokens"))  # in all, or of the last run where only that is known
     parts += [f"{tokens / 1e6:.1f} M training tokens"] if isinstance(tokens, int) else []
-    policy = recipe.get("policy")
+    policy = record.get("policy", recipe.get("policy"))  # of recorded samples the recipe names the file
     parts += [f"on samples of {_mapping(policy).get('name', policy)}"] if policy else []
     numbers = {key: report.get(key) for key in ("auroc", "ece")}
     parts += [f"{key.upper()} {value:.3f}" for key, value in numbers.items() if isinstance(value, int | float)]

@@ -17,7 +17,7 @@ def test_shipped_folders_are_listed_and_loaded_by_name(
 ) -> None:
     monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
     (tmp_path / "arithmetic-prm").symlink_to(checkpoint("verifier"))
-    assert verifier_names() == ["arithmetic-prm", "confidence", "ensemble", "reward", "symbolic", "table"]
+    assert verifier_names() == ["arithmetic-prm", "confidence", "ensemble", "equations", "reward", "symbolic", "table"]
     assert load_verifier("arithmetic-prm", chatter).parameters > 0
     assert load_verifier("symbolic", Arithmetic()).parameters == 0
     with pytest.raises(

@@ -158,6 +158,7 @@ def train_prm(
         verifier = load_verifier(folder, environment, device=device, dtype=recipe.probe.dtype)
     record = said | fitted
     held = [each for id in problems["calibration"] for each in files["calibration"].solutions[id] if not each.start]
+    record["policy"] = policy.name
     record["sampled_tokens"] = files["train"].generated
     record["report"] = report(verifier, environment, problems, [each for each in learnt if not each.start][:2000], held)
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -155,7 +155,7 @@ def test_verifiers_that_compare_or_may_do_so_are_taken(verifier: str) -> None:
 
 
 def test_ours_say_beforehand_what_they_say_once_they_are_made() -> None:
-    for name in ("confidence", "ensemble", "reward", "symbolic", "table"):
+    for name in ("confidence", "ensemble", "equations", "reward", "symbolic", "table"):
         made = load_verifier(name, ARITHMETIC, **({"members": ["table"]} if name == "ensemble" else {}))
         assert (name in COMPARERS) == (isinstance(made, Comparer) and made.compares)
 
