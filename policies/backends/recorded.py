@@ -47,10 +47,21 @@ class RecordedPolicy(QueuedService[Propose, Proposed | Exception]):
         self.name = name or self._pool.head.policy
         self.parameters = self._pool.head.policy_parameters
         self._drawn: dict[str, dict[tuple[str, float], _Drawn]] = {}
+        self._ends = {
+            (pooled.problem, tuple(step.text for step in sample.steps))
+            for pooled in self._pool.problems.values()
+            for sample in pooled.samples
+        }
 
     def digest(self) -> str:
         """Of the model that drew the samples, so that its plans are used; empty if unknown."""
         return self._pool.head.policy_digest
+
+    def submit(self, ticket: int, request: Propose) -> None:
+        """Queue a request; raises ValueError where a sample would go on: its policy had no room for more."""
+        if any((state.problem.id, state.texts) in self._ends for state in request.states):
+            raise ValueError(f"{self._pool.path} has no more of a sample than there is of it")
+        super().submit(ticket, request)
 
     def cancel(self, scope: str) -> None:
         """Drop the requests of a search, and what it has got."""

@@ -1,0 +1,57 @@
+"""The table of docs/real-llm.md for GSM8K, of a study that replays a pool.
+
+    stepwell study docs/pools/gsm8k-test.yaml --out gsm8k-replayed.sqlite
+    python docs/pools/table.py gsm8k-replayed.sqlite
+
+Prints Markdown: percent right with its 95 % interval, over all seeds; the paired differences in points to greedy
+decoding and to the majority of 16; generated tokens, and TFLOP of policy and verifier, per problem.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from agent.study.results_db import StudyFile
+from agent.study.statistics import clustered, paired_difference, problem_means
+from agent.study.table import marks_by_problem, revoted
+from verifiers.voting import Vote
+
+Line = tuple[str, str, str, Vote | None]
+LINES: list[Line] = [
+    ("greedy", "greedy", "1", None),
+    ("a sample", "majority", "1", None),
+    *((f"majority of {n}", "majority", n, None) for n in ("4", "8", "16")),
+    *((f"Best-of-{n}, vote of the scores", "best-of-n", n, Vote("vote", "last")) for n in ("4", "8", "16")),
+    *((f"Best-of-{n}, greatest score", "best-of-n", n, Vote("max", "last")) for n in ("4", "8", "16")),
+    *((f"planner, at most {n}", "auto", n, None) for n in ("4", "8", "16")),
+]
+
+
+def difference(first: dict[str, float], second: dict[str, float]) -> str:
+    """In points, with its interval."""
+    mean, low, high = (100 * each for each in paired_difference(first, second))
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def main() -> None:
+    """Print the table."""
+    with StudyFile(sys.argv[1], trust=True) as file:
+        rows = list(file.results())
+        found = {}
+        for label, strategy, budget, vote in LINES:
+            own = [row for row in rows if (row["strategy"], row["budget"]) == (strategy, budget)]
+            found[label] = own if vote is None else revoted(file, own, vote)
+    means = {label: problem_means(marks_by_problem(own)) for label, own in found.items()}
+    print("| | right, % | 95 % | to greedy | to the majority of 16 | tokens | TFLOP |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for label, own in found.items():
+        accuracy, (low, high) = clustered(marks_by_problem(own))
+        compared = [difference(means[other], means[label]) for other in ("greedy", "majority of 16")]
+        tokens = sum(row["generated"] for row in own) / len(own)
+        flops = sum(row["policy_flops"] + row["verifier_flops"] for row in own) / len(own)
+        cells = f"{100 * accuracy:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", *compared
+        print("|", " | ".join((label, *cells, f"{tokens:,.0f}", f"{flops / 1e12:.2f}")), "|")
+
+
+if __name__ == "__main__":
+    main()
