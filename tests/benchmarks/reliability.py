@@ -34,7 +34,7 @@ def rows_of(name: str, environment_name: str, path: Path, n: int, seed: int) -> 
     solutions = [
         LabelledTrajectory(line["problem"], tuple(texts), tuple(right), tuple(total), count, start)
         for line in lines
-        for texts, right, total, count, start in line["solutions"]
+        for texts, right, total, count, start, *_ in line["solutions"]
         if not start
     ]
     rows: dict[tuple[str, tuple[str, ...]], Row] = {}

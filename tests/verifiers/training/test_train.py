@@ -35,7 +35,13 @@ def test_labels_are_the_share_of_all_completions_through_a_prefix(chatter: Envir
     problem = Problem("p", "abc")  # right answers have an odd number of characters
 
     def path(*lines: str) -> State:
-        return State(problem, tuple(map(Step, lines)))
+        return State(problem, tuple(Step(line, 2, -0.5) for line in lines))
+
+    def labelled(
+        texts: tuple[str, ...], right: tuple[int, ...], total: tuple[int, ...], n: int, start: int = 0
+    ) -> object:
+        told = (2,) * len(texts), (-0.5,) * len(texts)
+        return LabelledTrajectory("p", texts, right, total, n, start, *told)
 
     solutions = [path("a", "#aa"), path("a", "#aa"), path("a", "b", "#a"), path("c", "d", "e", "f", "g")]
     rollouts = {
@@ -44,16 +50,16 @@ def test_labels_are_the_share_of_all_completions_through_a_prefix(chatter: Envir
     }
     first, second, third, *rolled = label_steps(chatter, problem, solutions, rollouts)
     # through "a": three solutions, two of them right, and two rollouts, one of them right
-    assert first == LabelledTrajectory("p", ("a", "#aa"), (3, 2), (5, 2), 2)
-    assert second == LabelledTrajectory("p", ("a", "b", "#a"), (3, 0, 0), (5, 3, 1), 1)
-    assert third == LabelledTrajectory("p", ("c", "d", "e", "f", "g"), (0,) * 5, (1,) * 5, 1)
+    assert first == labelled(("a", "#aa"), (3, 2), (5, 2), 2)
+    assert second == labelled(("a", "b", "#a"), (3, 0, 0), (5, 3, 1), 1)
+    assert third == labelled(("c", "d", "e", "f", "g"), (0,) * 5, (1,) * 5, 1)
     assert first.labels == [0.6, 1.0]
     # rollouts: what they were given has the label of the solution's prefix, what only they reached their own outcomes
     assert rolled == [
-        LabelledTrajectory("p", ("a", "#bb"), (3, 1), (5, 1), 1, 1),
-        LabelledTrajectory("p", ("a", "#b"), (3, 0), (5, 1), 1, 1),
-        LabelledTrajectory("p", ("a", "b", "#b"), (3, 0, 0), (5, 3, 1), 1, 2),
-        LabelledTrajectory("p", ("a", "b", "x", "y", "z"), (3, 0, 0, 0, 0), (5, 3, 1, 1, 1), 1, 2),
+        labelled(("a", "#bb"), (3, 1), (5, 1), 1, 1),
+        labelled(("a", "#b"), (3, 0), (5, 1), 1, 1),
+        labelled(("a", "b", "#b"), (3, 0, 0), (5, 3, 1), 1, 2),
+        labelled(("a", "b", "x", "y", "z"), (3, 0, 0, 0, 0), (5, 3, 1, 1, 1), 1, 2),
     ]
 
 
