@@ -177,6 +177,13 @@ def _value(side: Sequence[str]) -> Fraction | None:
     return None if rest else value
 
 
+def _bounded(value: Fraction) -> Fraction:
+    """A value; powers of powers would take all time and memory."""
+    if abs(value) > _SIZE or value.denominator > _SIZE:
+        raise _Unreadable
+    return value
+
+
 def _sum(tokens: Sequence[str]) -> tuple[Fraction, Sequence[str]]:
     value, tokens = _product(tokens)
     while tokens and tokens[0] in "+-":
@@ -189,9 +196,7 @@ def _product(tokens: Sequence[str]) -> tuple[Fraction, Sequence[str]]:
     value, tokens = _power(tokens)
     while tokens and tokens[0] in "*/":
         factor, rest = _power(tokens[1:])
-        value, tokens = value * factor if tokens[0] == "*" else value / factor, rest
-        if abs(value) > _SIZE or value.denominator > _SIZE:
-            raise _Unreadable
+        value, tokens = _bounded(value * factor if tokens[0] == "*" else value / factor), rest
     return value, tokens
 
 
@@ -204,7 +209,7 @@ def _power(tokens: Sequence[str]) -> tuple[Fraction, Sequence[str]]:
         exponent, tokens = _operand(tokens[1:])
         if exponent.denominator != 1 or not 0 <= exponent <= _POWER:
             raise _Unreadable
-        value = value**exponent.numerator
+        value = _bounded(value**exponent.numerator)
     return value, tokens
 
 

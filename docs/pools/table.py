@@ -1,6 +1,6 @@
 """The table of docs/real-llm.md for GSM8K, of a study that replays a pool.
 
-    stepwell study docs/pools/gsm8k-test.yaml --out gsm8k-replayed.sqlite
+    stepwell study docs/pools/gsm8k-test.yaml --trust --out gsm8k-replayed.sqlite
     python docs/pools/table.py gsm8k-replayed.sqlite
 
 Prints Markdown: percent right with its 95 % interval, over all seeds; the paired differences in points to greedy
