@@ -14,9 +14,10 @@ from envs.messages import UsageError
 PROBES = (1, 2, 4, 8)
 BUDGETS = (1, 4, 16, 64)
 _DECODED: Mapping[str, Any] = {"temperature": 0.0}  # greedily, and scored
+_GREEDY = Arm("best-of-n", 1, 1, _DECODED)
 ARMS = (
     Arm("best-of-n", 64),
-    Arm("best-of-n", 1, 1, _DECODED),
+    _GREEDY,
     Arm("dvts", 4, 16, {"branch": 4}, parts=True),
     Arm("dvts", 2, 16, {"branch": 2}, parts=True),
     Arm("beam", 12, 1, {"branch": 4}),
@@ -68,7 +69,7 @@ def arms_of(strategy: str, knobs: Mapping[str, Any]) -> tuple[Arm, ...]:
 def independent(n: int) -> tuple[tuple[Arm, ...], tuple[Action, ...], tuple[int, ...]]:
     """Arms, moves and budgets of a plan of independent samples alone, at most n: all that recorded samples allow."""
     moves = tuple(move for move in MOVES if move.traits.independent and move.n <= n)
-    return (Arm("best-of-n", n), Arm("best-of-n", 1, 1, _DECODED)), moves, (*(b for b in BUDGETS if b < n), n)
+    return (Arm("best-of-n", n), _GREEDY), moves, (*(b for b in BUDGETS if b < n), n)
 
 
 def drawing_distinct(temperature: float) -> Arm:
