@@ -80,6 +80,8 @@ class Math:
         max_steps: depth at which a trajectory is truncated.
         template: the prompt, with ``{question}`` where the question goes.
         levels: of the problems that have a level, only those of these; all if empty.
+        stratified: whether each level has the same share of the problems that are drawn as of all there are, so that
+            a part of a set is as hard as the whole.
 
     Raises:
         ValueError: for an option that cannot be, and for data that cannot be read: with the file and the line.
@@ -95,6 +97,7 @@ class Math:
         max_steps: int = 64,
         template: str = "{question}\n\n",
         levels: Sequence[int] = (),
+        stratified: bool = False,
     ) -> None:
         if not delimiter or max_steps < 1:
             raise ValueError(
@@ -105,6 +108,7 @@ class Math:
         self.delimiter = delimiter
         self.max_steps = max_steps
         self.template = template
+        self.stratified = stratified
         self._algebra = _algebra()
         self.splits: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
         known: dict[str, tuple[Problem, Split]] = {}
@@ -191,7 +195,8 @@ class Math:
         if n > len(rows):
             there = ", ".join(f"{len(self.splits[other])} of {other!r}" for other in SPLITS)
             raise ValueError(f"{n} problems of {split!r} asked for; in the data there are {there}")
-        return random.Random(f"{self.name}/{split}/{seed}").sample(rows, n)
+        chance = random.Random(f"{self.name}/{split}/{seed}")
+        return _stratified(rows, n, chance) if self.stratified else chance.sample(rows, n)
 
     # ------------------------------------------------------------------------------------------ for fakes and tests
 
@@ -204,6 +209,22 @@ class Math:
         pairs = [(int(a), int(b)) for a in numbers for b in numbers]
         steps = [(f"{a} + {b} = {a + b}", f"{a} - {b} = {a - b}", f"{a} * {b} = {a * b}") for a, b in pairs]
         return dict.fromkeys((step for three in steps for step in three), 1.0)
+
+
+def _stratified(rows: Sequence[Problem], n: int, chance: random.Random) -> list[Problem]:
+    """`n` of the rows, of each level in proportion; what rounding leaves goes to the largest remainders."""
+    levels: dict[Any, list[Problem]] = {}
+    for problem in rows:
+        levels.setdefault(problem.meta.get("level"), []).append(problem)
+    shares = {level: divmod(n * len(group), len(rows)) for level, group in levels.items()}
+    left = n - sum(whole for whole, _ in shares.values())
+    more = sorted(shares, key=lambda level: -shares[level][1])[:left]
+    drawn = [
+        problem
+        for level, group in levels.items()
+        for problem in chance.sample(group, shares[level][0] + (level in more))
+    ]
+    return chance.sample(drawn, n)
 
 
 @lru_cache(maxsize=1)

@@ -254,6 +254,25 @@ def test_a_table_with_a_comma_too_many_is_refused(tmp_path: Path) -> None:
         Math(tmp_path / "set.csv")
 
 
+def test_a_stratified_part_is_as_hard_as_the_whole(tmp_path: Path) -> None:
+    sizes = {1: 43, 2: 90, 3: 105, 4: 128, None: 134}
+    rows = [
+        {"problem": f"Level {level}: what is {index} + 1?", "answer": "2"} | ({"level": level} if level else {})
+        for level, size in sizes.items()
+        for index in range(size)
+    ]
+    environment = Math(write(tmp_path / "data.jsonl", rows), stratified=True)
+    for n in (0, 1, 7, 100, 250, 500):
+        drawn = environment.problems("test", n, seed=3)
+        levels = [problem.meta.get("level") for problem in drawn]
+        assert len({problem.id for problem in drawn}) == n
+        assert all(abs(levels.count(level) - n * size / 500) < 1 for level, size in sizes.items())
+        assert drawn == environment.problems("test", n, seed=3)
+    assert levels != sorted(levels, key=str)  # those of a level do not stand together
+    first, second = (environment.problems("test", 100, seed) for seed in (3, 4))
+    assert first != second
+
+
 def test_levels_can_be_chosen(tmp_path: Path) -> None:
     rows = [{"problem": f"Q{level}?", "answer": level, "level": f"Level {level}"} for level in range(1, 6)]
     data = write(tmp_path / "set.jsonl", [*rows, {"problem": "Q?", "answer": 0}])
