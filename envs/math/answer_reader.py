@@ -23,17 +23,13 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
 
 from envs.math.answer_algebra import (
-    IMAGINARY,
     MINUS_ONE,
     ONE,
     OO,
-    Call,
     Expr,
     Num,
-    Pow,
     Prod,
     Sum,
     Sym,
@@ -44,7 +40,6 @@ from envs.math.answer_algebra import (
     rational_value,
     renamed,
     symbols,
-    walk,
 )
 from envs.math.answer_forms import fixed_form, plain_text
 from envs.math.answer_formula import (
@@ -53,29 +48,25 @@ from envs.math.answer_formula import (
     CLOSING,
     CONSTANTS,
     FUNCTIONS,
-    MAX_DIGITS,
-    MULTIPLES,
     NO_UNITS,
     OPENING,
-    PARTS,
     VERBS,
     Formula,
     Token,
     Unreadable,
-    fraction_of_units,
     is_word,
-    number_of,
     split,
     tokens_of,
     words,
 )
+from envs.math.answer_names import name_of, named
+from envs.math.answer_quantities import added, based_number, expression, quantity, ratio
 from envs.math.answer_sets import EVERYTHING, Pieces, combined, interval
 from envs.math.answer_text import GREEK, clean
-from envs.math.answer_units import CURRENCIES, Unit, known, read_unit
+from envs.math.answer_units import known
 from envs.math.answer_values import (
     HUNDRED,
     Assignments,
-    Based,
     Choice,
     Collection,
     Equation,
@@ -84,7 +75,6 @@ from envs.math.answer_values import (
     Matrix,
     Named,
     Quantity,
-    Ratio,
     Sequence,
     Text,
     Union,
@@ -395,7 +385,7 @@ def _bracketed(tokens: list[Token]) -> Value | None:
     if (first.text == "]" and last.text in "[]") or (first.text == "[" and last.text == "["):  # ]2,5[
         parts = split(tokens[1:-1], frozenset((",", ";")))
         if len(parts) == 2 and all(part for _, part in parts):
-            ends = [_expression(part) for _, part in parts]
+            ends = [expression(part) for _, part in parts]
             return interval(ends[0], ends[1], (first.text == "[", last.text == "]"))
     if first.text == "\\begin" or first.text in ("\\mathbb",):
         return _environment(tokens)
@@ -470,8 +460,8 @@ def _between_sets(tokens: list[Token]) -> list[Token]:
 def _combined(tokens: list[Token]) -> Value:
     """Sets with operations between them, perhaps with a name."""
     names = split(tokens, frozenset(("\\in", "=")))
-    if len(names) == 2 and _name(names[0][1]) is not None:
-        return _named(names[0][1], _combined(names[1][1]))
+    if len(names) == 2 and name_of(names[0][1]) is not None:
+        return named(names[0][1], _combined(names[1][1]))
     parts = split(tokens, frozenset(), ("operation",))
     values = [_set_of(part) for _, part in parts]
     if not all(isinstance(value, Sequence | Interval | Union | Collection | Quantity) for value in values):
@@ -557,20 +547,7 @@ def _compound(parts: list[tuple[str, list[Token]]]) -> Value | None:
     values = [_try_item(part) for _, part in parts]
     if not all(isinstance(value, Quantity) and value.unit is not None and value.unit.dimension for value in values):
         return None
-    return _added([value for value in values if isinstance(value, Quantity)])
-
-
-def _added(values: list[Quantity]) -> Value | None:
-    units = [value.unit for value in values if value.unit is not None]
-    if len(units) < len(values):
-        return None
-    first = units[0]
-    if any(unit.dimension != first.dimension or unit.offset or unit.label for unit in units):
-        return None
-    if any(a.scale <= b.scale for a, b in pairwise(units)):
-        return None
-    terms = [Prod((value.expr, Num(unit.scale / first.scale))) for value, unit in zip(values, units, strict=True)]
-    return Quantity(Sum(tuple(terms)), first)
+    return added([value for value in values if isinstance(value, Quantity)])
 
 
 def _try_item(tokens: list[Token]) -> Value | None:
@@ -597,7 +574,7 @@ def _item(tokens: list[Token]) -> Value:
         value = value_of(parts[1][1])
         if not isinstance(value, Sequence | Interval | Union | Collection):
             raise Unreadable("an element of no set")
-        return _named(parts[0][1], value) if _name(parts[0][1]) is not None else _fail()
+        return named(parts[0][1], value) if name_of(parts[0][1]) is not None else _fail()
     return _chain(parts)
 
 
@@ -614,25 +591,25 @@ def _chain(parts: list[tuple[str, list[Token]]]) -> Value:
     if len(parts) == 1:
         return value_of(parts[0][1])
     names = list[list[Token]]()
-    while len(parts) > 1 and _name(parts[0][1]) is not None:
+    while len(parts) > 1 and name_of(parts[0][1]) is not None:
         names.append(parts[0][1])
         parts = parts[1:]
     if len(parts) > 1:
         approximate = next((k for k, (mark, _) in enumerate(parts) if k and mark == "\\approx"), len(parts))
         parts = parts[:approximate]
-    if not names and len(parts) == 2 and _name(parts[1][1]) is not None:  # 5 = x
+    if not names and len(parts) == 2 and name_of(parts[1][1]) is not None:  # 5 = x
         value = _value_or_equation([parts[0]])
-        return _named(parts[1][1], value)
-    if len(parts) == 1 and names and _name(names[0]):
-        return _named(names[0], _side(parts[0][1]))
+        return named(parts[1][1], value)
+    if len(parts) == 1 and names and name_of(names[0]):
+        return named(names[0], _side(parts[0][1]))
     value = _value_or_equation(parts)
-    return _named(names[0], value) if names else value
+    return named(names[0], value) if names else value
 
 
 def _side(tokens: list[Token]) -> Value:
     """One side of an equation, where a single letter is a variable."""
     if len(tokens) == 1 and tokens[0].kind == "word" and len(tokens[0].text) == 1:
-        return _quantity(tokens)
+        return quantity(tokens)
     return value_of(tokens)
 
 
@@ -677,76 +654,6 @@ def _holds(a: Expr, b: Expr) -> bool:
     return False
 
 
-_SIMPLE_NAME = re.compile(
-    r"(?:[a-zA-Z]|\\[a-zA-Z]+)'*(?:\^\\?\*)?(?:_(?:\w|\{[^{}]*\}|\\[a-zA-Z]+|\{?\\text ?\{?[^{}]*\}?\}?))?'*"
-    r"(?:\([^()=]*\)|\[[^\[\]=]*\])?"
-)
-_LONG_NAME = re.compile(
-    r"m?\\(?:angle|triangle|overline|measuredangle|Delta|square) ?\{?[A-Za-z]{1,4}'?\}?|[A-Z]{2,4}'?(?:_\w)?(?:\^2)?"
-    r"|\|[^|=<>,]{1,20}\||\[[A-Z]{3,6}\]|\(?(?:[a-zA-Z]|\\[a-z]+)(?:_\w)?(?:,(?:[a-zA-Z]|\\[a-z]+)(?:_\w)?)+\)"
-    r"|[a-zA-Z]{2,}\([^()=]{0,30}\)"
-    r"|\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d\}?)? ?(?:[A-Z]|\\[a-z]+|\\angle ?[A-Z]+|[a-z]|\([^()=]{1,12}\))"
-    r"|[a-zA-Z]\^\{?-1\}?\([^()=]{1,20}\)|[A-Z]{2}(?:[-+][A-Z]{2}){1,4}|\\\|[^=]{1,20}\\\||\|\|[^=]{1,20}\|\|"
-    r"|\([a-zA-Z](?:\\circ |\\cdot |[-+/])[a-zA-Z]\)\([^()=]*\)|\\?#\(?[A-Z]\)?|\\sigma(?:_\w)?\^\{?2\}?"
-    r"|n\([A-Z]\)|\\mathbb\{E\}\[[^\[\]]*\]|[A-Za-z]\((?:[^()]|\([^()]{0,20}\)){1,40}\)|\\frac\{d[a-z]?\}\{d[a-z]\}"
-)
-_SUM_NAME = re.compile(r"[a-wA-W](?:[-+]?[a-wA-W]){1,5}")
-
-
-def _name(tokens: list[Token]) -> str | None:
-    """The name that tokens before an equality sign are: empty for one that distinguishes nothing."""
-    if not tokens or len(tokens) > 30:
-        return None
-    if all(token.kind == "text" or (token.kind == "word" and (len(token.text) > 2 or token.text.lower() in _FILL))
-           or token.text in ".,:'-#" for token in tokens):  # fmt: skip
-        text = " ".join(token.text for token in tokens)
-        if not (len(tokens) == 1 and tokens[0].kind == "word" and tokens[0].text.isupper()):
-            return "" if not any(word in ("not", "no") for word in text.lower().split()) else None
-    if any(token.text in ("\\lim", "\\int", "\\sum", "\\prod", "\\det", "\\dim") for token in tokens):
-        return ""
-    if tokens[0].text in _OF_VARIABLES and any(token.kind == "word" for token in tokens):
-        return ""
-    text = "".join(
-        f" {token.text}" if token.kind in ("word", "text") and k and tokens[k - 1].kind == "command" else token.text
-        for k, token in enumerate(tokens)
-    )
-    while "( " in text:
-        text = text.replace("( ", "(")
-    text = re.sub(r"^\{(\w)\}", r"\1", text)
-    if text in ("i", "e", "\\pi", "\\infty"):
-        return None
-    if _SIMPLE_NAME.fullmatch(text) and text.removeprefix("\\") not in FUNCTIONS:
-        head = text.partition("_")[0].partition("(")[0]
-        if head.startswith("\\") and head[1:].rstrip("'") not in GREEK:
-            return text if _LONG_NAME.fullmatch(text) else None
-        return text
-    if _LONG_NAME.fullmatch(text):
-        return text
-    if (
-        _SUM_NAME.fullmatch(text)
-        and not re.search("[ie]$", text)
-        and len(set(re.findall("[a-zA-Z]", text))) == len(re.findall("[a-zA-Z]", text))
-    ):
-        return text
-    if any(token.kind == "text" for token in tokens) and not any(token.kind in ("number", "sci") for token in tokens):
-        return ""
-    return None
-
-
-_OF_VARIABLES = frozenset(("\\max", "\\min", "\\sup", "\\arg", "\\deg", "\\Re", "\\Im"))
-_FILL = words("of the a an is in to at")
-
-
-def _named(tokens: list[Token], value: Value) -> Value:
-    name = _name(tokens) or ""
-    if isinstance(value, Named):
-        return value
-    symbol: Expr | None = None
-    if len(name) == 1 or name.removeprefix("\\") in GREEK:
-        symbol = Sym(name.removeprefix("\\"))
-    return Named(name, value, symbol)
-
-
 _ORDER = frozenset(("<", ">", "\\le", "\\ge", "\\ne"))
 _TURNED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 
@@ -757,41 +664,34 @@ def _inequality(marks: list[str], sides: list[list[Token]]) -> Value:
     if len(marks) == 2 and "\\ne" not in marks:
         if {marks[0], marks[1]} <= {">", "\\ge"}:
             marks, sides = [_TURNED[mark] for mark in reversed(marks)], sides[::-1]
-        if not {marks[0], marks[1]} <= {"<", "\\le"} or _name(sides[1]) is None:
+        if not {marks[0], marks[1]} <= {"<", "\\le"} or name_of(sides[1]) is None:
             raise Unreadable("a double inequality")
-        low, high = _expression(sides[0]), _expression(sides[2])
+        low, high = expression(sides[0]), expression(sides[2])
         closed = (marks[0] == "\\le", marks[1] == "\\le")
-        return _named(sides[1], interval(low, high, closed))
+        return named(sides[1], interval(low, high, closed))
     if len(marks) > 1:
         raise Unreadable("several relations")
     mark = marks[0]
-    if _name(sides[1]) is not None and _name(sides[0]) is None:
+    if name_of(sides[1]) is not None and name_of(sides[0]) is None:
         sides, mark = sides[::-1], _TURNED[mark]
-    if mark == "\\ne" and _name(sides[0]) is not None:
+    if mark == "\\ne" and name_of(sides[0]) is not None:
         others = combined([EVERYTHING, value_of(sides[1])], frozenset.difference)
         if others is not None:
-            return _named(sides[0], others)
-    if _name(sides[0]) is not None and not symbols(right := _expression(sides[1])):
+            return named(sides[0], others)
+    if name_of(sides[0]) is not None and not symbols(right := expression(sides[1])):
         closed_end = mark in ("\\le", "\\ge")
         if sides[0][0].text == "|":  # |x| < 2
             if len(sides[0]) != 3:
                 raise Unreadable("the size of other things than a variable")
             near = interval(negated(right), right, (mark == "\\le" or mark == ">",) * 2)
             far = combined([EVERYTHING, near], frozenset.difference)
-            return _named(sides[0][1:2], (near if mark in ("<", "\\le") else far) or _fail())
+            return named(sides[0][1:2], (near if mark in ("<", "\\le") else far) or _fail())
         low, high = (right, OO) if mark in (">", "\\ge") else (negated(OO), right)
-        return _named(sides[0], interval(low, high, (closed_end and high == OO, closed_end and high != OO)))
-    left, right = _expression(sides[0]), _expression(sides[1])
+        return named(sides[0], interval(low, high, (closed_end and high == OO, closed_end and high != OO)))
+    left, right = expression(sides[0]), expression(sides[1])
     if mark in (">", "\\ge"):
         left, right, mark = right, left, _TURNED[mark]
     return Inequality(left, right, mark)
-
-
-def _expression(tokens: list[Token]) -> Expr:
-    value = _quantity(tokens)
-    if value.unit is not None:
-        raise Unreadable("a unit in a relation")
-    return value.expr
 
 
 # ----------------------------------------------------------------------------------------------------- plain values
@@ -807,7 +707,7 @@ def _plain(tokens: list[Token]) -> Value:
         raise Unreadable("nothing")
     if whole := _bracketed(tokens):
         return whole
-    if based := _based(tokens):
+    if based := based_number(tokens):
         return based
     if changed := _changed(tokens):
         return changed
@@ -816,12 +716,12 @@ def _plain(tokens: list[Token]) -> Value:
     if any(token.text in ("\\pm", "\\mp") for token in tokens):
         return _both_signs(tokens)
     if any(token.text == ":" for token in tokens):
-        return _ratio(tokens)
+        return ratio(tokens)
     if all(token.kind in ("word", "text") for token in tokens) and (
         words := _only_words(" ".join(f"\\text{{{t.text}}}" if t.kind == "text" else t.text for t in tokens), tokens)
     ):
         return words
-    return _quantity(tokens)
+    return quantity(tokens)
 
 
 def _changed(tokens: list[Token]) -> Value | None:
@@ -871,40 +771,6 @@ def _vector(tokens: list[Token]) -> Value:
     return Sequence(tuple(Quantity(part) for part in parts))
 
 
-_NAMED_BASES = {
-    "two": 2, "binary": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
-    "octal": 8, "oct": 8, "bin": 2, "nine": 9, "ten": 10,
-    "decimal": 10, "eleven": 11, "twelve": 12, "sixteen": 16, "hex": 16, "hexadecimal": 16,
-}  # fmt: skip
-
-
-def _based(tokens: list[Token]) -> Value | None:
-    text = "".join(token.text + (" " if token.kind == "word" else "") for token in tokens).strip()
-    match = re.fullmatch(
-        r"(-?)[({]?(-?[\dA-Fa-f]+(?:\.[\dA-Fa-f]+)?)[)}]?\s*"
-        r"(?:_\{?\s*\(?(?:base\s*)?(\d+|[a-z]+)\s*\)?\}?|[({]?\s*(?:in)?base\s*(\d+|[a-z]+)\s*[)}]?|[({]?(?:in)?((?:binary|octal|hex)[a-z]*)[)}]?)",
-        re.sub(r"\s+", "", text),
-    )
-    if match is None or any(b.space and a.kind == b.kind == "number" for a, b in pairwise(tokens)):
-        return None
-    if not re.search(r"\d", match[2]) and not re.fullmatch("[A-F]{2,}", match[2]) and match[3] != "16":
-        return None
-    name = match[3] or match[4] or match[5]
-    base = _NAMED_BASES.get(name) if name.isalpha() else int(name)
-    if base is None or not 2 <= base <= 36:
-        return None
-    digits = (match[1] + match[2]).removeprefix("--").upper()
-    whole = digits.lstrip("-").replace(".", "")
-    if not whole.isalnum() or any(int(digit, 36) >= base for digit in whole):
-        return None  # 3a_1 is a product
-    sign = "-" if digits.startswith("-") else ""
-    front, _, back = digits.lstrip("-").partition(".")
-    if base == 10:
-        return Quantity(number_of(digits) if not sign else negated(number_of(digits[1:])))
-    back = back.rstrip("0")
-    return Based(sign + (front.lstrip("0") or "0") + ("." + back if back else ""), base)
-
-
 def _both_signs(tokens: list[Token]) -> Value:
     places = [k for k, token in enumerate(tokens) if token.text in ("\\pm", "\\mp") and token.kind == "command"]
     if len(places) > 3:
@@ -918,189 +784,3 @@ def _both_signs(tokens: list[Token]) -> Value:
         ]
         values.append(_plain(signed))
     return _collection(values)
-
-
-def _ratio(tokens: list[Token]) -> Value:
-    parts = [part for _, part in split(tokens, frozenset(":"))]
-    if not 2 <= len(parts) <= 6 or not all(parts):
-        raise Unreadable("a colon")
-    last = _quantity(parts[-1])
-    exprs = [Formula(list(part), units=False).whole() for part in parts[:-1]] + [last.expr]
-    clock = (
-        len(parts) in (2, 3)
-        and all(len(part[0].text) == 2 for part in parts[1:])
-        and all(part[0].text.isdigit() for part in parts)
-        and int(parts[0][0].text) < 25 and int(parts[1][0].text) < 60
-    )  # fmt: skip
-    return Ratio(tuple(exprs), clock, last.unit)
-
-
-_CURRENCIES = words("dollars dollar euros cents rupees usd gbp rubles cad aud") | frozenset(
-    name for currency, codes in CURRENCIES.items() for name in (currency, *codes)
-)
-_SHORT_MULTIPLES = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}  # behind a currency
-
-
-def _is_currency(token: Token) -> bool:
-    return token.text.strip(". ") == "Rs" or token.text.lower() in _CURRENCIES or token.text == "pounds sterling"
-
-
-def _quantity(tokens: list[Token]) -> Quantity:
-    tokens = list(tokens)
-    sign, unit_words = 1, list[str]()
-    while tokens and tokens[0].kind == "word" and tokens[0].text.lower() in ("negative", "minus") and len(tokens) > 1:
-        sign, tokens = -sign, tokens[1:]
-    if (
-        len(tokens) > 2
-        and tokens[0].text in "+-"
-        and (tokens[1].text in ("\\currency", "Rs") or tokens[1].kind == "text" or _is_currency(tokens[1]))
-    ):
-        sign, tokens = (-sign if tokens[0].text == "-" else sign), tokens[1:]
-    if tokens and tokens[0].text == "\\currency":
-        unit_words, tokens = ["dollars"], tokens[1:]
-    elif tokens and tokens[0].kind in ("text", "word") and len(tokens) > 1:
-        word = tokens[0].text.lower().strip(". ")
-        after = 2 if tokens[1].text == "." else 1
-        if word in ("us", "a", "c") and tokens[1].text == "\\currency":
-            unit_words, tokens = ["dollars"], tokens[2:]
-        elif _is_currency(tokens[0]) and tokens[after : after + 1]:
-            unit_words, tokens = ["rupees" if word == "rs" else word], tokens[after:]
-        elif word in ("hk", "nz", "r", "mx") and tokens[1].text == "\\currency":
-            unit_words, tokens = ["reais" if word == "r" else "dollars"], tokens[2:]
-        elif word in ("exactly", "only", "approximately", "about", "approx", "roughly") and len(tokens) > 1:
-            tokens = tokens[1:]
-    if _degrees_in_sum(tokens):  # 180^\circ - 2\alpha
-        tokens, unit_words = [token for token in tokens if token.text != "\\degree"], ["degree"]
-    scale = 1
-    if unit_words and len(tokens) == 2 and tokens[0].kind == "number" and tokens[1].text in _SHORT_MULTIPLES:
-        scale, tokens = _SHORT_MULTIPLES[tokens[1].text], tokens[:1]
-    parser = Formula(tokens)
-    expr = parser.sum()
-    expr = imaginary(expr) if scale == 1 else Prod((expr, Num(Fraction(scale))))
-    rest = parser.tokens[parser.index :]
-    expr, rest, factor_words = _multiplied(expr, rest)
-    unit = _unit_of(rest, unit_words, bool(factor_words))
-    if sign < 0:
-        expr = negated(expr)
-    if isinstance(unit, Quantity):  # 3 hours 30 minutes
-        whole = _added([Quantity(expr, _first_unit(rest)), unit])
-        if not isinstance(whole, Quantity):
-            raise Unreadable("two quantities")
-        return whole
-    return Quantity(scientific(expr), unit)
-
-
-def _degrees_in_sum(tokens: list[Token]) -> bool:
-    """Whether terms of a sum are in degrees, and nothing is a function of them."""
-    after = [tokens[k + 1].text if k + 1 < len(tokens) else "+" for k, t in enumerate(tokens) if t.text == "\\degree"]
-    if not after or any(token.kind == "text" or token.text.removeprefix("\\") in FUNCTIONS for token in tokens):
-        return False
-    return any(token.text in ("+", "-") for token in tokens[1:]) and all(text in "+-)}" for text in after)
-
-
-def _first_unit(rest: list[Token]) -> Unit | None:
-    end = next((k for k, token in enumerate(rest) if token.kind == "number"), len(rest))
-    return read_unit(" ".join(token.text for token in rest[:end]))
-
-
-def _multiplied(expr: Expr, rest: list[Token]) -> tuple[Expr, list[Token], list[str]]:
-    """The number with the words behind it that multiply it: "5 million", "3 halves", "5 cubed"."""
-    used = list[str]()
-    while rest and rest[0].kind in ("word", "text"):
-        words = rest[0].text.split()
-        if not words:
-            rest = rest[1:]
-            continue
-        word = words[0].lower().strip(".,")
-        singular = word[:-1] if word.endswith("s") else word
-        more = [Token(rest[0].kind, " ".join(words[1:]), True)] if words[1:] else []
-        if singular == "halve":
-            singular = "half"
-        if word in MULTIPLES or (singular in MULTIPLES and word != "scores"):
-            expr = Prod((expr, Num(Fraction(MULTIPLES.get(word, MULTIPLES.get(singular, 1))))))
-        elif singular in PARTS:
-            expr = Prod((expr, Num(Fraction(1, PARTS[singular]))))
-        elif word in ("squared", "cubed"):
-            expr = Pow(expr, Num(Fraction(2 if word == "squared" else 3)))
-        elif word == "factorial":
-            expr = Call("factorial", (expr,))
-        else:
-            break
-        used.append(word)
-        rest = more + rest[1:]
-    return expr, rest, used
-
-
-def _unit_of(rest: list[Token], words: list[str], multiplied: bool) -> Unit | Quantity | None:
-    """The unit that the tokens behind a number name; raises Unreadable for what is no unit."""
-    if any(token.kind in ("number", "sci") and (not k or rest[k - 1].text not in ("^", "{", "-"))
-           for k, token in enumerate(rest)):  # fmt: skip
-        start = next(k for k, token in enumerate(rest) if token.kind in ("number", "sci"))
-        if not start:
-            raise Unreadable("two numbers")
-        return _quantity(rest[start:])
-    pieces = list(words)
-    if rest and rest[0].text == "\\frac" and (fraction := fraction_of_units(rest)):
-        top, bottom, after = fraction
-        rest = [*top, Token("other", "/"), *bottom, *rest[after:]]
-    if rest and rest[0].text == "(" and rest[-1].text == ")":
-        rest = rest[1:-1]
-    if rest and "'" in (rest[0].text, rest[-1].text):
-        raise Unreadable("a prime behind a number")
-    if rest and rest[0].text.lower().split(" ")[0] in ("to", "by", "than", "over"):
-        raise Unreadable("words that are no unit")
-    for token in rest:
-        if token.kind in ("word", "text"):
-            lower = token.text.lower().split()
-            if any(
-                re.search(r"[=<>+]|(?<![\^{-])\d", word) or word.strip(".,()") in NO_UNITS - ALLOWED_IN_UNITS
-                for word in lower
-            ):
-                raise Unreadable("words that are no unit")
-            pieces.append(token.text.strip("()").replace("$", "dollars"))
-        elif token.text == "\\degree":
-            pieces.append("degree")
-        elif token.text == "\\%":
-            pieces.append("percent")
-        elif token.text == "\\currency":
-            pieces.append("dollars")
-        elif token.text in ("^", "/", "{", "}", "-", "\\cdot", ".", "'") or token.kind == "number":
-            pieces.append(token.text)
-        else:
-            raise Unreadable(f"{token.text} behind a number")
-    if not pieces:
-        return None
-    joined = " ".join(pieces)
-    if multiplied and joined.lower().startswith("of "):
-        joined = joined[3:]
-    unit = read_unit(re.sub(r"\s*\^\s*\{?\s*(-?)\s*(\d)\s*\}?", r"^\1\2", joined))
-    if unit is None:
-        raise Unreadable("no unit")
-    return unit if unit != Unit() else None
-
-
-def imaginary(expr: Expr) -> Expr:
-    """``I`` and ``j`` as the imaginary unit where they are the only letter of a formula with a number."""
-    names = symbols(expr)
-    if (
-        names in ({"I"}, {"j"})
-        and any(isinstance(node, Num) and abs(node.value) != 1 for node in walk(expr))
-        and not any(node == IMAGINARY for node in walk(expr))
-    ):
-        return renamed(expr, {"I": IMAGINARY, "j": IMAGINARY})
-    if names in ({"I"}, {"j"}) and isinstance(expr, Sum) and not any(node == IMAGINARY for node in walk(expr)):
-        return renamed(expr, {"I": IMAGINARY, "j": IMAGINARY})
-    return expr
-
-
-def scientific(expr: Expr) -> Expr:
-    r"""``6.72 \cdot 10^{-5}`` as a number with the value of its last digit."""
-    sign = 1
-    if isinstance(expr, Prod) and len(expr.factors) == 2 and expr.factors[0] == MINUS_ONE:
-        sign, expr = -1, expr.factors[1]
-    match expr:
-        case Prod((Num() as mantissa, Pow(Num(ten), Num(power)))) if ten == 10 and power.denominator == 1:
-            if mantissa.unit is not None and abs(power) <= MAX_DIGITS:
-                scale = Fraction(10) ** int(power)
-                return Num(sign * mantissa.value * scale, mantissa.unit * scale, mantissa.digits)
-    return negated(expr) if sign < 0 else expr
