@@ -13,12 +13,13 @@ from itertools import pairwise
 from envs.core import Finish
 from envs.math.answer_algebra import equal, symbols
 from envs.math.answer_reader import MAX_ANSWER, read
-from envs.math.answer_values import Choice, Quantity, Value
+from envs.math.answer_values import Choice, Collection, Quantity, Text, Value
 from envs.messages import with_line_feeds
 
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*(?:(\{)|(?=[^\s{]))|\\.|([{}])", re.DOTALL)
+_BRACES = re.compile(r"\\{1,2}(?:boxed|fbox|framebox)\s*(?:(\{)|(?=[^\s{]))|\\.|([{}])", re.DOTALL)
 _BARE = re.compile(
-    r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\[a-zA-Z]+|[a-zA-Z])"
+    r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+|\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)"
+    r"|\\[a-zA-Z]+(?:\[[^\[\]]*\])?(?:\{[^{}]*\}){0,2}|[a-zA-Z])"
 )
 _BETWEEN = re.compile(
     r"(?:[\s$,;.&~{}]|\\(?:quad|qquad|text|textrm|mathrm|mbox)(?![a-zA-Z])|\\[,;:! ()]"
@@ -26,24 +27,30 @@ _BETWEEN = re.compile(
     r"(?:[a-zA-Z](?:_\{?\w\}?)?\s*=\s*)?[\s$]*"
 )
 _TAGGED = re.compile(
-    r"<(?:final_?)?answer>([^<]*(?:<(?!/?(?:final_?)?answer>)[^<]*)*)</(?:final_?)?answer>", re.IGNORECASE
+    r"[<\[](?:final_?)?ans(?:wer)?[>\]]([^<\[]*(?:[<\[](?!/?(?:final_?)?ans(?:wer)?[>\]])[^<\[]*)*)"
+    r"[<\[]/(?:final_?)?ans(?:wer)?[>\]]",
+    re.IGNORECASE,
 )
+_FIELD = re.compile(
+    r'"(?:final[_ ]?)?answer"\s*:\s*("(?:[^"\\]|\\.)*"|-?\d[\d.]*)', re.IGNORECASE
+)  # of an object of JSON
 _MARK = re.compile(r"(?<![#\w])####+[ \t]*(?!#)")
 _ENDS = re.compile(r"</s>|<\|[\w|]{1,40}\|>|<eos>|<end_of_turn>|\[/?INST\]|\[(?:END|EOS|DONE)\]")
 _ANOTHER = re.compile(
     r"^[ \t]*\**(?:question|problem|q|exercise|human|user)\s*\d{0,4}\**\s*[:.]", re.IGNORECASE | re.MULTILINE
 )
 _IS = (
-    r"(?:,\s[a-z]{4,12},)?\s?(?:\b(?:is|are)\b(?!\sin\b)|\b(?:would|must|should|will) be\b|\bequals\b"
-    r"|\b(?:comes|turns) out (?:to be|as|to)\b|:|=),?\s?[*_]{0,3}:?"
+    r"(?:,\s[a-z]{4,12},)?\s?(?:\b(?:is|are)\b(?!\sin\b)|\b(?:would|must|should|will)(?: [a-z]{4,9})? be\b|\bequals\b"
+    r"|\bcomes to\b|\b(?:comes|turns) out (?:to be|as|to)\b|:|=>?|→|⇒|：|是|为),?\s?[*_]{0,3}:?"  # noqa: RUF001
 )
 _SAID = re.compile(
-    r"(?<![a-zA-Z])(?:(?:(?:the|our|my|your|a|final|correct|right|best|numerical)\s){0,3}answers?"
-    r"|(?:final|correct|right|best)\s(?:option|choice|result|solution|value)|ans)(?![a-zA-Z])"
+    r"(?<![a-zA-Z])(?:(?:(?:the|our|my|your|a|final|correct|right|best|numerical)\s){0,3}answers?(?:\s(?:choice|option))?"
+    r"|(?:final|correct|right|best)\s(?:option|choice|result|solution|value)|ans|(?:最终)?答案)(?![a-zA-Z])"
     r"(?:\s(?:to|for|of)\s[^.:\n]{1,80}?)?(?:[*_]{1,3}|</b>)?\.?" + _IS,
     re.IGNORECASE,
 )
-_RESULT = re.compile(r"(?<![a-zA-Z])(?:the|our|my)\s(?:result|solution)(?![a-zA-Z])" + _IS, re.IGNORECASE)
+_SHORT = re.compile(r"[\W_]*(?:ans[.)]|a:)[*_\s]*(?=[^\s*_])", re.IGNORECASE)
+_RESULT = re.compile(r"(?<![a-zA-Z])(?:the|our|my)\s(?:result|solution)s?(?:\sset)?(?![a-zA-Z])" + _IS, re.IGNORECASE)
 _IS_ANSWER = re.compile(
     r"^(?:.*(?:[.:,]|\b(?:so|thus|hence|therefore|get|gets|gives|have|obtain|find|that))\s)?"
     r"((?:[^.:,]|[.:,](?=\d)){1,100}?)\s"
@@ -56,9 +63,12 @@ _FAREWELL = re.compile(
     r"|welcome|enjoy|confidence|all the best)\b|^\W*$",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"(?<![.\s])\.(?=\s|$|\*|\")|[!?](?=\s|$)")
+_SENTENCE = re.compile(
+    r"(?<![.\s])(?!(?:(?<=\W[A-J])|(?<=^[A-J])|(?<=\b(?:ft|hr|lb|oz)))\.\s[-\d$\\(]|(?<=\b(?:Dr|Mr|Ms|St))\.\s[A-Z])"
+    r"\.(?=\s|$|\*|\")|[!?](?=\s|$)|。"  # no end: (C. 7), (3 ft. 4 in.), (Dr. Li)
+)
 _EXPLAINED = re.compile(
-    r"^[^\w\n]*(?:explanation|reason|reasoning|justification|verification|check|proof|note)\s*[*_]*\s*:",
+    r"^[^\w\n]*(?:explanation|reason|reasoning|justification|verification|check|proof|note)(?:\s*[*_]*\s*:|\sthat\s)",
     re.IGNORECASE | re.MULTILINE,
 )
 _DISPLAYED = re.compile(r"\$\$([^$]*)\$\$|\\\[((?:[^\\]|\\(?![\[\]]))*)\\\]")
@@ -70,13 +80,15 @@ _NOWHERE = re.compile(
 _CLAUSE = re.compile(
     r",?\s(?:because|since|given that|as (?:the|it|we|this|that|required|shown|desired))\b"
     r"|,\s(?:which|not|so|where|while|but|that|who|who's|rounded|meaning|making|after|thus|hence|therefore|as|namely|i\.e"
-    r"|and (?:the|we|this|so|it|not))\b|\s\((?:since|because|as|not|which|that is|i\.e|"
-    r"rounded)\b|\s(?:which|rather than|instead of|when rounded|rounded to|and not)\b"
+    r"|and (?:the|we|this|so|it|not))\b|\s\((?:since|because|as|not|which|that is|i\.e|about|approximately|or"
+    r"|rounded)\b"
+    r"|,?\sor (?:about|approximately|roughly|around)\b|\si\.e\b"
+    r"|\s(?:which|rather than|instead of|when rounded|rounded to|and not)\b"
     r"|;\s(?=[a-z]{2,} [a-z]{2,})|\s[-–—]{1,2}\s(?=[a-z]{2,} [a-z]{2,})"
 )
 _LEADS = re.compile(
-    r"(?:[:=\s*_]|\b(?:(?:therefore|thus|so|hence|simply|just|exactly|approximately|about|around|roughly|indeed|clearly|then|now|"
-    r"(?:the|our|my)\s(?:final\s|correct\s)?answer\sis|(?:the\s)?(?:final\s|correct\s)?answer|option|choice"
+    r"(?:[:=\s*_]|\b(?:(?:therefore|thus|so|hence|simply|just|exactly|approximately|about|around|roughly|indeed|clearly|then|now"
+    r"|of course|(?:the|our|my)\s(?:final\s|correct\s)?answer\sis|(?:the\s)?(?:final\s|correct\s)?answer|option|choice"
     r"|given by|equal to)\b[,:]?(?!\s*$)))+",
     re.IGNORECASE,
 )
@@ -85,6 +97,8 @@ _HEADS_A_PART = re.compile(
     r"\d+[.)]\s+[A-Z]|(?:step|part|case|method|solution|explanation|note|problem|question)\b", re.IGNORECASE
 )
 MAX_MARKS = 50  # that are looked at, from the last one
+_WORKED = re.compile(r"<<[^<>]*>>")  # the calculator's notes of GSM8K
+_STYLE = re.compile(r"</?(?:b|strong|em|i|u|p|span|div|br)\s*/?>", re.IGNORECASE)
 _INK = re.compile(r"\S")
 _BLANKS = re.compile(r"[ \t\f\v]+")
 
@@ -116,11 +130,19 @@ def _stated(solution: str, finish: Finish) -> str | None:
         return boxed
     if tagged := [text.strip() for text in _TAGGED.findall(solution) if text.strip()]:
         return tagged[-1] if len(tagged[-1]) <= MAX_ANSWER else None
+    if fields := _FIELD.findall(solution):
+        return _of_field(fields[-1])
     if finish == "length":
         return None
     if marked := _marked(solution, finish):
         return marked
     return _said(solution) if finish == "answer" else None
+
+
+def _of_field(text: str) -> str | None:
+    """The value of a field of JSON, in which models write backslashes once or twice."""
+    answer = text.strip('" ').replace("\\\\", "\\")
+    return answer if 0 < len(answer) <= MAX_ANSWER else None
 
 
 def stated_answer(text: str) -> str | None:
@@ -154,7 +176,9 @@ def _boxed(text: str) -> str | None:
                 while boxes and boxes[-1][0] > start:
                     boxes.pop()
                 boxes.append((start, match.end(), content))
-        elif match[0].startswith(("\\boxed", "\\fbox")) and (bare := _BARE.match(text, match.end())):
+        elif match[0].lstrip("\\").startswith(("boxed", "fbox", "framebox")) and (
+            bare := _BARE.match(text, match.end())
+        ):
             boxes.append((match.start(), bare.end(), bare[0]))
     if not boxes:
         return None
@@ -224,7 +248,7 @@ def _only(line: str) -> str | None:
     lead = _LEADS.match(line)
     if lead is not None and lead.end() < len(line) and not (lead[0].strip() == "=" or lead[0].strip("*_ ") == ""):
         line = line[lead.end() :]
-    line = line.strip().strip("*_").strip()
+    line = _WORKED.sub("", line).strip().strip("*_").strip()
     computed = _COMPUTED.match(line)
     while computed is not None and re.search(r"\d", computed[0]):
         line = line[computed.end() :].strip()
@@ -242,7 +266,8 @@ def _is_number(text: str) -> bool:
 
 def _said(text: str) -> str | None:
     """What the last "the answer is" says, if nothing but good wishes or an explanation follow."""
-    text = _DISPLAYED.sub(lambda match: f"$ {' '.join((match[1] or match[2] or '').split())} $", text)
+    text = _STYLE.sub("", text)
+    text = _DISPLAYED.sub(lambda match: f"$ {' '.join((match[1] or match[2] or '').split()).rstrip(' .')} $", text)
     explained = [match.start() for match in _EXPLAINED.finditer(text)]
     for end in (*explained[:1], len(text)):
         if found := _said_last(text[:end]):
@@ -263,7 +288,9 @@ def _said_last(text: str) -> str | None:
             content = line[said[-1].end() :]
             if not content.strip(" *_:$.") and below:
                 content, below = below[0], below[1:]
-        elif (result := _RESULT.search(line)) and _is_number(_of_sentence(line[result.end() :]) or ""):
+        elif (short := _SHORT.match(line)) and _is_value(_of_sentence(line[short.end() :])):
+            content = line[short.end() :]
+        elif (result := _RESULT.search(line)) and _is_value(line[result.end() :]):
             content = line[result.end() :]
         elif (turned := _IS_ANSWER.search(line)) and _is_plain(turned[1]):
             content = turned[1]
@@ -278,7 +305,14 @@ def _of_sentence(content: str) -> str | None:
     found = _only(sentence.strip(" \t*_"))
     if not found or _NOWHERE.fullmatch(found):
         return None
-    return found.rstrip(" .,;:") or None
+    return found.rstrip(" .,;:■□∎✓✔✅") or None
+
+
+def _is_value(text: str | None) -> bool:
+    """Whether it is mathematics, and no words."""
+    value = read(_only(text.strip(" .*_")) or "") if text else None
+    parts = value.items if isinstance(value, Collection) else (value,)
+    return bool(parts) and not any(part is None or isinstance(part, Text) for part in parts)
 
 
 def _is_plain(text: str) -> bool:

@@ -13,7 +13,7 @@ from envs.math.answer_values import Based, Quantity, Ratio, Text, Value
 
 def fixed_form(text: str) -> Value | str | None:
     """The value of an answer in one of these forms, or the same answer as a formula to read; None for other answers."""
-    forms = (_date, _time, _angle, _ordinal, _prefixed, _proportion, _and_a_part, _of_integers)
+    forms = (_date, _time, _duration, _angle, _ordinal, _prefixed, _proportion, _and_a_part, _half, _of_integers)
     return next((found for form in forms if (found := form(text)) is not None), None)
 
 
@@ -49,6 +49,12 @@ def _time(text: str) -> Value | None:
     match = re.fullmatch(r"(?:12(?::00)?\s*)?(noon|midnight)", text, re.IGNORECASE)
     hour = Num(Fraction(12))
     return match and Ratio((hour, Num(Fraction(0))), True, Unit(label="pm" if match[1].lower() == "noon" else "am"))
+
+
+def _duration(text: str) -> str | None:
+    """``2h 15m``."""
+    match = re.fullmatch(r"(\d+)\s?h\s?(\d+)\s?m(?:in)?\.?(?:\s?(\d+)\s?s)?", text)
+    return match and f"{match[1]} hours {match[2]} minutes" + (f" {match[3]} seconds" if match[3] else "")
 
 
 _NUMBER = r"(\d+(?:\.\d+)?)"
@@ -96,11 +102,23 @@ def _proportion(text: str) -> Value | None:
 
 
 def _and_a_part(text: str) -> str | None:
-    """``3 and a half``."""
+    """``3 and a half``; ``3 and 1/2 hours``, as two values would both have a unit."""
+    if parts := re.fullmatch(r"(\d{1,9}) and (\d{1,3})\s?/\s?(\d{1,3})( (?!and|or)[a-zA-Z]{2,}(?: [a-zA-Z]+)*)", text):
+        whole, top, bottom, unit = parts.groups()
+        return rf"{whole}\frac{{{top}}}{{{bottom}}}{unit}" if 0 < int(top) < int(bottom) else None
     match = re.fullmatch(r"(-?\d{1,9}) and (?:a|one)[ -]([a-z]+)(.*)", text)
     if match is None or match[2] not in PARTS:
         return None
     return rf"{match[1]}\frac{{1}}{{{PARTS[match[2]]}}}{match[3]}"
+
+
+def _half(text: str) -> str | None:
+    """``half an hour``, ``an hour and a half``, ``a quarter of a mile``."""
+    if match := re.fullmatch(r"(?:an?|one) ([a-z]+) and a half", text, re.IGNORECASE):
+        return rf"\frac{{3}}{{2}} {match[1]}"
+    match = re.fullmatch(r"(?:a |one[ -])?([a-z]+)(?: of)? an? ([a-z]+)", text, re.IGNORECASE)
+    size = PARTS.get(match[1].lower()) if match else None
+    return rf"\frac{{1}}{{{size}}} {match[2]}" if match and size else None
 
 
 _OF_INTEGERS = re.compile(

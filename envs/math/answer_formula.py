@@ -36,6 +36,7 @@ from envs.math.answer_units import LETTERS, known
 
 MAX_DIGITS = 400  # of a number as it is written
 MAX_DEPTH = 40  # of nested brackets
+SIGNIFICANT = 6  # digits from which on a decimal may stand for the number that it is rounded from
 
 
 def words(text: str) -> frozenset[str]:
@@ -55,6 +56,7 @@ FUNCTIONS = {
     "acos": "arccos", "atan": "arctan", "ln": "ln", "log": "log", "lg": "log", "exp": "exp", "gcd": "gcd", "lcm": "lcm",
     "cis": "cis", "max": "max", "min": "min", "Re": "re", "Im": "im",
 }  # fmt: skip
+_SYMMETRIC = ("gcd", "lcm", "max", "min")
 _INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
 AXES = ("veci", "vecj", "veck")
 """Unit vectors, as `envs.math.answer_text` writes them."""
@@ -77,7 +79,7 @@ NO_UNITS = words(
     "except but unless any other both either neither is are was equals equal maybe about approximately around "
     "infinity infinities factorial negative positive remainder base squares cubes roots root power powers inverse "
     "twos threes fours fives sixes sevens eights nines "
-    "reciprocal bar prime choose twice double triple st nd rd th january february march april may june july "
+    "reciprocal prime choose twice double triple st nd rd th january february march april may june july "
     "zillion gazillion bazillion "
     "august september october november december jan feb mar apr jun jul aug sept oct nov dec"
 )
@@ -125,8 +127,8 @@ _TOKEN = re.compile(
 )
 _LINE_OVER = re.compile(r"\s*\\(?:overline|dot)\b")
 _GROUPS = re.compile(r"(?<![\d.])(?<!\d,)[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d]|,\d)")
-OPENING = {"(", "[", "\\{", "\\langle", "\\lfloor", "\\lceil", "{"}
-CLOSING = {")", "]", "\\}", "\\rangle", "\\rfloor", "\\rceil", "}"}
+OPENING = {"(", "[", "\\{", "\\langle", "\\lfloor", "\\lceil", "{", "\\begin"}
+CLOSING = {")", "]", "\\}", "\\rangle", "\\rfloor", "\\rceil", "}", "\\end"}
 
 
 def tokens_of(text: str) -> list[Token]:
@@ -153,7 +155,8 @@ def tokens_of(text: str) -> list[Token]:
             piece = re.sub(r"\\thousands ?", "", piece)
             if not _LINE_OVER.match(text, index):
                 piece = piece.rstrip(".")
-        depth += (piece in OPENING and piece != "{") - (piece in CLOSING and piece != "}")
+        if piece not in ("{", "}", r"\begin", r"\end"):
+            depth += (piece in OPENING) - (piece in CLOSING)
         depth = max(depth, 0)
         if depth > MAX_DEPTH:
             raise Unreadable(text)
@@ -190,7 +193,10 @@ def _text_tokens(content: str, space: bool) -> list[Token]:
     if unit := re.fullmatch(r"\(\s*([a-zA-Z]{2,}[a-zA-Z ]*)\)", stripped):  # (cm)
         return [Token("text", unit[1], True)]
     if re.search(r"\d|[()]", stripped) and re.fullmatch(r"[-\d\s.,()a-zA-Z:/$'%+]*", stripped):
-        return [Token(each.kind, each.text, each.space or not k) for k, each in enumerate(tokens_of(stripped))]
+        return [
+            Token("text" if len(each.text) > 2 and is_word(each.text) else each.kind, each.text, each.space or not k)
+            for k, each in enumerate(tokens_of(stripped))
+        ]
     if stripped in ("\\%", "%"):
         return [Token("command", "\\%", space)]
     return [Token("text", stripped, space)]
@@ -561,7 +567,7 @@ class Formula:
             if head == "pi" and len(word) == 3 and word.startswith("pi"):
                 self.tokens[self.index : self.index + 1] = [Token("word", "pi", token.space), Token("word", word[2:])]
                 return self.primary()
-            if len(word) > 12 or (len(word) > 3 and is_word(word)):
+            if len(word) > 12 or (len(word) > 3 and is_word(word)) or (len(word) > 2 and word.lower() in NO_UNITS):
                 raise Unreadable("a word in a formula")
             self._split_word(token)
             return self.primary()
@@ -706,6 +712,8 @@ class Formula:
             return Pow(E, arguments[0])
         if name == "cis":
             return Sum((Call("cos", arguments), Prod((IMAGINARY, Call("sin", arguments)))))
+        if name in _SYMMETRIC:
+            return Call(name, tuple(sorted(arguments, key=repr)))
         return Call(name, arguments)
 
 
@@ -784,10 +792,10 @@ def _with_period(text: str, period: str) -> Num:
 
 
 def _continued(text: str) -> Num:
-    """``0.333...`` has a period if its digits end in three times the same, or twice the same two or more."""
+    """``0.333...``: the digits end in three times the same, or twice the same two or more, or are twice the same."""
     after = text.partition(".")[2]
     for length in range(1, 13):
-        times = 3 if length == 1 else 2
+        times = 3 if length == 1 and len(after) > 2 else 2
         period = after[len(after) - length :]
         if len(after) >= times * length and after.endswith(period * times):
             start = after
@@ -795,4 +803,6 @@ def _continued(text: str) -> Num:
                 start = start[: len(start) - length]
             return _with_period(f"{text.partition('.')[0]}.{start}", period)
     value = number_of(text)
-    return Num(value.value, value.unit, max(value.digits, 0))
+    if value.digits < SIGNIFICANT:
+        raise Unreadable("a number that goes on, nobody knows how")
+    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from envs.math.answer_algebra import Expr, Sym
-from envs.math.answer_formula import FUNCTIONS, Token, words
+from envs.math.answer_formula import FUNCTIONS, Formula, Token, words
 from envs.math.answer_text import GREEK
 from envs.math.answer_values import Named, Value
 
@@ -22,6 +22,10 @@ _LONG_NAME = re.compile(
     r"|\([a-zA-Z](?:\\circ |\\cdot |[-+/])[a-zA-Z]\)\([^()=]*\)|\\?#\(?[A-Z]\)?|\\sigma(?:_\w)?\^\{?2\}?"
     r"|n\([A-Z]\)|\\mathbb\{E\}\[[^\[\]]*\]|[A-Za-z]\((?:[^()]|\([^()]{0,20}\)){1,40}\)|\\frac\{d[a-z]?\}\{d[a-z]\}"
 )
+_PART = r"(?:[A-Z]{2,3}|[a-df-hj-wA-W](?:_\w)?|\[[A-Z]{3,4}\])"
+_QUOTIENT = re.compile(
+    rf"\\frac\{{{_PART}\}}\{{{_PART}\}}|{_PART}(?:/{_PART}|(?::{_PART}){{1,5}})|[A-Z]{{2}}(?:\\cdot ?[A-Z]{{2}})+"
+)
 _SUM_NAME = re.compile(r"[a-wA-W](?:[-+]?[a-wA-W]){1,5}")
 
 
@@ -36,7 +40,7 @@ def name_of(tokens: list[Token]) -> str | None:
             return "" if not any(word in ("not", "no") for word in text.lower().split()) else None
     if any(token.text in ("\\lim", "\\int", "\\sum", "\\prod", "\\det", "\\dim") for token in tokens):
         return ""
-    if tokens[0].text in _OF_VARIABLES and any(token.kind == "word" for token in tokens):
+    if tokens[0].text in _OF_VARIABLES and (len(tokens) == 1 or any(token.kind == "word" for token in tokens)):
         return ""
     text = "".join(
         f" {token.text}" if token.kind in ("word", "text") and k and tokens[k - 1].kind == "command" else token.text
@@ -52,7 +56,7 @@ def name_of(tokens: list[Token]) -> str | None:
         if head.startswith("\\") and head[1:].rstrip("'") not in GREEK:
             return text if _LONG_NAME.fullmatch(text) else None
         return text
-    if _LONG_NAME.fullmatch(text):
+    if _LONG_NAME.fullmatch(text) or _QUOTIENT.fullmatch(text):
         return text
     if (
         _SUM_NAME.fullmatch(text)
@@ -77,4 +81,6 @@ def named(tokens: list[Token], value: Value) -> Value:
     symbol: Expr | None = None
     if len(name) == 1 or name.removeprefix("\\") in GREEK:
         symbol = Sym(name.removeprefix("\\"))
+    elif name.startswith("\\frac") or "/" in name:
+        symbol = Formula(list(tokens), units=False).whole()
     return Named(name, value, symbol)

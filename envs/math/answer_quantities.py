@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -35,7 +36,7 @@ from envs.math.answer_formula import (
     split,
     words,
 )
-from envs.math.answer_units import CURRENCIES, Unit, read_unit
+from envs.math.answer_units import CURRENCIES, LETTERS, Unit, read_unit
 from envs.math.answer_values import Based, Quantity, Ratio, Value
 
 _NAMED_BASES = {
@@ -135,6 +136,8 @@ def quantity(tokens: list[Token]) -> Quantity:
     rest = parser.tokens[parser.index :]
     expr, rest, factor_words = _multiplied(expr, rest)
     unit = _unit_of(rest, unit_words, bool(factor_words))
+    if isinstance(unit, Unit) and len(rest) == 1 and rest[0].text in LETTERS and rest[0].kind == "word":
+        unit = replace(unit, letter=rest[0].text)
     if sign < 0:
         expr = negated(expr)
     if isinstance(unit, Quantity):  # 3 hours 30 minutes

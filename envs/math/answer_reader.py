@@ -20,7 +20,6 @@ What is ambiguous by its writing is decided here, and only here:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
@@ -34,6 +33,7 @@ from envs.math.answer_algebra import (
     Sum,
     Sym,
     equal,
+    minus,
     negated,
     numeric,
     over,
@@ -61,7 +61,7 @@ from envs.math.answer_formula import (
 )
 from envs.math.answer_names import name_of, named
 from envs.math.answer_quantities import added, based_number, expression, quantity, ratio
-from envs.math.answer_sets import EVERYTHING, Pieces, combined, interval
+from envs.math.answer_sets import EVERYTHING, Operation, combined, interval
 from envs.math.answer_text import GREEK, clean
 from envs.math.answer_units import known
 from envs.math.answer_values import (
@@ -84,14 +84,15 @@ from envs.math.answer_values import (
 
 MAX_ANSWER = 1000  # characters
 MAX_ITEMS = 64  # of a list
-SIGNIFICANT = 6  # digits from which on a decimal may stand for the number that it is rounded from
 
 
 # ----------------------------------------------------------------------------------------------------- values
 
 
 _RELATIONS = frozenset(("=", "\\approx", "<", ">", "\\le", "\\ge", "\\ne", "\\in"))
-_NO_SOLUTION = words("nosolution nosolutions norealsolution norealsolutions emptyset nullset")
+_NO_SOLUTION = re.compile(
+    r"(?:there(?:is|are|exists?))?no(?:real|such)?solutions?(?:exists?)?|(?:the)?(?:empty|null)set"
+)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -126,11 +127,13 @@ _SYNONYMS = {
 
 
 def _read(text: str) -> Value:
+    if reasoned := _WITH_A_REASON.fullmatch(plain := plain_text(text)):
+        return Text(reasoned[1].casefold())
     if text.startswith("\\words "):
         return _read_words(text.removeprefix("\\words "))
     if choice := _choice(text):
         return choice
-    found = fixed_form(plain := plain_text(text)) or _all_but(plain)
+    found = fixed_form(plain) or _all_but(plain)
     if found is not None:
         return _read(clean(found)) if isinstance(found, str) else found
     if sentence := _sentence(text):
@@ -147,6 +150,13 @@ def _read(text: str) -> Value:
         if word is not None:
             return word
     return value_of(tokens)
+
+
+_WITH_A_REASON = re.compile(
+    r"(yes|no|true|false)(?:[,.;:]\s(?:because|since|as|it|they|there|the|this|that|he|she|we|you|for)|\s(?:because|since))"
+    r"\s.+",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def _forbids(lead: str) -> bool:
@@ -232,7 +242,7 @@ def _read_words(words: str) -> Value:
         if value is None:
             raise Unreadable(words)
         key = value.key if isinstance(value, Text) else ""
-        if key in _NO_SOLUTION:
+        if _NO_SOLUTION.fullmatch(key):
             return Collection(())
         if key in ("allrealnumbers", "allreals", "realnumbers"):
             return EVERYTHING
@@ -279,8 +289,14 @@ def _only_words(text: str, tokens: list[Token]) -> Value | None:
     return None
 
 
+_AMOUNTS = words(
+    "total sum distance area volume height length width depth radius perimeter price cost profit speed rate amount"
+    " probability value score weight mass age maximum minimum average mean"
+)
+
+
 def _sentence(text: str) -> str | None:
-    """The number of a sentence with one number, ``She has 18 eggs``, if a verb stands before it."""
+    """The number of a sentence with one number, ``She has 18 eggs``, if a verb or "a total of" stands before it."""
     plain = re.sub(r"\\words |\\text\s*\{([^{}]*)\}", r" \1 ", text).strip()
     match = re.fullmatch(
         r"((?:[A-Za-z][A-Za-z'-]*,?\s+)+)(-?\s*(?:\\currency )?[\d.,]*\d(?:/\d+)?(?:\s*\\%)?)((?:\s+[A-Za-z'-]+)*)\s*",
@@ -291,6 +307,8 @@ def _sentence(text: str) -> str | None:
     before = [word.strip(",").lower() for word in match[1].split()]
     if before[-1] in ("exactly", "only", "just") and len(before) > 1:
         before.pop()
+    if before[-1] == "of" and len(before) > 1 and before[-2] in _AMOUNTS:
+        before[-2:] = ["is"]
     if before[-1] not in VERBS or any(word in NO_UNITS - ALLOWED_IN_UNITS for word in before if word not in VERBS):
         return None
     return match[2] + match[3]
@@ -324,7 +342,9 @@ def value_of(tokens: list[Token]) -> Value:
     if not tokens:
         raise Unreadable("nothing")
     if tokens[0].kind != "text" and tokens[0].text in ("\\{", "{") and _closes_at_end(tokens):
-        return _set(tokens[1:-1])
+        inside = tokens[1:-1]
+        grouped = tokens[0].text == "{" and inside and inside[0].text in OPENING and _closes_at_end(inside)
+        return value_of(inside) if grouped else _set(inside)
     if whole := _bracketed(tokens):
         return whole
     if tokens[0].text == "(" and tokens[-1].text == ")" and len(tokens) > 2 and _closes_at_end(tokens):
@@ -352,22 +372,29 @@ def _closes_at_end(tokens: list[Token]) -> bool:
 def _set(tokens: list[Token]) -> Value:
     if not tokens:
         return Collection(())
+    if tokens[0].text == "{" and _closes_at_end(tokens):  # braces of LaTeX within those of the set
+        return _set(tokens[1:-1])
     bar = next((i for i, token in enumerate(tokens) if token.text in ("|", ":") and token.kind == "other"), None)
     if bar is not None and bar < len(tokens) - 1 and (bar <= 3 or tokens[1].text == "\\in"):
         return value_of(tokens[bar + 1 :])  # {x | x > 2}
     parts = [part for _, part in split(tokens, frozenset((",", ";")), ("separator",)) if part]
     if len(parts) > MAX_ITEMS:
         raise Unreadable("too many elements")
-    values = list(dict.fromkeys(_item_or_nested(part) for part in parts))
-    return _list([(",", part) for part in parts]) if len(values) > 1 and _are_named(values) else _collection(values)
+    values = list(dict.fromkeys(_element(part) for part in parts))
+    if len(values) > 1 and all(isinstance(value, Named) for value in values):
+        return _list([(",", part) for part in parts])
+    return Collection(tuple(values)) if any(map(_is_set, parts)) else _collection(values)
 
 
-def _are_named(values: list[Value]) -> bool:
-    return all(isinstance(value, Named) for value in values)
+def _is_set(tokens: list[Token]) -> bool:
+    """Whether an element of a list is itself a set: it stays together, and one element makes no number of it."""
+    marked = tokens[0].text == "\\{" or (tokens[0].text == "{" and any(token.text == "," for token in tokens))
+    return [token.text for token in tokens] == ["\\emptyset"] or (marked and _closes_at_end(tokens))
 
 
-def _item_or_nested(tokens: list[Token]) -> Value:
-    return value_of(tokens) if tokens[0].text in OPENING else _item(tokens)
+def _element(tokens: list[Token]) -> Value:
+    value = value_of(tokens) if tokens[0].text in OPENING else _item(tokens)
+    return Collection((value,)) if _is_set(tokens) and isinstance(value, Quantity | Choice) else value
 
 
 def _collection(values: list[Value]) -> Value:
@@ -385,8 +412,7 @@ def _bracketed(tokens: list[Token]) -> Value | None:
     if (first.text == "]" and last.text in "[]") or (first.text == "[" and last.text == "["):  # ]2,5[
         parts = split(tokens[1:-1], frozenset((",", ";")))
         if len(parts) == 2 and all(part for _, part in parts):
-            ends = [expression(part) for _, part in parts]
-            return interval(ends[0], ends[1], (first.text == "[", last.text == "]"))
+            return _between(parts[0][1], parts[1][1], (first.text == "[", last.text == "]"))
     if first.text == "\\begin" or first.text in ("\\mathbb",):
         return _environment(tokens)
     if len(tokens) == 1 and first.text == "\\emptyset":
@@ -399,18 +425,27 @@ def _bracketed(tokens: list[Token]) -> Value | None:
     if not _closes_at_end(tokens):
         return None
     inside = [part for _, part in split(tokens[1:-1], frozenset((",", ";")))]
+    rows = [part for _, part in split(tokens[1:-1], frozenset(";"))]
+    if pair == ("[", "]") and 1 < len(rows) < len(inside):  # [1, 2; 3, 4]
+        return _matrix([[cell for _, cell in split(row, frozenset(","))] for row in rows])
     if len(inside) < 2 or len(inside) > MAX_ITEMS or not all(inside):
         return None
     if pair == ("[", "]") and all(part[0].text == "[" and part[-1].text == "]" for part in inside):  # [[1,2],[3,4]]
         return _matrix([[cell for _, cell in split(part[1:-1], frozenset(","))] for part in inside])
-    items = tuple(value_of(part) for part in inside)
-    if len(items) == 2 and ("[" in pair or "]" in pair):
-        low, high = items
-        if isinstance(low, Quantity) and isinstance(high, Quantity) and low.unit is None and high.unit is None:
-            return interval(low.expr, high.expr, (pair[0] == "[", pair[1] == "]"))
-        if pair != ("[", "]"):
-            raise Unreadable("an interval of other things than numbers")
-    return Sequence(items)
+    if len(inside) == 2 and pair in (("(", "]"), ("[", ")")):
+        return _between(inside[0], inside[1], (pair[0] == "[", pair[1] == "]"))
+    if len(inside) == 2 and pair == ("[", "]") and all(isinstance(_side(part), Quantity) for part in inside):
+        return _between(inside[0], inside[1], (True, True))
+    return Sequence(tuple(value_of(part) for part in inside))
+
+
+def _between(low: list[Token], high: list[Token], closed: tuple[bool, bool]) -> Value:
+    """An interval; a unit behind one of its ends is that of both."""
+    ends = quantity(low), quantity(high)
+    units = {end.unit for end in ends if end.unit is not None}
+    if len(units) > 1:
+        raise Unreadable("an interval between two units")
+    return interval(ends[0].expr, ends[1].expr, closed, units.pop() if units else None)
 
 
 def _environment(tokens: list[Token]) -> Value | None:
@@ -420,7 +455,8 @@ def _environment(tokens: list[Token]) -> Value | None:
     text = "".join(token.text for token in tokens[1:4])
     if text not in ("{pmatrix}", "{array}"):
         return None
-    if [token.text for token in tokens[-4:-1]] != ["\\end", "{", text[1:-1]]:
+    ends = [k for k, token in enumerate(tokens) if token.text == "\\end"]
+    if [token.text for token in tokens[-4:-1]] != ["\\end", "{", text[1:-1]] or ends != [len(tokens) - 4]:
         return None
     inside = tokens[4:-4]
     if text == "{array}" and inside and inside[0].text == "{":
@@ -431,7 +467,7 @@ def _environment(tokens: list[Token]) -> Value | None:
 
 
 def _matrix(rows: list[list[list[Token]]]) -> Value:
-    entries = [[value_of(cell) for cell in row] for row in rows]
+    entries = [[_side(cell) for cell in row] for row in rows]
     if not entries or sum(map(len, entries)) > 100 or len({len(row) for row in entries}) != 1:
         raise Unreadable("a matrix with rows of different lengths")
     if len(entries[0]) == 1:
@@ -439,7 +475,7 @@ def _matrix(rows: list[list[list[Token]]]) -> Value:
     return Matrix(tuple(map(tuple, entries)))
 
 
-_OPERATIONS: dict[str, Callable[[Pieces, Pieces], Pieces]] = {
+_OPERATIONS: dict[str, Operation] = {
     "\\cup": frozenset.union, "U": frozenset.union, "\\cap": frozenset.intersection,
     "\\setminus": frozenset.difference, "\\backslash": frozenset.difference, "-": frozenset.difference,
 }  # fmt: skip
@@ -469,9 +505,7 @@ def _combined(tokens: list[Token]) -> Value:
     operations = {_OPERATIONS[mark] for mark, _ in parts[1:]}
     if operations == {frozenset.union} and all(isinstance(value, Collection | Quantity) for value in values):
         return _collection(values)
-    result: Value | None = values[0]
-    for (mark, _), value in zip(parts[1:], values[1:], strict=True):
-        result = combined([result, value], _OPERATIONS[mark]) if result is not None else None
+    result = combined(values, *(_OPERATIONS[mark] for mark, _ in parts[1:]))
     if result is None and operations == {frozenset.union}:
         return Union(tuple(values))
     if result is None:
@@ -493,7 +527,9 @@ def _list(parts: list[tuple[str, list[Token]]]) -> Value:
         return _item(parts[0][1])
     if compound := _compound(parts):
         return compound
-    values = [value_of(part) if part[0].text in OPENING else _item(part) for _, part in parts]
+    values = [_element(part) for _, part in parts]
+    if any(_is_set(part) for _, part in parts) and all(isinstance(value, Collection) for value in values):
+        return Collection(tuple(values))
     names = [value.name for value in values if isinstance(value, Named)]
     if all(isinstance(value, Named) for value in values):
         inside = [value.value for value in values if isinstance(value, Named)]
@@ -572,7 +608,7 @@ def _item(tokens: list[Token]) -> Value:
         if len(marks) > 1:
             raise Unreadable("several relations")
         value = value_of(parts[1][1])
-        if not isinstance(value, Sequence | Interval | Union | Collection):
+        if not isinstance(value, Sequence | Interval | Union | Collection) and not _is_set(parts[1][1]):
             raise Unreadable("an element of no set")
         return named(parts[0][1], value) if name_of(parts[0][1]) is not None else _fail()
     return _chain(parts)
@@ -666,9 +702,8 @@ def _inequality(marks: list[str], sides: list[list[Token]]) -> Value:
             marks, sides = [_TURNED[mark] for mark in reversed(marks)], sides[::-1]
         if not {marks[0], marks[1]} <= {"<", "\\le"} or name_of(sides[1]) is None:
             raise Unreadable("a double inequality")
-        low, high = expression(sides[0]), expression(sides[2])
         closed = (marks[0] == "\\le", marks[1] == "\\le")
-        return named(sides[1], interval(low, high, closed))
+        return named(sides[1], _between(sides[0], sides[2], closed))
     if len(marks) > 1:
         raise Unreadable("several relations")
     mark = marks[0]
@@ -678,20 +713,45 @@ def _inequality(marks: list[str], sides: list[list[Token]]) -> Value:
         others = combined([EVERYTHING, value_of(sides[1])], frozenset.difference)
         if others is not None:
             return named(sides[0], others)
-    if name_of(sides[0]) is not None and not symbols(right := expression(sides[1])):
+    end = quantity(sides[1])
+    right = end.expr
+    if name_of(sides[0]) is not None and not symbols(right):
         closed_end = mark in ("\\le", "\\ge")
         if sides[0][0].text == "|":  # |x| < 2
-            if len(sides[0]) != 3:
+            if len(sides[0]) != 3 or end.unit is not None:
                 raise Unreadable("the size of other things than a variable")
             near = interval(negated(right), right, (mark == "\\le" or mark == ">",) * 2)
             far = combined([EVERYTHING, near], frozenset.difference)
             return named(sides[0][1:2], (near if mark in ("<", "\\le") else far) or _fail())
         low, high = (right, OO) if mark in (">", "\\ge") else (negated(OO), right)
-        return named(sides[0], interval(low, high, (closed_end and high == OO, closed_end and high != OO)))
+        return named(sides[0], interval(low, high, (closed_end and high == OO, closed_end and high != OO), end.unit))
     left, right = expression(sides[0]), expression(sides[1])
     if mark in (">", "\\ge"):
         left, right, mark = right, left, _TURNED[mark]
-    return Inequality(left, right, mark)
+    return _solved(left, right, mark) or Inequality(left, right, mark)
+
+
+def _solved(left: Expr, right: Expr, mark: str) -> Value | None:
+    """The values for which an inequality holds that is linear in the one variable that it has."""
+    difference = minus(left, right)
+    names = symbols(difference)
+    if len(names) != 1:
+        return None
+    symbol = Sym(names.pop())
+    start = renamed(difference, {symbol.name: Num(Fraction(0))})
+    slope = minus(renamed(difference, {symbol.name: ONE}), start)
+    size = numeric(slope)
+    rate = rational_value(size) if size is not None else None
+    if not rate or equal(difference, Sum((start, Prod((slope, symbol))))) is not True:
+        return None
+    bound, closed = over(negated(start), slope), mark == "\\le"
+    if mark == "\\ne":
+        values = combined([EVERYTHING, Quantity(bound)], frozenset.difference)
+    elif rate > 0:
+        values = interval(negated(OO), bound, (False, closed))
+    else:
+        values = interval(bound, OO, (closed, False))
+    return Named(symbol.name, values, symbol) if values is not None else None
 
 
 # ----------------------------------------------------------------------------------------------------- plain values
@@ -725,7 +785,7 @@ def _plain(tokens: list[Token]) -> Value:
 
 
 def _changed(tokens: list[Token]) -> Value | None:
-    """A matrix with a factor before it, or a matrix or a vector transposed."""
+    """A sum of matrices with factors, or a matrix or a vector transposed."""
     power = next((k for k, token in enumerate(tokens) if token.text == "^" and _is_turn(tokens[k + 1 :])), 0)
     if power:
         value = _bracketed(tokens[:power])
@@ -734,27 +794,42 @@ def _changed(tokens: list[Token]) -> Value | None:
             return Matrix(columns) if len(columns[0]) > 1 else Sequence(tuple(column[0] for column in columns))
         column = tokens[0].text == "\\begin" and isinstance(value, Sequence)
         return Matrix((value.items,)) if column and isinstance(value, Sequence) else value
-    start = next((k for k, token in enumerate(tokens) if token.text == "\\begin"), 0)
-    value = _environment(tokens[start:]) if start else None
-    if not isinstance(value, Matrix | Sequence):
+    if not any(token.text == "\\begin" for token in tokens):
         return None
-    front = tokens[: start - 1] if tokens[start - 1].text == "\\cdot" else tokens[:start]
-    if len(split(front[1:], frozenset("+-"))) > 1:
-        raise Unreadable("a sum with a matrix")
-    factor = MINUS_ONE if [token.text for token in front] == ["-"] else Formula(front, units=False).whole()
-    if isinstance(value, Sequence):
-        return Sequence(tuple(_scaled(item, factor) for item in value.items))
-    return Matrix(tuple(tuple(_scaled(item, factor) for item in row) for row in value.rows))
+    terms = [_multiple(mark, term) for mark, term in split(tokens, frozenset("+-")) if term]
+    if len({tuple(map(len, rows)) for rows in terms}) > 1:
+        raise Unreadable("a sum of matrices of different sizes")
+    rows = [
+        [Sum(cells) if len(cells) > 1 else cells[0] for cells in zip(*row, strict=True)]
+        for row in zip(*terms, strict=True)
+    ]
+    entries = tuple(tuple(map(Quantity, row)) for row in rows)
+    return Matrix(entries) if len(entries[0]) > 1 else Sequence(tuple(row[0] for row in entries))
+
+
+def _multiple(mark: str, tokens: list[Token]) -> list[list[Expr]]:
+    """The entries of a matrix with a sign and factors before or behind it."""
+    start = next((k for k, token in enumerate(tokens) if token.text == "\\begin"), len(tokens))
+    end = next((k for k in range(start, len(tokens)) if tokens[k].text == "\\end"), len(tokens)) + 4
+    value = _environment(tokens[start:end]) if start < len(tokens) else None
+    if not isinstance(value, Matrix | Sequence):
+        raise Unreadable("a sum of a matrix and a number")
+    factors: list[Expr] = [MINUS_ONE] if mark == "-" else []
+    for part in (tokens[:start], tokens[end:]):
+        bare = [token for k, token in enumerate(part) if token.text != "\\cdot" or 0 < k < len(part) - 1]
+        factors += [Formula(bare, units=False).whole()] if bare else []
+    rows = value.rows if isinstance(value, Matrix) else tuple((item,) for item in value.items)
+    return [[Prod((*factors, _plain_number(cell))) for cell in row] for row in rows]
+
+
+def _plain_number(value: Value) -> Expr:
+    if not isinstance(value, Quantity) or value.unit is not None:
+        raise Unreadable("an entry that is no number")
+    return value.expr
 
 
 def _is_turn(tokens: list[Token]) -> bool:
     return "".join(token.text for token in tokens).strip("{}") in ("T", "\\top", "'", "\\intercal")
-
-
-def _scaled(value: Value, factor: Expr) -> Value:
-    if not isinstance(value, Quantity):
-        raise Unreadable("an entry that is no number")
-    return Quantity(Prod((factor, value.expr)), value.unit)
 
 
 def _vector(tokens: list[Token]) -> Value:

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from functools import reduce
 
 from envs.math.answer_algebra import OO, Expr, equal, infinite, negated, numeric, rational_value, symbols
+from envs.math.answer_units import Unit
 from envs.math.answer_values import Collection, Interval, Quantity, Sequence, Union, Value
 
 _Ends = tuple[Expr, Expr, bool, bool]
 Pieces = frozenset[int]
+Operation = Callable[[Pieces, Pieces], Pieces]
 
 EVERYTHING = Sequence((Quantity(negated(OO)), Quantity(OO)))
 
 
-def combined(values: list[Value], operation: Callable[[Pieces, Pieces], Pieces]) -> Value | None:
-    """Sets of numbers, each combined with the next; None where one is no such set or its ends cannot be ordered.
+def combined(values: list[Value], *operations: Operation) -> Value | None:
+    """Sets of numbers, from left to right; None where one is no such set or its ends cannot be ordered.
+
+    Args:
+        values: two or more sets.
+        operations: between each two of them, or one for all.
 
     >>> combined([EVERYTHING, EVERYTHING], frozenset.difference)
     Collection(items=())
@@ -29,15 +34,18 @@ def combined(values: list[Value], operation: Callable[[Pieces, Pieces], Pieces])
     ordered = _ordered(end for part in parts for piece in part or () for end in piece[:2])
     if ordered is None or None in parts:
         return None
-    sets = [frozenset[int]().union(*(_pieces(piece, ordered) for piece in part or ())) for part in parts]
-    return _value(reduce(operation, sets), ordered)
+    ends, places = ordered
+    result, *others = (frozenset[int]().union(*(_pieces(piece, places) for piece in part or ())) for part in parts)
+    for operation, other in zip(operations if len(operations) > 1 else operations * len(others), others, strict=True):
+        result = operation(result, other)
+    return _value(result, ends)
 
 
-def interval(low: Expr, high: Expr, closed: tuple[bool, bool]) -> Value:
+def interval(low: Expr, high: Expr, closed: tuple[bool, bool], unit: Unit | None = None) -> Value:
     """From one end to another; open at both ends, it is also a pair."""
     if not any(closed):
-        return Sequence((Quantity(low), Quantity(high)))
-    return Quantity(low) if low == high and all(closed) else Interval(low, high, closed)
+        return Sequence((Quantity(low, unit), Quantity(high, unit)))
+    return Quantity(low, unit) if low == high and all(closed) else Interval(low, high, closed, unit)
 
 
 def _parts(value: Value) -> list[_Ends] | None:
@@ -45,7 +53,7 @@ def _parts(value: Value) -> list[_Ends] | None:
     match value:
         case Quantity(expr, None):
             return [(expr, expr, True, True)]
-        case Interval(low, high, closed):
+        case Interval(low, high, closed, None):
             return [(low, high, *closed)]
         case Sequence((Quantity(low, None), Quantity(high, None))):
             return [(low, high, False, False)]
@@ -55,8 +63,8 @@ def _parts(value: Value) -> list[_Ends] | None:
     return None
 
 
-def _ordered(ends: Iterable[Expr]) -> list[Expr] | None:
-    """The finite ends from left to right, each once."""
+def _ordered(ends: Iterable[Expr]) -> tuple[list[Expr], dict[Expr, int]] | None:
+    """The finite ends from left to right, each once, and the place of each way to write one."""
     places = list[tuple[Fraction, Expr]]()
     for end in set(ends):
         if infinite(end) in (1, -1):
@@ -66,26 +74,24 @@ def _ordered(ends: Iterable[Expr]) -> list[Expr] | None:
         if place is None:
             return None
         places.append((place, end))
-    ordered = list[Expr]()
+    ordered, found = list[Expr](), dict[Expr, int]()
     for _, end in sorted(places, key=lambda each: each[0]):
         verdict = equal(ordered[-1], end) if ordered else False
         if verdict is None:
             return None
         if not verdict:
             ordered.append(end)
-    return ordered
+        found[end] = len(ordered) - 1
+    return ordered, found
 
 
-def _pieces(ends: _Ends, ordered: list[Expr]) -> Pieces:
+def _pieces(ends: _Ends, places: dict[Expr, int]) -> Pieces:
     """Point k of the line is piece 2k + 1; before it is piece 2k."""
     low, high, low_closed, high_closed = ends
-    first = 2 * _index(low, ordered) + (1 if low_closed else 2) if infinite(low) != -1 else 0
-    last = 2 * _index(high, ordered) + (1 if high_closed else 0) if infinite(high) != 1 else 2 * len(ordered)
+    beyond = max(places.values(), default=-1) + 1
+    first = 2 * places.get(low, beyond) + (1 if low_closed else 2) if infinite(low) != -1 else 0
+    last = 2 * places.get(high, beyond) + (1 if high_closed else 0) if infinite(high) != 1 else 2 * beyond
     return frozenset(range(first, last + 1))
-
-
-def _index(end: Expr, ordered: list[Expr]) -> int:
-    return next((k for k, each in enumerate(ordered) if equal(each, end)), len(ordered))
 
 
 def _value(pieces: Pieces, ordered: list[Expr]) -> Value:

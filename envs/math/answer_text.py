@@ -236,7 +236,7 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(\d+\.)\((\d+)\)", r"\1\\overline{\2}"),
         (r"^([-+]?\d+\.\d+)\((\d+)\)$", r"\1\\overline{\2}"),
         (r"(?<=[.\d])\{(\\(?:overline|bar|dot)\s*\{\d+\})\}", r"\1"),
-        (r"\\overline\s*\{(\d+)\}\s*(?=_)", r"\1"),
+        (r"(?<![.\d])\\overline\s*\{(\d+)\}\s*(?=_)", r"\1"),
         (r"\\(?:widehat|hat|vec|overrightarrow|overarc|wideparen)(?:\s*\{(\w+)\}|(?![a-zA-Z]))", r"\1"),
         (r"\\mathbb\s*\{?\s*([EP])(?![a-zA-Z])\s*\}?", r"\1"),
         (r"\\Pr(?![a-zA-Z])", "P"),
@@ -253,6 +253,12 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<!\\)%", r"\\%"),
         (r"\\(?:pounds)(?![a-zA-Z])", r"\\text{pounds sterling}"),
         (r"\\(?:euro)(?![a-zA-Z])", r"\\text{euros}"),
+        (r"\bRs\.?\s*(?=\d)", "Rs "),
+        (r"(?<=\d)\s?/-(?!\d)", ""),  # Rs. 500/-
+        (r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}", r"\\binom{\1}{\2}"),
+        (r"(?<![a-zA-Z\d)}])(?:\{\}\s*)?[\^_]\s*\{?(\w+)\}?\s*C\s*_\s*\{?(\w+)\}?", r"\\binom{\1}{\2}"),
+        (r"^\{(\d+)\}\s*C\s*_\s*\{?(\w+)\}?", r"\\binom{\1}{\2}"),
+        (r"\(?\s*\\?(?:\\text\s*\{\s*)?\(?[pb]?mod(?![a-zA-Z])\s*\}?\s*\{?\s*(\w+)\s*\}?\s*\)?", r" \\bmod \1"),
         (r"\\(?:begin|end)\s*\{(?:center|align\*?|aligned|equation\*?|gathered|split)\}", " "),
         (r"\\(?:begin)\s*\{(?:[bBvVp]?matrix|smallmatrix)\}", r"\\begin{pmatrix}"),
         (r"\\(?:end)\s*\{(?:[bBvVp]?matrix|smallmatrix)\}", r"\\end{pmatrix}"),
@@ -281,7 +287,7 @@ def clean(answer: str) -> str:
     >>> clean(r" $\left( 3,\, \dfrac12 \right)$. ")
     '( 3, \\frac12 )'
     """
-    text = ascii_text(answer)
+    text = ascii_text(_CHOICE_DASH.sub(r"\1: ", answer))
     text = re.sub(r"^\*\*([^*]+)\*\*", r"\1", _BLANKS.sub(" ", text).strip()).strip("*`_").strip()
     text = _PREFIX.sub("", _dollars(text), count=1)
     if _DETERMINANT.search(text):  # a determinant is a number that is not worked out here
@@ -293,6 +299,7 @@ def clean(answer: str) -> str:
     return unwrapped(_NEXT_VALUE.sub(", ", text) if _VALUES.fullmatch(text.strip()) else text)
 
 
+_CHOICE_DASH = re.compile(r"^\s*(\(?[A-J]\)?)\s+(?:[–—]|-(?=\s[A-Za-z]{4}))\s+(?=\S\S)")
 _PREFIX = re.compile(
     r"^\s*(?:\\(?:text|textbf|mathrm|mbox)\s*\{\s*)?(?:\*\*)?(?:the |my |our )?(?:final |correct )?"
     r"(?:answer|ans|solution|result)"

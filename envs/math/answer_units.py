@@ -24,6 +24,7 @@ class Unit:
         offset: what is added to the number before it is scaled (temperatures).
         label: the words themselves where they are no known unit.
         also: another dimension that its name may mean (pounds).
+        letter: the one letter that it is written as, which may also be a factor.
     """
 
     dimension: tuple[tuple[str, int], ...] = ()
@@ -31,6 +32,7 @@ class Unit:
     offset: Fraction = Fraction(0)
     label: str = ""
     also: str = ""
+    letter: str = ""
 
 
 CURRENCIES = {
@@ -119,6 +121,12 @@ def _table() -> dict[str, tuple[str, Fraction, Fraction]]:
     add("percent", "1", "percent, pct, percentage point")
     add("percent", "1/10", "permille, per mille")
     add("percent", "1/100", "basis point, bp, bps")
+    add("coulomb", "1", "C, coulomb")
+    add("tesla", "1", "T, tesla")
+    add("farad", "1", "F, farad")
+    add("pascal", "100000", "bar")
+    for letter, factor in (("", "1"), ("m", "1/1000"), ("k", "1000")):
+        add("joule", factor, f"{letter}Nm")  # of a torque
     add("joule", "3600000", "kWh, kilowatt hour, kilowatt-hour")
     add("joule", "523/125", "cal, calorie")
     add("joule", "4184", "kcal, kilocalorie")
@@ -158,7 +166,7 @@ _DERIVED = {
     "watt": (("length", 2), ("mass", 1), ("time", -3)), "hertz": (("time", -1),),
 }  # fmt: skip
 _GRAMS = {"newton": 1000, "joule": 1000, "watt": 1000}  # the base unit of mass here is the gram
-LETTERS = frozenset(["m", "s", "h", "g", "L", "l", "N", "K", "J", "W", "V"])
+LETTERS = frozenset(["m", "s", "h", "g", "L", "l", "N", "K", "J", "W", "V", "A", "C", "F", "T"])
 """Units of one letter: only behind a plain number and a space; otherwise the letter is a variable."""
 SHORT = frozenset(name for name in _NAMES if 2 <= len(name) <= 3 and name.isalpha())
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "squared": 2, "cubed": 3}

@@ -81,6 +81,7 @@ class Interval:
     low: Expr
     high: Expr
     closed: tuple[bool, bool]
+    unit: Unit | None = None
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ from envs.math.answer_algebra import (
     symbols,
 )
 from envs.math.answer_finder import find_answer
-from envs.math.answer_formula import MULTIPLES, ratio_of
-from envs.math.answer_reader import MAX_ANSWER, SIGNIFICANT, read
+from envs.math.answer_formula import MULTIPLES, SIGNIFICANT, ratio_of
+from envs.math.answer_reader import MAX_ANSWER, read
 from envs.math.answer_units import Unit
 from envs.math.answer_values import (
     HUNDRED,
@@ -113,11 +113,15 @@ def _exact_number(answer: str) -> Fraction | None:
     return ratio_of(value.expr)
 
 
+_GROUPS = re.compile(r"\d{1,3}(?:,\d{3})+")
+
+
 def right_answer(gold: str, answer: str, question: str, algebra: Algebra) -> bool:
     """Whether an answer is the gold answer, where the question may decide what its writing leaves open.
 
     Besides what `same_answer` takes: a percentage for its fraction, unless the question asks for a percentage; and
-    the value of an expression that the question names (``m+n = 7`` for 7).
+    the value of an expression that the question names (``m+n = 7`` for 7); a fraction for a ratio, if it asks for one;
+    and a list of numbers of three digits, whose commas would be thousands separators.
     """
     if same_answer(gold, answer, algebra):
         return True
@@ -133,6 +137,12 @@ def right_answer(gold: str, answer: str, question: str, algebra: Algebra) -> boo
         plain = "".join(left.split())
         if plain and not symbols(given.right) and plain in "".join(question.split()):
             return comparison.same(wanted, Quantity(given.right))
+    if isinstance(wanted, Collection) and _GROUPS.fullmatch(answer.strip("$ .")):
+        return same_answer(gold, answer.replace(",", ", "), algebra)  # "100,200" where two numbers are wanted
+    ratio, share = (wanted, given) if isinstance(wanted, Ratio) else (given, wanted)
+    if isinstance(ratio, Ratio) and isinstance(share, Quantity) and "ratio" in question.lower():
+        bare = len(ratio.parts) == 2 and not ratio.clock and share.unit is None
+        return bare and comparison.same(Quantity(over(*ratio.parts)), share)
     if is_percentage(wanted) != is_percentage(given) and isinstance(wanted, Quantity) and isinstance(given, Quantity):
         asks = "percent" in question.lower() or "\\%" in question
         part, whole = (given, wanted) if is_percentage(given) else (wanted, given)
@@ -191,7 +201,8 @@ class _Comparison:
             case Sequence(items), Sequence(others):
                 return len(items) == len(others) and all(map(self.same, items, others))
             case Interval(), Interval():
-                return a.closed == b.closed and self.equal(a.low, b.low) and self.equal(a.high, b.high)
+                ends = [(Quantity(each.low, each.unit), Quantity(each.high, each.unit)) for each in (a, b)]
+                return a.closed == b.closed and all(map(self._quantity, *ends))
             case (Union(items), Union(others)) | (Collection(items), Collection(others)):
                 return self._matched(items, others)
             case (Union(items), Collection(others)) | (Collection(items), Union(others)):  # (1,2) or (3,4)
@@ -237,9 +248,7 @@ class _Comparison:
                 or not isinstance(b.value, Quantity)
             ):
                 return False
-            return self._equation(Equation(a.symbol, a.value.expr), Equation(b.symbol, b.value.expr)) and bool(
-                symbols(a.value.expr) and symbols(b.value.expr)
-            )
+            return self._equation(Equation(a.symbol, a.value.expr), Equation(b.symbol, b.value.expr))
         return self.same(a.value, b.value)
 
     def _assigned(self, a: Assignments, b: Value) -> bool:
@@ -269,6 +278,8 @@ class _Comparison:
             if self.number(a.expr, b.expr):
                 return True
             named, bare = (a, b) if first is not None else (b, a)
+            if named.unit is not None and named.unit.letter and symbols(bare.expr):  # 2 h is two hours, or 2h
+                return self.number(Prod((named.expr, Sym(named.unit.letter))), bare.expr)
             return _in_cents(named.unit) and self.number(over(named.expr, Num(HUNDRED)), bare.expr)
         for (one, it), (other, meant) in (((a, first), (b, second)), ((b, second), (a, first))):
             if it.also and meant.dimension == ((it.also, 1),):  # 3 pounds, £3
