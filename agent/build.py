@@ -19,6 +19,7 @@ from agent.search.budget import Budget
 from agent.strategies import SizedByCost, Strategy
 from agent.strategies.traits import COMPARERS
 from envs.core import Environment
+from envs.guarded import guard
 from envs.messages import UsageError
 from envs.options import checked_options
 from envs.plugins import BUILT_IN, Listed
@@ -125,13 +126,13 @@ def _fields(kind: type[Any]) -> list[str]:
 
 
 def environment_of(recipe: Recipe) -> Environment:
-    """The environment that a recipe names.
+    """The environment that a recipe names, guarded (`envs.guarded.guard`): whoever calls it gets sense or one error.
 
     Raises:
         UsageError: when its name or an option is wrong.
     """
     try:
-        return load_environment(recipe.environment.name, **recipe.environment.options)
+        return guard(load_environment(recipe.environment.name, **recipe.environment.options))
     except ValueError as error:
         raise UsageError(str(error)) from None
 

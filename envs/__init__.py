@@ -7,7 +7,7 @@ from pathlib import Path
 runpy.run_path(str(Path(__file__).parents[1] / "envs" / "import_guard.py"))
 
 from envs.arithmetic import Arithmetic
-from envs.conformance import NonConforming, Timing, check_environment
+from envs.conformance import Findings, NonConforming, Timing, check_environment, examine_environment
 from envs.core import (
     SPLITS,
     Demonstrator,
@@ -52,6 +52,7 @@ __all__ = [
     "Demonstrator",
     "Environment",
     "EnvironmentFailure",
+    "Findings",
     "Finish",
     "Guarded",
     "Listed",
@@ -78,6 +79,7 @@ __all__ = [
     "UnusableEnvironment",
     "UnusablePart",
     "check_environment",
+    "examine_environment",
     "guard",
     "is_text",
     "list_environments",

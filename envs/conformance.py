@@ -7,7 +7,9 @@ every rule that was broken, with the input that broke it and what came back; if 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
+import json
 import math
 import random
 import re
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeGuard, TypeVar
 
 from envs.core import (
     SPLITS,
@@ -28,6 +30,7 @@ from envs.core import (
     Problem,
     SelfProving,
     SlowStepper,
+    Split,
     State,
     Step,
     StepChecker,
@@ -77,6 +80,9 @@ HUGE = "9" * 1_000_000
 MAX_OBSERVATION = 100_000
 """Characters that an environment may answer to a step: all that follows has to fit beside it in a context."""
 
+MAX_PROMPT = 1_000_000
+"""Characters of a prompt: no context holds more."""
+
 NO_TEXT: tuple[str, ...] = ("\ud800", "1\udcff", "\udfff\ud800")
 """Actions with half a surrogate pair, which no encoding can write: they end the trajectory."""
 
@@ -87,6 +93,8 @@ _STRETCHED = 24  # such texts
 _TRIES = 60  # steps tried for one that goes on
 _LONG = 4.0  # seconds after which a walk, or a look at `options`, is broken off: steps may be slow
 _SEEDS = 4  # of the problems drawn to see that splits are disjoint
+_ALL = 300.0  # seconds that all of it may take, or so many times the patience as are in _PATIENCES
+_PATIENCES = 60
 _STOPPED = 6  # calls that are stopped for the time they take, before the check ends: each takes all of the patience
 _ENDED: tuple[Finish, ...] = ("answer", "length")
 _BLIND = "Status and reward do not depend on the gold answer"
@@ -116,6 +124,21 @@ class Timing:
         return f"`{self.method}` took {took} ({self.calls} calls; the longest: {self.slowest})"
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What was found of an environment.
+
+    Args:
+        broken: one sentence for each rule that was broken.
+        timings: how long the calls of each method took, the slowest on average first.
+        untried: what could not be tried, and what it takes to have it tried.
+    """
+
+    broken: tuple[str, ...]
+    timings: tuple[Timing, ...]
+    untried: tuple[str, ...] = ()
+
+
 class NonConforming(StepwellError, AssertionError):
     """An environment broke rules; `broken` has one sentence for each, `timings` how long calls took."""
 
@@ -133,6 +156,36 @@ def check_environment(
 ) -> tuple[Timing, ...]:
     """Try every rule of the `Environment` protocol, and of `Demonstrator` and `StepChecker` where they apply.
 
+    Args:
+        environment: what to check.
+        problems: problems to try beside those the environment draws itself.
+        seed: of the problems drawn and of the demonstrations.
+        n: problems drawn from each split.
+        patience: as of `examine_environment`.
+
+    Returns:
+        How long the calls of each method took, the slowest on average first.
+
+    Raises:
+        NonConforming: listing every rule that was broken.
+    """
+    found = examine_environment(environment, problems, seed, n, patience)
+    if found.broken:
+        name = getattr(environment, "name", type(environment).__name__)
+        raise NonConforming(f"environment {name!r}", found.broken, found.timings)
+    return found.timings
+
+
+def examine_environment(
+    environment: Environment,
+    problems: Sequence[Problem] = (),
+    seed: int = 0,
+    n: int = 12,
+    patience: float | None = None,
+    watch: Callable[[str], object] = lambda call: None,
+) -> Findings:
+    """`check_environment`, for who wants to read what was found: nothing is raised.
+
     An environment whose answers prove themselves (a plan that reaches a goal, say, of which there are many) says so by
     an attribute, ``self_proving = True``. Its `check` needs no gold answer: that of a problem may be any text that says
     what is wanted, and need not pass. What must pass then is the answer of a demonstration (or of the likeliest
@@ -143,22 +196,15 @@ def check_environment(
         problems: problems to try beside those the environment draws itself.
         seed: of the problems drawn and of the demonstrations.
         n: problems drawn from each split.
-        patience: seconds that any one call may take; if not given, the environment's `step_timeout`, or else 5.
-
-    Returns:
-        How long the calls of each method took, the slowest on average first.
-
-    Raises:
-        NonConforming: listing every rule that was broken.
+        patience: seconds that any one call may take; if not given, the environment's `step_timeout`, or else 5. All of
+            it may take 60 times as long, and five minutes at least.
+        watch: is told each call, in words, before it is made.
     """
     if patience is None:
         patience = environment.step_timeout if isinstance(environment, SlowStepper) else 5.0
-    checks = _Checks(environment, seed, n, patience)
-    broken, timings = checks.run(problems), checks.timings()
-    if broken:
-        name = getattr(environment, "name", type(environment).__name__)
-        raise NonConforming(f"environment {name!r}", broken, timings)
-    return timings
+    checks = _Checks(environment, seed, n, patience, watch)
+    broken = checks.run(problems)
+    return Findings(tuple(broken), checks.timings(), checks.untried())
 
 
 class _Failed(Exception):
@@ -170,7 +216,7 @@ class _TooLong(BaseException):
 
 
 class _Enough(BaseException):
-    """So many calls were stopped that what is left would take hours; not an Exception, as `_TooLong`."""
+    """So much time has gone that what is left would take hours; not an Exception, as `_TooLong`. Says how it went."""
 
 
 class _Sealed(dict[str, Any]):
@@ -187,11 +233,17 @@ class _Copied(Exception):
 class _Checks:
     """One run: collects the first breach of each rule and counts the others."""
 
-    def __init__(self, environment: Environment, seed: int, n: int, patience: float) -> None:
+    def __init__(
+        self, environment: Environment, seed: int, n: int, patience: float, watch: Callable[[str], object]
+    ) -> None:
         self.environment = environment
         self.seed = seed
         self.n = n
         self.patience = patience
+        self.watch = watch
+        self.time = max(_ALL, _PATIENCES * patience) if math.isfinite(patience) else patience
+        self.begun = time.monotonic()
+        self.answered = False  # a step that was tried has ended in an answer
         self.breaches: dict[str, list[str]] = {}
         self.proving = isinstance(environment, SelfProving) and environment.self_proving is True
         self.stopped = 0  # calls that outlived the patience
@@ -209,9 +261,8 @@ class _Checks:
             self.attributes()
             if not self.breaches:  # nothing else can be judged without these
                 self.rules(extra)
-        except _Enough:
-            seen = f"{self.stopped} calls were stopped after {self.patience:g} s, and the rest was not tried"
-            self.report("All rules can be tried in bounded time", seen)
+        except _Enough as enough:
+            self.report("All rules can be tried in bounded time", f"{enough}, and the rest was not tried")
         finally:
             random.setstate(state)
         more = {rule: f" (and {len(seen) - 1} more)" if len(seen) > 1 else "" for rule, seen in self.breaches.items()}
@@ -224,6 +275,13 @@ class _Checks:
             for what, taken in self.seconds.items()
         ]
         return tuple(sorted(found, key=lambda timing: -timing.mean))
+
+    def untried(self) -> tuple[str, ...]:
+        """What no rule was tried on, as nothing led there."""
+        if self.answered or self.breaches:
+            return ()
+        what = "no step that was tried ends in an answer, so no ending was tried"
+        return (f"{what}: give the environment `demonstrate` or `options`",)
 
     def rules(self, extra: Sequence[Problem]) -> None:
         """All rules but those of the attributes."""
@@ -286,7 +344,12 @@ class _Checks:
         self, what: str, shown: str, function: Callable[..., T], arguments: Any, allow: type[Exception] | None
     ) -> T:
         """One call, within the patience."""
+        self.watch(shown)
         started = time.monotonic()
+        if started - self.begun > self.time:
+            calls = sum(map(len, self.seconds.values()))
+            slowest = "".join(f"; {each}" for each in self.timings()[:1])
+            raise _Enough(f"{self.time:g} s were over after {calls} calls{slowest}")
         mood = random.getstate()
         slow = f"`{what}` returns in bounded time"
         try:
@@ -310,6 +373,9 @@ class _Checks:
         if random.getstate() != mood:
             self.report(f"`{what}` leaves the global random state alone", f"{shown} drew from it")
             random.setstate(mood)
+        if promise := _promised(result):
+            self.report(f"`{what}` returns its result", f"{shown} gave {promise}")
+            raise _Failed
         return result
 
     @contextlib.contextmanager
@@ -321,7 +387,7 @@ class _Checks:
         except _TooLong:
             self.stopped += 1
             if self.stopped >= _STOPPED:
-                raise _Enough from None
+                raise _Enough(f"{self.stopped} calls were stopped after {self.patience:g} s") from None
             raise
 
     # ----------------------------------------------------------------------------------------------------- rules
@@ -331,10 +397,10 @@ class _Checks:
         environment = self.environment
         for name in ("name", "delimiter"):
             value: object = getattr(environment, name)
-            if not isinstance(value, str) or not value:
+            if not _is_full_text(value):
                 self.report(f"`{name}` is a text that is not empty", f"it is {short(value)}")
         depth: object = environment.max_steps
-        if not isinstance(depth, int) or depth < 1:
+        if not isinstance(depth, int) or isinstance(depth, bool) or depth < 1:
             self.report("`max_steps` is a whole number of at least 1", f"it is {short(depth)}")
         limit: object = getattr(environment, "step_timeout", 1.0)
         if not isinstance(limit, int | float) or not limit > 0:
@@ -342,36 +408,62 @@ class _Checks:
         for name in ENVIRONMENTS.members():
             if name not in ("name", "delimiter", "max_steps") and not callable(getattr(environment, name)):
                 self.report(f"`{name}` is a method", f"it is {short(getattr(environment, name))}")
+            elif _is_async(getattr(environment, name)):  # calls within the environment would never be awaited
+                self.report(f"`{name}` is a plain method", "it is `async`")
 
     def splits(self) -> list[Problem]:
         """Problems: as many as asked for, well made, distinct, disjoint between splits."""
-        environment, drawn = self.environment, list[Problem]()
+        drawn: list[Problem] = []
         home: dict[tuple[str, str], str] = {}
         for split in SPLITS:
             shown = f"problems({split!r}, {self.n}, {self.seed})"
             random.seed(f"{split} in another mood")
-            given = list(self.call("problems", environment.problems, split, self.n, self.seed))
+            given = self.problems(split, self.n, self.seed)
             random.seed("yet another mood")
-            if list(self.call("problems", environment.problems, split, self.n, self.seed)) != given:
+            if not _equal(self.problems(split, self.n, self.seed), given):
                 self.report("`problems` gives the same result for the same arguments", f"{shown} gave others later")
-            made = [problem for problem in given if isinstance(problem, Problem)]
-            if len(made) != self.n or len(given) != self.n:
-                self.report("`problems` gives as many problems as asked for", f"{shown} gave {len(made)}")
+            if len(given) != self.n:
+                self.report("`problems` gives as many problems as asked for", f"{shown} gave {len(given)}")
+            if others := [other for other in given if not isinstance(other, Problem)]:
+                self.report("`problems` gives Problems", f"{shown} gave {short(others[0])}")
+            made = [problem for problem in given if isinstance(problem, Problem) and self.well_made(problem, shown)]
             if len({problem.id for problem in made}) != len(made):
                 self.report("The ids of problems are unique", f"{shown} has {_twice(made)!r} more than once")
-            for problem in made:
-                texts = (problem.id, problem.question)
-                if not all(isinstance(text, str) and text for text in texts):
-                    self.report("A problem has an id and a question", f"{shown} gave {short(problem)}")
             self.at_home(made, split, self.seed, home)
             for seed in range(self.seed + 1, self.seed + _SEEDS):
-                others = self.call("problems", environment.problems, split, self.n, seed)
-                self.at_home([other for other in others if isinstance(other, Problem)], split, seed, home)
+                more = [each for each in self.problems(split, self.n, seed) if isinstance(each, Problem)]
+                self.at_home(more, split, seed, home)
             drawn += made
-        if given := list(self.call("problems", environment.problems, SPLITS[0], 0, self.seed)):
+        if given := self.problems(SPLITS[0], 0, self.seed):
             shown = f"problems({SPLITS[0]!r}, 0, {self.seed})"
             self.report("`problems` gives as many problems as asked for", f"{shown} gave {len(given)}")
         return drawn
+
+    def problems(self, split: Split, n: int, seed: int) -> Sequence[object]:
+        """What `problems` gives, in the form that it should have."""
+        given: object = self.call("problems", self.environment.problems, split, n, seed)
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+            shown = f"problems({split!r}, {n}, {seed})"
+            self.report("`problems` gives a sequence", f"{shown} gave {short(given)}")
+            raise _Failed
+        return list(given)
+
+    def well_made(self, problem: Problem, shown: str) -> bool:
+        """Whether a problem is one that everything else can be tried on."""
+        if not _is_full_text(problem.id) or not _is_full_text(problem.question):
+            self.report("A problem has an id and a question", f"{shown} gave {short(problem)}")
+            return False
+        if problem.answer is not None and not (isinstance(problem.answer, str) and is_text(problem.answer)):
+            with_answer = f"{short(problem)} with the answer {short(problem.answer)}"
+            self.report("A gold answer is a text, or None", f"{shown} gave {with_answer}")
+            return False
+        try:
+            json.dumps(dict(problem.meta))
+        except (TypeError, ValueError, RecursionError) as error:
+            facts = f"{short(problem)} with {short(problem.meta)}: {short(str(error))}"
+            self.report("The facts (`meta`) of a problem are JSON", f"{shown} gave {facts}")
+            return False
+        return True
 
     def at_home(self, problems: Sequence[Problem], split: str, seed: int, home: dict[tuple[str, str], str]) -> None:
         """A problem is in one split only, under any seed and any id; `home` is what gave each so far."""
@@ -433,6 +525,12 @@ class _Checks:
             self.report("An answer that proves itself passes when the gold answer is unknown", f"{shown} gave False")
         if passes and not self.proving:
             self.report("No answer passes when the gold answer is unknown", f"{shown} gave True")
+        for other in others[:12]:
+            same = self.verdict("same", self.environment.same, answer, other)
+            if same and not self.verdict("check", check, problem, other):
+                pair = f"{short(answer)}, {short(other)}"
+                seen = f"same({pair}) gave True, and check({problem.id!r}, {short(other)}) False"
+                self.report("An answer that is the same as the right one passes", seen)
         if len(others) > 3 and all(self.verdict("check", check, problem, other) for other in others[:12]):
             shown = f"check({problem.id!r}, {short(others[0])}) gave True"
             self.report(
@@ -448,41 +546,55 @@ class _Checks:
                 self.report(rule, f"check({problem.id!r}, {short(text)}) gave True")
 
     def verdict(self, what: str, function: Callable[..., bool], *arguments: Any) -> bool:
-        """Call something that must return a bool."""
+        """Call something that must return a bool; raises `_Failed` if it does not."""
         result: object = self.call(what, function, *arguments)
         if not isinstance(result, bool):
             shown = ", ".join(map(short, arguments))
             self.report(f"`{what}` returns True or False", f"{what}({shown}) gave {short(result)}")
-        return bool(result)
+            raise _Failed
+        return result
 
     def questions(self, problem: Problem) -> None:
         """The environment reads its own questions; prompts are texts that do not depend on the gold answer."""
         environment, shown = self.environment, f"read({short(problem.question)})"
         try:
-            read = self.call("read", environment.read, problem.question, allow=UnreadableQuestion)
+            read: object = self.call("read", environment.read, problem.question, allow=UnreadableQuestion)
+            if not isinstance(read, Problem):
+                self.report("`read` gives a Problem", f"{shown} gave {short(read)}")
+                raise _Failed
             known = read.answer is not None and problem.answer is not None
             right = self.right(problem)
-            if known and right is not None and not self.verdict("check", environment.check, read, right):
-                rule = "A question read back has the same answer"
-                self.report(rule, f"{shown} gave {short(read.answer)}, not {short(problem.answer)}")
+            with contextlib.suppress(_Failed):
+                if known and right is not None and not self.verdict("check", environment.check, read, right):
+                    rule = "A question read back has the same answer"
+                    self.report(rule, f"{shown} gave {short(read.answer)}, not {short(problem.answer)}")
         except UnreadableQuestion as error:
             rule = "`read` reads the environment's own questions"
             self.report(rule, f"{shown} raised UnreadableQuestion: {short(str(error))}")
         prompt: object = self.call("prompt", environment.prompt, problem)
-        if not isinstance(prompt, str) or not prompt:
+        if not _is_full_text(prompt):
             self.report("A prompt is a text that is not empty", f"prompt({problem.id!r}) gave {short(prompt)}")
+        elif len(prompt) > MAX_PROMPT:
+            rule = f"A prompt has at most {MAX_PROMPT} characters"
+            self.report(rule, f"prompt({problem.id!r}) gave {len(prompt)} characters")
+            raise _Failed
         for other in (None, "another answer"):
             if self.call("prompt", environment.prompt, replace(problem, answer=other)) != prompt:
                 rule = "A prompt does not depend on the gold answer"
                 self.report(rule, f"prompt({problem.id!r}) gave another text with the answer {other!r}")
 
-    def beginnings(self, problem: Problem) -> None:
-        """The state before the first step."""
-        state = self.call("initial", self.environment.initial, problem)
+    def beginning(self, problem: Problem) -> State:
+        """The state before the first step; without a sound one nothing can be tried."""
+        state: object = self.call("initial", self.environment.initial, problem)
         if not isinstance(state, State) or state.steps != () or state.problem != problem:
             given = f"{short(state.problem)} with steps {state.steps!r}" if isinstance(state, State) else short(state)
             self.report("`initial` gives the problem without steps", f"initial({problem.id!r}) gave {given}")
             raise _Failed
+        return state
+
+    def beginnings(self, problem: Problem) -> None:
+        """The state before the first step can be branched, and has no answer."""
+        state = self.beginning(problem)
         try:
             hash(state)
         except TypeError as error:
@@ -523,6 +635,7 @@ class _Checks:
         if (result.status == "terminated") != isinstance(answer, str):
             rule = "A state has an answer if and only if it terminated"
             self.report(rule, f"{shown} is {result.status}, and its answer {short(answer)}")
+        self.answered = self.answered or isinstance(answer, str)
         if result.status == "running" and step.finish != "step":
             rule = "A step that the policy ended or that was cut ends the trajectory"
             self.report(rule, f"{shown} is running")
@@ -539,7 +652,7 @@ class _Checks:
 
     def steps(self, problem: Problem) -> None:
         """Branches of one state do not see each other, and a trajectory ends."""
-        state = self.call("initial", self.environment.initial, problem)
+        state = self.beginning(problem)
         texts = self.texts(problem)
         first = self.move(state, Step(texts[0]))
         before = repr(first)
@@ -627,7 +740,7 @@ class _Checks:
 
     def along(self, problem: Problem, texts: Sequence[str]) -> list[Transition]:
         """The transitions along a trajectory, until it ends."""
-        state = self.call("initial", self.environment.initial, problem)
+        state = self.beginning(problem)
         seen: list[Transition] = []
         for text in texts:
             seen.append(self.move(state, Step(text)))
@@ -656,7 +769,7 @@ class _Checks:
 
     def endings(self, problem: Problem) -> None:
         """What no model can be shown again does not go on."""
-        state = self.call("initial", self.environment.initial, problem)
+        state = self.beginning(problem)
         for rule, texts in (
             ("A huge action ends the trajectory", (HUGE, HUGE + self.environment.delimiter)),
             ("An action that is no text ends the trajectory", NO_TEXT),
@@ -674,7 +787,7 @@ class _Checks:
         if not isinstance(environment, StepLister):
             return
         end = time.monotonic() + _LONG
-        for state in [self.call("initial", environment.initial, problem)] + [
+        for state in [self.beginning(problem)] + [
             result.state for result in self.along(problem, self.texts(problem)) if result.status == "running"
         ]:  # a policy is never asked after the end
             if time.monotonic() > end:
@@ -700,7 +813,7 @@ class _Checks:
         texts = tuple(dict.fromkeys([*texts, *itertools.chain.from_iterable(map(_exchanged, texts))]))
         options = getattr(self.environment, "options", None)
         rng = random.Random(f"{self.seed}/{problem.id}")
-        state, depth, running = self.call("initial", self.environment.initial, problem), 0, True
+        state, depth, running = self.beginning(problem), 0, True
         end = time.monotonic() + _LONG
         while running and depth < self.environment.max_steps and time.monotonic() < end:
             known: list[str] = []
@@ -725,7 +838,7 @@ class _Checks:
     def stretched(self, problem: Problem) -> None:
         """Long runs of one character in a text that is otherwise legal: expressions that backtrack do so on them."""
         environment, slow = self.environment, " returns in bounded time"
-        state = self.call("initial", environment.initial, problem)
+        state = self.beginning(problem)
         texts = dict.fromkeys(itertools.chain.from_iterable(map(_stretched, self.texts(problem))))
         for text in itertools.islice(texts, _STRETCHED):
             if any(rule.endswith(slow) for rule in self.breaches):
@@ -746,7 +859,7 @@ class _Checks:
     def hostile(self, problem: Problem) -> None:
         """Whatever is typed or written, nothing raises and nothing hangs."""
         environment = self.environment
-        state = self.call("initial", environment.initial, problem)
+        state = self.beginning(problem)
         finishes: tuple[Finish, ...] = ("step", *_ENDED)
         for text in (*HOSTILE, environment.delimiter, f"1{environment.delimiter}1"):
             with contextlib.suppress(_Failed, UnreadableQuestion):
@@ -771,7 +884,29 @@ class _Checks:
 
 
 def _equal(a: object, b: object) -> bool:
-    return a == b or repr(a) == repr(b)  # a NaN reward is reported as such, not as a change of mind
+    """Whether two results are the same; a NaN reward is reported as such, not as a change of mind."""
+    with contextlib.suppress(Exception):  # of a class of somebody else: arrays are neither true nor false
+        if a == b:
+            return True
+    return repr(a) == repr(b)
+
+
+def _is_full_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value) and is_text(value)
+
+
+def _is_async(method: object) -> bool:
+    return inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+
+
+def _promised(result: object) -> str:
+    """What a call gave in place of its result: something that is yet to be run."""
+    if inspect.iscoroutine(result):
+        result.close()  # or Python warns that it was never awaited
+        return "a coroutine"
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        return "a generator"
+    return "what is yet to be awaited" if inspect.isawaitable(result) else ""
 
 
 def _fits(state: State) -> bool:

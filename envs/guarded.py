@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import math
 import os
 import queue
@@ -26,7 +27,23 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, get_args
 
-from envs.core import Environment, Problem, SlowStepper, Split, State, Status, Step, Transition, UnreadableQuestion
+from envs.core import (
+    Demonstrator,
+    Environment,
+    Observer,
+    Problem,
+    Reviser,
+    SelfProving,
+    SlowStepper,
+    Split,
+    State,
+    Status,
+    Step,
+    StepChecker,
+    StepLister,
+    Transition,
+    UnreadableQuestion,
+)
 from envs.errors import StepwellError
 from envs.messages import short
 from envs.plugins import FILES
@@ -39,6 +56,8 @@ WORKERS: Final = min(32, (os.cpu_count() or 1) + 4)  # calls of one environment 
 _IDLE = 5.0  # seconds after which a thread without work ends
 _TICK = 0.1  # seconds between two looks at the time that calls take
 _KEPT = 1 << 16  # results remembered: more than the searches that run at once have on their way
+_DECLARED = (Demonstrator, Observer, Reviser, SelfProving, SlowStepper, StepChecker, StepLister)
+_ABILITIES = [name for declared in _DECLARED for name in vars(declared) if not name.startswith("_")]
 
 
 class EnvironmentFailure(StepwellError, RuntimeError):
@@ -222,6 +241,9 @@ class Guarded:
         self._pool = _Pool()
         self._calls: OrderedDict[tuple[str, tuple[Any, ...]], Call] = OrderedDict()
         self._lock = threading.Lock()
+        for name in _ABILITIES:  # isinstance does not ask `__getattr__` from Python 3.12 on
+            if hasattr(environment, name):
+                setattr(self, name, getattr(environment, name))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inside, name)
@@ -315,7 +337,7 @@ class Guarded:
     # ------------------------------------------------------------------------------------ what may be believed of it
 
     def _read(self, question: str) -> Problem:
-        return _expect(Problem, self.inside.read(question))
+        return _expect_problem(self.inside.read(question))
 
     def _prompt(self, problem: Problem) -> str:
         return _expect(str, self.inside.prompt(problem))
@@ -337,7 +359,7 @@ class Guarded:
         elif not isinstance(observed := getattr(last, "observation", None), str):
             wrong = f"has the observation {short(observed)}, which is no str"
         elif not isinstance(result.reward, int | float) or not math.isfinite(result.reward):
-            wrong = "has a reward that is no finite number"
+            wrong = f"has the reward {short(result.reward)}, which is no finite int or float"
         elif result.status == "running" and len(after.steps) >= self.max_steps:
             wrong = f"is running after {len(after.steps)} steps, and max_steps is {self.max_steps}"
         if wrong:
@@ -356,7 +378,10 @@ class Guarded:
         return _expect(bool, self.inside.same(a, b))
 
     def _problems(self, split: Split, n: int, seed: int) -> Sequence[Problem]:
-        return tuple(_expect(Problem, problem) for problem in self.inside.problems(split, n, seed))
+        given: object = self.inside.problems(split, n, seed)
+        if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+            raise _Nonsense(f"gave {short(given)}, which is no sequence")
+        return tuple(map(_expect_problem, given))
 
 
 def _origin(kind: type) -> str:
@@ -365,6 +390,20 @@ def _origin(kind: type) -> str:
     if place.startswith(FILES):
         place = str(sys.modules[place].__file__)
     return f"{place}:{kind.__qualname__}"
+
+
+def _expect_problem(value: object) -> Problem:
+    """A problem whose parts are what everything else takes them for."""
+    problem = _expect(Problem, value)
+    for name in ("id", "question", "answer"):
+        part: object = getattr(problem, name)
+        if not isinstance(part, str) and (part is not None or name != "answer"):
+            raise _Nonsense(f"gave {short(problem)}, whose {name} is {short(part)}, which is no str")
+    try:
+        json.dumps(dict(problem.meta))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _Nonsense(f"gave {short(problem)}, whose meta is no JSON: {error}") from None
+    return problem
 
 
 def _expect(kind: type[T], value: object) -> T:

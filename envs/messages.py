@@ -76,7 +76,7 @@ def short(value: object) -> str:
             return f"{value.status} with reward {value.reward} at {short(value.state)}"
         case str() if len(value) < 200:
             return repr(value)
-    text = _SHORT.repr(value)
+    text = _SHORT.repr(value).replace("\n", " ")  # of an array, say
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.interface.common import make_console
+
+_TELLING = 10.0  # seconds between two lines about what is being tried
 
 
 def run_envs(arguments: argparse.Namespace) -> int:
@@ -20,19 +24,34 @@ def run_envs(arguments: argparse.Namespace) -> int:
 
 def run_check_env(arguments: argparse.Namespace) -> int:
     """Try every rule on an environment; one sentence on each that is broken."""
-    from agent.build import environment_of
-    from agent.recipes.recipe import Recipe, parse_component
-    from envs.conformance import SLOW, NonConforming, check_environment
+    from agent.recipes.recipe import parse_component
+    from envs.conformance import SLOW, examine_environment
+    from envs.registry import load_environment
 
-    environment = environment_of(Recipe(environment=parse_component(arguments.environment)))
-    broken: Sequence[str] = ()
-    try:
-        timings = check_environment(environment, seed=arguments.seed, n=arguments.n)
-    except NonConforming as error:
-        broken, timings = error.broken, error.timings
-    seconds = {timing.method: {"mean": timing.mean, "longest": timing.longest} for timing in timings}
-    slow = [f"slow: {timing}" for timing in timings if timing.mean > SLOW]
-    return _verdict("environment", arguments.environment, broken, arguments.json, {"seconds": seconds}, slow)
+    named = parse_component(arguments.environment)
+    environment = load_environment(named.name, **named.options)
+    found = examine_environment(environment, seed=arguments.seed, n=arguments.n, watch=_Patience())
+    seconds = {timing.method: {"mean": timing.mean, "longest": timing.longest} for timing in found.timings}
+    facts = {"untried": found.untried, "seconds": seconds}
+    remarks = [f"not tried: {each}" for each in found.untried]
+    remarks += [f"slow: {timing}" for timing in found.timings if timing.mean > SLOW]
+    return _verdict("environment", arguments.environment, found.broken, arguments.json, facts, remarks)
+
+
+class _Patience:
+    """Tells now and then, on standard error, what is being tried: an environment may be slow."""
+
+    def __init__(self) -> None:
+        self._begun = self._told = time.monotonic()
+
+    def __call__(self, call: str) -> None:
+        """Note a call that is about to be made."""
+        from agent.interface.text import brief, duration, visible
+
+        now = time.monotonic()
+        if now - self._told >= _TELLING:
+            self._told = now
+            print(f"after {duration(now - self._begun)}: {brief(visible(call), 100)}", file=sys.stderr, flush=True)
 
 
 def run_check_strategy(arguments: argparse.Namespace) -> int:

@@ -46,6 +46,7 @@ from agent.study.storage.edited_problems import ProblemChanges, problem_row
 from agent.study.storage.packed_graphs import unpack
 from agent.study.storage.regrading import Statement, regraded
 from envs.core import Environment, Problem
+from envs.guarded import guard
 from envs.messages import UsageError, differences
 from envs.registry import load_environment
 from policies.training.jsonl_log import fingerprint
@@ -629,7 +630,7 @@ class StudyFile:
                 if not self._trust:
                     allow = "--trust, or the environment: StudyFile(path, environments={label: environment})"
                     refuse_code({"environment": config}, str(self.path), allow)
-                self._environments[label] = load_environment(name, **options)
+                self._environments[label] = guard(load_environment(name, **options))
                 return self._environments[label]
         raise ValueError(f"no environment {label!r}; allowed: {', '.join(names)}")
 

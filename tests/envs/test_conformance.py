@@ -24,6 +24,7 @@ from envs import (
     Transition,
     UnreadableQuestion,
     check_environment,
+    examine_environment,
     termination,
     transition,
     truncation,
@@ -514,6 +515,125 @@ def test_a_planted_defect_is_caught(rule: str, seen: str, broken: Any) -> None:
     with pytest.raises(NonConforming) as caught:
         check_environment(broken, n=3, patience=0.3)
     assert any(line.startswith(f"{rule}: {seen}") for line in caught.value.broken), caught.value
+
+
+async def _later(*arguments: object) -> None:
+    """What an author writes who takes methods for coroutines."""
+
+
+def _coroutine(*arguments: object) -> object:
+    return _later()
+
+
+def _generator(*arguments: object) -> object:
+    return (each for each in arguments)
+
+
+class _Array(list[bool]):
+    """As of numpy: neither true nor false, and compared item by item."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value of an array is ambiguous")
+
+
+def _drawn(**changes: Any) -> Callable[..., Sequence[Problem]]:
+    def problems(split: Split, n: int, seed: int = 0) -> Sequence[Problem]:
+        return [dataclasses.replace(each, **changes) for each in SOUND.problems(split, n, seed)]
+
+    return problems
+
+
+METHODS = ("read", "prompt", "initial", "step", "answer", "check", "same", "problems")
+ODD: dict[str, object] = {
+    "nothing": None,
+    "a number": 1,
+    "a text": "yes",
+    "bytes": b"yes",
+    "a list": [1, 2],
+    "a mapping": {"id": "x", "question": "x", "answer": "x"},
+    "not a number": float("nan"),
+    "an array": _Array([True, False]),
+    "a type": State,
+    "not implemented": NotImplemented,
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_whatever_a_method_gives_is_told_and_ends_nothing(method: str) -> None:
+    for name, odd in ODD.items():
+        broken = plant(**{"problems": SOUND.problems, method: lambda *arguments, odd=odd: odd})
+        if (method, name) in (("prompt", "a text"), ("answer", "nothing"), ("answer", "a text")):
+            continue  # what it may give
+        found = examine_environment(broken, n=2)
+        assert any(f"{method}(" in line for line in found.broken), (name, found.broken)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_are_called_and_not_awaited(method: str) -> None:
+    inner = method in ("prompt", "step", "answer")  # called by others, too, which do not await it either
+    for given in (_later, _generator) if inner else (_later, _generator, _coroutine):
+        broken = plant(**{"problems": SOUND.problems, method: given})
+        found = examine_environment(broken, n=2)  # warnings are errors here: no coroutine is left behind
+        rules = (f"`{method}` is a plain method: it is `async`", f"`{method}` returns its result: {method}(")
+        assert any(line.startswith(rules) for line in found.broken), found.broken
+
+
+WELL_MADE = {
+    "an answer that is a list": (_drawn(answer=["a"]), "A gold answer is a text, or None"),
+    "an answer that is no text": (_drawn(answer="\ud800"), "A gold answer is a text, or None"),
+    "a number for an id": (_drawn(id=7), "A problem has an id and a question"),
+    "half a character in a question": (_drawn(question="\udfff"), "A problem has an id and a question"),
+    "facts that are no JSON": (_drawn(meta={"level": {1, 2}}), "The facts (`meta`) of a problem are JSON"),
+    "facts that are a list": (_drawn(meta=[1]), "The facts (`meta`) of a problem are JSON"),
+    "texts for problems": (lambda split, n, seed=0: ["a"] * n, "`problems` gives Problems"),
+    "a set of problems": (lambda *given: set(SOUND.problems(*given)), "`problems` gives a sequence"),
+    "nothing but problems, for ever": (
+        lambda split, n, seed=0: (SOUND.read("abc"[i % 3]) for i in itertools.count()),
+        "`problems` returns its result",
+    ),
+    "all answers the same": (None, "An answer that is the same as the right one passes"),
+    "a prompt beyond all contexts": (None, "A prompt has at most 1000000 characters"),
+    "a prompt that is no text": (None, "A prompt is a text that is not empty"),
+    "true for a depth": (None, "`max_steps` is a whole number of at least 1"),
+}
+MADE_OTHERWISE = {
+    "all answers the same": plant(same=lambda a, b: True, check=lambda problem, answer: problem.answer == answer),
+    "a prompt beyond all contexts": plant(prompt=lambda problem: "x" * 1_000_001),
+    "a prompt that is no text": plant(prompt=lambda problem: "\ud800"),
+    "true for a depth": plant(max_steps=True),
+}
+
+
+@pytest.mark.parametrize("case", WELL_MADE)
+def test_problems_and_prompts_are_well_made(case: str) -> None:
+    problems, rule = WELL_MADE[case]
+    broken = MADE_OTHERWISE[case] if problems is None else plant(problems=problems)
+    assert any(line.startswith(rule) for line in examine_environment(broken, n=5).broken)
+
+
+def test_all_of_it_takes_bounded_time_and_who_waits_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.conformance._ALL", 0.5)
+    monkeypatch.setattr("envs.conformance._PATIENCES", 0)
+    told: list[str] = []
+
+    def check(problem: Problem, answer: str) -> bool:
+        time.sleep(0.02)
+        return SOUND.check(problem, answer)
+
+    found = examine_environment(plant(check=check), n=12, watch=told.append)
+    rule = "All rules can be tried in bounded time: 0.5 s were over after "
+    assert any(line.startswith(rule) and "and the rest was not tried" in line for line in found.broken), found.broken
+    assert any(call.startswith("check('") for call in told)
+
+
+def test_what_could_not_be_tried_is_said() -> None:
+    silent = type("Silent", (), {name: value for name, value in vars(Backwards).items() if name != "demonstrate"})()
+    assert examine_environment(SOUND, n=3).untried == ()
+    (said,) = examine_environment(silent, n=3).untried
+    assert said.endswith("give the environment `demonstrate` or `options`")
 
 
 # ------------------------------------------------------------------------------------------- an environment of moves

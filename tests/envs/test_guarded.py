@@ -1,5 +1,6 @@
 """What a guarded environment does, raises and waits for."""
 
+import inspect
 import itertools
 import re
 import threading
@@ -15,6 +16,7 @@ from envs import (
     Arithmetic,
     EnvironmentFailure,
     Guarded,
+    Problem,
     State,
     Step,
     Toy,
@@ -27,6 +29,7 @@ from envs import (
     transition,
     truncation,
 )
+from envs.core import SlowStepper, StepChecker, StepLister
 
 LIMIT = 1.0  # seconds; sound calls take far less, however busy the machine
 TOY = Toy()
@@ -195,8 +198,8 @@ def test_calls_that_hang_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None
         (transition(ROOT.then(Step("7"))), "is not the state with the step appended"),
         (transition(State(PROBLEM, ("6",))), "is not the state with the step appended"),  # type: ignore[arg-type]
         (Transition(ROOT.then(Step("6")), 0.0, "over"), "has a status other than running, terminated, truncated"),  # type: ignore[arg-type]
-        (transition(ROOT.then(Step("6")), float("nan")), "has a reward that is no finite number"),
-        (transition(ROOT.then(Step("6")), "1"), "has a reward that is no finite number"),  # type: ignore[arg-type]
+        (transition(ROOT.then(Step("6")), float("nan")), "has the reward .*, which is no finite int or float"),
+        (transition(ROOT.then(Step("6")), "1"), "has the reward .*, which is no finite int or float"),  # type: ignore[arg-type]
         (transition(ROOT.then(Step("6", observation=b"6"))), "has the observation b'6', which is no str"),  # type: ignore[arg-type]
     ],
 )
@@ -205,6 +208,41 @@ def test_a_transition_that_makes_no_sense(result: Transition, wrong: str) -> Non
         EnvironmentFailure, match=rf"step\('toy/12 with 1 6 10' after \(\), '6'\) gave .*, which {wrong}"
     ):
         plugin(step=lambda state, step: result).step(ROOT, Step("6"))
+
+
+@pytest.mark.parametrize(
+    ("problem", "wrong"),
+    [
+        (None, "which is no Problem"),
+        ({"id": "1", "question": "1"}, "which is no Problem"),
+        (Problem(7, "7"), "whose id is 7, which is no str"),  # type: ignore[arg-type]
+        (Problem("7", None), "whose question is None, which is no str"),  # type: ignore[arg-type]
+        (Problem("7", "7", ["7"]), "whose answer is \\['7'\\], which is no str"),  # type: ignore[arg-type]
+        (Problem("7", "7", meta={"seen": {1}}), "whose meta is no JSON: .*set"),
+        (Problem("7", "7", meta=[1]), "whose meta is no JSON"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_problem_that_makes_no_sense(problem: object, wrong: str) -> None:
+    odd = plugin(read=lambda question: problem, problems=lambda split, n, seed: [problem])
+    with pytest.raises(EnvironmentFailure, match=rf"read\('7'\) gave .*{wrong}"):
+        odd.read("7")
+    with pytest.raises(EnvironmentFailure, match=rf"problems\('test', 1, 0\) gave .*{wrong}"):
+        odd.problems("test", 1)
+
+
+@pytest.mark.parametrize("given", [None, 7, "texts", b"bytes", {PROBLEM}, iter([PROBLEM])], ids=repr)
+def test_problems_are_a_sequence(given: object) -> None:
+    with pytest.raises(EnvironmentFailure, match="which is no sequence"):
+        plugin(problems=lambda split, n, seed: given).problems("test", 1)
+
+
+def test_what_an_environment_can_do_is_asked_of_its_guard_as_python_asks() -> None:
+    for declared in (StepLister, SlowStepper):
+        assert isinstance(plugin(), declared)
+        for name in vars(declared):
+            if not name.startswith("_"):
+                inspect.getattr_static(plugin(), name)  # how isinstance looks from Python 3.12 on
+    assert not isinstance(plugin(), StepChecker)
 
 
 def test_other_nonsense() -> None:

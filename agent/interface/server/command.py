@@ -92,7 +92,6 @@ def server_of(arguments: argparse.Namespace, hosts: Sequence[str] = (), address:
     from agent.interface.server.engine.process import EngineProcess
     from agent.interface.server.keys import Keyring, read_keys
     from agent.interface.server.saved import SavedSearches
-    from envs.guarded import guard
 
     keys = Keyring() if arguments.keys is None else read_keys(arguments.keys)
     limits = limits_of(arguments.limit)
@@ -101,7 +100,7 @@ def server_of(arguments: argparse.Namespace, hosts: Sequence[str] = (), address:
     saved = SavedSearches(arguments.graphs, keep) if keep else None
     engine = EngineProcess(recipes, limits.concurrency, arguments.graphs, keep, address)
     try:
-        environments = {name: guard(environment_of(recipe)) for name, recipe in recipes.items()}  # while models load
+        environments = {name: environment_of(recipe) for name, recipe in recipes.items()}  # while models load
         catalog = Catalog(recipes, environments, engine.ready(), limits, arguments.last_turn_only)
         return Server(catalog, engine, limits, keys, saved, hosts)
     except BaseException:

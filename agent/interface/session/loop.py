@@ -15,6 +15,7 @@ from agent.interface.common import make_console
 from agent.interface.control.server import ControlServer
 from agent.interface.session.session import PAUSED, HungUp, Leave, Session
 from agent.interface.session.store import state_folder
+from agent.interface.terminal.interrupts import BetweenImports
 from agent.interface.text import visible
 from agent.recipes.recipe import Recipe
 
@@ -57,6 +58,7 @@ def _talk(session: Session) -> None:
     """Answer a person, until the input ends; when the terminal goes, what there is of a search is kept."""
     for each in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(each, _hang_up)
+    signal.signal(signal.SIGINT, BetweenImports())
     prompt = make_prompt(session)
     session.console.print(Text.assemble(("stepwell  ", "bold"), (visible(session.summary), "dim")))
     session.console.print(Text("Type a question, or /help.", style="dim"))

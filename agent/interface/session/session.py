@@ -47,7 +47,6 @@ from agent.search.graph import OtherEnvironment, SearchGraph
 from agent.search.solution import Solution
 from agent.solver import Solver, task
 from envs.core import Environment, UnreadableQuestion
-from envs.guarded import guard
 from envs.messages import UsageError, nearest
 from verifiers.voting import Aggregate
 
@@ -200,9 +199,6 @@ class Session:
     @property
     def environment(self) -> Environment:
         """The environment of the recipe; it needs no models."""
-        return guard(self._load_environment())
-
-    def _load_environment(self) -> Environment:
         wanted = self.recipe.environment
         if self._environment is None or self._environment[0] != wanted:
             self._environment = (wanted, Background(partial(environment_of, self.recipe)))
@@ -223,7 +219,7 @@ class Session:
         wanted = (self.recipe.environment, self.recipe.policy, self.recipe.verifier)
         if self._solver is not None and self._loaded == wanted:
             return self._solver
-        environment = self._load_environment()
+        environment = self.environment
         if self._loading is None or self._loading[0] != wanted:
             before = self._loading[1] if self._loading else None
             self._loading = (wanted, Background(partial(_load, self.recipe, environment, before)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from agent.study.rows import sanitized
 from envs.core import Environment, Problem
+from envs.guarded import EnvironmentFailure
 from envs.messages import short
 
 _ASKED, _JUDGED = ("question", "prompt"), ("answer", "meta")  # what the policy reads, and what answers are judged by
@@ -17,11 +18,15 @@ Problems = Mapping[str, tuple[Environment, Sequence[Problem]]]
 
 def problem_row(environment: Environment, problem: Problem) -> dict[str, Any]:
     """A problem as a row of the file, without its environment's label and its number."""
+    try:
+        prompt = environment.prompt(problem)
+    except EnvironmentFailure:  # the search of this problem fails of it, and the others go on
+        prompt = ""
     return {
         "id": problem.id,
         "question": sanitized(problem.question),
         "answer": sanitized(problem.answer),
-        "prompt": sanitized(environment.prompt(problem)),
+        "prompt": sanitized(prompt),
         "meta": json.dumps(dict(problem.meta)),
     }
 

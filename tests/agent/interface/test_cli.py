@@ -164,7 +164,7 @@ def test_what_files_and_numbers_raise_is_one_line(
     def fail(*given: object) -> None:
         raise error
 
-    monkeypatch.setattr("agent.build.environment_of", fail)
+    monkeypatch.setattr("envs.registry.load_environment", fail)
     assert main(["check-env", "toy"]) in (1, 2)
     err = capsys.readouterr().err
     assert err.startswith("stepwell: ")
@@ -177,9 +177,35 @@ def test_a_fault_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -
     def fail(*given: object) -> None:
         raise KeyError("ours")
 
-    monkeypatch.setattr("agent.build.environment_of", fail)
+    monkeypatch.setattr("envs.registry.load_environment", fail)
     with pytest.raises(KeyError):
         main(["check-env", "toy"])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "    def read(self, question):\n        return {}[question]",
+        "    def read(self, question):\n        return None",
+        "    def problems(self, split, n, seed=0):\n        raise FileNotFoundError('data.csv')",
+        "    def problems(self, split, n, seed=0):\n        return None",
+        "    def problems(self, split):\n        return []",
+        "    def prompt(self, problem):\n        return [problem.question]",
+    ],
+    ids=lambda odd: odd.partition("(")[0].split()[-1] + odd.partition("\n")[2],
+)
+def test_what_an_environment_does_wrong_is_one_line(
+    odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(f"from envs import Toy\n\n\nclass Odd(Toy):\n{odd}\n")
+    chosen = ["--env", str(file), "--policy", "scripted", "--verifier", "none", "--strategy", "greedy"]
+    for command in (["solve", "12 with 1 6 10"], ["eval", "-n", "2", "--out", str(tmp_path / "odd.sqlite")]):
+        code = main([*command, *chosen])
+        said = capsys.readouterr()
+        assert code == 1 or "problems" in odd
+        assert "Traceback" not in said.err
+        assert code == 0 or re.search(r"odd\.py:Odd\): \w+\(|searches failed", said.err), said
 
 
 def test_an_environment_that_ends_the_program_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -453,7 +479,7 @@ def test_check_env_says_what_conforms(capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["check-env", "arithmetic levels=[1]", "-n", "3", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     seconds = report.pop("seconds")
-    assert report == {"environment": "arithmetic levels=[1]", "conforms": True, "broken": []}
+    assert report == {"environment": "arithmetic levels=[1]", "conforms": True, "broken": [], "untried": []}
     assert 0 < seconds["step"]["mean"] <= seconds["step"]["longest"]
 
 

@@ -213,6 +213,28 @@ def test_ctrl_c_while_models_are_loaded_leaves_a_session_that_answers(
         terminal.child.close(force=True)
 
 
+@pytest.mark.parametrize("line", ["/policy arithmetic-l", "/verifier arithmetic-prm-offpolicy", "/load no.json"])
+def test_ctrl_c_in_a_command_that_comes_first_leaves_a_session_that_answers(
+    environment: dict[str, str], line: str
+) -> None:
+    terminal = Terminal([], environment)  # such a command imports torch before it is refused or done
+    try:
+        terminal.expect("Type a question, or /help.")
+        terminal.expect(">")
+        terminal.enter(line)
+        time.sleep(0.1)
+        terminal.type(CTRL_C)
+        time.sleep(0.2)
+        terminal.enter("2 + 2")
+        terminal.wait(lambda screen: "answer  4  ✓ right" in screen, "an answer", seconds=90)
+        terminal.enter("/quit")
+        terminal.child.expect(pexpect.EOF)
+        terminal.child.close()
+        assert terminal.child.exitstatus == 0
+    finally:
+        terminal.child.close(force=True)
+
+
 def session_of(recipe: Recipe, **options: Any) -> tuple[Session, io.StringIO]:
     file = io.StringIO()
     return Session(recipe, PlainConsole(file=file, width=100), **options), file
