@@ -4,7 +4,8 @@
     python docs/pools/table.py gsm8k-replayed.sqlite
 
 Prints Markdown: percent right with its 95 % interval, over all seeds; the paired differences in points to greedy
-decoding and to the majority of 16; generated tokens, and TFLOP of policy and verifier, per problem.
+decoding and to the majority of 16; generated tokens, and TFLOP of policy and verifier, per problem. The free scores are
+those of perplexity and equations; a process reward model wrote those of the pool.
 """
 
 from __future__ import annotations
@@ -16,14 +17,23 @@ from agent.study.statistics import clustered, paired_difference, problem_means
 from agent.study.table import marks_by_problem, revoted
 from verifiers.voting import Vote
 
-Line = tuple[str, str, str, Vote | None]
+Line = tuple[str, str, str, str, Vote | None]
 LINES: list[Line] = [
-    ("greedy", "greedy", "1", None),
-    ("a sample", "majority", "1", None),
-    *((f"majority of {n}", "majority", n, None) for n in ("4", "8", "16")),
-    *((f"Best-of-{n}, vote of the scores", "best-of-n", n, Vote("vote", "last")) for n in ("4", "8", "16")),
-    *((f"Best-of-{n}, greatest score", "best-of-n", n, Vote("max", "last")) for n in ("4", "8", "16")),
-    *((f"planner, at most {n}", "auto", n, None) for n in ("4", "8", "16")),
+    ("greedy", "none", "greedy", "1", None),
+    ("a sample", "none", "majority", "1", None),
+    *((f"majority of {n}", "none", "majority", n, None) for n in ("4", "8", "16")),
+    *(
+        line
+        for name, scores in (("free scores", "ensemble"), ("PRM", "recorded"))
+        for line in (
+            *((f"Best-of-{n}, vote, {name}", scores, "best-of-n", n, Vote("vote", "last")) for n in ("4", "8", "16")),
+            *(
+                (f"Best-of-{n}, greatest, {name}", scores, "best-of-n", n, Vote("max", "last"))
+                for n in ("4", "8", "16")
+            ),
+            *((f"planner, at most {n}, {name}", scores, "auto", n, None) for n in ("4", "8", "16")),
+        )
+    ),
 ]
 
 
@@ -38,15 +48,17 @@ def main() -> None:
     with StudyFile(sys.argv[1], trust=True) as file:
         rows = list(file.results())
         found = {}
-        for label, strategy, budget, vote in LINES:
+        for label, scores, strategy, budget, vote in LINES:
             own = [row for row in rows if (row["strategy"], row["budget"]) == (strategy, budget)]
+            own = [row for row in own if row["verifier"].startswith(scores)]
             found[label] = own if vote is None else revoted(file, own, vote)
     means = {label: problem_means(marks_by_problem(own)) for label, own in found.items()}
     print("| | right, % | 95 % | to greedy | to the majority of 16 | tokens | TFLOP |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for label, own in found.items():
         accuracy, (low, high) = clustered(marks_by_problem(own))
-        compared = [difference(means[other], means[label]) for other in ("greedy", "majority of 16")]
+        others = "greedy", "majority of 16"
+        compared = ["" if label == other else difference(means[other], means[label]) for other in others]
         tokens = sum(row["generated"] for row in own) / len(own)
         flops = sum(row["policy_flops"] + row["verifier_flops"] for row in own) / len(own)
         cells = f"{100 * accuracy:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", *compared

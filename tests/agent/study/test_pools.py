@@ -1,9 +1,11 @@
 """The recorded samples that ship are replayed without a model, and give the numbers of docs/real-llm.md."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from agent.interface.cli import main
 from agent.study.results_db import StudyFile
@@ -15,31 +17,37 @@ POOL = POOLS / "gsm8k-test.jsonl.gz"
 PAGE = (ROOT / "docs" / "real-llm.md").read_text(encoding="utf-8")
 
 
+PRM = f"recorded:{POOL}"
+FREE = json.dumps(yaml.safe_load((POOLS / "gsm8k-test.yaml").read_text(encoding="utf-8"))["verifiers"][1])
+
+
 def replay(out: Path, *words: str) -> list[str]:
     return [
         *("eval", "--env", str(POOLS / "recorded_problems.py"), "--temperature", "0.7", "--out", str(out)),
         *("--set", f"environment.answers={POOLS / 'gsm8k-test.json'}", "--set", "environment.max_steps=16"),
-        *("--policy", f"recorded:{POOL}", "--verifier", f"recorded:{POOL}", *words),
+        *("--policy", f"recorded:{POOL}", *words),
     ]
 
 
 @pytest.mark.parametrize(
-    ("label", "strategy", "budget", "orders"),
+    ("label", "verifier", "strategy", "budget", "orders"),
     [
-        ("greedy", "greedy", "1", 1),
-        ("majority of 16", "majority", "16", 4),  # the first of equally frequent answers depends on the order
-        ("Best-of-16, vote of the scores", "best-of-n", "16", 1),
-        ("planner, at most 16", "auto", "16", 1),
+        ("greedy", "none", "greedy", "1", 1),
+        ("majority of 16", "none", "majority", "16", 4),  # the first of equally frequent answers depends on the order
+        ("Best-of-16, vote, free scores", FREE, "best-of-n", "16", 1),
+        ("Best-of-16, vote, PRM", PRM, "best-of-n", "16", 1),
+        ("planner, at most 16, PRM", PRM, "auto", "16", 1),
     ],
 )
 def test_a_replay_gives_the_numbers_of_the_page(
-    label: str, strategy: str, budget: str, orders: int, tmp_path: Path
+    label: str, verifier: str, strategy: str, budget: str, orders: int, tmp_path: Path
 ) -> None:
     problems = {problem for problem, _ in SamplePool.read(POOL).problems}
     right = 0
     for seed in range(orders):
         out = tmp_path / f"{seed}.sqlite"
         words = "-n", str(len(problems)), "--strategy", strategy, "--budget", budget, "--seed", str(seed)
+        words = *words, "--set", f"verifier={verifier}"
         assert main(replay(out, *words)) == 0
         with StudyFile(out, trust=True) as file:
             rows = [row for row in file.results() if row["error"] is None]
