@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from verifiers.scoring.tokenization import Texts
 from verifiers.training.score_all import score_all
 
 _PASS = 1024  # tokens
+_TELL = 30.0  # seconds between two lines of progress
 _POOL_DECAY = 0.001
 _MEMORY = 256 << 20
 
@@ -191,8 +193,14 @@ def read_features(
     odds: list[list[float]] = []
     sums: list[list[float]] = []  # of a row: weight, weight x label, whether it ends a trajectory
     by_problem = itertools.groupby(sorted(labelled, key=lambda each: each.state.problem.id), _problem)
-    for problem, group in by_problem:
-        members = list(group)
+    groups = [(problem, list(group)) for problem, group in by_problem]
+    begun = told_at = time.monotonic()
+    for done, (problem, members) in enumerate(groups):
+        now = time.monotonic()
+        if done and now - told_at >= _TELL:
+            told_at = now
+            left = (now - begun) / done * (len(groups) - done) / 60
+            logger.info("{} of {} problems read, about {:.0f} min left", done, len(groups), left)
         told = [score_all(BESIDE[name](environment), [each.state for each in members]) for name in recipe.beside]
         layouts = [lay_out(family, texts, environment, each.state) for each in members]
         paths = [path for layout in layouts for path in layout.paths]

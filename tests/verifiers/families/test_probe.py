@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from loguru import logger
 from safetensors.torch import load_file, save_file
 
 from envs.core import Problem, State, Step
@@ -26,6 +27,7 @@ from verifiers.equations import EquationVerifier
 from verifiers.families.probe import ProbeConfig, save_probe
 from verifiers.metrics import auroc_within
 from verifiers.registry import WEIGHTS, load_verifier
+from verifiers.training import probe
 from verifiers.training import probe as probing
 from verifiers.training.probe import Labelled, ProbeRecipe, fit, logits, read_features, train_probe
 from verifiers.training.recipe import PrmRecipe
@@ -49,6 +51,17 @@ def probe_of(folder: Path, backbone: Path, layers: int = 1, width: int = 0, hidd
         [(torch.randn(shape), torch.randn(shape[0])) for shape in shapes],
     )
     return folder
+
+
+def test_a_long_reading_says_how_far_it_is(tiny: Tiny, environment: Math, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_TELL", 0.0)
+    texts = "1 + 1?", "1 + 2?", "1 + 3?"
+    labelled = [Labelled(State(environment.read(text), (Step("2"),)), [1.0], [1.0]) for text in texts]
+    said: list[str] = []
+    handler = logger.add(lambda message: said.append(str(message)), level="INFO", format="{message}")
+    read_features(ProbeRecipe((1,)), tiny("judge"), environment, labelled, "cpu")
+    logger.remove(handler)
+    assert [line.partition(",")[0] for line in said] == ["1 of 3 problems read", "2 of 3 problems read"]
 
 
 @pytest.mark.parametrize("width", [0, 5])
