@@ -167,7 +167,7 @@ class TransformersPolicy:
             starts: position of the first of them in each row's sequence.
 
         Returns:
-            The logits after the last token, (rows, vocabulary), in float32.
+            The logits after the last token, (rows, vocabulary).
         """
         device, length = self.model.device, cache.get_seq_length()
         tokens, first = torch.tensor(ids, device=device), torch.tensor(starts, device=device)[:, None]
@@ -175,7 +175,7 @@ class TransformersPolicy:
         mask = torch.arange(length + tokens.shape[1], device=device) >= length - first
         given = {"attention_mask": mask.long(), "position_ids": positions, self._cache_name: cache, "use_cache": True}
         logits: Tensor = self.model(input_ids=tokens, **given, **self._few).logits
-        return logits[:, -1].float()
+        return logits[:, -1]
 
     @torch.inference_mode()
     def _probe(self) -> list[tuple[Tensor, Tensor]]:
@@ -193,7 +193,7 @@ class TransformersPolicy:
             shapes = {(keys.ndim, keys.shape[2], values.shape[2]) for keys, values in layers_of(cache)}
             none = [(keys[0, :, :0].clone(), values[0, :, :0].clone()) for keys, values in layers_of(cache)]
             known = shapes == {(4, length, length)}
-            found = self._run(cache, [ids[length:]], [length])[0] if known else None
+            found = self._run(cache, [ids[length:]], [length])[0].float() if known else None
             whole = self.model(input_ids=torch.tensor([ids], device=self.model.device), use_cache=False, **self._few)
         except Exception as error:
             raise UnusableModel(f"{self.name} does not go on from keys and values: {said(error)}") from error

@@ -198,7 +198,7 @@ class DecodeModel(Protocol):
             start: (rows,) positions: the tokens that each row holds.
 
         Returns:
-            (rows, vocabulary): logits of the next token, float32.
+            (rows, vocabulary): logits of the next token.
         """
         ...
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from policies.generation.confidence import FLOOR, Certainty
 from policies.generation.without_replacement import PrefixNode, follow, take_out
 
+_PART = 1 << 21  # logits that are looked at at once: malloc returns larger arrays to the system, which clears each anew
+_NUCLEUS = 1024  # likeliest tokens that are nearly always enough for top_p: to sort all takes many times as long
 _BLOCK = 64  # tokens of the vocabulary that are summed before one of them is drawn
 _BELOW = np.float32(1 - 2.0**-23)
 _COLDEST = 1e-30  # temperature: below it logits would be divided beyond the largest float32, and it is as good as 0
@@ -28,7 +30,7 @@ def draw(
     """Draw one token per row by the inverse of its cumulative distribution; temperature 0 takes the likeliest.
 
     Args:
-        logits: (rows, vocabulary), float32.
+        logits: (rows, vocabulary), of any precision.
         uniforms: (rows,) in [0, 1).
         temperatures: (rows,).
         top_p: draw from the likeliest tokens that together have this probability.
@@ -41,6 +43,27 @@ def draw(
         log-probability is NaN where the logits are no distribution: one of them is NaN or infinite, or all are minus
         infinity.
     """
+    tokens, logprobs = np.empty(len(logits), np.int64), np.empty(len(logits), np.float32)
+    count = max(1, _PART // logits.shape[1])
+    for first in range(0, len(logits), count):
+        part = slice(first, first + count)
+        own = {row - first: node for row, node in (branches or {}).items() if first <= row < first + count}
+        given = logits[part].float(), uniforms[part], temperatures[part]
+        tokens[part], logprobs[part] = _draw(*given, top_p, top_k, own)
+        if branches:
+            branches.update({row + first: node for row, node in own.items()})
+    return tokens, logprobs
+
+
+def _draw(
+    logits: torch.Tensor,
+    uniforms: NDArray[np.float32],
+    temperatures: NDArray[np.float32],
+    top_p: float,
+    top_k: int,
+    branches: MutableMapping[int, PrefixNode],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """`draw` for a few rows in float32."""
     temperatures = np.where(temperatures < _COLDEST, np.float32(0), temperatures)
     likely = torch.softmax(logits, -1).cpu().numpy()
     broken = np.flatnonzero(np.isnan(likely[:, 0]))  # a softmax is NaN in all places or in none
@@ -71,10 +94,10 @@ def certainties(logits: torch.Tensor, top: int) -> list[Certainty]:
     """Confidence and entropy of rows of logits (`policies.generation.confidence`).
 
     Args:
-        logits: (rows, vocabulary), float32.
+        logits: (rows, vocabulary), of any precision.
         top: k; 0 is the whole vocabulary.
     """
-    logs = torch.log_softmax(logits, -1).clamp(min=FLOOR)
+    logs = torch.log_softmax(logits.float(), -1).clamp(min=FLOOR)
     if 0 < top < logs.shape[1]:
         best = logs.topk(top).values
         rest = (1 - best.exp().sum(-1)).clamp(min=0)
@@ -91,9 +114,12 @@ def _likeliest(weights: torch.Tensor, top_p: float, top_k: int) -> torch.Tensor:
     if 0 < top_k < weights.shape[1]:
         weights = weights.masked_fill(weights < weights.topk(top_k).values[:, -1:], 0)
     if top_p < 1:
-        ordered = weights.sort(-1, descending=True).values
+        enough = top_p * weights.sum(-1, keepdim=True)
+        ordered = weights.topk(min(_NUCLEUS, weights.shape[1])).values
+        if (ordered.sum(-1, keepdim=True) < enough).any():
+            ordered = weights.sort(-1, descending=True).values
         before = ordered.cumsum(-1) - ordered  # the weight of what is likelier
-        last = (before < top_p * ordered.sum(-1, keepdim=True)).sum(-1, keepdim=True) - 1
+        last = (before < enough).sum(-1, keepdim=True) - 1
         weights = weights.masked_fill(weights < ordered.gather(-1, last), 0)
     return weights
 

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from policies.generation.random_numbers import uniform
-from policies.generation.sampling import draw
+from policies.generation.sampling import certainties, draw
+from policies.generation.without_replacement import PrefixNode
 
 
 def test_samples_follow_the_softmax_at_any_temperature() -> None:
@@ -51,3 +52,49 @@ def test_nucleus_and_top_k_leave_the_tail_out_and_the_rest_in_proportion() -> No
         np.testing.assert_allclose(logprobs, logits[0].numpy()[tokens], atol=1e-6)  # of the whole distribution
     tokens, _ = draw(logits, uniforms, 0 * ones, top_p=0.3)
     assert set(tokens) == {1}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.9}])
+def test_a_row_is_drawn_as_if_it_were_alone(dtype: torch.dtype, options: dict[str, float]) -> None:
+    """Of many rows of a large vocabulary few are looked at at once."""
+    rows, vocabulary = 30, 150_001
+    logits = (3 * torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(0))).to(dtype)
+    logits[17] = torch.nan
+    uniforms = uniform(np.arange(rows, dtype=np.uint64), np.zeros(rows, np.int64))
+    temperatures = np.resize(np.array([0.7, 1, 0, 2], np.float32), rows)
+
+    def nodes() -> dict[int, PrefixNode]:  # of some rows, with a token that is not to be drawn again
+        made = {row: PrefixNode() for row in range(1, rows, 3)}
+        for row, node in made.items():
+            node.after[int(logits[row].argmax())] = PrefixNode(node, 0.1)
+        return made
+
+    together, alone = nodes(), nodes()
+    tokens, logprobs = draw(logits, uniforms, temperatures, branches=together, **options)  # type: ignore[arg-type]
+    for row in range(rows):
+        own, one = {0: alone[row]} if row in alone else {}, slice(row, row + 1)
+        token, logprob = draw(logits[one].float(), uniforms[one], temperatures[one], branches=own, **options)  # type: ignore[arg-type]
+        assert token == tokens[one]
+        np.testing.assert_array_equal(logprob, logprobs[one])
+        if own:
+            assert together[row].before.after.keys() == own[0].before.after.keys()  # type: ignore[union-attr]
+            assert (together[row].share, together[row].logprob) == pytest.approx(
+                (own[0].share, own[0].logprob), nan_ok=True
+            )
+    assert certainties(logits, 4)[:17] == certainties(logits.float(), 4)[:17]
+
+
+@pytest.mark.parametrize("flat", [0.2, 3.0])
+@pytest.mark.parametrize("top_p", [0.01, 0.8, 0.95, 0.9999])
+def test_a_nucleus_of_any_size_is_that_of_the_sorted_weights(flat: float, top_p: float) -> None:
+    """Whether a few of the likeliest tokens of 5,000 are enough, or all must be sorted."""
+    logits = flat * torch.randn(40, 5000, generator=torch.Generator().manual_seed(1))
+    uniforms = uniform(np.arange(40, dtype=np.uint64), np.zeros(40, np.int64))
+    tokens, _ = draw(logits, uniforms, np.ones(40, np.float32), top_p=top_p)
+    weights = logits.double().softmax(-1)
+    ordered, order = weights.sort(-1, descending=True)
+    inside = torch.zeros_like(weights).scatter(-1, order, (ordered.cumsum(-1) - ordered < top_p) * ordered)
+    inside = inside.cumsum(-1) / inside.sum(-1, keepdim=True)
+    want = (inside <= torch.from_numpy(uniforms.astype(np.float64))[:, None]).sum(-1).numpy()
+    assert (tokens == want).mean() >= 0.95  # rounding may move one at the edge of another
