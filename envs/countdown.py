@@ -238,9 +238,12 @@ def openness(numbers: Numbers, target: Rational) -> float:
 
 _NUMBER = r"-?\d{1,40}(?:/\d{1,40})?"
 _STEP = re.compile(
-    rf"({_NUMBER}) *([-+*/]) *({_NUMBER}) *= *({_NUMBER}) *\(left: *({_NUMBER}(?:(?: +| *, *){_NUMBER})*) *\)\.?",
+    rf"\(?({_NUMBER}) *([-+*/]) *({_NUMBER})\)? *= *({_NUMBER}) *[,;]? *"
+    rf"[(\[]?(?:numbers )?(?:left|remaining)(?: numbers)?:? *"
+    rf"[(\[{{]?({_NUMBER}(?:(?: +| *, *| +and +){_NUMBER})*) *[)\]}}]{{0,2}}\.?",
     re.ASCII | re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"^(?:(?:step\s*)?\d{1,2}\s*[.):]|step\s*\d{1,2}|[-*•])\s+(?=[-(\d])", re.IGNORECASE)
 _SIGNS = str.maketrans(OPERATORS)
 
 Left = tuple[tuple[Rational, Expression], ...]  # numbers and what they were made by
@@ -254,13 +257,17 @@ def _exact(text: str) -> Rational:
 @lru_cache(maxsize=1 << 14)
 def _read_step(line: str) -> Move | None:
     """A step as it is written, right or wrong; None when it is not of the form."""
-    text = re.sub(r"(?<=\d) *x *(?=-?\d)", "*", line.strip().translate(_SIGNS))
-    match = _STEP.fullmatch(text) if len(line) <= MAX_LINE else None
+    if len(line) > MAX_LINE:
+        return None
+    text = _NUMBERED.sub("", line.strip().replace("$", ""), count=1)
+    for written, sign in _LATEX:
+        text = re.sub(written, sign, text)
+    match = _STEP.fullmatch(re.sub(r"(?<=\d) *x *(?=-?\d)", "*", text.strip().translate(_SIGNS)))
     if match is None:
         return None
     try:
         a, b, result = (_exact(match[index]) for index in (1, 3, 4))
-        return Move(a, match[2], b, result, tuple(sorted(map(_exact, re.split(r"[ ,]+", match[5])))))
+        return Move(a, match[2], b, result, tuple(sorted(map(_exact, re.split(r"[ ,]+(?:and +)?", match[5])))))
     except ZeroDivisionError:
         return None
 
@@ -318,13 +325,18 @@ _AROUND = (  # what people and models put around an answer
     (r"\*\*([^*].*[^*])\*\*", r"\1"),
     (r"`+([^`]*)`+", r"\1"),
     (r"<answer>(.*)</answer>", r"\1"),
+    (r"[\"'“](.*)[\"'”]", r"\1"),
+    (r"#{2,6}\s*(.*)", r"\1"),
+    (r"(.*\d[)\]]*)\s*[✓✔✅]", r"\1"),
     (r"(.*[^.;\s])\s*[.;]", r"\1"),
     (r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r"\1"),
-    (r"(?:the |my )?(?:final )?answer(?: is)?\s*[:=]?\s*(?=[-+(\d\\$`*])(.*)", r"\1"),
+    (r"(?:the |my )?(?:final[ _])?answer(?: is)?\s*[:=]?\s*(?=[-+(\d\\$`*])(.*)", r"\1"),
     (r"[a-z]\s*=\s*([^=].*)", r"\1"),  # a name for it
 )
 _LATEX = (
-    (r"==", "="),
+    (r"==|→|=>|->|\\(?:to|rightarrow)(?![a-zA-Z])", "="),
+    (r"(?<=\d)\.0+(?!\d)", ""),
+    (r"(?<=[\d)\]])\s*:\s*(?=[\d(\[])", "/"),
     (r"\\left|\\right|\\[,;:! ]|~", ""),
     (r"\\(?:times|cdot|ast)(?![a-zA-Z])", "*"),
     (r"\\div(?![a-zA-Z])", "/"),
@@ -349,7 +361,7 @@ def _plainly(text: str) -> str:
         text = re.sub(written, plain, text)
     while (simpler := _FRACTION.sub(r"((\1)/(\2))", text)) != text:
         text = simpler
-    return text
+    return text.replace("{", "(").replace("}", ")")
 
 
 @lru_cache(maxsize=1 << 14)
@@ -413,6 +425,35 @@ _READABLE = (
     "the countdown environment reads questions such as 'make 24 from 4 6 8 2', '4 6 8 2' (the target is 24) "
     "and 'use 3, 5, 7 and 25 to reach 80'"
 )
+
+
+_LIST = re.compile(rf"(?<![\d.]){_NUMBERS}(?!\.?\d)", re.ASCII)
+_AIM = re.compile(
+    rf"(?:\b(?:{_MAKE}|{_GIVES}|equal\s+to|target)|->|=>|→)\s*:?\s*{_TARGET}(\d+)(?![\d.])", re.ASCII | re.IGNORECASE
+)
+_RULES = re.compile(
+    r"(?:input|puzzle|cards?|question|solve 24)\s*:|\b(?:exactly\s+)?once(?:\s+each)?\b|\beach number\b",
+    re.IGNORECASE,
+)
+
+
+def _loosely(text: str) -> tuple[str, str | None] | None:
+    """The one list of numbers in a text, and the one number that is to be made of them.
+
+    No other number may stand there, and if operators are named, it must be all four.
+    """
+    text = _RULES.sub(" ", text)
+    lists, aims = list(_LIST.finditer(text)), list(_AIM.finditer(text))
+    if len(lists) != 1 or len(aims) > 1:
+        return None
+    rest = text[: lists[0].start()] + text[lists[0].end() :]
+    others = re.findall(r"\d+", rest, re.ASCII)
+    signs = set(re.findall(r"[-+*/]", re.sub("->|=>", "", rest).translate(_SIGNS)))
+    if signs not in (set(), set("+-*/")) or re.search(r"\b(?:not|without|only|except)\b", rest, re.IGNORECASE):
+        return None
+    if aims:
+        return (lists[0][0], aims[0][1]) if others == [aims[0][1]] else None
+    return (lists[0][0], None) if not rest.strip(" .:,;") else None
 
 
 def _question(numbers: Iterable[Rational], target: int) -> str:
@@ -486,10 +527,11 @@ class Countdown:
             raise UnreadableQuestion(f"a question of {len(question)} characters; at most {MAX_QUESTION} are read")
         text = _BRACKETS.sub(r" \1 ", _ADDED.sub("", question)).strip().rstrip("?.! \n")
         match = next(filter(None, (wording.fullmatch(text) for wording in _WORDINGS)), None)
-        if match is None:
+        found = (match["numbers"], match.groupdict().get("target")) if match else _loosely(text)
+        if found is None:
             raise UnreadableQuestion(f"cannot read {question!r}; {_READABLE}")
-        given = re.findall(r"\d+", match["numbers"], re.ASCII)
-        wanted = match.groupdict().get("target") or str(CLASSIC)
+        given = re.findall(r"\d+", found[0], re.ASCII)
+        wanted = found[1] or str(CLASSIC)
         if len(given) > MAX_NUMBERS:
             raise UnreadableQuestion(f"{question!r} has {len(given)} numbers; at most {MAX_NUMBERS} are read")
         for number in (*given, wanted):

@@ -165,10 +165,20 @@ class Stated:
 Reading = Quantity | Stated | frozenset[tuple[str, str, int]] | str
 
 _STATED = re.compile(
-    r"(?:[MnmVc]\s*\((?:left\s+|obtained\s+)?(\S+?)\)|[MnmVc]|(?:the\s+)?(?:yield|answer|mass|molar mass|amount))"
-    r"\s*(?:=|\bis\b)\s*([^=]+)",
-    re.ASCII | re.IGNORECASE,
+    r"(?:(?i:the\s+)?([MnmVc]|(?i:yield|answer|molar mass|mass|amount|volume|moles)))?\s*"
+    r"(?:\((?:left\s+|obtained\s+)?(\S+?)\)|(?i:of)\s+(\S+)|(?<![A-Za-z])([A-Z]\S*)(?=\s*:))?\s*(?:=|:|\bis\b)\s*([^=]+)",
+    re.ASCII,
 )
+_UNIT_OF = {"M": "g/mol", "n": "mol", "m": "g", "V": "L", "c": "mol/L"}
+_REWRITTEN = (
+    (r"^\W*([MnmVc])_\{?(?:\\(?:text|mathrm|ce)\s*)?\{?([A-Za-z0-9()_]+?)\}*\s*(?==)", r"\1(\2) "),  # m_{CO2}
+    (r"\\[dt]?frac\s*\{\s*(?:\\(?:text|mathrm)\s*\{)?\s*(g|mol)\s*\}?\s*\}"
+     r"\s*\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*(mol|L)\s*\}?\s*\}", r"\1/\2"),
+    (r"(?<=[a-z])\s+/\s+(?=mol|L)", "/"),
+    (r"(?<=\d)\s*\(([a-zA-Z]+(?:/[a-zA-Z]+)?)\)$", r" \1"),  # 24.76 (g)
+    (r"(?<=[a-z])\s+\(([A-Z]\S*)\)\W*$", r" \1"),  # 24.76 g (CO2)
+    (r"(?<![\w)\]])(\d+)\s*[·*]\s*(?=[A-Z(\[])", r"\1 "),  # 5·O2
+)  # fmt: skip
 _ABOUT = re.compile(r"^[\s*]*(?:≈|~|\\approx(?![a-zA-Z])|(?:about|approximately)\s)?\s*|[\s*]+$", re.IGNORECASE)
 _QUANTITY_OF = re.compile(r"(-?[\d.]+\s*(?:[a-zA-Z]+/)?[a-zA-Z%]+)\s+(?:of\s+)?([A-Z(\[]\S*)", re.ASCII)
 
@@ -180,6 +190,8 @@ def read_answer(text: str) -> Reading | None:
         return None
     if (quantity := read_quantity(text)) is not None:
         return quantity
+    for written, simply in _REWRITTEN:
+        text = re.sub(written, simply, text)
     if (stated := _read_stated(with_symbols(plain(with_symbols(_ABOUT.sub("", text)))).rstrip(". "))) is not None:
         return stated
     text = re.sub(r"^(?:limiting|balanced)\s*:\s*", "", text.strip("* ").removesuffix("."), flags=re.IGNORECASE)
@@ -201,12 +213,15 @@ def read_answer(text: str) -> Reading | None:
 def _read_stated(text: str) -> Quantity | Stated | None:
     """A quantity, perhaps of a substance that is named before or after it."""
     named = _STATED.fullmatch(text)
-    after = _QUANTITY_OF.fullmatch(named[2] if named else text)
-    quantity = read_quantity(after[1] if after else named[2] if named else text)
+    what, *before, value = named.groups() if named else (None, text)
+    after = _QUANTITY_OF.fullmatch(value)
+    quantity = read_quantity(after[1] if after else value)
     try:
-        names = {species(match).text for match in (named and named[1], after and after[2]) if match}
+        names = {species(match).text for match in (*before, after and after[2]) if match}
     except ValueError:
         return None
-    if quantity is None or len(names) > 1:
+    if quantity is None or len(names) > 1 or (named and not what and not names):
         return None
+    if what in _UNIT_OF and quantity.dimension != UNITS[_UNIT_OF[what]][1]:
+        return None  # n is no mass
     return Stated(quantity, *names) if names else quantity

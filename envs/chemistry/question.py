@@ -51,10 +51,25 @@ def read_task(question: str) -> ChemistryTask:
     try:
         return _read_task(question)
     except ValueError:
-        simply = with_symbols(plain(question)) if len(question) <= MAX_QUESTION else question
+        simply = _simply(question) if len(question) <= MAX_QUESTION else question
         if simply == question:
             raise
         return _read_task(simply)
+
+
+_OTHER_WORDS = (
+    (r"(?<![\w^])(?:_+|\?)\s*(?=[A-Z(\[])", ""),  # a blank for a coefficient
+    (r"(?i)\b(?:molecular|formula)\s+(?:weight|mass)\b", "molar mass"),
+    (r"(?i)\bwhat\s+is\s+the\s+limiting\s+(?:reactant|reagent)\b", "which reactant is limiting"),
+    (r"(?i)\bwhat\s+mass\s+of\s+(\S+)", r"how many g of \1"),
+)
+
+
+def _simply(question: str) -> str:
+    """A question in the symbols and words that are read."""
+    for pattern, simple in _OTHER_WORDS:
+        question = re.sub(pattern, simple, question)
+    return with_symbols(plain(question))
 
 
 def _read_task(question: str) -> ChemistryTask:

@@ -160,12 +160,13 @@ class Code:
         draft = _draft(after)
         if draft is None:
             return truncation(after)
-        if not draft.ended and step.text.rstrip() != RUN:
+        ended = self._has_ended(after, draft)
+        if not ended and step.text.rstrip() != RUN:
             full = len(after.steps) >= self.max_steps
             return truncation(after) if full else transition(after, self._promise(after, draft.program))
         verdict = self.judge(state.problem, draft.program)
         after = state.then(replace(step, observation=_observation(verdict)))
-        if not draft.ended:
+        if not ended:
             full = len(after.steps) >= self.max_steps
             return truncation(after) if full else transition(after, self._promise(after, draft.program))
         return termination(after, verdict.share) if verdict.loaded else truncation(after)
@@ -173,7 +174,7 @@ class Code:
     def answer(self, state: State) -> str | None:
         """The program, closed by a comment with a digest of what it does in the visible tests, or None."""
         draft = _draft(state)
-        if draft is None or not draft.ended:
+        if draft is None or not self._has_ended(state, draft):
             return None
         verdict = self.judge(state.problem, draft.program)
         return f"{draft.program}\n{_BEHAVIOUR}{verdict.behaviour or _NONE}\n" if verdict.loaded else None
@@ -195,7 +196,12 @@ class Code:
         if draft is None:
             return last
         passes = (self._passes(state.problem, draft.program, kind) for kind in ("visible", "hidden"))
-        return None if not draft.ended or all(passes) else last
+        return None if not self._has_ended(state, draft) or all(passes) else last
+
+    def _has_ended(self, state: State, draft: Draft) -> bool:
+        """Whether the last step ends the program. A block that fails a visible test may yet be corrected."""
+        may_go_on = draft.tentative and state.steps[-1].finish == "step" and len(state.steps) < self.max_steps
+        return draft.ended and not (may_go_on and self.judge(state.problem, draft.program).share < 1)
 
     def judge(self, problem: Problem, program: str) -> Verdict:
         """What a program does in the visible tests; at once if it is known already."""

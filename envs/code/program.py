@@ -1,29 +1,52 @@
-"""The program in what a model wrote, line by line: with or without fences, after words, under a given head.
+r"""The program in what a model wrote, line by line: with or without fences, after words, under a given head.
 
 A model that was trained to chat explains, opens a fence, writes the program and closes the fence; one that was not goes
 on from the prompt. Both are read here. Words before and after a program are left out, and so are fenced blocks in other
-languages, blocks before the program that define nothing or call the function (examples, tests), a definition without a
-body, and what stands in ``<think>``. The program ends with the block that defines the function, with the line
-``# end``, or with a fence after a program that had none.
+languages, blocks that define nothing or call the function (examples, tests), a definition without a body, the prompts
+and outputs of a session (``>>>``), and what stands in ``<think>``. The program ends with the block that defines the
+function, with the line ``# end``, or with a fence after a program that had none.
+
+What follows the block may correct it. The first words behind it decide: if they speak of a mistake, a better way or a
+part that is missing, or lead on to something (they end with a colon), further blocks count, and the last one that
+defines the function is the program. `Draft.tentative` says that only the block has ended so far.
 """
 
 from __future__ import annotations
 
+import ast
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 END = "# end"
 MAX_LINE = 400  # characters of a line of a program; words before it may have more
-_FENCE = re.compile(r"((?:[ \t]*>)?[ \t]*)(`{3,}|~{3,}|\[(?:PYTHON|CODE)\])[ \t]*([^`\s]*)[^`]*", re.IGNORECASE)
+_FENCE = re.compile(
+    r"((?:[ \t]*>)?[ \t]*)(`{3,}|~{3,}|\[(?:PYTHON|CODE|BEGIN)\]|\\begin\{(?:verbatim|lstlisting|minted)\})"
+    r"[ \t]*([^`\s]*)[^`]*",
+    re.IGNORECASE,
+)
 _FENCE_AFTER_WORDS = re.compile(r"[^`]*:[ \t]+()(`{3,})[ \t]*((?:python|py)3?)[ \t]*", re.IGNORECASE)
-_PYTHON = re.compile(r"(?:\{?\.?i?python[\d.]*\}?|py\d?)?")
-_DEFINES = re.compile(r"(?:(?:async\s+def|def|class|import|from)\s|@\w)")
+_CLOSING = re.compile(r"\[(?:/PYTHON|/CODE|DONE|END)\]|\\end\{(?:verbatim|lstlisting|minted)\}", re.IGNORECASE)
+_PYTHON = re.compile(r"(?:\[.*\])?(?:\{?\.?i?python(?:[\d.]*|-repl)\}?|py(?:\d|con)?|[\w/]+\.py)?(?:[:{(,].*)?")
+_DEFINES = re.compile(
+    r"(?:async\s+)?def\s+\w+\s*[(\[]|class\s+\w+\s*[:(\[]|import\s+[\w.]+(?:\s+as\s+\w+)?\s*(?:[,;#]|$)"
+    r"|from\s+[\w.]+\s+import\s|@\w"
+)
 _ASSIGNS = re.compile(r"[A-Za-z_]\w*\s*(?::[^=]+)?=(?!=)(?!.*\binput\()")
 _GOES_ON = re.compile(r"\s|#|[)\]}]|$")  # a line that belongs to the one before
-_TAG = re.compile(r"</?(?:answer|solution|code|python|program)>", re.IGNORECASE)
+_TAG = re.compile(r"(?:</?(?:answer|solution|code|python|program|pre)>\s*)+", re.IGNORECASE)
 _PROSE = re.compile(r"(?!(?:None|True|False)\b)[A-Z][a-z']*,?\s[A-Za-z`*\d].*")
 _EMPTY = re.compile(r"\s+(?:pass|\.\.\.|#.*|raise NotImplementedError.*)|\s*")
+_PROMPT = re.compile(r"\s*(?:>>>|\.\.\.|In \[\d+\]:|\.\.\.:)(?: (.*))?$")  # of a session of Python or IPython
+_MAGIC = re.compile(r"[!%]{1,2}[a-z][\w-]*(?:\s|$)")  # of a notebook
+_END_MARK = re.compile(r"(?:</s>|<\|[\w|]{1,40}\|>|<eos>|<end_of_turn>)\s*$")
+_LEADS_ON = re.compile(
+    r":[\s*_]*$|^\W*(?:wait|hmm|oops|hold on|however|but|actually|sorry|no,|alternatively|or\b)"
+    r"|\b(?:wrong|incorrect|mistakes?|errors?|bugs?|buggy|issues?|problems?|fails?|failed|corrected|correction|fix(?:ed|es)?"
+    r"|improved|revised|updated|better|final|instead|missing|forgot|does(?: not|n't) (?:work|handle|pass))\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -33,10 +56,12 @@ class Draft:
     Args:
         program: the program so far, the head included.
         ended: whether the last line ended it.
+        tentative: whether it ended with a block that further lines may correct.
     """
 
     program: str
     ended: bool
+    tentative: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,8 +74,8 @@ class _Fence:
 
     def closes(self, line: str) -> bool:
         """Whether a line is the end of the block: the same mark, no deeper. In a docstring, marks stand deeper."""
-        if self.mark.startswith("["):
-            return line.strip().upper() == f"[/{self.mark[1:].upper()}"
+        if self.mark[0] in "[\\":
+            return bool(_CLOSING.fullmatch(line.strip()))
         content = self.content(line)
         text = content.strip()
         depth = len(line) - len(line.lstrip()) if content == line else 0
@@ -85,7 +110,8 @@ def read_draft(lines: Sequence[str], function: str, head: str = "") -> Draft | N
     blocks: list[list[str]] = []
     fence: _Fence | None = None
     ended = thinks = False
-    for line in lines:
+    closed = doubted = False  # whether a block was the program, and whether words behind it lead on
+    for line in (_END_MARK.sub("", line) for line in lines):
         if ended:
             return None
         if thinks or line.lstrip().startswith("<think>"):
@@ -96,13 +122,18 @@ def read_draft(lines: Sequence[str], function: str, head: str = "") -> Draft | N
             blocks[-1].append(fence.content(line))
         elif fence is not None:
             blocks[-1] += [left] if left else []
-            python = bool(_PYTHON.fullmatch(fence.language)) and not _is_stub(blocks[-1], function)
-            if not python:
-                blocks.pop()
-            ended = python and _is_written(blocks[-1], function, head)
+            block = list(_as_source(blocks.pop(), function))
+            if _PYTHON.fullmatch(fence.language) and not _is_stub(block, function):
+                blocks.append(block)
+                closed, doubted = closed or _is_written(block, function, head), False
             fence = None
+        elif closed and (opened := _opened(line)) is None:
+            doubted = doubted or bool(_LEADS_ON.search(line))
+            ended = bool(line.strip()) and not doubted
         elif _TAG.fullmatch(line.strip()):
             pass
+        elif not closed and _is_written(words, function, head) and _CLOSING.fullmatch(line.strip()):
+            ended = True
         elif (opened := _opened(line)) is None or (opened.indent and _is_written(words, function, head)):
             words.append(line)  # in a program without a fence, one that is indented stands in a docstring
         elif _is_written(words, function, head):
@@ -110,10 +141,11 @@ def read_draft(lines: Sequence[str], function: str, head: str = "") -> Draft | N
         else:
             fence = opened
             blocks.append([])
-    written = [*_useful(blocks[:-1], function), *blocks[-1]] if blocks else _without_words(words, function)
+    written = _joined(blocks, function, head) if blocks else _without_words(words, function, head)
     if any(len(line) > MAX_LINE for line in written) and (blocks or _is_written(words, function, head)):
         return None
-    return Draft(_under(head, written, function), ended)
+    tentative = closed and not ended and fence is None and not doubted
+    return Draft(_under(head, written, function), ended or tentative, tentative)
 
 
 def _opened(line: str) -> _Fence | None:
@@ -124,7 +156,16 @@ def _opened(line: str) -> _Fence | None:
 def _is_written(lines: Sequence[str], function: str, head: str) -> bool:
     """Whether lines are (the beginning of) a program: they define the function, or go on from the head."""
     first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    return (bool(head) and first[:1].isspace()) or _defines(lines, function)
+    return (bool(head) and first[:1].isspace()) or _defines(_as_source(lines, function), function)
+
+
+def _as_source(lines: Sequence[str], function: str) -> Sequence[str]:
+    """Lines without the prompts of a session, or without a common indentation, if only so they define the function."""
+    if _defines(lines, function):
+        return lines
+    session = [match[1] or "" for line in lines if (match := _PROMPT.match(line))]
+    dedented = textwrap.dedent("\n".join(lines)).split("\n")
+    return next((each for each in (session, dedented) if _defines(each, function)), lines)
 
 
 def _defines(lines: Sequence[str], function: str) -> bool:
@@ -148,27 +189,41 @@ def _is_stub(lines: Sequence[str], function: str) -> bool:
     return all(_EMPTY.fullmatch(f" {line}") for line in body.split("\n"))
 
 
-def _useful(blocks: Sequence[Sequence[str]], function: str) -> list[str]:
-    """The lines of blocks that define something that the program may need, and do not speak of the function itself."""
-    useful = list[str]()
-    for block in blocks:
-        outer = [line for line in block if not _GOES_ON.match(line)]
-        defines = any(map(_DEFINES.match, outer)) or all(map(_ASSIGNS.match, outer))
-        if defines and not any(re.search(rf"\b{re.escape(function)}\b", line) for line in outer):
-            useful += block
-    return useful
+def _joined(blocks: Sequence[Sequence[str]], function: str, head: str) -> list[str]:
+    """The last block that defines the function, with the blocks that it may need; the last block, if none does."""
+    last = len(blocks) - 1
+    chosen = next((k for k in range(last, -1, -1) if _is_written(blocks[k], function, head)), last)
+    kept = [block if k == chosen else _useful(block, function) for k, block in enumerate(blocks)]
+    kept[chosen] = _until_prose(kept[chosen])
+    return [line for block in kept for line in block if not _MAGIC.match(line)]
 
 
-def _without_words(lines: Sequence[str], function: str) -> Sequence[str]:
+def _useful(block: Sequence[str], function: str) -> Sequence[str]:
+    """A block, if it defines something that the program may need, and does not speak of the function itself."""
+    outer = [line for line in block if not _GOES_ON.match(line)]
+    defines = any(map(_DEFINES.match, outer)) or (bool(outer) and all(map(_ASSIGNS.match, outer)))
+    named = any(re.search(rf"\b{re.escape(function)}\b", line) for line in outer)
+    return block if defines and not named else ()
+
+
+def _without_words(lines: Sequence[str], function: str, head: str) -> Sequence[str]:
     """A program without a fence, from its first line of code to the first sentence that follows outside of a string."""
+    lines = _as_source(lines, function)
     if not _defines(lines, function):
-        return lines
-    code = next(k for k, line in enumerate(lines) if _DEFINES.match(line) or _ASSIGNS.match(line))
+        body = next((k for k, line in enumerate(lines) if line[:1].isspace() and line.strip()), 0) if head else 0
+        return lines[body:] if all(_PROSE.fullmatch(line) or not line.strip() for line in lines[:body]) else lines
+    code = next((k for k, line in enumerate(lines) if _DEFINES.match(line) or _ASSIGNS.match(line)), 0)
     start = next((k + 1 for k in range(code - 1, -1, -1) if not _GOES_ON.match(lines[k])), 0)
-    for k in range(code + 1, len(lines)):
-        if _PROSE.fullmatch(lines[k]) and not _in_string(lines[start:k]):
-            return lines[start:k]
-    return lines[start:]
+    return _until_prose(lines[start:])
+
+
+def _until_prose(lines: Sequence[str]) -> Sequence[str]:
+    """Lines up to the first sentence behind the first one that defines something, outside of strings."""
+    code = next((k for k, line in enumerate(lines) if _DEFINES.match(line) or _ASSIGNS.match(line)), len(lines))
+    end = next(
+        (k for k in range(code + 1, len(lines)) if _PROSE.fullmatch(lines[k]) and not _in_string(lines[:k])), len(lines)
+    )
+    return lines[:end]
 
 
 def _in_string(lines: Sequence[str]) -> bool:
@@ -183,7 +238,23 @@ def without_function(head: str, function: str) -> str:
 
 
 def _under(head: str, lines: Sequence[str], function: str) -> str:
-    """A program under its head; a function that is written out anew takes the place of the one that the head begins."""
+    """A program under its head; a function that is written out anew takes the place of the one that the head begins.
+
+    Chat models begin the body in the first column, or only its first line; which of the two is found out by trying.
+    """
     if head and _defines(lines, function):
         head = without_function(head, function)
-    return head + "".join(f"{line}\n" for line in lines)
+    text = "".join(f"{line}\n" for line in lines)
+    if not head or not text[:1].strip() or _is_python(head + text):
+        return head + text
+    indented = (textwrap.indent(text, "    "), f"    {text}")
+    return head + next((each for each in indented if _is_python(head + each)), text)
+
+
+def _is_python(text: str) -> bool:
+    """Whether a text can be parsed, and returns from nothing but functions."""
+    try:
+        outside = [each for each in ast.parse(text).body if not isinstance(each, ast.FunctionDef | ast.ClassDef)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return not any(isinstance(node, ast.Return) for each in outside for node in ast.walk(each))

@@ -155,6 +155,8 @@ def stated_answer(text: str) -> str | None:
         return _marked(_BLANKS.sub(" ", text), "answer")
     if "\\boxed" in text or "\\fbox" in text:
         return _boxed(text)
+    if (short := _SHORT.match(text)) and re.match(r"\W*ans", text, re.IGNORECASE):
+        return text[short.end() :].strip("*_ ")
     said = _SAID.search(text)
     if said is None or (text[: said.start()].strip("*_# ") and not re.match("the |our |my ", said[0], re.IGNORECASE)):
         return text  # no answer is possible

@@ -113,9 +113,8 @@ def read(answer: str) -> Value | None:
 
 def _as_text(text: str) -> Value | None:
     plain = re.sub(r"\\words |\\text\s*(?=\{)|\\thousands ?", " ", text)
+    plain = re.sub(r"^[\s{]*(?:an?|the)\s+(?=\S)", "", plain, flags=re.IGNORECASE)
     words = [word for word in re.findall(r"\\?[a-zA-Z]+|\d+|[^\sa-zA-Z\d]", plain) if word not in ".,;:'\"-{}"]
-    if len(words) > 1 and words[0].lower() in ("a", "an", "the"):
-        words = words[1:]
     key = "".join(words).casefold()
     return Text(_SYNONYMS.get(key, key)) if key else None
 
@@ -254,7 +253,7 @@ def _read_words(words: str) -> Value:
 
 def _several_words(words: str) -> Value | None:
     """``Fred and Mary`` in any order; ``Fred or Mary`` is another answer."""
-    parts = re.split(r"(\s*(?:,\s*and|,\s*or|,|\band|\bor)\s+)", words)
+    parts = re.split(r"(\s*,\s*(?:(?:and|or)\s+)?|\s+(?:and|or)\s+)", words)
     if len(parts) < 3 or not all(0 < len(part.split()) <= 3 for part in parts[::2]):
         return None
     values = [_read_words(part) for part in parts[::2]]

@@ -187,7 +187,8 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
          r"|\\(?:q?quad|enspace|enskip|(?:neg)?(?:thin|med|thick)space|space)(?![a-zA-Z])"
          r"|\\[hvm]skip ?-?[\d.]* ?(?:pt|em|ex|mm|cm|in|mu)(?![a-zA-Z])", " "),
         (r"</?(?:b|i|strong|em|u|sub|sup|span|p|br|code)\s*/?>", " "),
-        (r"\\(?:hspace|vspace|phantom|hphantom|vphantom|label|tag)\*?\s*\{[^{}]*\}", " "),
+        (r"\\(?:hspace|vspace|label|tag)\*?\s*\{[^{}]*\}", " "),
+        (r"\\[hv]?phantom(?![a-zA-Z])\s*(?:\{[^{}]*\}|\S)", " "),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
         (r"\\(?:mbox|hbox|textbf|textit|textrm|textsf|texttt|textnormal|textsc|emph|underline|mathrm|mathsf|mathtt|mathnormal"
          r"|operatorname\*?|unit)\s*(?=\{)", r"\\text"),
@@ -255,6 +256,7 @@ _CLEANING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:euro)(?![a-zA-Z])", r"\\text{euros}"),
         (r"\bRs\.?\s*(?=\d)", "Rs "),
         (r"(?<=\d)\s?/-(?!\d)", ""),  # Rs. 500/-
+        (r"(?<=\d)\s*\^\s*\{\s*(?:\\text\s*\{\s*)?(st|nd|rd|th)\s*\}{1,2}", r"\1"),
         (r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}", r"\\binom{\1}{\2}"),
         (r"(?<![a-zA-Z\d)}])(?:\{\}\s*)?[\^_]\s*\{?(\w+)\}?\s*C\s*_\s*\{?(\w+)\}?", r"\\binom{\1}{\2}"),
         (r"^\{(\d+)\}\s*C\s*_\s*\{?(\w+)\}?", r"\\binom{\1}{\2}"),

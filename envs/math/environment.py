@@ -56,6 +56,8 @@ _ANSWER_KEYS = (
     "expected_answer",
     "extracted_groundtruth",
     "ground_truth",
+    "correct_answer",
+    "reference_answer",
     "target",
     "solution",
 )
@@ -386,6 +388,10 @@ def _split_of(problem: Problem) -> Split:
 
 def _read_lines(path: Path) -> Iterator[Any]:
     with path.open(encoding="utf-8-sig") as file:
+        if re.match(r"\s*\[\s*\{", file.read(200)):  # a list under another name
+            yield from _read_list(path)
+            return
+        file.seek(0)
         for number, line in enumerate(file, 1):
             if line.strip():
                 try:
@@ -408,6 +414,8 @@ def _read_list(path: Path) -> Iterator[Any]:
         and len(lists := [each for each in content.values() if isinstance(each, list)]) == 1
     ):
         (content,) = lists
+    elif isinstance(content, Mapping) and any(str(key).lower() in _QUESTION_KEYS for key in content):
+        content = [content]  # JSON Lines of one line
     if not isinstance(content, list):
         raise ValueError(f"{path} holds a {type(content).__name__}; a list of problems is wanted")
     yield from content

@@ -136,6 +136,8 @@ def _factors(text: str) -> Hashable:
 
 def _complex(text: str) -> Hashable:
     """``a + bi`` or one of its two parts, in parentheses or not."""
+    if re.search(r"[\d.]\s+[\d.]", text):
+        raise _Unreadable(text)  # two numbers
     text = text.replace(" ", "").lower().replace("j", "i")
     text = re.sub(r"^\((.*)\)$", r"\1", text)
     number = r"\d+(?:\.\d*)?"

@@ -234,6 +234,46 @@ CHAT = {
     "words after, without a fence": "{}\n\nThis function adds two numbers.\n# end",
     "a method of another class": "```python\nclass Adder:\n    def add(self, a, b):\n        return a + b\n```",
     "a lambda": "```python\nadd = lambda a, b: a + b\n```",
+    "a session": ">>> def add(a, b):\n...     return a + b\n...\n>>> add(1, 2)\n3\n# end",
+    "a session in a fence": "```pycon\n>>> def add(a, b):\n...     return a + b\n>>> add(1, 2)\n3\n```",
+    "a session of IPython": "```python\nIn [1]: def add(a, b):\n   ...:     return a + b\n```",
+    "a coroutine": "```python\nasync def add(a, b):\n    return a + b\n```",
+    "a coroutine that is run": (
+        "```python\nimport asyncio\nasync def add(a, b):\n    await asyncio.sleep(0)\n    return a + b\n"
+        "asyncio.run(add(1, 2))\n```"
+    ),
+    "verbatim": "\\begin{verbatim}\n{}\n\\end{verbatim}",
+    "a listing": "\\begin{lstlisting}[language=Python]\n{}\n\\end{lstlisting}",
+    "minted": "\\begin{minted}{python}\n{}\n\\end{minted}",
+    "the marks of MBPP": "[BEGIN]\n{}\n[DONE]",
+    "the last mark of MBPP": "{}\n[DONE]",
+    "several tags": "<pre><code>\n{}\n</code></pre>\n# end",
+    "an indented program": "    def add(a, b):\n        return a + b\n# end",
+    "the name of a file": "```python:add.py\n{}\n```",
+    "braces and options": "```{.python .numberLines}\n{}\n```",
+    "words that begin as code does": "import the module first\nfrom this we see\nclass of problems\n{}\n# end",
+    "a sentence in the fence": "```python\n{}\n\nThis function adds.\n```",
+    "commands of a notebook": "```python\n%matplotlib inline\n!pip install numpy\n{}\n```",
+    "the mark of an end": "```python\n{}\n```<|im_end|>",
+    "the mark of an end without a fence": "{}<|endoftext|>\n# end",
+    "a correction": (
+        "```python\ndef add(a, b):\n    return a - b\n```\n\nWait, that is wrong. Corrected:\n\n```python\n{}\n```"
+    ),
+    "a correction of a program that does not load": (
+        "```python\ndef add(a, b)\n    return a + b\n```\nOops, the colon.\n```python\n{}\n```"
+    ),
+    "two corrections": (
+        "First try:\n```python\ndef add(a, b):\n    return a\n```\nHowever, this fails.\nSo we need b.\n"
+        "```python\ndef add(a, b):\n    return b\n```\nStill a bug.\n```python\n{}\n```"
+    ),
+    "another way": "```python\ndef add(a, b):\n    return a\n```\n```python\n{}\n```",
+    "an example between": (
+        "```python\ndef add(a, b):\n    return a\n```\nUsage:\n```python\nadd(1, 2)\n```\nFixed:\n```python\n{}\n```"
+    ),
+    "a helper behind": (
+        "```python\ndef add(a, b):\n    return helper(a, b)\n```\nwith this helper:\n"
+        "```python\ndef helper(a, b):\n    return a + b\n```"
+    ),
 }
 
 
@@ -244,6 +284,28 @@ def test_programs_are_found_as_models_write_them(code: Code, add: Problem, name:
 
     assert (status, reward) == ("terminated", 1.0)
     assert "```" not in (code.answer(state) or "").replace("    ```", "")
+
+
+WRONG = ["```python", "def add(a, b):", "    return a - b", "```"]
+
+
+def test_a_block_that_fails_may_be_corrected(code: Code, add: Problem) -> None:
+    state, status, _ = follow(code, add, *WRONG)
+    assert status == "running"
+    assert code.answer(state) is None
+    assert code.first_error(state) is None
+    result = code.step(state, Step("", finish="answer"))  # the policy has no more to say
+    assert (result.status, result.reward) == ("terminated", 0.5)
+    state, status, reward = follow(code, add, *WRONG, "", "It subtracts.")
+    assert (status, reward) == ("terminated", 0.5)
+    assert code.first_error(state) == 5
+    assert code.step(state, Step("Wait.")).status == "truncated"
+    assert follow(code, add, *WRONG, "This is wrong.", "So:", *WRONG)[1] == "running"
+    assert follow(code, add, *WRONG, *["But"] * (code.max_steps - 4))[1] == "truncated"
+
+
+def test_a_block_that_passes_is_the_last(code: Code, add: Problem) -> None:
+    assert follow(code, add, "```python", *RIGHT.splitlines(), "```")[1:] == ("terminated", 1.0)
 
 
 def test_a_program_in_an_indented_fence(code: Code, add: Problem) -> None:
@@ -276,6 +338,11 @@ HEADED = {
     "words, then the function": "Here it is:\n\n```python\ndef largest(numbers):\n    return triple(max(numbers))\n```",
     "words, then the body": "The body is\n```python\n    return triple(max(numbers))\n```",
     "a method": "class Solution:\n    def largest(self, numbers):\n        return triple(max(numbers))\n# end",
+    "the body in the first column": "return triple(max(numbers))\n# end",
+    "the body in the first column of a fence": "```python\nif numbers:\n    return triple(max(numbers))\n```\n# end",
+    "a first line without its indentation": "top = max(numbers)\n    return triple(top)\n# end",
+    "words, then the body without a fence": "Here is the body:\n\n    return triple(max(numbers))\n# end",
+    "a session": ">>> def largest(numbers):\n...     return triple(max(numbers))\n# end",
     "words, then a method": (
         "So:\n~~~\nclass Solution:\n    def largest(self, numbers):\n        return 3 * max(numbers)\n~~~"
     ),
@@ -293,6 +360,16 @@ def test_programs_under_a_head(code: Code, tmp_path: Path, name: str, docstring:
     state, status, reward = follow(other, problem, *HEADED[name].split("\n"))
     assert (status, reward) == ("terminated", 1.0)
     assert other.check(problem, other.answer(state) or "")
+
+
+def test_a_body_under_a_head_may_be_corrected(tmp_path: Path) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(rows(HUMAN_EVAL))
+    other = Code(tasks=file)
+    (problem,) = other.problems("test", 1)
+    first = ["```python", "    return max(numbers)", "```", "Wait, three times that:"]
+    second = ["```python", "    return triple(max(numbers))", "```"]
+    assert follow(other, problem, *first, *second)[1:] == ("terminated", 1.0)
 
 
 def test_the_policy_may_end_without_the_mark(code: Code, add: Problem) -> None:

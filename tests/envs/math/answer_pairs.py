@@ -328,6 +328,8 @@ SAME: dict[str, list[tuple[str, str]]] = {
         (r"\text{Fred, Mary}", "Fred and Mary"), (r"\text{A and B}", "A and B"), ("B or A", "A or B"),
         ("C", "C, because 15"), ("C", "(C) because it is 15"), ("B", "b)"), ("B", "answer choice B"),
         ("B", "The correct option is B"), ("B, C", "(B), (C)"), ("B and D", r"\textbf{(B)} and \textbf{(D)}"),
+        (r"\text{A,B}", "A, B"), (r"\text{A,C}", "C and A"), (r"\text{A,B,E}", "(A), (B), (E)"),
+        (r"\text{red,blue}", "blue and red"),
     ],
     "sets and their ends": [
         (r"{\{1,2\}}", r"\{1,2\}"), ("{{1,2}}", "{1,2}"), ("{(1,2)}", "(1,2)"), ("{[1,2]}", "[1,2]"),
@@ -383,7 +385,8 @@ SAME: dict[str, list[tuple[str, str]]] = {
         ("{}^nC_r", r"\binom{n}{r}"), (r"\frac{AB}{CD} = \frac{2}{3}", "2/3"), (r"\frac{[ABC]}{[DEF]}=4", "4"),
         ("AB:BC=2:3", "2:3"), ("a:b:c=1:2:3", "1:2:3"), (r"\frac{m}{n}=\frac{3}{4}", "3/4"), ("m/n = 3/4", "3/4"),
         (r"AB\cdot CD=12", "12"), (r"\min = -1", "-1"), ("0.33...", "1/3"), ("0.66...", "2/3"), ("0.1666...", "1/6"),
-        ("0.909090...", "10/11"), ("1.33...", "4/3"), ("Rs.500", "500"), ("Rs. 500/-", "500"),
+        ("0.909090...", "10/11"), ("1.33...", "4/3"), ("Rs.500", "500"),
+        (r"5^{\text{th}}", "5th"), (r"22^{nd}", "22nd"), ("Rs. 500/-", "500"),
     ],
 }  # fmt: skip
 DIFFERENT: dict[str, list[tuple[str, str]]] = {
@@ -580,7 +583,8 @@ DIFFERENT: dict[str, list[tuple[str, str]]] = {
         ("5 o'clock", "6:00"), ("2/4/2020", "1/2/2020"), ("2020-01-03", "2016"), ("1/3/2020", "1/6060"),
         ("3rd", "4th"), ("third", "1/3"), ("5st", "5"), ("A or B", "A and B"), ("Fred or Mary", "Fred and Mary"),
         ("(B), (C)", "B"), ("(B) and (D)", "B"), ("C, because 15", "15"), ("C, because it is not D", "D"),
-        ("B and D", "B and C"),
+        ("B and D", "B and C"), (r"\text{A,B}", "B"), (r"\text{A,C}", "C"), (r"\text{A,B,E}", r"\text{B,E}"),
+        (r"\text{A or B}", "B"), ("A, B", "B"),
     ],
     "sets and their ends": [
         (r"\{\emptyset\}", r"\emptyset"), (r"\{1,\{2\}\}", r"\{1,2\}"), (r"\{\{1,2\},3\}", r"\{1,2,3\}"),

@@ -143,6 +143,8 @@ def test_the_published_layouts_are_read(row: dict[str, Any], answer: str, meta: 
         ({"problem": "Q?", "answer": [3]}, "3"),
         ({"problem": "Q?", "answer": "The answer is 2."}, "2"),
         ({"problem": "Q?", "answer": "**Answer:** 4"}, "4"),
+        ({"problem": "Q?", "answer": "Ans. 4 eggs"}, "4 eggs"),
+        ({"problem": "Q?", "correct_answer": "4"}, "4"),
         ({"problem": "Q?", "answer": r"$\boxed{7}$"}, "7"),
         ({"problem": "Q?", "final_answer": ["5"]}, "5"),
         ({"problem": "Q?", "answer": "no answer is possible"}, "no answer is possible"),
@@ -218,9 +220,13 @@ def test_files_are_known_by_what_is_in_them(tmp_path: Path) -> None:
     write(tmp_path / "lines.json", rows)
     write(tmp_path / "LINES.JSONL", rows)
     (tmp_path / "inside.json").write_text(json.dumps({"version": 1, "data": rows}))
-    for name in ("lines.json", "LINES.JSONL", "inside.json"):
+    (tmp_path / "list.jsonl").write_text(json.dumps(rows, indent=1))
+    for name in ("lines.json", "LINES.JSONL", "inside.json", "list.jsonl"):
         assert len(Math(tmp_path / name).splits["test"]) == 2
-    with pytest.warns(UserWarning, match="4 questions occur again"):
+    (tmp_path / "part").mkdir()
+    write(tmp_path / "part" / "one.json", rows[:1])
+    assert len(Math(tmp_path / "part" / "one.json").splits["test"]) == 1
+    with pytest.warns(UserWarning, match="6 questions occur again"):
         assert len(Math(tmp_path).splits["test"]) == 2
 
 
