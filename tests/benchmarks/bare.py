@@ -87,7 +87,7 @@ def compare(label: str, runs: dict[str, Run], problems: Sequence[Problem], round
             here, there = time.process_time(), others_seconds()
             tokens = run(problems, seed)
             here, there = time.process_time() - here, others_seconds() - there
-            if seed:
+            if seed or not rounds:
                 rates[name].append(tokens / (here + there))
                 if there and name == "ours":
                     shares.append(here / (here + there))
@@ -236,7 +236,7 @@ def main() -> None:
     arguments.add_argument("--problems", type=int, nargs="+", default=[1, 32])
     arguments.add_argument("--env", choices=["arithmetic", "math"], default="arithmetic")
     arguments.add_argument("--level", type=int, default=3, help="of the problems of arithmetic")
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=3, help="with 0 the one that warms up counts")
     options = arguments.parse_args()
     model = str(WEIGHTS / options.policy) if (WEIGHTS / options.policy).is_dir() else options.policy
     for way in options.ways:
