@@ -47,8 +47,7 @@ def test_a_replay_gives_the_numbers_of_the_page(
     for seed in range(orders):
         out = tmp_path / f"{seed}.sqlite"
         words = "-n", str(len(problems)), "--strategy", strategy, "--budget", budget, "--seed", str(seed)
-        words = *words, "--set", f"verifier={verifier}"
-        assert main(replay(out, *words)) == 0
+        assert main(replay(out, *words, "--set", f"verifier={verifier}")) == 0
         with StudyFile(out, trust=True) as file:
             rows = [row for row in file.results() if row["error"] is None]
         assert len(rows) == len(problems)
