@@ -38,6 +38,7 @@ from envs.expressions import (
     write,
     write_sides,
 )
+from envs.messages import short
 from envs.splits import draw_distinct, split_of
 
 ANSWER_MARK = "#### "
@@ -221,7 +222,8 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _FOR = re.compile(r"^for\s+[a-zA-Z]\s*:\s*", re.IGNORECASE)
-_TAIL = re.compile(r"\s*(?:equal(?:\s+to)?\s*)?(?:=\s*)?[?.!:]*\s*$", re.IGNORECASE)
+_TAIL = re.compile(r"\s*(?:equal(?:\s+to)?\s*)?(?:=\s*)?(?:[?.:]|(?<=[=?.:!])!)*\s*$", re.IGNORECASE)  # 5! is no 5
+_WORD = re.compile(r"[^\W\d_]{2,}")
 _READABLE = (
     "the arithmetic environment reads expressions of whole numbers with + - * / and parentheses, such as "
     "'(17 + 8) * 3 - 40', and linear equations in one unknown, such as '5x - 4 = 31'"
@@ -260,7 +262,10 @@ class Arithmetic:
         if len(question) > MAX_QUESTION:
             raise UnreadableQuestion(f"a question of {len(question)} characters; at most {MAX_QUESTION} are read")
         try:
-            sides = parse_sides(_strip_words(question))
+            text = _strip_words(question)
+            if word := _WORD.search(text):
+                raise ValueError(f"{short(word[0])} is a word and no number")
+            sides = parse_sides(text)
             value = solve(sides)
             if _read_number(str(value)) is None:
                 raise ValueError(f"its answer has more than {MAX_DIGITS} digits")

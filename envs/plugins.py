@@ -32,6 +32,7 @@ P = TypeVar("P")
 Factory = Callable[..., Any]
 
 FILES = "stepwell_environment_"  # what the modules that are run from files are called, up to a hash
+_ANY_MODEL = ("openai",)  # backends that take the only model there is, where none is named
 _MODULE = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
@@ -147,7 +148,10 @@ class Registry(Generic[P]):
         if head.endswith(".py"):
             return self._member(spec, self._module_of(head), member), ()
         if (backend := self._backend_of(spec)) is not None:
-            return self._backend(backend), (spec.partition(":")[2],)
+            model = spec.partition(":")[2]
+            if not model and backend in self.backends and backend not in _ANY_MODEL:
+                raise self.error(f"{self.kind} {short(spec)} names no model; expected {spec}MODEL")
+            return self._backend(backend), (model,)
         if spec in self.built_in:
             return self._built_in(spec), ()
         if (point := self._point(spec)) is not None:

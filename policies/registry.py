@@ -104,7 +104,7 @@ def _found(name: str) -> tuple[Factory, tuple[str, ...], dict[str, Any]]:
     """What makes the policy of a name, the model it is made of, and options that the name says."""
     backend, colon, model = name.partition(":")
     if name == SMOLLM2 or (model == SMOLLM2 and backend in ("hf", "vllm")):
-        factory, _ = POLICIES.factory(f"{backend}:" if colon else "hf:")
+        factory, _ = POLICIES.factory(f"{backend if colon else 'hf'}:{SMOLLM2}")
         return factory, (SMOLLM2,), {"name": SMOLLM2}
     if name and name not in POLICIES.built_in:
         for folder in (WEIGHTS / name, Path(name)):

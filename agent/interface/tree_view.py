@@ -142,9 +142,10 @@ def search_tree(
     best: Sequence[int] | None = None,
     correct: bool | None = None,
     root: int = 0,
+    always: Sequence[int] = (),
 ) -> RenderableType:
     """`tree_rows`, to be printed."""
-    lines = tree_rows(graph, rows, width, unicode, best, correct, root)
+    lines = tree_rows(graph, rows, width, unicode, best, correct, root, always=always)
     return Group(*(Text.assemble(*row, no_wrap=True, overflow="crop") for row in lines))
 
 
@@ -157,6 +158,7 @@ def tree_rows(
     correct: bool | None = None,
     root: int = 0,
     size: int | None = None,
+    always: Sequence[int] = (),
 ) -> list[Row]:
     """The search tree in at most `rows` lines, the best path marked, each node with its number, score and count.
 
@@ -169,10 +171,11 @@ def tree_rows(
         correct: whether the answer that was chosen is right, if that is known.
         root: draw what is below this node.
         size: draw the tree as it was when it had so many nodes, with the scores that it has now.
+        always: children of the root that are drawn, whatever they promise.
     """
     size = len(graph) if size is None else size
     path = {node for node in (leading_path(graph) if best is None else best) if node < size}
-    shown = visible_nodes(graph, sorted(path), max(1, rows), root, size)
+    shown = visible_nodes(graph, sorted({*path, *always}), max(1, rows), root, size)
     pipe, fork, last, blank = ("│  ", "├─ ", "╰─ ", "   ") if unicode else ("|  ", "|- ", "`- ", "   ")
     asked, steering = set(graph.steering.asked), graph.steering
     found: list[tuple[int, str, str, Row, Row]] = []

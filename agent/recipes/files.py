@@ -144,10 +144,10 @@ def _check_size(root: yaml.Node | None) -> None:
 
 # ------------------------------------------------------------------------------------------- what a file may say
 
-_PARTS: dict[str, Registry[Any]] = {
+_INNER: dict[str, Registry[Any]] = {"large": POLICIES, "members": VERIFIERS, "small": POLICIES}  # options of a part
+_PARTS: dict[str, Registry[Any]] = _INNER | {
     "environment": ENVIRONMENTS,
     "environments": ENVIRONMENTS,
-    "members": VERIFIERS,
     "policies": POLICIES,
     "policy": POLICIES,
     "strategies": STRATEGY_PARTS,
@@ -178,7 +178,9 @@ def refuse_code(config: Mapping[str, Any], where: str, allow: str = "--trust") -
     for key, registry in _PARTS.items():
         given = config.get(key)
         for part in given if isinstance(given, list | tuple) else [given]:
+            part = component(part)
             options = part if isinstance(part, Mapping) else {"name": part}
+            _refuse_options(options, where, allow)
             name = options.get("name")
             if isinstance(name, str) and registry.names_code(name):
                 raise UsageError(
@@ -186,7 +188,7 @@ def refuse_code(config: Mapping[str, Any], where: str, allow: str = "--trust") -
                     f"installed. If you trust it, give {allow}, or name it yourself"
                 )
             if isinstance(part, Mapping):
-                refuse_code({"members": part.get("members")}, where, allow)
+                refuse_code({key: part[key] for key in _INNER if key in part}, where, allow)
     _refuse_options(config, where, allow)
 
 
@@ -337,6 +339,51 @@ def split_words(text: str) -> list[str]:
                 continue
         word += character
     return [each for each in [*words, word] if each]
+
+
+def unquoted(text: str) -> str:
+    """A text without the quotes around all of it, as in a shell."""
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" and text[0] not in text[1:-1]
+    return text[1:-1] if quoted else text
+
+
+def is_setting(word: str) -> bool:
+    """Whether a word begins as an option and its value do: ``branch=2``."""
+    return _SETTING.match(word) is not None
+
+
+_SETTING = re.compile(r"[\w.]+=")
+_NAME = re.compile(r"[\w-]+")
+
+
+def component(value: Any) -> Any:
+    """``beam branch=2`` as the mapping that it stands for; whatever else as it is, paths with blanks among it."""
+    if not isinstance(value, str):
+        return value
+    name, *words = split_words(value) or [""]
+    if not words or not _NAME.fullmatch(name) or not all(map(is_setting, words)):
+        return value
+    return {"name": name, **parse_options(words, name)}
+
+
+def parse_options(words: Iterable[str], name: str) -> dict[str, Any]:
+    """Read ``OPTION=VALUE`` words, values in YAML: ``branch=2``, ``levels=[2,3]``; `name` is whose they are.
+
+    Raises:
+        UsageError: when a word is none.
+    """
+    options: dict[str, Any] = {}
+    given: set[str] = set()
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not equals or not option:
+            raise UsageError(f"cannot read {word!r} after {name!r}; expected OPTION=VALUE, e.g. branch=2")
+        if option in given:
+            raise UsageError(f"{name}: {option!r} is given twice")
+        given.add(option)
+        put(options, option.split("."), parse_yaml(value, f"{name} {option}"))
+    return options
 
 
 def default_config(environment: str | None) -> str:

@@ -8,12 +8,20 @@ the recipes of solving here and those of training (`policies.training.train`, `v
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from agent.recipes.files import override, parse_yaml, put, read_config, split_words
+from agent.recipes.files import (
+    component,
+    is_setting,
+    override,
+    parse_options,
+    parse_yaml,
+    read_config,
+    split_words,
+    unquoted,
+)
 from agent.search.budget import Budget
 from envs.messages import UsageError, short
 from envs.options import AtLeast, check_ranges, load_dataclass
@@ -36,7 +44,8 @@ class Component:
 
     @classmethod
     def from_config(cls, value: object, where: str) -> Component:
-        """Read the short (a name) or the long (a mapping with a name) form; `where` names the key in errors."""
+        """Read a name, a name with options (``beam branch=2``) or a mapping with a name; `where` is for errors."""
+        value = component(value)
         if isinstance(value, str):
             return cls(value)
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
@@ -121,7 +130,7 @@ def parse_budget(text: str) -> Budget:
         name, number = (key, value) if equals else ("samples", key)
         if name in mapping:
             raise UsageError(f"budget {text!r}: {name!r} is given twice")
-        mapping[name] = parse_yaml(number, "budget")
+        mapping[name] = None if number == "none" else parse_yaml(number, "budget")
     if not mapping:
         raise UsageError("an empty budget; expected e.g. 16 (samples) or samples=16,seconds=5")
     return load_dataclass(Budget, mapping, f"budget {text!r}")
@@ -139,29 +148,7 @@ def parse_component(text: str) -> Component:
     Raises:
         UsageError: when the text does not start with a name.
     """
-    name, *options = split_words(text) or [""]
-    if not name or _SETTING.match(name):
+    name, *options = split_words(unquoted(text)) or [""]
+    if not name or is_setting(name):
         raise UsageError(f"cannot read {text!r}; expected a name and options, e.g. beam branch=2")
     return Component(name, parse_options(options, name))
-
-
-def parse_options(words: Iterable[str], name: str) -> dict[str, Any]:
-    """Read ``OPTION=VALUE`` words, values in YAML: ``branch=2``, ``levels=[2,3]``; `name` is whose they are.
-
-    Raises:
-        UsageError: when a word is none.
-    """
-    options: dict[str, Any] = {}
-    given: set[str] = set()
-    for word in words:
-        option, equals, value = word.partition("=")
-        if not equals or not option:
-            raise UsageError(f"cannot read {word!r} after {name!r}; expected OPTION=VALUE, e.g. branch=2")
-        if option in given:
-            raise UsageError(f"{name}: {option!r} is given twice")
-        given.add(option)
-        put(options, option.split("."), parse_yaml(value, f"{name} {option}"))
-    return options
-
-
-_SETTING = re.compile(r"[\w.]+=")  # the beginning of an option and its value, where a name is expected

@@ -32,7 +32,10 @@ def said(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if "custom code" in str(error):
         return "it needs code of its own, and no code that comes with a model is run"
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    first = " ".join(lines) if lines[0].endswith(":") else lines[0]  # a list follows
+    return f"{type(error).__name__}: {first[:300]}"
 
 
 class panics:  # noqa: N801 - reads as a function: `with panics(folder): ...`

@@ -157,6 +157,7 @@ WORDINGS = [
     ("please calculate 12*12", "144"),
     ("1 + 1 = ?", "2"),
     ("1 + 1 =", "2"),
+    ("1 + 1 =?!", "2"),
     ("How much is 6 * 7?", "42"),
     ("what does 6 * 7 equal?", "42"),
 ]
@@ -174,6 +175,12 @@ def test_questions_as_people_and_reasoning_gym_word_them(question: str, answer: 
     [
         ("", "not complete"),
         ("What is the capital of France?", "the arithmetic environment reads"),
+        ("hello", "'hello' is a word and no number"),
+        ("sqrt(16)", "'sqrt' is a word and no number"),
+        ("five plus six", "'five' is a word and no number"),
+        ("5!", "cannot read '!'"),
+        ("2 + 3 !", "cannot read '!'"),
+        ("(2 + 3)!!", "cannot read '!'"),
         ("2 ** 10", "cannot read"),
         ("7 // 2", "cannot read"),
         ("1 / 0", "division by zero"),

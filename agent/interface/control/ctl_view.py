@@ -153,7 +153,16 @@ def _short(value: Any) -> str:
     if isinstance(value, dict) and isinstance(value.get("name"), str):
         return brief(visible(call_text(value["name"], value)))
     if isinstance(value, dict):
-        return brief(visible(", ".join(f"{each} {key}" for key, each in value.items()))) or "no limit"
+        return (
+            brief(
+                visible(
+                    ", ".join(
+                        f"{each:g} {key}" if isinstance(each, float) else f"{each} {key}" for key, each in value.items()
+                    )
+                )
+            )
+            or "no limit"
+        )
     if isinstance(value, list):
         return brief(visible(", ".join(map(str, value)))) or "everywhere"
     return brief(visible(str(value)))

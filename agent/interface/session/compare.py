@@ -17,7 +17,7 @@ from agent.interface.session.command import Command
 from agent.interface.session.search_run import SearchRun
 from agent.interface.text import brief, duration, quantity, unicode_of, visible
 from agent.interface.tree_view import search_tree
-from agent.recipes.files import split_words
+from agent.recipes.files import is_setting, split_words, unquoted
 from agent.recipes.recipe import parse_budget, parse_component
 from agent.search.solution import Solution
 from agent.solver import task
@@ -74,10 +74,10 @@ def _read(text: str) -> tuple[list[str], str]:
             raise UsageError("/compare: expected a budget after --budget, e.g. --budget 16")
     names: list[str] = []
     for word in words:
-        if "=" in word and names:
+        if is_setting(word) and names:
             names[-1] += f" {word}"
         else:
-            names.append(word)
+            names.append(unquoted(word))
     if len(names) < 2 or len(names) > _MOST:
         raise UsageError(
             f"/compare: expected 2 to {_MOST} strategies, e.g. /compare beam dvts branch=2 auto --budget 16"

@@ -51,6 +51,7 @@ from envs.messages import UsageError, nearest
 from verifiers.voting import Aggregate
 
 T = TypeVar("T")
+_MADE = 10  # new nodes that are shown at once
 KEPT_ROWS = 14  # rows of the tree that stay on the screen after a search
 PATIENCE = 10  # seconds that leaving waits for models that are being loaded: nothing may cut that short
 LONGEST = 1 << 16  # bytes of a file with questions
@@ -129,12 +130,19 @@ class Session:
         Whatever goes wrong is told; only `Leave` and KeyboardInterrupt are raised.
         """
         with self.told():
-            entries = self.split(self._of_file(text))
+            try:
+                entries = self.split(self._of_file(text))
+            except BaseException:
+                self._repeat(text.strip())
+                raise
             for entry in entries:
-                if len(entries) > 1 or self.echo:
-                    self.say(Text(f"> {visible(entry)}", style="bold"))
+                self._repeat(entry, several=len(entries) > 1)
                 with self.told():
                     self._do_entry(entry)
+
+    def _repeat(self, entry: str, several: bool = False) -> None:
+        if several or self.echo:
+            self.say(Text(f"> {visible(entry)}", style="bold"))
 
     def _do_entry(self, entry: str) -> None:
         try:
@@ -152,7 +160,8 @@ class Session:
             return text
         path = Path(name[1:].strip()).expanduser()
         if not path.is_file():
-            raise UsageError(f"there is no file {str(path)!r}; @FILE asks what is in a file")
+            what = f"{str(path)!r} is a folder" if path.is_dir() else f"there is no file {str(path)!r}"
+            raise UsageError(f"{what}; @FILE asks what is in a file")
         with path.open("rb") as file:
             content = file.read(LONGEST + 1)
         if len(content) > LONGEST:
@@ -449,7 +458,7 @@ class Session:
 
         def view(graph: SearchGraph) -> object:
             root = graph.parent(nodes[0]) or 0
-            return search_tree(graph, 10, width, unicode, root=root)
+            return search_tree(graph, _MADE, width, unicode, root=root, always=nodes[:_MADE])
 
         self.console.print(self.look(view))
 

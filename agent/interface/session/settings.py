@@ -10,10 +10,11 @@ from rich.text import Text
 from agent.build import check_parts, choices, describe_strategy, parts, strategy_of
 from agent.interface.common import start_from
 from agent.interface.session.command import Command
-from agent.interface.text import visible
+from agent.interface.text import brief, visible
 from agent.interface.tree_view import call_text
-from agent.recipes.files import has_recipe, override, split_words
-from agent.recipes.recipe import Component, Recipe, parse_budget, parse_component, parse_options
+from agent.recipes.files import has_recipe, is_setting, override, parse_options, split_words, unquoted
+from agent.recipes.recipe import Component, Recipe, parse_budget, parse_component
+from envs.messages import UsageError
 from envs.options import load_dataclass
 from policies.registry import SCRIPTED
 from verifiers.voting import Vote
@@ -41,11 +42,13 @@ def change(session: Session, key: str, text: str) -> None:
     """Set a key of the recipe to what was typed; on an error everything stays as it was."""
     before = session.recipe
     config = before.to_config()
-    words = text.split()
     if key == "budget":
         config["budget"] = {name: value for name, value in vars(parse_budget(text)).items() if value is not None}
     elif key == "vote":
-        config["vote"] = dict(zip(("rule", "aggregate"), words, strict=False)) if len(words) <= 2 else text
+        words = split_words(text)
+        if len(words) > 2:
+            raise UsageError(f"/vote {brief(text, 40)}: expected RULE, or RULE AGGREGATE, e.g. /vote max last")
+        config["vote"] = dict(zip(("rule", "aggregate"), words, strict=False))
     elif key in ("seed", "temperature"):
         config = override(config, [f"{key}={text}"])
     else:
@@ -65,8 +68,8 @@ def _with_part(recipe: Recipe, config: dict[str, Any], key: str, text: str) -> d
 
     An environment that has a recipe of its own comes with all that it says, as ``--env`` does.
     """
-    words = split_words(text)
-    if words and "=" in words[0].partition("[")[0]:
+    words = split_words(text := unquoted(text))
+    if words and is_setting(words[0]):
         part = getattr(recipe, key)
         return config | {key: Component(part.name, {**part.options, **parse_options(words, part.name)}).to_config()}
     part = parse_component(text)
@@ -86,6 +89,7 @@ def show(session: Session, key: str) -> None:
     value = recipe.to_config()[key]
     if isinstance(value, dict):
         value = " ".join(str(inner) if name == "name" else f"{name}={_short(inner)}" for name, inner in value.items())
+        value = value or "no limit"
     line = Text.assemble((f"{key} ", "dim"), (visible(str(value)), "bold"))
     chosen = getattr(recipe, key)
     current = chosen.rule if isinstance(chosen, Vote) else getattr(chosen, "name", "")

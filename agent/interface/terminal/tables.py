@@ -1,7 +1,8 @@
 """Tables in a terminal of any width.
 
 Nothing that tells rows apart is ever cut: columns that do not fit go into a table of their own below, with the same row
-labels; only the labels of rows may take several lines.
+labels; only the labels of rows may take several lines. Where not even one column fits beside the labels, each row is a
+list.
 """
 
 from __future__ import annotations
@@ -45,12 +46,14 @@ def tables(
     Args:
         labels: what tells rows apart; the first is wrapped where it must be.
         groups: columns that belong together; a group that does not fit beside the one before begins a table.
-        width: of the terminal. A single column that is wider is shown all the same.
+        width: of the terminal.
         unicode: draw with box characters; with ASCII otherwise.
     """
     widest = max((column.width for group in groups for column in group), default=0)
-    labels = _wrapped(labels, width - _EDGES - _GAP - widest)
+    labels = _wrapped(given := labels, width - _EDGES - _GAP - widest)
     fixed = _total(labels)
+    if fixed + _GAP + widest > width - _EDGES:
+        return [_lists(given, [column for group in groups for column in group], width)]
     made: list[list[Column]] = []
     for group in groups:
         if made and fixed + _GAP + _total([*made[-1], *group]) <= width - _EDGES:
@@ -65,15 +68,35 @@ def tables(
 
 
 def _wrapped(labels: Sequence[Column], room: int) -> list[Column]:
-    """The labels with lines broken, as far as they take more room than there is: words of the first, then the rest."""
+    """The labels with lines broken, as far as they take more room than there is: words of the first, then the rest.
+
+    Where that is not enough, they are one column, each label below the other.
+    """
     first, *others = labels
     if _LEAST + sum(_GAP + column.width for column in others) > room:
         others = [Column(each.header, [cell.replace(",", ",\n") for cell in each.cells]) for each in others]
-    room = max(_LEAST, room - sum(_GAP + column.width for column in others))
-    if first.width > room:
-        cells = ["\n".join(wrapped(cell, room)) for cell in first.cells]
+    left = max(_LEAST, room - sum(_GAP + column.width for column in others))
+    if first.width > left:
+        cells = ["\n".join(wrapped(cell, left)) for cell in first.cells]
         first = Column(first.header, cells, first.left)
-    return [first, *others]
+    if not others or _total([first, *others]) <= room:
+        return [first, *others]
+    beside = max(_LEAST, room)
+    headers, *rows = zip(*((each.header, *each.cells) for each in labels), strict=True)
+    cells = ["\n".join(line for cell in row for line in wrapped(cell.replace(",", ", "), beside)) for row in rows]
+    return [Column("\n".join(headers), cells, left=True)]
+
+
+def _lists(labels: Sequence[Column], columns: Sequence[Column], width: int) -> RenderableType:
+    """Rows below each other, each with its labels as a heading and its cells as lines."""
+    lines: list[str] = []
+    for row in range(len(labels[0].cells)):
+        heading = ", ".join(f"{each.header} {each.cells[row]}" for each in labels)
+        lines += wrapped(heading, width)
+        for column in columns:
+            said = wrapped(f"{column.header} {column.cells[row]}", width - _EDGES)
+            lines += [" " * _EDGES + line for line in said]
+    return Text("\n".join(lines))
 
 
 def table_width(columns: Sequence[Column]) -> int:

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
-from agent.recipes.recipe import parse_budget
+from agent.recipes.recipe import parse_budget, parse_component
+from agent.registry import STRATEGY_PARTS
 from agent.search.budget import Budget
 from agent.search.control.arguments import COMMANDS
 from agent.search.control.running import Errand, Running
@@ -191,6 +192,7 @@ def _strategy(search: Running, strategy: str) -> Change:
 
     def work(record: dict[str, Any]) -> None:
         search.spec = strategy
+        search.specs.add(strategy)
         search.begin_anew()
         search.graph.info["strategy"] = chosen.strategy
         if search.graph.context.vote != chosen.vote:
@@ -321,6 +323,12 @@ def _undo(search: Running) -> Change:
     if not places:
         raise UsageError("undo: there is nothing to undo")
     record = records[places[-1]]
+    before = record.get("old_spec")
+    if before not in search.specs and STRATEGY_PARTS.names_code(parse_component(str(before)).name):
+        raise UsageError(
+            f"undo: the file of this search says that strategy {short(before)} was at work before, which runs code; "
+            "if you trust it, choose it yourself"
+        )
 
     def act() -> None:
         _replay_for_more(search)

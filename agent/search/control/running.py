@@ -100,6 +100,7 @@ class Running:
         self.shared = False
         self.ending: str | None = None
         self.spec: str | None = None  # the strategy that a person chose; None is the one of the task
+        self.specs: set[str | None] = {None}  # all that a person has chosen here, and not in a file
         self.errands: deque[Errand] = deque()
         self._errand: tuple[Errand, Search[None]] | None = None
         self._strategy: Search[None] | None = _begin(task, graph, failure)

@@ -9,10 +9,19 @@ import pytest
 from loguru import logger
 
 from agent.interface.cli import main
-from agent.recipes.files import find_config, has_recipe, parse_yaml, read_config, refuse_code, split_words
-from agent.recipes.recipe import Component, load_recipe, parse_component
+from agent.recipes.files import (
+    find_config,
+    has_recipe,
+    parse_yaml,
+    read_config,
+    refuse_code,
+    split_words,
+    unquoted,
+)
+from agent.recipes.recipe import Component, Recipe, load_recipe, parse_component
 from agent.study.study import load_study
 from envs.messages import UsageError
+from envs.options import load_dataclass
 from tests.plugged import install
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -85,6 +94,29 @@ def test_words_are_split_but_not_within_brackets() -> None:
         parse_component("beam branch=[2")
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("beam branch=2", Component("beam", {"branch": 2})),
+        ("arithmetic levels=[2, 3]", Component("arithmetic", {"levels": [2, 3]})),
+        ("beam", Component("beam")),
+        ("hf:/my models/a b=c", Component("hf:/my models/a b=c")),  # a path
+        ("runs/step 1,lr=2", Component("runs/step 1,lr=2")),
+        ("beam branch", Component("beam branch")),
+    ],
+)
+def test_a_name_with_options_is_written_in_a_file_as_on_the_command_line(written: str, read: Component) -> None:
+    assert Component.from_config(written, "x") == read
+    assert load_dataclass(Recipe, {"strategy": written}, "x").strategy == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [('"beam branch=2"', "beam branch=2"), ("'dvts'", "dvts"), ("a='b c'", "a='b c'"), ('"', '"')]
+)
+def test_quotes_around_all_of_it_are_those_of_a_shell(typed: str, meant: str) -> None:
+    assert unquoted(typed) == meant
+
+
 # ---------------------------------------------------------------------------------------------- files are data
 
 
@@ -103,6 +135,10 @@ def test_words_are_split_but_not_within_brackets() -> None:
         {"policies": [{"name": "evil:Evil"}]},
         {"verifiers": ["evil:Evil"]},
         {"strategies": ["beam", {"name": "evil.py:Evil", "branch": 2}]},
+        {"policy": {"name": "pair", "small": "evil.py", "large": "arithmetic-s"}},
+        {"policy": {"name": "pair", "small": "arithmetic-s", "large": {"name": "evil:Evil"}}},
+        {"policies": ["pair small=arithmetic-s large=evil:Evil"]},
+        {"verifier": "ensemble members=[table,evil.py]"},
     ],
 )
 def test_a_file_may_not_name_code(config: dict[str, object]) -> None:
@@ -118,6 +154,8 @@ def test_a_file_may_not_name_code(config: dict[str, object]) -> None:
         ({"verifiers": [{"name": "openai:m", "key_variable": "AWS_SECRET"}]}, "key_variable="),
         ({"environment": {"name": "prime", "environment": "x", "python": "evil"}}, "python='evil'"),
         ({"environment": {"name": "prime", "environment": "x", "folder": "evil"}}, "folder='evil'"),
+        ({"environment": "code unsandboxed=true"}, "unsandboxed=True"),
+        ({"environments": ["toy", "prime environment=x python=evil"]}, "python='evil'"),
         ({"environment": "code", "curriculum": [{"until": 1, "options": {"unsandboxed": True}}]}, "unsandboxed=True"),
     ],
 )

@@ -234,7 +234,7 @@ def blocks(out: str) -> list[list[str]]:
     return [text.splitlines() for text in found]
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+@pytest.mark.parametrize("width", [40, 50, 60, 80, 100, 120, 200])
 def test_no_table_is_wider_than_the_terminal_and_rows_stay_apart(
     tmp_path: Path, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,7 +254,11 @@ def test_every_error_is_a_line_and_the_models_stay(tmp_path: Path) -> None:
         (f"/env {tmp_path / 'leaves.py'}", "failed to load: SystemExit: 3"),
         (f"/policy {folder}", ""),
         (f"/load {deep}", "deep.json is not a saved search: it is no JSON object"),
-        (f"/load {tmp_path}", "there is no file"),
+        (f"/load {tmp_path}", "is a folder, not a saved search"),
+        (f"@{tmp_path}", "is a folder; @FILE asks what is in a file"),
+        ("/vote max last extra", "expected RULE, or RULE AGGREGATE, e.g. /vote max last"),
+        ("/policy hf:", "policy 'hf:' names no model; expected hf:MODEL"),
+        ("/verifier vllm:", "verifier 'vllm:' names no model; expected vllm:MODEL"),
         ("/load", "expected a file name"),
         ("/why ²", "expected the number of a node"),
         ("/tree " + "9" * 5000, "expected a number of rows"),
@@ -352,7 +356,7 @@ def test_without_an_answer_the_most_promising_path_is_shown() -> None:
 def test_piped_answers_stand_under_their_questions(environment: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "agent.interface.cli", "--env", "toy", "--strategy", "greedy"],
-        input="\n".join([*QUESTIONS[:2], "/seed 4"]).encode() + b"\n\xff\n",
+        input="\n".join([*QUESTIONS[:2], "/seed 4", "@no.txt"]).encode() + b"\n\xff\n",
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -363,6 +367,7 @@ def test_piped_answers_stand_under_their_questions(environment: dict[str, str]) 
     assert [line for line in lines if line.startswith("> ")] == [
         *(f"> {q}" for q in QUESTIONS[:2]),
         "> /seed 4",
+        "> @no.txt",
         r"> \xff",
     ]
     assert all(line == line.rstrip() for line in lines)

@@ -95,7 +95,7 @@ def test_a_search_is_paused_steered_and_goes_on(open_terminal: Opener, tmp_path:
     terminal.enter("/write 0 1")
     terminal.expect("write: done")
     terminal.enter("/budget 500")
-    terminal.expect("budget: done, 4000.0 samples -> 500.0 samples")
+    terminal.expect("budget: done, 4000 samples -> 500 samples")
     terminal.enter("13 with 1 3 5")
     terminal.expect("a search is paused: this is asked when it is over")
     terminal.enter("/go beam branch=2")
@@ -307,6 +307,46 @@ def test_a_strategy_that_is_refused_leaves_the_last_search_as_it_was() -> None:
     assert "did you mean 'beam'" in said(session, file, "/go baem")
     assert session.run is None
     assert json.dumps(session.last().graph.to_json()) == before
+
+
+def test_a_saved_search_names_no_strategy_whose_code_runs(tmp_path: Path) -> None:
+    session, file = session_of("strategy=beam", "budget.samples=8")
+    session.handle(QUESTION)
+    session.handle("/go mcts")
+    path = tmp_path / "search.json"
+    session.handle(f"/save {path}")
+    saved = path.read_text()
+    assert '"old_spec": null' in saved
+    marker = tmp_path / "RAN"
+    evil = tmp_path / "evil.py"
+    evil.write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\n")
+    for spec in (f"{evil}:Evil", f"{evil}:Evil branch=2", "evil:Evil", str(evil)):
+        path.write_text(saved.replace('"old_spec": null', f'"old_spec": "{spec}"'))
+        session.handle(f"/load {path}")
+        assert "which runs code" in said(session, file, "/undo")
+        session.handle("/go")
+        assert not marker.exists()
+    path.write_text(saved)
+    session.handle(f"/load {path}")
+    assert "undo: done" in said(session, file, "/undo")
+    session.close()
+
+
+def test_a_step_that_a_person_wrote_is_shown_whatever_it_promises() -> None:
+    session, file = session_of("strategy=majority", "budget.samples=64", "verifier=none")
+    session.handle("45 with 1 7 10")
+    assert len(session.last().graph.children(0)) >= 3
+    for text in ("nonsense", "1 dollar", "0"):
+        assert text in said(session, file, f"/write 0 {text}").replace(f"/write 0 {text}", "")
+    session.close()
+
+
+def test_strategies_may_be_quoted_as_in_a_shell() -> None:
+    session, file = session_of("strategy=beam", "budget.samples=8")
+    session.handle(QUESTION)
+    table = said(session, file, """/compare "beam branch=2" 'dvts' mcts --budget 2""")
+    assert re.search(r"^beam branch=2 .*\ndvts .*\nmcts ", table, flags=re.M)
+    assert "in force: beam (width 8, branch 2" in said(session, file, '/strategy "beam branch=2"')
 
 
 def test_environment_and_models_stay_in_a_pause() -> None:
