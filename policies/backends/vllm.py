@@ -5,6 +5,9 @@ waits for the slowest; a sample is one request from its first token to its last,
 from what it wrote (`policies.generation.chat`). Siblings share their prompt, and what was written for a search is found
 again by those who go on from it, in blocks of 16 tokens (32 on a CPU).
 
+On a CPU tokens are drawn as by the other backends (`policies.generation.vllm_draws`): a seed gives the sample that it
+gives with `hf:`. On a GPU vLLM draws them by its own means.
+
 What a sample depends on: its state, its seed and the temperature, and the numbers that the model gives. Those differ in
 their last bits with what else is in a batch, where kernels add in another order, and then a token may differ, once in
 thousands. On a CPU in float32 small models do not: `check_policy` passes. On a GPU ``VLLM_BATCH_INVARIANT=1`` in the
@@ -17,7 +20,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from envs.core import Environment
 from envs.options import Above, AtLeast, Group
@@ -135,6 +138,7 @@ class VllmPolicy:
         self._jobs[ticket] = job
         if not job.missing:
             self._done.append((job, None))
+        ended: dict[Any, Any] = {}  # siblings often write the same step
         try:
             for i, (state, tokens) in enumerate(zip(request.states, ids, strict=True)):
                 spent = spent_on(state)
@@ -142,6 +146,7 @@ class VllmPolicy:
                     sample = StreamedSample(
                         request.scope, seed, request.temperature, tokens,
                         job=job, place=(i, j), state=state, most=self._writer.most(request, spent), spent=spent,
+                        ended=ended,
                     )  # fmt: skip
                     self._writer.begin(sample)
                     self._ask(sample)
@@ -191,17 +196,27 @@ class VllmPolicy:
         from vllm import SamplingParams
 
         options, request = self._options, sample.job.request
-        parameters = SamplingParams(
-            temperature=request.temperature,
-            top_p=options.top_p,
-            top_k=options.top_k,
-            seed=_seed(sample),
-            max_tokens=sample.room,
-            logprobs=self._top,  # with 0 of what was drawn alone, at temperature 1
-            detokenize=False,  # where a step ends is seen here, by the tokens
-            skip_clone=True,  # they are this request's own
-        )
-        self._running[self._engine.add(sample.ids, parameters, request.scope)] = sample
+        parameters: dict[str, Any] = {
+            "max_tokens": sample.room,
+            "detokenize": False,  # where a step ends is seen here, by the tokens
+            "skip_clone": True,  # they are this request's own
+        }
+        drawing = None
+        if self._engine.draws and request.temperature:
+            from policies.generation.vllm_draws import Drawing  # not to be imported without vLLM
+
+            drawing = Drawing(sample.seed, sample.drawn, request.temperature, options.top_p, options.top_k)
+            parameters |= {"temperature": 0.0, "logprobs": self._top or None}
+        else:
+            parameters |= {
+                "temperature": request.temperature,
+                "top_p": options.top_p,
+                "top_k": options.top_k,
+                "seed": _seed(sample),
+                "logprobs": self._top,  # with 0 of what was drawn alone, at temperature 1
+            }
+        name = self._engine.add(sample.ids, SamplingParams(**parameters), request.scope, drawing)
+        self._running[name] = sample
 
     def _drawn(self, sample: StreamedSample, drawn: Drawn) -> None:
         """Take what vLLM drew for a sample."""

@@ -14,14 +14,19 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from envs.options import Above, AtLeast, check_ranges
 from policies.memory_traffic import position_size
 from policies.models.errors import UnsupportedModel
 
+if TYPE_CHECKING:
+    from policies.generation.vllm_draws import Drawing
+
 _HOW = "pip install 'stepwell[vllm]' (on a CPU: docs/models.md says how)"
 _BLOCK = 32  # tokens whose keys and values are kept or not as a whole, on a CPU: the least that its kernels take
+DRAWING = "stepwell"  # among the extra arguments of a request: its `Drawing`
+_DRAWS = "policies.generation.vllm_draws:SeededDraws"
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}  # unless the user says otherwise
 
 
@@ -85,6 +90,8 @@ class VllmEngine:
     Attributes:
         context: most tokens of a text.
         parameters: of the model; 0 if they cannot be told.
+        draws: whether requests may say how their tokens are drawn (`policies.generation.vllm_draws`): on a CPU, where
+            vLLM draws for one request after another.
         position: numbers that the keys and values of a token have (`policies.memory_traffic`).
         tokenizer: of transformers.
         ends: token ids that end an answer, as the model's configurations say.
@@ -109,6 +116,7 @@ class VllmEngine:
             self._engine: Any = _start(str(model), runner, options or VllmOptions(), arguments)
         _open.append(self._engine)
         config = self._engine.model_config
+        self.draws = config.logits_processors is not None
         self.context = int(config.max_model_len)
         self.parameters = _parameters(config.hf_text_config, runner == "generate")
         self.position = position_size(config.hf_text_config)
@@ -118,12 +126,20 @@ class VllmEngine:
         self.ends = frozenset(token for token in flat if token is not None)
         self._names = itertools.count()
         self._salts: dict[str, str] = {}
+        self._drawings: dict[str, Drawing] = {}
 
-    def add(self, ids: Sequence[int], parameters: Any, scope: str) -> str:
-        """Begin a request of a scope, with vLLM's ``SamplingParams`` or ``PoolingParams``; returns its name."""
+    def add(self, ids: Sequence[int], parameters: Any, scope: str, drawing: Drawing | None = None) -> str:
+        """Begin a request of a scope, with vLLM's ``SamplingParams`` or ``PoolingParams``; returns its name.
+
+        A `drawing` draws its tokens and takes their log-probabilities; the parameters are to ask for temperature 0.
+        """
         name = str(next(self._names))
         salt = self._salts.setdefault(scope, name)  # part of what prefixes are found by
-        self._engine.add_request(name, {"prompt_token_ids": list(ids), "cache_salt": salt}, parameters)
+        if drawing is not None:
+            parameters.extra_args = {DRAWING: drawing}
+            self._drawings[name] = drawing
+        prompt = {"type": "token", "prompt_token_ids": list(ids), "cache_salt": salt}  # as vLLM reads it: no text
+        self._engine.add_request(name, prompt, parameters)
         return name
 
     def step(self) -> list[Any]:
@@ -139,17 +155,23 @@ class VllmEngine:
         if not self._engine.has_unfinished_requests():
             return
         for each in self._engine.engine_core.get_output().outputs:
-            logprobs = each.new_logprobs.logprobs.tolist() if each.new_logprobs is not None else ()
+            name = each.request_id.partition("-")[0]  # behind the hyphen are vLLM's own letters
+            logprobs: Sequence[Sequence[float]] = ()
+            if each.new_logprobs is not None:
+                logprobs = each.new_logprobs.logprobs.tolist()
+            elif name in self._drawings:
+                logprobs = [[self._drawings[name].logprob]] * len(each.new_token_ids)  # one, if any
             prompt = each.prefill_stats
             run = None if prompt is None else prompt.num_prompt_tokens - prompt.num_cached_tokens
             reason = None if each.finish_reason is None else str(each.finish_reason)
-            name = each.request_id.partition("-")[0]  # behind the hyphen are vLLM's own letters
             yield Drawn(name, each.new_token_ids, logprobs, run, reason)
 
     def abort(self, names: Sequence[str]) -> None:
         """End requests; those that have ended are passed over."""
         if names:
             self._engine.abort_request(list(names))
+        for name in names:
+            self._drawings.pop(name, None)
 
     def forget(self, scope: str) -> None:
         """Never find again what is kept for a scope; vLLM takes the room when it needs it."""
@@ -175,6 +197,8 @@ def _start(model: str, runner: str, options: VllmOptions, arguments: Mapping[str
 
     cpu = bool(current_platform.is_cpu())
     memory = 1.0 if cpu and options.kv_cache_gb is None else options.kv_cache_gb
+    # on a GPU vLLM draws for all requests at once itself; several workers have processes of their own
+    draws = cpu and runner == "generate" and options.tensor_parallel_size == 1
     try:
         return LLMEngine.from_engine_args(
             EngineArgs(
@@ -191,6 +215,7 @@ def _start(model: str, runner: str, options: VllmOptions, arguments: Mapping[str
                 # half a prompt would take vLLM's random numbers of a sample back, which it cannot do on a CPU
                 enable_chunked_prefill=False if cpu and runner == "generate" else None,
                 enable_prefix_caching=True,
+                logits_processors=[_DRAWS] if draws else None,
                 use_tqdm_on_load=False,
                 disable_log_stats=True,  # as in vLLM's own `LLM`; nobody reads them here
                 **arguments,
