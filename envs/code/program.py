@@ -132,7 +132,7 @@ def read_draft(lines: Sequence[str], function: str, head: str = "") -> Draft | N
             ended = bool(line.strip()) and not doubted
         elif _TAG.fullmatch(line.strip()):
             pass
-        elif not closed and _is_written(words, function, head) and _CLOSING.fullmatch(line.strip()):
+        elif not closed and _CLOSING.fullmatch(line.strip()) and _is_written(words, function, head):
             ended = True
         elif (opened := _opened(line)) is None or (opened.indent and _is_written(words, function, head)):
             words.append(line)  # in a program without a fence, one that is indented stands in a docstring
