@@ -76,23 +76,58 @@ class Curves:
                 flops.append(self.flops.loc[judge, line])
         return pd.concat(right), pd.concat(flops)
 
-    def oracle(self, lines: Sequence[Line], budget: float, rounds: int = 60) -> tuple[pd.Series, pd.Series]:
-        """What is right, and the FLOPs, by problem, of the Lagrangian oracle: an upper bound on any choice per problem.
+    def expected(self, lines: Sequence[Line], known: Curves, penalty: float = 10.0, folds: int = 10) -> Curves:
+        """What other runs of the same problems let expect of these: what a fair oracle chooses by.
 
-        Knowing how each line ends, it takes for every problem the line with the largest right - price * FLOPs. The
-        price is the least one, found by bisection, at which the mean FLOPs are within the budget (arXiv 2604.14853: the
-        oracle that a fitted choice is to imitate). It is judged on the runs that it chose by, which flatters it: chance
-        counts as skill.
+        A few runs of a problem say little about one line, and the largest of several such figures is mostly luck. So
+        the chance of each line is predicted from what all lines reached in the known runs, by a ridge regression over
+        the problems. The prediction for a problem is fitted to other problems, and does not see its runs here.
+
+        Args:
+            lines: that there are to choose from.
+            known: the other runs; the FLOPs are theirs.
+            penalty: of the regression; what is expected varies little with it from 3 to 30.
+            folds: of the problems.
+        """
+        columns = list(lines)
+        told = known.right.loc[self.right.index, columns].to_numpy(float)
+        right, fold = self.right[columns].to_numpy(float), np.arange(len(told)) % folds
+        found = np.empty_like(right)
+        for each in range(folds):
+            learn, judge = fold != each, fold == each
+            centre, mean = told[learn].mean(0), right[learn].mean(0)
+            spread = told[learn] - centre
+            inner = spread.T @ spread + penalty * np.eye(len(columns))
+            found[judge] = mean + (told[judge] - centre) @ np.linalg.solve(inner, spread.T @ (right[learn] - mean))
+        frame = pd.DataFrame(found, self.right.index, self.right[columns].columns)
+        return Curves(frame, known.flops)
+
+    def oracle(
+        self, lines: Sequence[Line], budget: float, chosen_by: Curves | None = None, rounds: int = 60
+    ) -> tuple[pd.Series, pd.Series]:
+        """What is right, and the FLOPs, by problem, of the Lagrangian oracle, which knows the problems one by one.
+
+        It takes for every problem the line with the largest right - price * FLOPs. The price is the least one, found by
+        bisection, at which the mean FLOPs are within the budget (arXiv 2604.14853: the oracle that a fitted choice is
+        to imitate).
+
+        Where it chooses by the runs that it is judged on, it is an upper bound on any choice per problem, and a loose
+        one: it knows how each run ends, so chance counts as skill. Choosing by what other runs of the same problems let
+        expect (`expected`), it gains nothing by chance, and as chances are estimated, it is somewhat below an oracle
+        that knows them exactly.
 
         Args:
             lines: that there are to choose from, all of them run on every problem.
-            budget: FLOPs, mean over the problems.
+            budget: FLOPs, mean over the problems, by the runs that it chooses by.
+            chosen_by: what it knows of the same problems; None for how these runs end.
             rounds: of the bisection.
 
         Raises:
             ValueError: the cheapest choice for every problem costs more.
         """
-        right, flops = self.right[list(lines)].to_numpy(float), self.flops[list(lines)].to_numpy(float)
+        known, columns = chosen_by or self, list(lines)
+        right = known.right.loc[self.right.index, columns].to_numpy(float)
+        flops = known.flops.loc[self.right.index, columns].to_numpy(float)
 
         def choice(price: float) -> NDArray[np.intp]:
             worth = right - price * flops
@@ -112,14 +147,26 @@ class Curves:
             middle = (low + high) / 2
             low, high = (low, middle) if cost(middle) <= budget else (middle, high)
         chosen = choice(0.0 if cost(0.0) <= budget else high)[:, None]
-        taken = (np.take_along_axis(each, chosen, 1)[:, 0] for each in (right, flops))
-        found = [pd.Series(each, index=self.right.index) for each in taken]
+        judged = (each[columns].to_numpy(float) for each in (self.right, self.flops))
+        found = [pd.Series(np.take_along_axis(each, chosen, 1)[:, 0], index=self.right.index) for each in judged]
         return found[0], found[1]
 
 
-def gap_closed(fixed: float, planned: float, oracle: float) -> float:
-    """The share of the gap between the best fixed line and the oracle that a planner closes; NaN if there is none."""
-    return (planned - fixed) / (oracle - fixed) if oracle > fixed else math.nan
+def gap_closed(fixed: pd.Series, planned: pd.Series, oracle: pd.Series) -> tuple[float, float, float]:
+    """The share of the gap between the best fixed line and the oracle that a planner closes, and its 95 % interval.
+
+    The interval is a bootstrap over the problems. It is NaN where the gap itself may be none, and the share is NaN
+    where there is none.
+
+    Args:
+        fixed: what the best fixed line has right, by problem.
+        planned: the same of the planner.
+        oracle: the same of the oracle.
+    """
+    if difference(fixed, oracle)[1] > 0:
+        return ratio(planned - fixed, oracle - fixed)
+    gap = oracle.mean() - fixed.mean()
+    return float((planned.mean() - fixed.mean()) / gap) if gap > 0 else math.nan, math.nan, math.nan
 
 
 def difference(first: pd.Series, second: pd.Series) -> tuple[float, float, float]:

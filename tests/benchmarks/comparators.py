@@ -4,8 +4,10 @@ python tests/benchmarks/comparators.py record arithmetic -n 500 --runs FILE   re
 python tests/benchmarks/comparators.py show arithmetic -n 500 --runs FILE     replays, without a model
 
 Every arm of `ARMS` is run on every problem; a whole search is then put together of recorded runs, as a plan is fitted
-(`agent.planning.recorded_runs`). Arms that are not complete are left out. The plan is the one that ships or that of
-``--plan``, fitted on the calibration split: nothing is chosen on the test split, but the oracle, an upper bound.
+(`agent.planning.recorded_runs`). Runs that are not there for every problem are left out. The plan is the one that ships
+or that of ``--plan``, fitted on the calibration split: nothing is chosen on the test split, but the oracle. The fair
+oracle knows one half of the runs of each problem and is judged on the other half, and the reverse. Everything is
+replayed with the runs of one half, on each half.
 ``--set KEY=VALUE`` changes the recipe, e.g. its policy.
 """
 
@@ -15,10 +17,10 @@ import argparse
 import heapq
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -44,12 +46,17 @@ ARMS = {
     "countdown": (
         Arm("best-of-n", 64),
         Arm("best-of-n", 1, 1, _DECODED),
-        Arm("best-of-n", 64, 1, {"distinct": True, "temperature": 0.3}),
-        Arm("dvts", 4, 4, {"branch": 4}, parts=True),
+        Arm("best-of-n", 16, 4, {"distinct": True, "temperature": 0.3}),
+        Arm("dvts", 4, 8, {"branch": 4}, parts=True),
     ),
 }
-REPLAYS = 3
-PLANNED = (4, 16)
+REPLAYS = 3  # on each half
+PLANNED = (4, 8, 16)
+SIZES = (1, 2, 4, 8, 16, 32)
+RULES: dict[str, Callable[[float], bool]] = {
+    "adaptive-consistency": lambda p: p >= 0.95,
+    "adaptive-consistency rule=bayes-factor": lambda p: p >= 100 * (1 - p),
+}
 
 
 def record(recipe: Recipe, n: int, runs: Path) -> None:
@@ -68,18 +75,12 @@ def load(recipe: Recipe, n: int, runs: Path, plan: Path | None) -> tuple[list[Re
     rows = [row for row in map(json.loads, runs.read_text().splitlines()[1:]) if "arm" in row]
     problems = made.problems("test", n)
     ids = {problem.id for problem in problems}
-    counts = pd.DataFrame([(row["arm"], row["problem"]) for row in rows if row["problem"] in ids]).value_counts([0, 1])
-    arms = []
-    for arm in ARMS[made.name]:
-        whole = min((counts.get((arm.name, each), 0) for each in ids), default=0)
-        if whole:
-            arms.append(replace(arm, repeats=min(arm.repeats, int(whole))))
-    known = {arm.name: arm.repeats for arm in arms}
-    rows = [
-        row
-        for row in rows
-        if row["problem"] in ids and row["run"] - _first(rows, row["arm"]) < known.get(row["arm"], 0)
-    ]
+    rows = [row for row in rows if row["problem"] in ids]
+    counts = Counter((row["arm"], row["run"]) for row in rows)
+    whole = {run for run, count in counts.items() if count == len(ids)}
+    repeats = Counter(name for name, _ in whole)
+    rows = [row for row in rows if (row["arm"], row["run"]) in whole]
+    arms = [replace(arm, repeats=repeats[arm.name]) for arm in ARMS[made.name] if repeats[arm.name]]
     recorded = read_runs(rows, arms, problems, made)
     names = made.name, recipe.policy.name, recipe.verifier.name
     online = (Calibration.load(plan) if plan else calibration_of(*names)).online
@@ -89,9 +90,10 @@ def load(recipe: Recipe, n: int, runs: Path, plan: Path | None) -> tuple[list[Re
     return [replace(each, sharing=shared) for each in recorded], tuple(arms), online
 
 
-def _first(rows: Sequence[dict[str, Any]], arm: str) -> int:
-    first: int = min(row["run"] for row in rows if row["arm"] == arm)
-    return first
+def half_of(run: Recorded, which: int) -> Recorded:
+    """Every other run and sample of a problem, from the first or the second on; both halves have the only run."""
+    runs = {name: each[which::2] if len(each) > 1 else each for name, each in run.runs.items()}
+    return replace(run, samples=run.samples[which::2], runs=runs, orders=run.orders[which::2])
 
 
 @dataclass(frozen=True)
@@ -192,53 +194,82 @@ def frame_of(name: str, budget: str, ends: Iterable[tuple[Recorded, int, End]]) 
     return pd.DataFrame(rows)
 
 
-def show(recipe: Recipe, n: int, runs: Path, plan: Path | None) -> None:
+def rng_of(run: Recorded, seed: int) -> random.Random:
+    """Which runs a replay gets: the same for every strategy."""
+    return random.Random(f"{run.problem}/{seed}")
+
+
+def fixed_lines(recorded: Sequence[Recorded], own: Sequence[Recorded], arms: Sequence[Arm]) -> list[pd.DataFrame]:
+    """Rows of the strategies that are alike on every problem, of each size that was recorded."""
+    actions = [Action("greedy", 1), Action("best-of-n", 1, _DECODED)]
+    actions += [Action(name, size) for name in ("majority", "best-of-n") for size in SIZES]
+    actions += [Action("dvts", size, {"branch": 4}) for size in SIZES]
+    frames = []
+    for runs, added in ((recorded, ""), (own, " distinct=true")):
+        for action in actions if not added else [Action("majority", size) for size in SIZES]:
+            pairs = [(run, seed) for run in runs for seed in range(REPLAYS)]
+            ends = [(run, seed, end) for run, seed in pairs if (end := fixed(run, arms, action, rng_of(run, seed)))]
+            name = "greedy, scored" if action.first_only and action.traits.needs_scores else action.way + added
+            if ends:
+                frames.append(frame_of(name, str(action.n), ends))
+    return frames
+
+
+def planned_lines(
+    own: Sequence[Recorded], arms: Sequence[Arm], fit: Online, abstain: float = 0.0
+) -> list[pd.DataFrame]:
+    """Rows of the planner."""
+    name = f"auto abstain={abstain:g}" if abstain else "auto"
+    pairs = [(run, seed) for run in own for seed in range(REPLAYS)]
+    return [
+        frame_of(
+            name,
+            str(size),
+            [(run, seed, planned(run, arms, fit, size, rng_of(run, seed), abstain)) for run, seed in pairs],
+        )
+        for size in PLANNED
+    ]
+
+
+def comparators(recorded: Sequence[Recorded]) -> list[pd.DataFrame]:
+    """Rows of what stops by the votes alone."""
+    pairs = [(run, seed) for run in recorded for seed in range(REPLAYS)]
+    frames = []
+    for name, settled in RULES.items():
+        for size in (16, 32):
+            ends = [(run, seed, adaptive(run, size, rng_of(run, seed), settled)) for run, seed in pairs]
+            frames.append(frame_of(name, str(size), ends))
+    for size in PLANNED:
+        ends = []
+        for seed in range(REPLAYS):
+            ends += [(run, seed, end) for run, end in zip(recorded, blended(recorded, size, seed), strict=True)]
+        frames.append(frame_of("blend-asc", str(size), ends))
+    return frames
+
+
+def show(recipe: Recipe, n: int, runs: Path, plan: Path | None, abstain: float) -> None:
     """Print the tables, as Markdown."""
     recorded, arms, fit = load(recipe, n, runs, plan)
-    distinct = next((arm for arm in arms if arm.knobs.get("distinct")), None)
-    own = drawn_distinct(recorded, distinct) if distinct is not None else recorded
-    seeds = range(REPLAYS)
-    pairs = [(run, seed) for run in recorded for seed in seeds]
-    frames = []
-
-    def rng(run: Recorded, seed: int) -> random.Random:
-        return random.Random(f"{run.problem}/{seed}")
-
-    sizes = (1, 4, 16, 64)
-    actions = [
-        Action("best-of-n", 1, _DECODED),
-        *(Action(name, size) for name in ("majority", "best-of-n") for size in sizes),
-    ]
-    actions += [Action("dvts", size, {"branch": 4}) for size in (4, 8, 16, 28)]
-    for action in actions:
-        tried = [(run, seed, fixed(run, arms, action, rng(run, seed))) for run, seed in pairs]
-        if all(end is not None for *_, end in tried):
-            name = "greedy, scored" if action.first_only else action.way
-            frames.append(frame_of(name, str(action.n), ((run, seed, end) for run, seed, end in tried if end)))
-    singles = list(dict.fromkeys(frame["strategy"].iloc[0] for frame in frames))
-    rules = {
-        "adaptive-consistency": lambda p: p >= 0.95,
-        "adaptive-consistency rule=bayes-factor": lambda p: p >= 100 * (1 - p),
-    }
-    for name, settled in rules.items():
-        for size in (16, 64):
-            ends = [(run, seed, adaptive(run, size, rng(run, seed), settled)) for run, seed in pairs]
-            frames.append(frame_of(name, str(size), ends))
-    for size in PLANNED:
-        ends = [
-            (run, seed, end) for seed in seeds for run, end in zip(recorded, blended(recorded, size, seed), strict=True)
-        ]
-        frames.append(frame_of("blend-asc", str(size), ends))
-    for size in PLANNED:
-        for abstain in (0.0, 0.5):
-            name = "auto" if not abstain else f"auto abstain={abstain:g}"
-            ends = [
-                (run, seed, planned(run, arms, fit, size, rng(run, seed), abstain)) for run in own for seed in seeds
-            ]
-            frames.append(frame_of(name, str(size), ends))
-    table = pd.concat(frames)
+    distinct = next((arm for arm in arms if arm.knobs.get("distinct") and arm.repeats > 1), None)
+    own = drawn_distinct(recorded, distinct) if distinct else []
     known = ", ".join(f"{arm.name} x {arm.repeats}" for arm in arms)
-    print(f"{len(recorded)} problems, {REPLAYS} replays; arms: {known}\n")
+    print(f"{len(recorded)} problems, {REPLAYS} replays of each half; arms: {known}\n")
+    arms = tuple(replace(arm, repeats=arm.repeats // 2) for arm in arms)
+    halves, names = [], set[str]()
+    for which in (0, 1):
+        half, half_own = ([half_of(run, which) for run in each] for each in (recorded, own))
+        frames = fixed_lines(half, half_own, arms)
+        names |= {frame["strategy"].iloc[0] for frame in frames}
+        frames += [*comparators(half), *planned_lines(half_own or half, arms, fit)]
+        frames += planned_lines(half_own or half, arms, fit, abstain) if abstain else []
+        halves.append(pd.concat(frames))
+    told(pd.concat(halves))
+    beside(Curves.of(pd.concat(halves)))
+    gaps(halves, names)
+
+
+def told(table: pd.DataFrame) -> None:
+    """What every line reaches, and at what cost."""
     print("| strategy | N | right, % | 95 % | abstains, % | right if answered, % | samples | MFLOP |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for (name, size), group in table.groupby(["strategy", "budget"], sort=False):
@@ -248,28 +279,52 @@ def show(recipe: Recipe, n: int, runs: Path, plan: Path | None) -> None:
         silent = f"{100 * group['abstained'].mean():.1f} | {100 * answered:.1f}" if "abstain" in name else " | "
         cells = f"{100 * mean:.1f} | {100 * low:.1f} to {100 * high:.1f} | {silent} | {group['samples'].mean():.1f}"
         print(f"| {name} | {size} | {cells} | {group['flops'].mean() / 1e6:.0f} |")
-    curves = Curves.of(table)
-    head = ["planner", "best fixed within its FLOPs", "planner less it", "best comparator within its FLOPs"]
-    print(f"\n| {' | '.join([*head, 'planner less it', 'oracle', 'gap closed'])} |")
-    print("| --- | --- | ---: | --- | ---: | ---: | ---: |")
+
+
+def points(found: tuple[float, float, float]) -> str:
+    """A difference in points, with its interval."""
+    return f"{100 * found[0]:+.1f} ({100 * found[1]:+.1f} to {100 * found[2]:+.1f})"
+
+
+def beside(curves: Curves) -> None:
+    """The planner beside the best of the comparators that costs as much."""
+    print("\n| planner | best comparator within its FLOPs | planner less it |\n| --- | --- | ---: |")
     for size in PLANNED:
         line = ("auto", str(size))
-        cost = curves.flops[line].mean()
-        right = curves.right[line]
-        parts = [f"auto @ {size}: {100 * right.mean():.1f}, {cost / 1e6:.0f} MFLOP"]
-        for names in (singles, [*rules, "blend-asc"]):
-            lines = curves.lines(names, flops=1.02 * cost)
-            if not lines:
-                parts += ["none", ""]
-                continue
+        right, cost = curves.right[line], curves.flops[line].mean()
+        lines = curves.lines([*RULES, "blend-asc"], flops=1.02 * cost)
+        cells = ["none", ""]
+        if lines:
             other = curves.best(lines)
-            by, low, high = difference(curves.right[other], right)
-            parts.append(f"{other[0]} @ {other[1]}: {100 * curves.right[other].mean():.1f}")
-            parts.append(f"{100 * by:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})")
-        oracle, _ = curves.oracle(curves.lines(singles), cost)
-        best = curves.best(curves.lines(singles, flops=1.02 * cost))
-        closed = gap_closed(curves.right[best].mean(), right.mean(), oracle.mean())
-        print(f"| {' | '.join(parts)} | {100 * oracle.mean():.1f} | {100 * closed:.0f} % |")
+            cells = [f"{' @ '.join(other)}: {100 * curves.right[other].mean():.1f}"]
+            cells += [points(difference(curves.right[other], right))]
+        print(f"| auto @ {size}: {100 * right.mean():.1f}, {cost / 1e6:.0f} MFLOP | {' | '.join(cells)} |")
+
+
+def gaps(halves: Sequence[pd.DataFrame], names: Iterable[str]) -> None:
+    """The planner between the best fixed line and the oracles, on the two halves of the runs."""
+    both, parts = Curves.of(pd.concat(halves)), [Curves.of(half) for half in halves]
+    lines = both.lines(names)
+    head = ["planner", "best fixed within its FLOPs", "planner less it", "fair oracle", "gap", "gap closed, %"]
+    print(f"\n| {' | '.join([*head, 'flattered oracle', 'gap closed, %'])} |")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for size in PLANNED:
+        line = ("auto", str(size))
+        right, cost = both.right[line], both.flops[line].mean()
+        best = both.best(both.lines(names, flops=1.02 * cost))
+        fixed = both.right[best]
+        cells = [f"auto @ {size}: {100 * right.mean():.1f}, {cost / 1e6:.0f} MFLOP"]
+        cells += [f"{' @ '.join(best)}: {100 * fixed.mean():.1f}, {both.flops[best].mean() / 1e6:.0f} MFLOP"]
+        cells += [points(difference(fixed, right))]
+        expected = [part.expected(lines, parts[1 - which]) for which, part in enumerate(parts)]
+        for known in (expected, parts):
+            ends = [part.oracle(lines, cost, by) for part, by in zip(parts, known, strict=True)]
+            oracle, flops = ((ends[0][kind] + ends[1][kind]) / 2 for kind in (0, 1))
+            share = [100 * each for each in gap_closed(fixed, right, oracle)]
+            cells += [f"{100 * oracle.mean():.1f}, {flops.mean() / 1e6:.0f} MFLOP"]
+            cells += [points(difference(fixed, oracle))] if known is expected else []
+            cells += [f"{share[0]:.0f} ({share[1]:.0f} to {share[2]:.0f})"]
+        print(f"| {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
@@ -279,10 +334,11 @@ if __name__ == "__main__":
     parser.add_argument("-n", type=int, default=500)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe")
+    parser.add_argument("--abstain", type=float, default=0.0, help="show the planner that abstains below it, too")
     parser.add_argument("--plan", type=Path, help="the plan (default: the one that ships)")
     given = parser.parse_args()
     chosen = load_recipe(given.environment, given.set)
     if given.what == "record":
         record(chosen, given.n, given.runs)
     else:
-        show(chosen, given.n, given.runs, given.plan)
+        show(chosen, given.n, given.runs, given.plan, given.abstain)

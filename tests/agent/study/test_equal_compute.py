@@ -11,7 +11,9 @@ import pytest
 pytest.importorskip("pandas", reason="pandas is not installed (extra: study)")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra: study)")
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from agent.recipes.recipe import Component
 from agent.study.equal_compute import Curves, difference, gap_closed, matched, ratio
@@ -136,6 +138,82 @@ def test_the_lagrangian_oracle_by_hand() -> None:
         curves.oracle(lines, 9.0)
 
 
+def test_the_oracle_is_judged_on_other_runs_than_it_chooses_by() -> None:
+    # it expects a to solve the first half and b the second; in the judged runs only a solves anything, at double price
+    known, judged = rows(), rows()
+    judged["correct"] = (judged["strategy"] == "a").astype(int)
+    judged["flops"] *= 2
+    judged = judged.iloc[::-1]  # problems are told by their id, not by their place
+    right, flops = Curves.of(judged).oracle([("a", "4"), ("b", "4")], 15.0, Curves.of(known))
+    assert right.to_dict() == dict.fromkeys(PROBLEMS[:4], 1.0) | dict.fromkeys(PROBLEMS[4:], 0.0)
+    assert flops.to_dict() == dict.fromkeys(PROBLEMS[:4], 20.0) | dict.fromkeys(PROBLEMS[4:], 40.0)
+    with pytest.raises(ValueError, match="a budget of 9 FLOPs"):
+        Curves.of(judged).oracle([("a", "4"), ("b", "4")], 9.0, Curves.of(known))
+
+
+def flips(chances: NDArray[np.float64], costs: list[float], replays: int) -> list[Curves]:
+    """Two halves of the runs of problems with such a chance on each line."""
+    rng = np.random.default_rng(0)
+    lines = pd.MultiIndex.from_tuples([("line", str(cost)) for cost in range(len(costs))])
+    problems = [f"p{number}" for number in range(len(chances))]
+    flops = pd.DataFrame(np.tile(costs, (len(chances), 1)), problems, lines)
+    drawn = [rng.binomial(replays, chances) / replays for _ in range(2)]
+    return [Curves(pd.DataFrame(each, problems, lines), flops) for each in drawn]
+
+
+def oracles(halves: list[Curves], budget: float) -> tuple[float, float]:
+    """What is right by the oracle that knows the other half, and by the one that knows how the same half ends."""
+    lines = list(halves[0].right.columns)
+    known = [halves[half].expected(lines, halves[1 - half]) for half in (0, 1)]
+    fair = [half.oracle(lines, budget, each)[0].mean() for half, each in zip(halves, known, strict=True)]
+    same = [half.oracle(lines, budget)[0].mean() for half in halves]
+    return sum(fair) / 2, sum(same) / 2
+
+
+@pytest.mark.parametrize("replays", [1, 3, 10])
+@pytest.mark.parametrize("chance", [0.2, 0.5, 0.8])
+@pytest.mark.parametrize("costs", [[1.0] * 6, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]])
+def test_nothing_is_gained_by_choosing_among_equal_coins(replays: int, chance: float, costs: list[float]) -> None:
+    halves = flips(np.full((2000, 6), chance), costs, replays)
+    fair, flattered = oracles(halves, 8.0)
+    noise = math.sqrt(chance * (1 - chance) / (2000 * 2 * replays))
+    assert abs(fair - chance) < 4 * noise
+    assert flattered - chance > 10 * noise
+
+
+@pytest.mark.parametrize("replays", [1, 8, 1000])
+def test_what_the_chances_are_worth_lies_between_the_two_oracles(replays: int) -> None:
+    chances = np.random.default_rng(1).uniform(size=(2000, 4))
+    fair, flattered = oracles(flips(chances, [1.0] * 4, replays), 1.0)
+    best, true = chances.mean(0).max(), chances.max(1).mean()  # 0.5 and 0.8
+    assert best < fair < true + 0.005
+    assert true - 0.005 < flattered
+    assert true - fair < {1: 0.2, 8: 0.04, 1000: 0.005}[replays]
+
+
+def test_few_runs_are_believed_as_far_as_other_problems_repeat_them() -> None:
+    # half of the problems can be solved by the dear line alone, one run in four; the rest by nothing
+    chances = np.zeros((2000, 2))
+    chances[:1000, 1] = 0.25
+    halves = flips(chances[np.random.default_rng(0).permutation(2000)], [1.0, 2.0], 1)
+    lines = list(halves[0].right.columns)
+    expected = halves[0].expected(lines, halves[1]).right["line", "1"].groupby(halves[1].right["line", "1"]).mean()
+    assert expected[1.0] == pytest.approx(0.25, abs=0.08)  # one of these is solved for sure, by one run in four
+    assert expected[0.0] == pytest.approx(0.107, abs=0.02)  # Bayes: 0.5 * 0.75 * 0.25 / 0.875
+    blind = halves[0].oracle(lines, 2.0, halves[1])[0].mean()  # takes the cheap line wherever one run failed
+    fair = halves[0].oracle(lines, 2.0, halves[0].expected(lines, halves[1]))[0].mean()
+    assert blind < 0.05 < 0.1 < fair
+
+
 def test_the_share_of_a_gap() -> None:
-    assert gap_closed(0.4, 0.5, 0.6) == pytest.approx(0.5)
-    assert math.isnan(gap_closed(0.6, 0.5, 0.6))
+    fixed, oracle = (pd.Series([mark] * 100) for mark in (0.4, 0.6))
+    assert gap_closed(fixed, pd.Series([0.5] * 100), oracle) == pytest.approx((0.5, 0.5, 0.5))
+    value, low, high = gap_closed(fixed, pd.Series([0.4, 0.6] * 50), oracle)
+    assert value == pytest.approx(0.5)
+    assert 0.3 < low < 0.45 < 0.55 < high < 0.7
+    assert gap_closed(fixed, pd.Series([0.7] * 100), oracle)[0] == pytest.approx(1.5)  # the planner stops by its looks
+    assert all(map(math.isnan, gap_closed(oracle, fixed, fixed)))
+    value, low, high = gap_closed(fixed, oracle, pd.Series([1.0] * 45 + [0.0] * 55))  # a gap that may be none
+    assert value > 0
+    assert math.isnan(low)
+    assert math.isnan(high)
