@@ -230,7 +230,9 @@ def test_a_problem_that_makes_no_sense(problem: object, wrong: str) -> None:
         odd.problems("test", 1)
 
 
-@pytest.mark.parametrize("given", [None, 7, "texts", b"bytes", {PROBLEM}, iter([PROBLEM])], ids=repr)
+@pytest.mark.parametrize(
+    "given", [None, 7, "texts", b"bytes", {PROBLEM}, iter([PROBLEM])], ids=lambda given: type(given).__name__
+)
 def test_problems_are_a_sequence(given: object) -> None:
     with pytest.raises(EnvironmentFailure, match="which is no sequence"):
         plugin(problems=lambda split, n, seed: given).problems("test", 1)
