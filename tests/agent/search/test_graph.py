@@ -478,8 +478,10 @@ def test_files_are_read_in_bounded_memory_and_time(tmp_path: Path, monkeypatch: 
                 SearchGraph.load(path, TOY)
     with pytest.raises(ValueError, match=r"only those saved as .json can be loaded"):
         SearchGraph.load(tmp_path / "search.graphml", TOY)
-    with pytest.raises(OSError, match="there is no file"):
+    with pytest.raises(OSError, match="is a folder, not a saved search"):
         SearchGraph.load(tmp_path, TOY)
+    with pytest.raises(OSError, match="there is no file"):
+        SearchGraph.load(tmp_path / "none.json", TOY)
 
 
 def test_a_graph_of_another_environment_says_so(tmp_path: Path) -> None:
