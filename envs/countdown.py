@@ -335,7 +335,6 @@ _AROUND = (  # what people and models put around an answer
 )
 _LATEX = (
     (r"==|→|=>|->|\\(?:to|rightarrow)(?![a-zA-Z])", "="),
-    (r"(?<=\d)\.0+(?!\d)", ""),
     (r"(?<=[\d)\]])\s*:\s*(?=[\d(\[])", "/"),
     (r"\\left|\\right|\\[,;:! ]|~", ""),
     (r"\\(?:times|cdot|ast)(?![a-zA-Z])", "*"),
@@ -343,6 +342,7 @@ _LATEX = (
     (r"\\[dt]?frac\s*(\d)\s*(\d)(?!\d)", r"(\1/\2)"),
     (r"(?<=[\d)\]])\s*[xX]\s*(?=[-\d(\[])", "*"),
 )
+_ZEROS = re.compile(r"(?<=\d)\.0+(?!\d)")  # of a value; steps are of whole numbers and fractions
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 
 
@@ -357,6 +357,7 @@ def _plainly(text: str) -> str:
         for around, inside in _AROUND:
             match = re.fullmatch(around, text, re.DOTALL | re.IGNORECASE)
             text = match.expand(inside).strip() if match else text
+    text = _ZEROS.sub("", text)
     for written, plain in _LATEX:
         text = re.sub(written, plain, text)
     while (simpler := _FRACTION.sub(r"((\1)/(\2))", text)) != text:

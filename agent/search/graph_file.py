@@ -25,7 +25,7 @@ def check_size(path: Path) -> None:
     """
     if not path.is_file():
         if path.is_dir():
-            raise IsADirectoryError(f"{str(path)!r} is a folder, not a saved search")
+            raise IsADirectoryError(f"there is no file {str(path)!r}: it is a folder, not a saved search")
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     if (size := path.stat().st_size) > LARGEST:
         raise ValueError(f"it has {size:,} bytes; at most {LARGEST:,} are read")

@@ -254,6 +254,7 @@ def test_every_error_is_a_line_and_the_models_stay(tmp_path: Path) -> None:
         (f"/env {tmp_path / 'leaves.py'}", "failed to load: SystemExit: 3"),
         (f"/policy {folder}", ""),
         (f"/load {deep}", "deep.json is not a saved search: it is no JSON object"),
+        (f"/load {tmp_path}", "there is no file"),
         (f"/load {tmp_path}", "is a folder, not a saved search"),
         (f"@{tmp_path}", "is a folder; @FILE asks what is in a file"),
         ("/vote max last extra", "expected RULE, or RULE AGGREGATE, e.g. /vote max last"),
