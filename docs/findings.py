@@ -19,7 +19,7 @@ from agent.study import equal_compute as curves
 from agent.study.equal_compute import Curves, Line, difference, ratio
 from agent.study.results_db import StudyFile
 from agent.study.statistics import clustered
-from agent.study.table import marks_by_problem, revoted
+from agent.study.table import marks_by_problem, points_text, revoted
 from verifiers.voting import Vote
 
 ROOT = Path(__file__).parents[1]
@@ -36,11 +36,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def percent(share: float) -> str:
     """In percent."""
     return f"{100 * share:.1f}"
-
-
-def points(found: Difference) -> str:
-    """A difference in points, with its interval."""
-    return f"{100 * found[0]:+.1f} ({100 * found[1]:+.1f} to {100 * found[2]:+.1f})"
 
 
 def flop(count: float) -> str:
@@ -141,8 +136,8 @@ class Lab:
                 envelope, _ = self.curves.envelope(lines, self.known["bin"])
                 found += [
                     f"{name(best)}: {percent(self.curves.right[best].mean())}, {flop(self.curves.flops[best].mean())}",
-                    points(difference(self.curves.right[best], right)),
-                    points(difference(envelope, right)),
+                    points_text(difference(self.curves.right[best], right)),
+                    points_text(difference(envelope, right)),
                 ]
             rows.append(found)
         head = ["planner", "right", "FLOPs"]
@@ -160,7 +155,7 @@ class Lab:
                 name(target),
                 f"{percent(self.curves.right[target].mean())}, {flop(self.curves.flops[target].mean())}",
                 name(line),
-                points(difference(self.curves.right[target], self.curves.right[line])),
+                points_text(difference(self.curves.right[target], self.curves.right[line])),
                 times(ratio(self.curves.flops[target], self.curves.flops[line])),
             ]
             for target in targets
@@ -214,7 +209,7 @@ class Lab:
                     found = [
                         name(line),
                         percent(tried.right[line].mean()),
-                        points(difference(right, tried.right[line])),
+                        points_text(difference(right, tried.right[line])),
                     ]
                     found.append(times(ratio(tried.flops[line], flops)))
                 times_as_large = f"{trained('policies', large)[0] / trained('policies', small)[0]:.0f}"
@@ -243,7 +238,7 @@ class Lab:
                     if lines:
                         best = tried.best(lines)
                         told = f"{name(best)}: {percent(tried.right[best].mean())}"
-                        found += [told, points(difference(right, tried.right[best]))]
+                        found += [told, points_text(difference(right, tried.right[best]))]
                     else:
                         found += ["", ""]
                 rows.append(found)

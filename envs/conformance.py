@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-import json
 import math
 import random
 import re
@@ -41,7 +40,7 @@ from envs.core import (
     render,
 )
 from envs.errors import StepwellError
-from envs.messages import short
+from envs.messages import no_json, short
 from envs.registry import ENVIRONMENTS
 
 T = TypeVar("T")
@@ -457,13 +456,10 @@ class _Checks:
             with_answer = f"{short(problem)} with the answer {short(problem.answer)}"
             self.report("A gold answer is a text, or None", f"{shown} gave {with_answer}")
             return False
-        try:
-            json.dumps(dict(problem.meta))
-        except (TypeError, ValueError, RecursionError) as error:
-            facts = f"{short(problem)} with {short(problem.meta)}: {short(str(error))}"
+        if why := no_json(problem.meta):
+            facts = f"{short(problem)} with {short(problem.meta)}: {short(why)}"
             self.report("The facts (`meta`) of a problem are JSON", f"{shown} gave {facts}")
-            return False
-        return True
+        return not why
 
     def at_home(self, problems: Sequence[Problem], split: str, seed: int, home: dict[tuple[str, str], str]) -> None:
         """A problem is in one split only, under any seed and any id; `home` is what gave each so far."""

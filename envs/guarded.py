@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import math
 import os
 import queue
@@ -45,7 +44,7 @@ from envs.core import (
     UnreadableQuestion,
 )
 from envs.errors import StepwellError
-from envs.messages import short
+from envs.messages import no_json, short
 from envs.plugins import FILES
 
 T = TypeVar("T")
@@ -399,10 +398,8 @@ def _expect_problem(value: object) -> Problem:
         part: object = getattr(problem, name)
         if not isinstance(part, str) and (part is not None or name != "answer"):
             raise _Nonsense(f"gave {short(problem)}, whose {name} is {short(part)}, which is no str")
-    try:
-        json.dumps(dict(problem.meta))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _Nonsense(f"gave {short(problem)}, whose meta is no JSON: {error}") from None
+    if why := no_json(problem.meta):
+        raise _Nonsense(f"gave {short(problem)}, whose meta is no JSON: {why}")
     return problem
 
 

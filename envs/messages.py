@@ -80,6 +80,15 @@ def short(value: object) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
+def no_json(facts: Any) -> str:
+    """Why facts cannot be written as an object of JSON; empty if they can."""
+    try:
+        json.dumps(dict(facts))
+    except (TypeError, ValueError, RecursionError) as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
 def with_line_feeds(text: str) -> str:
     r"""A text whose lines end with ``\n``, also where Windows (``\r\n``) or an old Mac (``\r``) wrote it."""
     return _LINE_END.sub("\n", text)

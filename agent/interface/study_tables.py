@@ -12,7 +12,7 @@ from rich.text import Text
 from agent.build import NO_VERIFIER
 from agent.interface.terminal.tables import VOID, Column, tables
 from agent.interface.text import quantity, visible, wrapped
-from agent.study.table import level_order, p_text, short_labels, versus_name, versus_text
+from agent.study.table import level_order, p_text, points_text, short_labels, versus_name, versus_text
 
 # ------------------------------------------------------------------------------------------------------- the results
 
@@ -140,10 +140,6 @@ def _costs(lines: Sequence[Mapping[str, Any]]) -> list[Column]:
     ]
 
 
-def _points(shares: Sequence[float]) -> list[float]:
-    return [100 * share for share in shares]
-
-
 def _accuracy(line: Mapping[str, Any], n: int) -> str:
     if not line["n"]:
         return VOID
@@ -151,13 +147,13 @@ def _accuracy(line: Mapping[str, Any], n: int) -> str:
 
 
 def _interval(line: Mapping[str, Any]) -> str:
-    return "{:.1f} to {:.1f}".format(*_points(line["interval"])) if line["n"] else VOID
+    return "{:.1f} to {:.1f}".format(*(100 * share for share in line["interval"])) if line["n"] else VOID
 
 
 def _difference(line: Mapping[str, Any]) -> str:
     if "difference" not in line or not line["paired"]:
         return VOID
-    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*_points(line["difference"]))
+    return points_text(line["difference"])
 
 
 def _p_value(line: Mapping[str, Any]) -> str:

@@ -232,6 +232,11 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
+def points_text(difference: Sequence[float]) -> str:
+    """A paired difference in points, with its interval."""
+    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * each for each in difference))
+
+
 def versus_name(line: Mapping[str, Any]) -> str:
     """What a line is compared with, in words: a strategy, or ``policy arithmetic-s``, ``budget 4``."""
     return str(line["versus"]) if line["versus_axis"] == "strategy" else f"{line['versus_axis']} {line['versus']}"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agent.build import NO_VERIFIER
-from agent.study.table import GROUP, level_order, p_text, short_labels, versus_name, versus_text
+from agent.study.table import GROUP, level_order, p_text, points_text, short_labels, versus_name, versus_text
 
 Summaries = Sequence[Mapping[str, Any]]  # of `agent.study.table.summarize`
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
@@ -188,7 +188,7 @@ def _percent(share: float | None) -> str:
 def _difference(line: Mapping[str, Any]) -> str:
     if not line.get("paired"):
         return ""
-    return "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * each for each in line["difference"]))
+    return points_text(line["difference"])
 
 
 def _unit(values: Sequence[float]) -> tuple[float, str]:

@@ -14,9 +14,11 @@ import itertools
 import sys
 from typing import Any
 
+from table import row_of
+
 from agent.study.equal_compute import matched
 from agent.study.results_db import StudyFile
-from agent.study.statistics import clustered, paired_difference, problem_means
+from agent.study.statistics import problem_means
 from agent.study.table import marks_by_problem
 
 TRAINED_ON = 23.5e12  # tokens: 18 T of Qwen2.5, 5.5 T more of Qwen2.5-Coder (arXiv 2412.15115, 2409.12186)
@@ -34,28 +36,19 @@ def _line(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["verifier"], row["strategy"], int(row["budget"])
 
 
-def mean(rows: list[dict[str, Any]], *columns: str) -> float:
-    """Of the sums of some columns."""
-    return sum(row[column] for row in rows for column in columns) / len(rows)
-
-
 def main() -> None:
     """Print the table and what is allowed."""
     large, *small = map(rows_of, sys.argv[1:])
     lines = [("large, greedy", large)]
     for (verifier, strategy, budget), group in itertools.groupby(itertools.chain(*small), _line):
         lines.append((f"small, {strategy} at {budget}, {verifier.partition(' ')[0]}", list(group)))
-    best = problem_means(marks_by_problem(large))
+    others = {"large, greedy": problem_means(marks_by_problem(large))}
     print("| | right, % | 95 % | to the large one | tokens | TFLOP |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for label, rows in lines:
-        marks = marks_by_problem(rows)
-        accuracy, (low, high) = clustered(marks)
-        told = "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * x for x in paired_difference(best, problem_means(marks))))
-        cells = f"{100 * accuracy:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", "" if rows is large else told
-        cost = f"{mean(rows, 'generated'):,.0f}", f"{mean(rows, 'policy_flops', 'verifier_flops') / 1e12:.2f}"
-        print("|", " | ".join((label, *cells, *cost)), "|")
-    query = mean(large, "generated", "prefilled"), mean(large, "policy_flops")
+        print(row_of(label, rows, others))
+    tokens = sum(row["generated"] + row["prefilled"] for row in large) / len(large)
+    query = tokens, sum(row["policy_flops"] for row in large) / len(large)
     trained = tuple(6 * size * TRAINED_ON for size in SIZES)
     allowed = (f"{matched(trained, query, TRAINED_ON, r) / 1e12:.1f} at r = {r:g}" for r in RATIOS)
     print(f"\nTFLOP for the small model if training counts: {', '.join(allowed)}")

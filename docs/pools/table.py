@@ -11,10 +11,12 @@ those of perplexity and equations; a process reward model wrote those of the poo
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from agent.study.results_db import StudyFile
 from agent.study.statistics import clustered, paired_difference, problem_means
-from agent.study.table import marks_by_problem, revoted
+from agent.study.table import marks_by_problem, points_text, revoted
 from verifiers.voting import Vote
 
 Line = tuple[str, str, str, str, Vote | None]
@@ -37,10 +39,16 @@ LINES: list[Line] = [
 ]
 
 
-def difference(first: dict[str, float], second: dict[str, float]) -> str:
-    """In points, with its interval."""
-    mean, low, high = (100 * each for each in paired_difference(first, second))
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+def row_of(label: str, rows: Sequence[Mapping[str, Any]], others: Mapping[str, Mapping[str, float]]) -> str:
+    """What a line reaches and costs, in Markdown, and its paired differences to others, by their labels."""
+    marks = marks_by_problem(rows)
+    accuracy, (low, high) = clustered(marks)
+    own = problem_means(marks)
+    compared = ("" if label == name else points_text(paired_difference(mean, own)) for name, mean in others.items())
+    tokens = sum(row["generated"] for row in rows) / len(rows)
+    flops = sum(row["policy_flops"] + row["verifier_flops"] for row in rows) / len(rows)
+    cells = label, f"{100 * accuracy:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", *compared
+    return f"| {' | '.join((*cells, f'{tokens:,.0f}', f'{flops / 1e12:.2f}'))} |"
 
 
 def main() -> None:
@@ -52,17 +60,11 @@ def main() -> None:
             own = [row for row in rows if (row["strategy"], row["budget"]) == (strategy, budget)]
             own = [row for row in own if row["verifier"].startswith(scores)]
             found[label] = own if vote is None else revoted(file, own, vote)
-    means = {label: problem_means(marks_by_problem(own)) for label, own in found.items()}
+    others = {label: problem_means(marks_by_problem(found[label])) for label in ("greedy", "majority of 16")}
     print("| | right, % | 95 % | to greedy | to the majority of 16 | tokens | TFLOP |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for label, own in found.items():
-        accuracy, (low, high) = clustered(marks_by_problem(own))
-        others = "greedy", "majority of 16"
-        compared = ["" if label == other else difference(means[other], means[label]) for other in others]
-        tokens = sum(row["generated"] for row in own) / len(own)
-        flops = sum(row["policy_flops"] + row["verifier_flops"] for row in own) / len(own)
-        cells = f"{100 * accuracy:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", *compared
-        print("|", " | ".join((label, *cells, f"{tokens:,.0f}", f"{flops / 1e12:.2f}")), "|")
+        print(row_of(label, own, others))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from typing import Any
 
 import httpx2
 
+from agent.recipes.recipe import load_recipe
 from agent.search.engine import Engine, Task
 from agent.strategies import Beam, Majority, Strategy
 from envs.arithmetic import Arithmetic
@@ -40,9 +41,7 @@ from policies.registry import WEIGHTS, load_policy
 from tests.benchmarks.backends import serving
 from verifiers.table import TableVerifier
 
-TEMPLATE = (
-    "{question}\n\nReason step by step, with an empty line between steps, and put the final answer in \\boxed{}.\n\n"
-)
+RECIPE = "gsm8k-qwen-coder-0.5b"  # whose prompt problems of mathematics have
 Run = Callable[[Sequence[Problem], int], int]
 """Generates for problems with a seed; returns the tokens."""
 BareRun = Callable[..., int]
@@ -106,7 +105,9 @@ STRATEGIES: dict[str, Callable[[int], Strategy]] = {
 
 def environment_of(options: argparse.Namespace) -> Environment:
     """What the problems are of."""
-    return Math(template=TEMPLATE) if options.env == "math" else Arithmetic(levels=[options.level])
+    if options.env == "math":
+        return Math(template=load_recipe(RECIPE).environment.options["template"])
+    return Arithmetic(levels=[options.level])
 
 
 def all_of(way: str, policy: Any, bare: Mapping[str, BareRun], options: argparse.Namespace) -> None:

@@ -34,6 +34,7 @@ from agent.strategies.answers.adaptive_consistency import ahead
 from agent.strategies.answers.blend_asc import unsettled
 from agent.study.equal_compute import Curves, difference, gap_closed
 from agent.study.statistics import clustered
+from agent.study.table import points_text
 from policies.training.jsonl_log import JsonlLog
 
 _DECODED = {"temperature": 0.0}
@@ -281,11 +282,6 @@ def told(table: pd.DataFrame) -> None:
         print(f"| {name} | {size} | {cells} | {group['flops'].mean() / 1e6:.0f} |")
 
 
-def points(found: tuple[float, float, float]) -> str:
-    """A difference in points, with its interval."""
-    return f"{100 * found[0]:+.1f} ({100 * found[1]:+.1f} to {100 * found[2]:+.1f})"
-
-
 def beside(curves: Curves) -> None:
     """The planner beside the best of the comparators that costs as much."""
     print("\n| planner | best comparator within its FLOPs | planner less it |\n| --- | --- | ---: |")
@@ -297,7 +293,7 @@ def beside(curves: Curves) -> None:
         if lines:
             other = curves.best(lines)
             cells = [f"{' @ '.join(other)}: {100 * curves.right[other].mean():.1f}"]
-            cells += [points(difference(curves.right[other], right))]
+            cells += [points_text(difference(curves.right[other], right))]
         print(f"| auto @ {size}: {100 * right.mean():.1f}, {cost / 1e6:.0f} MFLOP | {' | '.join(cells)} |")
 
 
@@ -315,14 +311,14 @@ def gaps(halves: Sequence[pd.DataFrame], names: Iterable[str]) -> None:
         fixed = both.right[best]
         cells = [f"auto @ {size}: {100 * right.mean():.1f}, {cost / 1e6:.0f} MFLOP"]
         cells += [f"{' @ '.join(best)}: {100 * fixed.mean():.1f}, {both.flops[best].mean() / 1e6:.0f} MFLOP"]
-        cells += [points(difference(fixed, right))]
+        cells += [points_text(difference(fixed, right))]
         expected = [part.expected(lines, parts[1 - which]) for which, part in enumerate(parts)]
         for known in (expected, parts):
             ends = [part.oracle(lines, cost, by) for part, by in zip(parts, known, strict=True)]
             oracle, flops = ((ends[0][kind] + ends[1][kind]) / 2 for kind in (0, 1))
             share = [100 * each for each in gap_closed(fixed, right, oracle)]
             cells += [f"{100 * oracle.mean():.1f}, {flops.mean() / 1e6:.0f} MFLOP"]
-            cells += [points(difference(fixed, oracle))] if known is expected else []
+            cells += [points_text(difference(fixed, oracle))] if known is expected else []
             cells += [f"{share[0]:.0f} ({share[1]:.0f} to {share[2]:.0f})"]
         print(f"| {' | '.join(cells)} |")
 

@@ -153,16 +153,8 @@ def _short(value: Any) -> str:
     if isinstance(value, dict) and isinstance(value.get("name"), str):
         return brief(visible(call_text(value["name"], value)))
     if isinstance(value, dict):
-        return (
-            brief(
-                visible(
-                    ", ".join(
-                        f"{each:g} {key}" if isinstance(each, float) else f"{each} {key}" for key, each in value.items()
-                    )
-                )
-            )
-            or "no limit"
-        )
+        parts = (f"{each:g} {key}" if isinstance(each, float) else f"{each} {key}" for key, each in value.items())
+        return brief(visible(", ".join(parts))) or "no limit"
     if isinstance(value, list):
         return brief(visible(", ".join(map(str, value)))) or "everywhere"
     return brief(visible(str(value)))
