@@ -146,16 +146,17 @@ def test_a_silent_stream_says_that_it_lives() -> None:
 
 def test_a_client_that_takes_nothing_is_left() -> None:
     """Its search ends, once what it is sent is more than the buffers between the two hold."""
-    with serving(ServerLimits(stall=0.5, grace=5.0)) as running, running.connect(stream=True) as made:
+    with serving(ServerLimits(stall=0.5, grace=5.0)) as running:
         running.policy.gate.clear()
-        running.wait_for(lambda: running.load()["running"] == 1, "it is at work")
-        (call,) = {search.call for search in running.server.service._running.values()}
-        loop = running.server.service._loop
-        assert loop is not None
-        for _ in range(60):
-            loop.call_soon_threadsafe(call.post, Progress(0, "x" * 500_000))
-        running.wait_for(lambda: running.load()["running"] == 0, "it is left")
-        assert made.fileno() >= 0
+        with running.connect(stream=True) as made:
+            running.wait_for(lambda: running.load()["running"] == 1, "it is at work")
+            (call,) = {search.call for search in running.server.service._running.values()}
+            loop = running.server.service._loop
+            assert loop is not None
+            for _ in range(60):
+                loop.call_soon_threadsafe(call.post, Progress(0, "x" * 500_000))
+            running.wait_for(lambda: running.load()["running"] == 0, "it is left")
+            assert made.fileno() >= 0
 
 
 def test_the_end_of_the_server_waits_for_searches() -> None:
